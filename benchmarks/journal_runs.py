@@ -10,8 +10,8 @@ from benchmarks.peers import Measurement, Plan, compute_digest, journal_path, ou
 from benchmarks.stopwatch import Stopwatch, module_folder
 from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
-from journal.engine.program.variant import unmodified
-from journal.engine.session import preamble as identities
+from journal.engine.program.variant import make_unmodified_variant
+from journal.engine.session import preamble
 from journal.engine.session.process import Process
 from journal.engine.session.recorded_run import NullWriter
 from journal.engine.session.recorder import GuestRun, Recorder, connect_streams
@@ -89,7 +89,7 @@ def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
     settings = journal.engine.Configuration()
     streams = connect_streams(b"", output, None)
     interrupter = Interrupter()
-    identity = identities.write(
+    identity = preamble.write(
         nothing,
         loaded,
         settings,
@@ -101,7 +101,7 @@ def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
         embed=False,
     )
     process = Process(
-        prepare(unmodified(loaded), settings, module_folder()),
+        prepare(make_unmodified_variant(loaded), settings, module_folder()),
         identity,
         nothing,
         output_targets=streams.output_targets,

@@ -17,7 +17,7 @@ from journal.engine import SnapshotOptions
 from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule, prepare
 from journal.engine.runtime.bindings import Instance
-from journal.engine.session import preamble as identities
+from journal.engine.session import preamble
 from journal.engine.session.process import Process, RunResult
 from journal.engine.session.recorded_run import NullWriter, RecordedRun
 from journal.engine.session.recorder import start_guest_thread
@@ -112,7 +112,7 @@ class _Rig:
         with journal.Reader(path) as reader:
             (last,) = reader.last(1)
         self.recording = RecordedRun(path, last.seq + 1)
-        module = identities.find_module(self.recording.identity, None)
+        module = preamble.find_module(self.recording.identity, None)
         self._choice = ResumeOptions(SnapshotOptions(), self._cache, print, reexecute=False)
         self._module = module
         self._program: PreparedModule | None = None
@@ -175,7 +175,7 @@ def _now() -> Span:
     return Span(time.thread_time(), time.perf_counter())
 
 
-def _instance_alone(program: PreparedModule, identity: identities.Identity) -> Span:
+def _instance_alone(program: PreparedModule, identity: preamble.Identity) -> Span:
     """Return the time of a new instance and nothing else."""
     instance = Instance(program.engine, lambda: None)
     state: Any = None

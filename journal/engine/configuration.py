@@ -13,17 +13,17 @@ from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE
 
 ENGINE_NAME = "wasmtime"
 
-#: Increased by one whenever host functions return other results to a guest than before.
+#: Revision of the host functions. It increases by one whenever they return different results.
 HOST_REVISION = 2
 
 PAGE_SIZE = 65536
 MEMORY_SIZE_MAX = 1 << 32
 WASM_STACK_SIZE_MAX = 1 << 30
 
-#: Largest observed growth factor of a stack frame by instrumentation.
-_INSTRUMENTED_TIMES = 3
+#: Largest observed factor by which instrumentation enlarges a stack frame.
+_INSTRUMENTED_FACTOR = 3
 
-#: Further limits, fixed by the host revision, so that a guest fails at the same point on every
+#: Further limits. The host revision fixes them, so that a guest fails at the same point on every
 #: machine.
 MEMORIES_MAX = 16
 TABLE_ELEMENTS_MAX = 10_000_000
@@ -39,14 +39,11 @@ class UnknownImports(Enum):
 class Stacks(Enum):
     """Policy for guest stacks in snapshots. Stacks need an instrumented module, which is slower.
 
-    A snapshot without stacks only holds memory. A guest cannot be resumed from it, but is executed
-    again from the start.
+    A resume cannot start at a snapshot without stacks, and executes the guest again from its start.
     """
 
     AUTO = "auto"
-    """Capture stacks if snapshots are requested, by a trigger or by the guest, and if it is
-    possible.
-    """
+    """Capture stacks if snapshots are requested and the module supports stacks."""
     ALWAYS = "always"
     """Capture stacks, or refuse the module."""
     NEVER = "never"
@@ -58,18 +55,19 @@ class SafePoints(Enum):
     CALLS = "calls"
     """At host calls."""
     LOOPS = "loops"
-    """At host calls and loop heads, for guests that compute without host calls; it makes them
-    slower.
+    """At host calls and loop heads, for guests that compute without host calls. Loop heads make the
+    guest slower.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotOptions:
-    """When and how snapshots of a run are taken.
+    """Triggers and options of the snapshots of a run.
 
-    ``on`` is the set of triggers; ``every_events`` and ``every_bytes`` of journal are two more.
-    With ``stop_after`` the run ends with its first snapshot, to be resumed there.
-    ``dirty_page_tracking`` selects how dirty pages are found; the journal is the same.
+    ``on`` is the set of triggers. ``every_events`` and ``every_bytes`` request a snapshot whenever
+    the journal has grown by that much. With ``stop_after`` the run ends with its first snapshot, to
+    be resumed there. ``dirty_page_tracking`` selects how dirty pages are found; it does not affect
+    the journal.
     ``by_default`` means that the user has not chosen the triggers. Then a module is instrumented,
     which makes it slower, only if the module requests snapshots. With ``page_index`` the journal
     references pages that it already contains instead of storing them inline again.
@@ -88,7 +86,7 @@ class SnapshotOptions:
 
     @property
     def is_enabled(self) -> bool:
-        """True if any snapshot is requested."""
+        """Return whether any snapshot is requested."""
         return bool(self.on or self.every_events or self.every_bytes)
 
 
@@ -110,24 +108,26 @@ class Configuration:
     def __post_init__(self) -> None:
         if not PAGE_SIZE <= self.memory_size_max <= MEMORY_SIZE_MAX:
             raise OptionError(
-                f"memory_size_max must be {PAGE_SIZE} to {MEMORY_SIZE_MAX} bytes, "
+                f"the memory limit must be {PAGE_SIZE} to {MEMORY_SIZE_MAX} bytes, "
                 f"got {self.memory_size_max}"
             )
         if not PAGE_SIZE <= self.stack_size <= WASM_STACK_SIZE_MAX:
             raise OptionError(
-                f"stack_size must be {PAGE_SIZE} to {WASM_STACK_SIZE_MAX} bytes, "
+                f"the stack size must be {PAGE_SIZE} to {WASM_STACK_SIZE_MAX} bytes, "
                 f"got {self.stack_size}"
             )
         if self.files_size_max < 0:
-            raise OptionError(f"files_size_max must not be negative, got {self.files_size_max}")
+            raise OptionError(
+                f"the size limit of in-memory files must not be negative, got {self.files_size_max}"
+            )
 
     @property
     def native_stack_size(self) -> int:
-        """Native stack size for the guest; frames of instrumented functions are larger."""
-        return self.stack_size * (_INSTRUMENTED_TIMES if self.instrumentation else 1)
+        """Return the native stack size in bytes; frames of instrumented functions are larger."""
+        return self.stack_size * (_INSTRUMENTED_FACTOR if self.instrumentation else 1)
 
     def to_pairs(self) -> tuple[tuple[str, str], ...]:
-        """Return names and values in the form of the journal."""
+        """Return names and values as the journal stores them."""
         texts = ((field.name, _to_text(getattr(self, field.name))) for field in fields(self))
         return tuple((name, text) for name, text in texts if text or name != "instrumentation")
 
@@ -157,7 +157,7 @@ def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
             continue
         if name not in known:
             raise EngineMismatch(
-                f"the journal has the configuration {name!r}, which this version does not know"
+                f"the journal has the configuration option {name!r}, unknown to this version"
             )
         try:
             values[name] = _PARSERS.get(name, int)(text)

@@ -70,15 +70,15 @@ class Tape:
     """A record/replay switch that turns from replaying to recording at the end of the journal.
 
     ``recorded`` holds the frames to replay first. ``on_recording_event`` receives tag, payload and
-    time of the recording events that a replay skips, in order, but before the guest reaches their
+    time of each recording event that a replay skips, in order, before the guest reaches its
     position. ``on_live`` is called once, when the journal has been replayed to its end and the
     guest is about to continue. ``barrier`` returns when an effect on the host may happen. ``live``
     replaces the functions that record.
 
     ``record_effect(tag, payload)`` records an effect of the guest. It returns the time of the
-    effect in microseconds, which is the same in every replay. ``request_input(tag, prefix, live)``
-    returns the payload of an input event. ``prefix`` is the start of the payload that does not
-    depend on the input. ``live`` produces the payload if none is recorded.
+    effect in microseconds since the epoch, which is the same in every replay. ``request_input(tag,
+    prefix, live)`` returns the payload of an input event. ``prefix`` is the start of the payload
+    that does not depend on the input. ``live`` produces the payload if none is recorded.
     """
 
     def __init__(

@@ -118,7 +118,7 @@ def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
 
 
 def test_what_a_page_index_names_stays_so_both_are_refused(tmp_path: Path, cache_dir: Path) -> None:
-    with pytest.raises(OptionError, match="page_index and compaction cannot be combined"):
+    with pytest.raises(OptionError, match="a page index and compaction cannot be combined"):
         journal.record(
             guest("cat"),
             tmp_path / "j",

@@ -82,14 +82,14 @@ def engine_descriptors(used: dict[int, Any]) -> dict[int, int | None]:
 def run(record: Record, folder: Path, cache: Path) -> Recorded:
     with record(folder, cache) as recorder:
         outcome = finished(recorder)
-        opened = engine_descriptors(recorder._process_with_files().context.descriptors.used)
+        opened = engine_descriptors(recorder._get_process_with_files().context.descriptors.used)
         said = recorder.stdout, recorder.stderr
         return Recorded(folder / "j", outcome, *said, recorder.files, trees_of(recorder), opened)
 
 
 def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, TreeEntry]]:
     """Return the entries of the engine in each memory mount."""
-    mounts = recorder._process_with_files().mounts
+    mounts = recorder._get_process_with_files().mounts
     return {name: tree_of(tree.root) for name, tree in mounts._memory.items()}
 
 

@@ -174,7 +174,7 @@ def test_a_flipped_bit_of_memory_is_noticed_and_the_snapshot_before_is_taken(
     (note,) = result.notes
     assert note == (
         f"the digest of snapshot {info.seq} does not match: its state is damaged; "
-        "the snapshot before it is used"
+        "an earlier snapshot is used"
     )
 
 

@@ -124,7 +124,7 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
     "a part of wasm's page": (each(MemoryPages, size=lambda e: e.size + 4096), "cannot be resized"),
     "another memory": (
         more(MemoryPages(memory=7, **MEMORY)),  # type: ignore[arg-type]
-        "it has other memories",
+        "its memories differ",
     ),
     "many memories": (
         more(*(MemoryPages(memory=100 + i, **MEMORY) for i in range(200))),  # type: ignore[arg-type]

@@ -183,7 +183,7 @@ class Guest:
         """Continue with this process."""
         self.process = process
         process.context.network = GuestNetwork(
-            process.tape, process.context.descriptors, allowed=True
+            process.tape, process.context.descriptors, is_allowed=True
         )
         memory = GuestMemory()
         memory.view, memory.size = memoryview(bytearray(1 << 16)), 1 << 16

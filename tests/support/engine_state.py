@@ -10,7 +10,7 @@ import pytest
 
 import journal
 from journal import Reader
-from journal.engine.session import preamble as identities
+from journal.engine.session import preamble
 from journal.engine.session.recorded_run import NullWriter
 from journal.engine.snapshot.positions import (
     apply_listing,
@@ -64,7 +64,7 @@ class Fresh:
     def of(cls, path: Path, files_size_max: int | None = None) -> Fresh:
         """The process of a journal, before its first event."""
         with Reader(path) as reader:
-            identity, _ = identities.read(reader.blocks())
+            identity, _ = preamble.read(reader.blocks())
         limit = files_size_max or identity.configuration.files_size_max
         return cls(identity.mounts, identity.copied_files, limit)
 
@@ -192,7 +192,8 @@ class Witness:
             before = context.tape._row[0] - 1
         else:
             before = self._recorder._writer.next_seq - 1
-        self.seen.append((before, described(context, self._recorder._process_with_files().mounts)))
+        mounts = self._recorder._get_process_with_files().mounts
+        self.seen.append((before, described(context, mounts)))
 
 
 def rows_of(path: Path) -> list[TapeRow]:

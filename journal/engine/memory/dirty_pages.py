@@ -84,7 +84,7 @@ _SCAN = struct.Struct("<12Q")
 _WALK_END_AT = 32
 _WRITTEN, _PRESENT, _SWAPPED, _ZERO = 1 << 1, 1 << 3, 1 << 4, 1 << 5
 _PROTECT_MATCHING, _CHECK_ASYNCHRONOUS = 1, 2
-_RUNS_MAX = 1 << 13
+_RANGES_MAX = 1 << 13
 """Ranges that the kernel returns per call."""
 
 
@@ -107,12 +107,12 @@ class _PageCategories(NamedTuple):
 
 
 class KernelDirtyPages:
-    """Tracking by the kernel, which marks a page at its first write, in a microsecond."""
+    """Tracking by the kernel. The first write to a page takes about a microsecond longer."""
 
     def __init__(self, address: int, size: int) -> None:
         self._address, self._size = address, 0
         self._faults, self._pagemap = _open_userfaultfd(), -1
-        self._runs = (ctypes.c_uint64 * (3 * _RUNS_MAX))()
+        self._buffer = (ctypes.c_uint64 * (3 * _RANGES_MAX))()
         try:
             self._pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
             self._register(size)
@@ -127,17 +127,17 @@ class KernelDirtyPages:
         """Return the written page ranges."""
         begin = self._address
         flags = _PROTECT_MATCHING | _CHECK_ASYNCHRONOUS
-        found = self._scan(begin, begin + self._size, flags, _PageCategories(_WRITTEN))
-        if size <= self._size and len(found) < _RUNS_MAX:
-            return found  # The kernel merges the ranges of one call.
+        ranges = self._scan(begin, begin + self._size, flags, _PageCategories(_WRITTEN))
+        if size <= self._size and len(ranges) < _RANGES_MAX:
+            return ranges  # The kernel merges the ranges of one call.
         if size > self._size:
             # A new page is unwritten if it is missing or the zero page.
             present = _PageCategories(_ZERO, _PRESENT | _SWAPPED, _ZERO)
-            found += self._scan(begin + self._size, begin + size, 0, present)
+            ranges += self._scan(begin + self._size, begin + size, 0, present)
             self._register(size)
             self._protect(self._size, size)
             self._size = size
-        return list(_merge_adjacent(found))
+        return list(_merge_adjacent(ranges))
 
     def close(self) -> None:
         """Release the descriptors; the kernel ends the tracking."""
@@ -158,7 +158,7 @@ class KernelDirtyPages:
             fcntl.ioctl(self._faults, _UFFDIO_WRITEPROTECT, bytearray(argument))
 
     def _scan(self, start: int, end: int, flags: int, pages: "_PageCategories") -> list[PageRange]:
-        runs, base, found = self._runs, self._address, list[PageRange]()
+        buffer, base, ranges = self._buffer, self._address, list[PageRange]()
         while start < end:
             argument = bytearray(
                 _SCAN.pack(
@@ -167,8 +167,8 @@ class KernelDirtyPages:
                     start,
                     end,
                     0,
-                    ctypes.addressof(runs),
-                    _RUNS_MAX,
+                    ctypes.addressof(buffer),
+                    _RANGES_MAX,
                     0,
                     pages.inverted,
                     pages.all_of,
@@ -177,13 +177,13 @@ class KernelDirtyPages:
                 )
             )
             count = fcntl.ioctl(self._pagemap, _PAGEMAP_SCAN, argument)
-            firsts, stops = runs[0 : 3 * count : 3], runs[1 : 3 * count : 3]
-            found += [
+            firsts, stops = buffer[0 : 3 * count : 3], buffer[1 : 3 * count : 3]
+            ranges += [
                 ((first - base) // PAGE_SIZE, (stop - base) // PAGE_SIZE)
                 for first, stop in zip(firsts, stops, strict=True)
             ]
             start = int.from_bytes(argument[_WALK_END_AT : _WALK_END_AT + 8], "little")
-        return found
+        return ranges
 
 
 def _open_userfaultfd() -> int:
@@ -203,10 +203,10 @@ def _open_userfaultfd() -> int:
     return descriptor
 
 
-def _merge_adjacent(runs: Iterable[PageRange]) -> Iterator[PageRange]:
+def _merge_adjacent(ranges: Iterable[PageRange]) -> Iterator[PageRange]:
     """Merge adjacent ranges of an ordered sequence."""
     pending: PageRange | None = None
-    for start, stop in runs:
+    for start, stop in ranges:
         if pending is not None and pending[1] == start:
             pending = pending[0], stop
             continue
@@ -217,7 +217,7 @@ def _merge_adjacent(runs: Iterable[PageRange]) -> Iterator[PageRange]:
         yield pending
 
 
-# -- comparing, where the kernel is older --------------------------------------------------------
+# -- comparison, for older kernels ---------------------------------------------------------------
 
 _memcmp = _libc.memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
@@ -234,17 +234,17 @@ class ComparedDirtyPages:
 
     def collect(self, size: int) -> list[PageRange]:
         """Return the page ranges that differ from the copy."""
-        return list(_merge_adjacent(self._compared(size)))
+        return list(_merge_adjacent(self._iter_differences(size)))
 
     def close(self) -> None:
         """Do nothing."""
 
-    def _compared(self, size: int) -> Iterator[PageRange]:
+    def _iter_differences(self, size: int) -> Iterator[PageRange]:
         memory, mirror = self._address, self._mirror
         for chunk in range(0, size, _CHUNK_SIZE):
             length = min(_CHUNK_SIZE, size - chunk)
             if not _memcmp(memory + chunk, mirror + chunk, length):
                 continue
-            for at in range(chunk, chunk + length, PAGE_SIZE):
-                if _memcmp(memory + at, mirror + at, PAGE_SIZE):
-                    yield at // PAGE_SIZE, at // PAGE_SIZE + 1
+            for offset in range(chunk, chunk + length, PAGE_SIZE):
+                if _memcmp(memory + offset, mirror + offset, PAGE_SIZE):
+                    yield offset // PAGE_SIZE, offset // PAGE_SIZE + 1

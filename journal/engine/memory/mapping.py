@@ -29,7 +29,7 @@ _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 def map_over(address: int, size: int, fd: int, offset: int) -> None:
     """Replace ``size`` bytes at ``address`` with a private mapping of a file.
 
-    Nothing else may need the range: its content is lost.
+    The range loses its content, so nothing else may use the range.
     """
     if size:
         _map(address, size, mmap.MAP_PRIVATE | _FIXED, fd, offset)
@@ -37,11 +37,11 @@ def map_over(address: int, size: int, fd: int, offset: int) -> None:
 
 def _map(address: int, size: int, flags: int, fd: int, offset: int) -> int:
     assert not (address | size | offset) % PAGE_SIZE, "mappings consist of whole pages"
-    found: int = _mmap(address, size, _READ_WRITE, flags, fd, offset)
-    if found == _FAILED:
+    result: int = _mmap(address, size, _READ_WRITE, flags, fd, offset)
+    if result == _FAILED:
         error = ctypes.get_errno()
         raise OSError(error, f"mmap: {os.strerror(error)}")
-    return found
+    return result
 
 
 class Mirror:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 STACK_MEMORY_PAGES = 512
-"""Size in pages of the memory that a stack is unwound into: 32 MiB."""
+"""Size in pages of the memory that receives an unwound stack: 32 MiB."""
 
 _ARGUMENTS = {
     "asyncify-in-secondary-memory": "1",
     "asyncify-secondary-memory-size": str(STACK_MEMORY_PAGES),
 }
 REVISION = 1
-"""Increased by one whenever the same module would be instrumented differently."""
+"""Revision of the instrumentation. It increases by one whenever the output for a module changes."""
 
 # These passes and levels were chosen with benchmarks/stacks.py. The passes after asyncify make the
 # interpreter of QuickJS twice as fast. Optimizing all code before asyncify makes the output of the
@@ -85,7 +85,7 @@ def _main() -> None:
 
 
 def _exit_with_parent(parent: int) -> None:
-    # Elsewhere than on Linux, the worker outlives a killed parent.
+    # On systems other than Linux, the worker outlives a killed parent.
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -154,8 +154,8 @@ def _run_library(task: AsyncifyTask) -> None:
     library.BinaryenModuleOptimize(module)
     passes = (text * len(_PASSES))(*(name.encode() for name in _PASSES))
     library.BinaryenModuleRunPasses(module, passes, len(passes))
-    written = library.BinaryenModuleAllocateAndWrite(module, None)
-    Path(task.target).write_bytes(ctypes.string_at(written.binary, written.size))
+    output = library.BinaryenModuleAllocateAndWrite(module, None)
+    Path(task.target).write_bytes(ctypes.string_at(output.binary, output.size))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _EXPLANATIONS = {
     "block cannot pop from outside": "a block takes values from outside the block",
     "std::bad_alloc": "instrumentation exceeds the memory limit",
 }
-"""Plain explanations of some of Binaryen's messages."""
+"""Explanations of some of Binaryen's messages."""
 
 
 class NotInstrumentable(EngineError):
@@ -52,7 +52,7 @@ class BinaryenTool(NamedTuple):
 
 
 def list_tools() -> list[BinaryenTool]:
-    """Return the usable tools, newest version first; the library first if versions are equal."""
+    """Return the usable tools, newest version first, and the library before wasm-opt."""
     return sorted(_iter_installed(), reverse=True)
 
 
@@ -65,10 +65,10 @@ def find_tool(path: Path) -> BinaryenTool:
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise NotInstrumentable(f"cannot run {path}: {error}") from None
-    found = re.match(rb"wasm-opt version (\d{1,6})\b", output.stdout)
-    if found is None:
+    match = re.match(rb"wasm-opt version (\d{1,6})\b", output.stdout)
+    if match is None:
         raise NotInstrumentable(f"{path} is not Binaryen's wasm-opt")
-    version = int(found[1])
+    version = int(match[1])
     if version < VERSION_MIN:
         raise NotInstrumentable(
             f"{path} is version {version}; version {VERSION_MIN} or later is required"
@@ -121,7 +121,7 @@ def run_asyncify(
 
 
 def _run(command: list[str], output: Path, folder: Path, seconds_max: float) -> int:
-    """Run a command and return its exit code. The command and its children are gone afterwards."""
+    """Run a command and return its exit code. The command and its children have then ended."""
     with output.open("wb") as stream:
         process = subprocess.Popen(
             command,
@@ -149,18 +149,18 @@ def _read_tail(path: Path) -> str:
 
 def _failure_reason(tool: BinaryenTool, code: int, output: str) -> str:
     """Return one sentence about why the tool failed."""
-    for sign, meaning in _EXPLANATIONS.items():
-        if sign in output:
-            return f"{tool.name} cannot instrument the module: {meaning}"
-    unread = re.search(r"parse exception: (.{1,200}?) \(at", output)
-    if unread is not None and unread[1].isprintable():
-        return f"{tool.name} cannot read the module: {unread[1]}"
+    for pattern, explanation in _EXPLANATIONS.items():
+        if pattern in output:
+            return f"{tool.name} cannot instrument the module: {explanation}"
+    parse_error = re.search(r"parse exception: (.{1,200}?) \(at", output)
+    if parse_error is not None and parse_error[1].isprintable():
+        return f"{tool.name} cannot read the module: {parse_error[1]}"
     lines = [line for line in output.splitlines() if line.strip()]
     if lines:
         last = "".join(char if char.isprintable() else "?" for char in lines[-1].strip())
         return f"{tool.name} cannot instrument the module: {last[:_REASON_SIZE_MAX]}"
     if code < 0:
         with suppress(ValueError):
-            killer = signal.Signals(-code).name
-            return f"{tool.name} was killed by {killer} while instrumenting the module"
+            signal_name = signal.Signals(-code).name
+            return f"{tool.name} was killed by {signal_name} while instrumenting the module"
     return f"{tool.name} failed with exit code {code} while instrumenting the module"

@@ -62,31 +62,31 @@ def instrument(
 ) -> InstrumentedModule:
     """Instrument a module; with ``loops`` it can also be suspended at loop heads.
 
-    The same module and tool always give the same bytes. The newest installed Binaryen is used,
+    The same module and tool always produce the same bytes. The newest installed Binaryen is used,
     unless ``tool`` is the path of a wasm-opt, or a tool named ``tool_name`` is installed. ``note``
     is called before a long operation. Raises NotInstrumentable, and ModuleRefused for a module that
     is not valid.
     """
     selected = _select_tool(tool, tool_name)
-    files = _InstrumentedCache(cache, _cache_key(module, selected, loops=loops), selected.name)
-    cached = files.read()
+    store = _InstrumentedCache(cache, _cache_key(module, selected, loops=loops), selected.name)
+    cached = store.read()
     if cached is not None:
         return cached
     source = _prepare_source(module, loops=loops)
-    files.check_timeout(seconds_max)
+    store.check_timeout(seconds_max)
     if len(source) > _LARGE_SIZE:
         note(f"instrumenting {len(source) >> 20} MiB for snapshots; this takes minutes, once")
-    with files.lock():
-        cached = files.read()  # Another process may have written it meanwhile.
+    with store.lock():
+        cached = store.read()  # Another process may have written the module meanwhile.
         if cached is not None:
             return cached
         try:
             data = binaryen.run_asyncify(source, selected, seconds_max, memory_size_max)
         except InstrumentTimeout:
-            files.record_timeout(seconds_max)
+            store.record_timeout(seconds_max)
             raise
         check_instrumented(data, source, selected.name)
-        files.write(data)
+        store.write(data)
     return InstrumentedModule(data, hashlib.sha256(data).digest(), selected.name)
 
 
@@ -142,10 +142,10 @@ def _cache_key(module: bytes, tool: BinaryenTool, *, loops: bool) -> str:
 
 
 class _InstrumentedCache(NamedTuple):
-    """Cache of instrumented modules. An unusable cache costs time and nothing else.
+    """Cache of instrumented modules. An unusable cache only costs time.
 
-    Cached modules are executed: the file name contains the hash, and only this user can write the
-    file.
+    Cached modules are executed, so the file name contains the hash, and only this user can write
+    the file.
     """
 
     cache: Path | None
@@ -156,8 +156,8 @@ class _InstrumentedCache(NamedTuple):
         if self.cache is None:
             return None
         with suppress(OSError):
-            found = self.cache.glob(f"{self.key}-*.wasm") if is_private(self.cache) else ()
-            for path in found:
+            paths = self.cache.glob(f"{self.key}-*.wasm") if is_private(self.cache) else ()
+            for path in paths:
                 data = path.read_bytes() if is_private(path) else b""
                 hash_ = hashlib.sha256(data).digest()
                 if path.name == f"{self.key}-{hash_.hex()}.wasm":
@@ -174,16 +174,14 @@ class _InstrumentedCache(NamedTuple):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Exclude other processes that instrument the same module, because that would take minutes
-        twice.
-        """
-        with ExitStack() as held:
+        """Exclude other processes that instrument the same module, which takes minutes."""
+        with ExitStack() as stack:
             if self.cache is not None:
                 with suppress(OSError):
                     self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
                     if is_private(self.cache):
                         lock = os.open(self.cache / f"{self.key}.lock", _LOCK_FLAGS, 0o600)
-                        fcntl.flock(held.enter_context(os.fdopen(lock)), fcntl.LOCK_EX)
+                        fcntl.flock(stack.enter_context(os.fdopen(lock)), fcntl.LOCK_EX)
             yield
 
     def record_timeout(self, seconds_max: float) -> None:

@@ -32,7 +32,7 @@ START_FUNCTION = "_start"
 
 
 class GuestModule:
-    """A module as given; ``path`` is the source file, empty for bytes.
+    """A module before compilation; ``path`` is its file, empty for bytes.
 
     ``hash`` is the SHA-256 of the bytes. If the hash is known in advance, the bytes are read at
     first use.
@@ -47,7 +47,7 @@ class GuestModule:
         self._read: Callable[[], bytes] = lambda: data
 
     @classmethod
-    def deferred(cls, hash_: bytes, path: str, read: Callable[[], bytes]) -> Self:
+    def from_reader(cls, hash_: bytes, path: str, read: Callable[[], bytes]) -> Self:
         """Return the module with this hash; its bytes are read at first use."""
         module = cls.__new__(cls)
         module.hash, module.path = hash_, path
@@ -56,7 +56,7 @@ class GuestModule:
 
     @property
     def data(self) -> bytes:
-        """Bytes of the module; raises the errors of reading them."""
+        """Return the bytes of the module; raise the errors of the read."""
         if self._data is None:
             self._data = self._read()
         return self._data
@@ -81,8 +81,8 @@ def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
 def make_engine(configuration: Configuration) -> Any:
     """Return a wasmtime engine whose runs are repeatable.
 
-    It fixes what the specification leaves open: the bits of a NaN, relaxed SIMD, and the call
-    depth.
+    The engine fixes details that the specification leaves open: the bits of a NaN, relaxed SIMD,
+    and the call depth.
     """
     return wasmtime.Engine(_make_config(configuration))
 
@@ -97,7 +97,7 @@ def _make_config(configuration: Configuration) -> Any:
 
 
 def _wasmtime_settings(configuration: Configuration) -> dict[str, int | bool]:
-    """Return wasmtime's settings by name. They decide whether compiled code can be reused."""
+    """Return wasmtime's settings by name. Compiled code is reused only with the same settings."""
     return {
         "max_wasm_stack": configuration.native_stack_size,
         "epoch_interruption": True,
@@ -120,9 +120,9 @@ def compile_module(
     if cache is None:
         return _compile(engine, module)
     key = _cache_key(module, configuration)
-    found = _load_cached(engine, cache, key)
-    if found is not None:
-        return found
+    cached = _load_cached(engine, cache, key)
+    if cached is not None:
+        return cached
     result = _compile(engine, module)
     code = bytes(result.serialize())
     with suppress(OSError, JournalError):  # A cache that cannot be written only costs time.
@@ -176,9 +176,10 @@ def _cache_name(key: str, code: bytes | mmap.mmap) -> str:
 
 def _load_cached(engine: Any, cache: Path, key: str) -> Any:
     with suppress(OSError):
-        found = cache.glob(f"{key}-*.cwasm") if is_private(cache) else ()
-        for path in found:
-            # wasmtime rejects code for another kind of processor, which may be in the same cache.
+        paths = cache.glob(f"{key}-*.cwasm") if is_private(cache) else ()
+        for path in paths:
+            # wasmtime rejects code for another kind of processor. Such code may be in the same
+            # cache.
             with suppress(wasmtime.WasmtimeError):
                 if is_private(path) and path.name == _cache_name_of(key, path):
                     return wasmtime.Module.deserialize_file(engine, str(path))
@@ -197,8 +198,8 @@ def _cache_name_of(key: str, path: Path) -> str:
 
 def is_private(path: Path) -> bool:
     """Return whether only this user can write ``path``."""
-    found = path.stat()
-    return found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o022
+    status = path.stat()
+    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022
 
 
 def get_default_cache() -> Path:
@@ -218,22 +219,26 @@ def _select_handlers(
     module: Any, configuration: Configuration
 ) -> list[tuple[Any, bindings.Handler]]:
     """Return each import of the module, once, with its host function."""
-    found: dict[str, tuple[Any, bindings.Handler]] = {}
+    selected: dict[str, tuple[Any, bindings.Handler]] = {}
     unknown = []
     for import_ in module.imports:
         name = f"{import_.module}.{import_.name}"
-        known = IMPORTS.get(import_.module, {}).get(import_.name or "")
+        host_function = IMPORTS.get(import_.module, {}).get(import_.name or "")
         is_function = isinstance(import_.type, wasmtime.FuncType)
-        if known and is_function and bindings.read_signature(import_.type) == known[0]:
-            found[name] = (import_, known[1])
+        if (
+            host_function
+            and is_function
+            and bindings.read_signature(import_.type) == host_function[0]
+        ):
+            selected[name] = (import_, host_function[1])
         elif is_function and configuration.unknown_imports is UnknownImports.TRAP:
-            found[name] = (import_, _make_trap(name))
+            selected[name] = (import_, _make_trap(name))
         else:
             unknown.append(name)
     if unknown:
         names = ", ".join(sorted(set(unknown)))
         raise ModuleRefused(f"the module has unknown imports: {names}")
-    return list(found.values())
+    return list(selected.values())
 
 
 def _make_trap(name: str) -> bindings.Handler:

@@ -1,4 +1,4 @@
-"""Variants of a module: unmodified, with its state exported, or instrumented for stacks."""
+"""Variants of a module: unmodified, with exported state, or instrumented for stacks."""
 
 import hashlib
 import json
@@ -17,27 +17,31 @@ from journal.engine.program.instrument import (
 from journal.engine.program.module import START_FUNCTION, GuestModule, get_default_cache, is_private
 from journal.engine.wasm.feature_check import ModuleFeatures, find_features
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
-from journal.engine.wasm.state_exports import START_EXPORT as OWN_START
-from journal.engine.wasm.state_exports import ExportedGlobal, ExportedState, export_state, has_start
+from journal.engine.wasm.state_exports import (
+    START_EXPORT,
+    ExportedGlobal,
+    ExportedState,
+    export_state,
+    has_start,
+)
 from journal.errors import JournalError, ModuleRefused, NotResumable
 from journal.fs import atomic_file
 
 #: Suffix of a tool's name in a journal if loops are safe points too.
 WITH_LOOPS = " loops"
 
-#: Changed whenever a module gets another variant than before, or the file format changes.
+#: Revision of the cache files. It changes with the variant of any module, and with the file format.
 _VARIANT_REVISION = b"1"
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleVariant:
-    """A module as it runs, with the names of its exports. ``original`` is the module that it was
-    made of.
+    """A variant of the module ``original``, with the names of its exports.
 
-    ``memories`` are the guest's own, and ``stack_memory`` is asyncify's, empty without stacks.
-    ``tables`` is empty if no code changes tables. ``entries`` are called one after the other.
-    ``code`` is the hash of the instrumented module and ``made_by`` the tool; both are empty without
-    stacks. Then ``reason`` may say why there are no stacks.
+    ``memories`` are the memories of the guest. ``stack_memory`` is the memory of asyncify, empty
+    without stacks. ``tables`` is empty if no code changes tables. ``entries`` are called one after
+    the other. ``code`` is the hash of the instrumented module and ``instrumentation`` the name of
+    the tool; both are empty without stacks. ``reason`` says why the variant has no stacks.
     """
 
     original: GuestModule
@@ -49,23 +53,23 @@ class ModuleVariant:
     functions: tuple[str, ...] = ()
     entries: tuple[str, ...] = (START_FUNCTION,)
     code: bytes = b""
-    made_by: str = ""
+    instrumentation: str = ""
     reason: str = ""
     instrumented: bytes = field(default=b"", repr=False)
 
     @property
     def has_stacks(self) -> bool:
-        """True if the guest's stack can be captured and restored."""
+        """Return whether the guest's stack can be captured and restored."""
         return bool(self.stack_memory)
 
     @property
     def polls_loops(self) -> bool:
-        """True if the guest can be suspended at loop heads."""
-        return self.made_by.endswith(WITH_LOOPS)
+        """Return whether the guest can be suspended at loop heads."""
+        return self.instrumentation.endswith(WITH_LOOPS)
 
     @property
     def exports_state(self) -> bool:
-        """True if the guest's state can be read, so that snapshots can be taken."""
+        """Return whether the guest's state can be read, so that snapshots can be taken."""
         return bool(self.memories)
 
 
@@ -84,11 +88,11 @@ def select_variant(
     requests_snapshots = all(name in module.data for name in _SNAPSHOT_IMPORT)
     is_optional = snapshots.by_default and snapshots.stacks is not Stacks.ALWAYS
     if not snapshots.is_enabled or (is_optional and not requests_snapshots):
-        return unmodified(module)
+        return make_unmodified_variant(module)
     return make_snapshot_variant(module, snapshots, cache, note)
 
 
-def unmodified(module: GuestModule) -> ModuleVariant:
+def make_unmodified_variant(module: GuestModule) -> ModuleVariant:
     """Return the variant without exported state.
 
     Only a start function is exported and called later, so that the memory is known when the start
@@ -97,7 +101,7 @@ def unmodified(module: GuestModule) -> ModuleVariant:
     if not has_start(module.data):
         return ModuleVariant(module, module)
     prepared = GuestModule(export_state(module.data, start=True).data, module.path)
-    return ModuleVariant(module, prepared, entries=(OWN_START, START_FUNCTION))
+    return ModuleVariant(module, prepared, entries=(START_EXPORT, START_FUNCTION))
 
 
 def make_snapshot_variant(
@@ -110,85 +114,94 @@ def make_snapshot_variant(
     """
     features = _load_features(module, cache)
     if snapshots.stacks is Stacks.NEVER:
-        return _make_exported(module, features, reason="stacks are disabled")
+        return _make_state_variant(module, features, reason="stacks are disabled")
     loops = snapshots.safe_points is SafePoints.LOOPS
     try:
         if features.drops_segments:
             raise NotInstrumentable(
                 "the module drops segments, and the dropped segments cannot be captured"
             )
-        made = instrument(module.data, loops=loops, cache=cache, note=note)
+        instrumented_module = instrument(module.data, loops=loops, cache=cache, note=note)
     except NotInstrumentable as error:
         if snapshots.stacks is Stacks.ALWAYS:
             raise ModuleRefused(f"stacks cannot be captured in snapshots: {error}") from error
         note(f"snapshots have no stacks, so a resume executes the guest again: {error}")
-        return _make_exported(module, features, reason=str(error))
-    return _make_instrumented(module, made, cache, loops=loops)
+        return _make_state_variant(module, features, reason=str(error))
+    return _make_stack_variant(module, instrumented_module, cache, loops=loops)
 
 
 def make_variant_with_tool(
-    module: GuestModule, made_by: str, cache: Path | None, note: Notify
+    module: GuestModule, instrumentation: str, cache: Path | None, note: Notify
 ) -> ModuleVariant | None:
-    """Return the variant that the tool ``made_by`` of an earlier run makes; None if impossible."""
-    loops = made_by.endswith(WITH_LOOPS)
-    tool = made_by.removesuffix(WITH_LOOPS)
+    """Return the variant made by the tool of an earlier run, or None if that is impossible.
+
+    ``instrumentation`` is the name of the tool in the journal.
+    """
+    loops = instrumentation.endswith(WITH_LOOPS)
+    tool = instrumentation.removesuffix(WITH_LOOPS)
     try:
-        made = instrument(module.data, loops=loops, cache=cache, note=note, tool_name=tool)
+        instrumented_module = instrument(
+            module.data, loops=loops, cache=cache, note=note, tool_name=tool
+        )
     except NotInstrumentable:
         return None
-    if made.tool != tool:
+    if instrumented_module.tool != tool:
         return None
-    return _make_instrumented(module, made, cache, loops=loops)
+    return _make_stack_variant(module, instrumented_module, cache, loops=loops)
 
 
 def find_cached_variant(
-    module: GuestModule, code: bytes, cache: Path | None, made: Callable[[], ModuleVariant | None]
+    module: GuestModule,
+    code: bytes,
+    cache: Path | None,
+    make_variant: Callable[[], ModuleVariant | None],
 ) -> ModuleVariant | None:
     """Return the cached variant of ``module`` with the instrumented module ``code``, or None.
 
-    Neither module is read. ``made`` makes the variant again if its bytes are needed, because the
-    compiled code is not cached.
+    Neither module is read. ``make_variant`` makes the variant again if its bytes are needed,
+    because the compiled code is not cached.
     """
 
     def read() -> bytes:
-        variant = made()
+        variant = make_variant()
         if variant is None:
             raise NotResumable("the tool that instrumented the module is not installed")
         return variant.module.data
 
     folder = cache or get_default_cache()
-    cached = folder / _variant_file_name(module, code)
+    cache_path = folder / _variant_file_name(module, code)
     with suppress(OSError, ValueError, TypeError, LookupError):
-        if is_private(folder) and is_private(cached):
-            saved = json.loads(cached.read_text())
+        if is_private(folder) and is_private(cache_path):
+            values = json.loads(cache_path.read_text())
             return ModuleVariant(
                 module,
-                GuestModule.deferred(bytes.fromhex(saved["module"]), module.path, read),
-                tuple(saved["memories"]),
-                saved["stack_memory"],
-                tuple(ExportedGlobal(*each) for each in saved["globals"]),
-                tuple(saved["tables"]),
-                tuple(saved["functions"]),
-                tuple(saved["entries"]),
+                GuestModule.from_reader(bytes.fromhex(values["module"]), module.path, read),
+                tuple(values["memories"]),
+                values["stack_memory"],
+                tuple(ExportedGlobal(*fields) for fields in values["globals"]),
+                tuple(values["tables"]),
+                tuple(values["functions"]),
+                tuple(values["entries"]),
                 code=code,
-                made_by=saved["made_by"],
+                instrumentation=values["made_by"],
             )
     return None
 
 
 def _store_variant(variant: ModuleVariant, cache: Path | None) -> None:
     """Store a variant in the cache; a cache that cannot be written only costs time."""
-    names = ("memories", "stack_memory", "globals", "tables", "functions", "entries", "made_by")
-    saved = {
+    names = ("memories", "stack_memory", "globals", "tables", "functions", "entries")
+    values = {
         "module": variant.module.hash.hex(),
         **{name: getattr(variant, name) for name in names},
+        "made_by": variant.instrumentation,
     }
     folder = cache or get_default_cache()
-    cached = folder / _variant_file_name(variant.original, variant.code)
+    cache_path = folder / _variant_file_name(variant.original, variant.code)
     with suppress(OSError, JournalError):
-        if not cached.exists():
+        if not cache_path.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            atomic_file.replace(cached, json.dumps(saved).encode())
+            atomic_file.replace(cache_path, json.dumps(values).encode())
 
 
 def _variant_file_name(module: GuestModule, code: bytes) -> str:
@@ -196,77 +209,81 @@ def _variant_file_name(module: GuestModule, code: bytes) -> str:
 
 
 def load_embedded_variant(
-    module: GuestModule, instrumented: bytes, made_by: str, cache: Path | None
+    module: GuestModule, instrumented: bytes, instrumentation: str, cache: Path | None
 ) -> ModuleVariant:
     """Return the variant of an earlier run whose journal contains the instrumented module.
 
     Raises ``NotResumable`` if it cannot have been made of the module.
     """
-    loops, tool = made_by.endswith(WITH_LOOPS), made_by.removesuffix(WITH_LOOPS)
+    loops, tool = instrumentation.endswith(WITH_LOOPS), instrumentation.removesuffix(WITH_LOOPS)
     try:
         check_instrumented(instrumented, module.data, tool)
     except NotInstrumentable as error:
         raise NotResumable(f"the journal's instrumented module cannot be used: {error}") from error
-    made = InstrumentedModule(instrumented, GuestModule(instrumented).hash, tool)
-    return _make_instrumented(module, made, cache, loops=loops)
+    instrumented_module = InstrumentedModule(instrumented, GuestModule(instrumented).hash, tool)
+    return _make_stack_variant(module, instrumented_module, cache, loops=loops)
 
 
 def _load_features(module: GuestModule, cache: Path | None) -> ModuleFeatures:
     """Return the features of a module, cached because the scan of all code takes a while."""
     folder = cache or get_default_cache()
-    cached = folder / f"{module.hash.hex()}.facts"
+    cache_path = folder / f"{module.hash.hex()}.facts"
     with suppress(OSError, ValueError, TypeError):
-        if is_private(folder) and is_private(cached):
-            return ModuleFeatures(**json.loads(cached.read_text()))
+        if is_private(folder) and is_private(cache_path):
+            return ModuleFeatures(**json.loads(cache_path.read_text()))
     features = find_features(module.data)
     with suppress(OSError, JournalError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic_file.replace(cached, json.dumps(features._asdict()).encode())
+        atomic_file.replace(cache_path, json.dumps(features._asdict()).encode())
     return features
 
 
-def _make_instrumented(
-    module: GuestModule, made: InstrumentedModule, cache: Path | None, *, loops: bool
+def _make_stack_variant(
+    module: GuestModule, instrumented_module: InstrumentedModule, cache: Path | None, *, loops: bool
 ) -> ModuleVariant:
     features = _load_features(module, cache)
-    exported = export_state(made.data, functions=features.changes_tables, start=True)
-    *memories, stack_memory = exported.memories
+    exported_state = export_state(
+        instrumented_module.data, functions=features.changes_tables, start=True
+    )
+    *memories, stack_memory = exported_state.memories
     variant = ModuleVariant(
         module,
-        GuestModule(exported.data, module.path),
+        GuestModule(exported_state.data, module.path),
         tuple(memories),
         stack_memory,
-        *_exported_names(exported, features),
-        code=made.hash,
-        made_by=made.tool + (WITH_LOOPS if loops else ""),
-        instrumented=made.data,
+        *_exported_names(exported_state, features),
+        code=instrumented_module.hash,
+        instrumentation=instrumented_module.tool + (WITH_LOOPS if loops else ""),
+        instrumented=instrumented_module.data,
     )
     _store_variant(variant, cache)
     return variant
 
 
-def _make_exported(module: GuestModule, features: ModuleFeatures, *, reason: str) -> ModuleVariant:
-    exported = export_state(module.data, functions=features.changes_tables, start=True)
-    prepared = GuestModule(exported.data, module.path)
+def _make_state_variant(
+    module: GuestModule, features: ModuleFeatures, *, reason: str
+) -> ModuleVariant:
+    exported_state = export_state(module.data, functions=features.changes_tables, start=True)
+    prepared = GuestModule(exported_state.data, module.path)
     return ModuleVariant(
         module,
         prepared,
-        tuple(exported.memories),
+        tuple(exported_state.memories),
         "",
-        *_exported_names(exported, features),
+        *_exported_names(exported_state, features),
         reason=reason,
     )
 
 
 def _exported_names(
-    exported: ExportedState, features: ModuleFeatures
+    exported_state: ExportedState, features: ModuleFeatures
 ) -> tuple[tuple[ExportedGlobal, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Return globals, tables, functions and entries."""
     return (
-        tuple(one for one in exported.globals if one.name != POLL_FLAG),
-        tuple(name for name in exported.tables if name != POLL_TABLE)
+        tuple(global_ for global_ in exported_state.globals if global_.name != POLL_FLAG),
+        tuple(name for name in exported_state.tables if name != POLL_TABLE)
         if features.changes_tables
         else (),
-        tuple(exported.functions),
-        (OWN_START, START_FUNCTION) if exported.has_start else (START_FUNCTION,),
+        tuple(exported_state.functions),
+        (START_EXPORT, START_FUNCTION) if exported_state.has_start else (START_FUNCTION,),
     )

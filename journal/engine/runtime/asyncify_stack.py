@@ -2,8 +2,8 @@
 
 If the host sets the state *unwinding*, an instrumented function saves its locals to a separate
 memory when a host call returns, and returns too; so do its callers. In the state *rewinding*, each
-function restores its locals and calls on, until the same host call is reached again. Source:
-Binaryen's src/passes/Asyncify.cpp.
+function restores its locals and repeats its call, until the guest reaches the same host call again.
+Source: Binaryen's src/passes/Asyncify.cpp.
 """
 
 import struct
@@ -92,17 +92,17 @@ def stack_mismatch_error(*, is_resumed: bool) -> EngineError:
     if is_resumed:
         return EngineError(
             "the guest's stack cannot be rewound: the snapshot is damaged or of another guest; "
-            "use --reexecute to resume without the snapshot"
+            "resume from another snapshot, or re-execute from the start"
         )
     return EngineError(
-        "the guest's stack cannot be rewound: a table has changed through which a function on the "
-        "stack was called; a resume executes the guest again; use --stacks never to avoid this"
+        "the guest's stack cannot be rewound: a table through which a function on the stack was "
+        "called has changed; re-execute from the start without stacks"
     )
 
 
 def stack_overflow_error() -> EngineError:
     """Return the error for a stack that is too large for a snapshot."""
     return EngineError(
-        f"the guest's stack is larger than the limit of {STACK_SIZE_MAX} bytes for a snapshot; a "
-        "resume continues from the previous snapshot, or executes the guest again"
+        f"the guest's stack is larger than the limit of {STACK_SIZE_MAX} bytes for a snapshot: "
+        "resume from another snapshot, or re-execute from the start"
     )

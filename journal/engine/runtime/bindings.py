@@ -3,7 +3,7 @@
 Host functions are defined through ``wasmtime_linker_define_func_unchecked`` with raw addresses: a
 call costs about 0.5 µs instead of 11 µs with the Python API. An exception that left a raw callback
 would be a segmentation fault, so each callback stores the exception in the :class:`Instance` and
-returns a trap. ctypes objects that C refers to are kept alive with the linker. A view of memory is
+returns a trap. The instance keeps references to the ctypes objects that C uses. A view of memory is
 renewed when the memory has grown.
 """
 
@@ -117,9 +117,7 @@ class GuestMemory:
         return size
 
     def check(self, pointer: int, size: int) -> None:
-        """Raise ``MemoryFault`` unless ``size`` bytes at ``pointer`` exist; 0 bytes may be
-        anywhere.
-        """
+        """Raise ``MemoryFault`` unless ``size`` bytes at ``pointer`` exist, or ``size`` is 0."""
         if size and pointer + size > self.size and pointer + size > self.refresh():
             raise MemoryFault(f"pointer {pointer:#x} and size {size} lead out of {self.size} bytes")
 
@@ -182,7 +180,7 @@ class GuestTrapped(Exception):
 
 # Source of a raw callback, generated for its number of arguments, because passing a list costs a
 # quarter of the whole call. An exception that leaves the callback is a segmentation fault.
-_CALLBACK = """
+_CALLBACK_SOURCE = """
 def call(_env, _caller, address, _count):
     try:
         view = {view}
@@ -190,22 +188,22 @@ def call(_env, _caller, address, _count):
             {unpack}
             {count}
             view[0] = handler({arguments}) or 0
-        except WasiError as failure:
-            view[0] = failure.errno
+        except WasiError as error:
+            view[0] = error.errno
         {otherwise}
     except BaseException as error:
-        instance._raised = error
+        instance._pending_error = error
         return trap()
     return 0
 """
 
-# Additions if the guest can be suspended. A call with an unwound stack is made again: it counts
-# once, and its first result is ignored.
-_INTERCEPTED = """interceptor.calls += 1
-            if intercepted.is_active and interceptor.on_call(name, ({arguments})):
+# Additional source if the guest can be suspended. A call with an unwound stack is made again: it
+# counts once, and its first result is ignored.
+_INTERCEPT_SOURCE = """interceptor.calls += 1
+            if intercepted_call.is_active and interceptor.on_call(name, ({arguments})):
                 interceptor.calls -= 1
                 return 0"""
-_SUSPENDED = """except SuspendCall:
+_SUSPEND_SOURCE = """except SuspendCall:
             interceptor.calls -= 1
             interceptor.on_suspend(name)"""
 
@@ -240,8 +238,8 @@ class Instance:
         self._interceptor = interceptor
         self._store = wasmtime.Store(engine)
         self._linker = wasmtime.Linker(engine)
-        self._alive: list[Any] = []
-        self._raised: BaseException | None = None
+        self._references: list[Any] = []
+        self._pending_error: BaseException | None = None
         self._on_tick = on_tick
         self._exports: Any = None
         self._watch_epochs()
@@ -258,8 +256,8 @@ class Instance:
         The handler's result is the function's 32-bit result; a raised ``WasiError`` becomes its
         errno. Integers arrive unsigned.
         """
-        callback = _Callback(self._callback(name, handler, state, read_signature(type_)))
-        self._alive.append((callback, type_))
+        callback = _Callback(self._make_callback(name, handler, state, read_signature(type_)))
+        self._references.append((callback, type_))
         encoded = module.encode(), name.encode()
         error = _define(
             cast(self._linker.ptr(), c_void_p),
@@ -320,7 +318,7 @@ class Instance:
         """Make ``on_tick`` run in the guest's thread at its next safe point. Thread-safe."""
         self._engine.increment_epoch()
 
-    def _callback(
+    def _make_callback(
         self, name: str, handler: Handler, state: object, signature: Signature
     ) -> Callable[..., int]:
         parameters, results = signature
@@ -336,19 +334,19 @@ class Instance:
             "SuspendCall": SuspendCall,
             "name": name,
             "interceptor": interceptor,
-            "intercepted": interceptor.find_call(name) if interceptor is not None else None,
+            "intercepted_call": interceptor.find_call(name) if interceptor is not None else None,
         }
         names = ", ".join(f"a{index}" for index in range(len(parameters)))
         unpack = f"{names}, = unpack(view)" if names else "pass"
         view = "views[address]" if parameters or results else "[0]"
-        source = _CALLBACK.format(
+        source = _CALLBACK_SOURCE.format(
             view=view,
             unpack=unpack,
             arguments=f"state, {names}",
             count=""
             if interceptor is None
-            else _INTERCEPTED.format(arguments=names and f"{names},"),
-            otherwise="" if interceptor is None else _SUSPENDED,
+            else _INTERCEPT_SOURCE.format(arguments=names and f"{names},"),
+            otherwise="" if interceptor is None else _SUSPEND_SOURCE,
         )
         exec(source, scope)  # The source is a constant; no name comes from a module.
         callback: Callable[..., int] = scope["call"]
@@ -359,13 +357,13 @@ class Instance:
             try:
                 self._on_tick()
             except BaseException as error:
-                self._raised = error
+                self._pending_error = error
                 return cast(_ffi.wasmtime_error_new(b"interrupted"), c_void_p).value or 0
             c_uint64.from_address(delta).value = 1
             return 0
 
         callback = _EpochCallback(tick)
-        self._alive.append(callback)
+        self._references.append(callback)
         _set_epoch_callback(cast(self._store.ptr(), c_void_p), cast(callback, c_void_p), None, None)
         self._store.set_epoch_deadline(1)
 
@@ -374,25 +372,25 @@ class Instance:
         """Translate wasmtime's errors to the handler's exception, ``GuestTrapped`` or
         ``EngineError``.
         """
-        self._raised = None
+        self._pending_error = None
         try:
             yield
         except wasmtime.Trap as trap:
             if trap.trap_code is None:
                 raise _engine_error(str(trap)) from None
             kind = trap.trap_code.name.lower().replace("_", " ")
-            raise GuestTrapped(kind, _guest_frames(str(trap))) from None
+            raise GuestTrapped(kind, _extract_guest_frames(str(trap))) from None
         except wasmtime.WasmtimeError as error:
-            raised, self._raised = self._raised, None
-            backtrace = _guest_frames(str(error))
-            if raised is None:
+            pending, self._pending_error = self._pending_error, None
+            backtrace = _extract_guest_frames(str(error))
+            if pending is None:
                 raise _engine_error(str(error)) from None
-            if isinstance(raised, MemoryFault):
+            if isinstance(pending, MemoryFault):
                 # The text becomes the kind of ProcessTrap. It is part of the format: a replay
                 # compares the kind with the recorded kind.
-                raise GuestTrapped(str(raised), backtrace) from None
-            raised.__cause__ = GuestInterrupted(backtrace)
-            raise raised from raised.__cause__
+                raise GuestTrapped(str(pending), backtrace) from None
+            pending.__cause__ = GuestInterrupted(backtrace)
+            raise pending from pending.__cause__
 
 
 def set_async_stack_size(config: Any, size: int) -> None:
@@ -420,7 +418,7 @@ def _engine_error(message: str) -> EngineError:
     return EngineError(f"wasmtime could not run the guest: {lines[-1] if lines else 'unknown'}")
 
 
-def _guest_frames(message: str) -> str:
+def _extract_guest_frames(message: str) -> str:
     """Return the lines of ``message`` that name functions of the guest."""
     lines = [line.strip() for line in message.splitlines()]
     return "\n".join(line for line in lines if line[:1].isdigit() and ": " in line and "!" in line)

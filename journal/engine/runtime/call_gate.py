@@ -8,7 +8,7 @@ class SuspendCall(BaseException):
 
 
 class InterceptedCall:
-    """One host function; ``is_active`` if intercepted now, ``is_always`` if always."""
+    """One host function: intercepted now if ``is_active``, and always if ``is_always``."""
 
     __slots__ = ("is_active", "is_always", "name")
 

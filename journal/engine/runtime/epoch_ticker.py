@@ -4,7 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Delay of printed output, so that several lines share a sync: after a pause, and in a stream.
+#: Delays of output, so that several lines share one sync. Output that comes less than
+#: STREAM_PAUSE_SECONDS after the last tick belongs to a stream and has the longer delay.
 OUTPUT_DELAY_SECONDS = 0.002
 STREAM_DELAY_SECONDS = 0.02
 STREAM_PAUSE_SECONDS = 0.1
@@ -20,7 +21,7 @@ class EpochTicker:
     ) -> None:
         self._tick = tick
         self._interval = interval_seconds
-        self._armed = threading.Event()
+        self._request = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="journal-ticker", daemon=True)
 
@@ -29,23 +30,23 @@ class EpochTicker:
         self._thread.start()
 
     def arm(self) -> None:
-        """Tick soon."""
-        self._armed.set()
+        """Request a tick soon."""
+        self._request.set()
 
     def close(self) -> None:
         """Stop the thread."""
         self._closed = True
-        self._armed.set()
+        self._request.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        ticked = 0.0
+        last_tick = 0.0
         while not self._closed:
-            if self._armed.wait(self._interval):
-                self._armed.clear()
-                in_stream = time.monotonic() - ticked < STREAM_PAUSE_SECONDS
-                time.sleep(STREAM_DELAY_SECONDS if in_stream else OUTPUT_DELAY_SECONDS)
-                ticked = time.monotonic()
+            if self._request.wait(self._interval):
+                self._request.clear()
+                is_stream = time.monotonic() - last_tick < STREAM_PAUSE_SECONDS
+                time.sleep(STREAM_DELAY_SECONDS if is_stream else OUTPUT_DELAY_SECONDS)
+                last_tick = time.monotonic()
             if not self._closed:
                 self._tick()

@@ -29,7 +29,7 @@ class InstanceGlobals:
 
     def __init__(self, store: Any, exports: Any, names: Sequence[ExportedGlobal]) -> None:
         self._store = store
-        self._all = [
+        self._globals = [
             (global_.global_index, _TYPE_CODES[global_.kind], exports[global_.name]._global)
             for global_ in names
             if global_.kind in _TYPE_CODES
@@ -39,21 +39,21 @@ class InstanceGlobals:
 
     def read(self) -> tuple[GlobalValue, ...]:
         """Return the values of all globals."""
-        found = []
-        for index, code, raw_global in self._all:
+        values = []
+        for index, code, raw_global in self._globals:
             ctypes.memset(self._bits, 0, _BITS_SIZE)
             _ffi.wasmtime_global_get(
                 self._store._context(), ctypes.byref(raw_global), ctypes.byref(self._raw)
             )
             bits = ctypes.string_at(self._bits, _SIZES[code])
-            found.append((index, code, bits.ljust(_BITS_SIZE, b"\0")))
-        return tuple(found)
+            values.append((index, code, bits.ljust(_BITS_SIZE, b"\0")))
+        return tuple(values)
 
     def write(self, values: Sequence[GlobalValue]) -> None:
         """Set all globals; raises EngineError unless the values match the module's globals."""
-        if [value[:2] for value in values] != [one[:2] for one in self._all]:
+        if [value[:2] for value in values] != [entry[:2] for entry in self._globals]:
             raise EngineError("the globals of the snapshot do not match the globals of the module")
-        for (_, code, bits), (_, _, raw_global) in zip(values, self._all, strict=True):
+        for (_, code, bits), (_, _, raw_global) in zip(values, self._globals, strict=True):
             self._raw.kind = _KINDS[code]
             ctypes.memmove(self._bits, bits, _BITS_SIZE)
             error = _ffi.wasmtime_global_set(
@@ -77,7 +77,7 @@ class InstanceTables:
         self._tables = [exports[name]._table for name in tables]
         self._null_kinds = [_null_kind(exports[name].type(store)) for name in tables]
         self._functions = [exports[name]._func for name in functions]
-        self._index_of = {bytes(one): index for index, one in enumerate(self._functions)}
+        self._indexes = {bytes(function): index for index, function in enumerate(self._functions)}
         self._raw: Any = _ffi.wasmtime_val_t()
         self._reference = ctypes.addressof(self._raw.of)
         self._reference_size = ctypes.sizeof(_ffi.wasmtime_func_t)
@@ -91,43 +91,43 @@ class InstanceTables:
         """
         raw, context = self._tables[table], self._store._context()
         size = _ffi.wasmtime_table_size(context, ctypes.byref(raw))
-        return [self._element(context, raw, at) for at in range(size)]
+        return [self._read_element(context, raw, index) for index in range(size)]
 
-    def _element(self, context: Any, table: Any, at: int) -> int:
+    def _read_element(self, context: Any, table: Any, index: int) -> int:
         ctypes.memset(self._reference, 0, self._reference_size)
-        _ffi.wasmtime_table_get(context, ctypes.byref(table), at, ctypes.byref(self._raw))
-        found = ctypes.string_at(self._reference, self._reference_size)
-        if not any(found[:8]):  # Without a store there is no function.
+        _ffi.wasmtime_table_get(context, ctypes.byref(table), index, ctypes.byref(self._raw))
+        reference = ctypes.string_at(self._reference, self._reference_size)
+        if not any(reference[:8]):  # A null reference has no store.
             return TABLE_NULL
-        if self._raw.kind != _FUNCREF or found not in self._index_of:
-            raise EngineError(f"element {at} of a table is not a function of the module")
-        return self._index_of[found]
+        if self._raw.kind != _FUNCREF or reference not in self._indexes:
+            raise EngineError(f"element {index} of a table is not a function of the module")
+        return self._indexes[reference]
 
     def write(self, table: int, functions: Sequence[int]) -> None:
         """Grow a table and set its elements; raises EngineError for invalid values."""
         if table >= len(self._tables):
-            raise EngineError(f"the module has {len(self._tables)} tables, not a table {table}")
+            raise EngineError(f"the module has no table {table}, only {len(self._tables)} tables")
         raw, context = self._tables[table], self._store._context()
         size = _ffi.wasmtime_table_size(context, ctypes.byref(raw))
         if size > len(functions):
             raise EngineError(
-                f"table {table} has {size} elements, the snapshot only {len(functions)}"
+                f"table {table} has {size} elements, but only {len(functions)} in the snapshot"
             )
         self._put(TABLE_NULL, self._null_kinds[table])
-        before = ctypes.c_uint64()
+        old_size = ctypes.c_uint64()
         self._check(
             _ffi.wasmtime_table_grow(
                 context,
                 ctypes.byref(raw),
                 len(functions) - size,
                 ctypes.byref(self._raw),
-                ctypes.byref(before),
+                ctypes.byref(old_size),
             )
         )
-        for at, function in enumerate(functions):
+        for index, function in enumerate(functions):
             self._put(function, self._null_kinds[table])
             self._check(
-                _ffi.wasmtime_table_set(context, ctypes.byref(raw), at, ctypes.byref(self._raw))
+                _ffi.wasmtime_table_set(context, ctypes.byref(raw), index, ctypes.byref(self._raw))
             )
 
     def _put(self, function: int, null_kind: int) -> None:
@@ -137,7 +137,9 @@ class InstanceTables:
         if function == TABLE_NULL:
             return
         if function >= len(self._functions):
-            raise EngineError(f"the module has no function {function}, only {len(self._functions)}")
+            raise EngineError(
+                f"the module has no function {function}, only {len(self._functions)} functions"
+            )
         ctypes.memmove(
             self._reference,
             ctypes.addressof(self._functions[function]),

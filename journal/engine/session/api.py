@@ -112,7 +112,7 @@ def record(
     has_stack_memory = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
     variant_options = options if has_stack_memory else replace(options, stacks=Stacks.NEVER)
     variant = select_variant(load_module(module), variant_options, cache, note)
-    settings = replace(settings, instrumentation=variant.made_by)
+    settings = replace(settings, instrumentation=variant.instrumentation)
     program = prepare(variant, settings, cache)
     streams = connect_streams(stdin, stdout, stderr)
     interrupter = Interrupter()
@@ -152,7 +152,7 @@ def record(
 def _check_options(snapshots: SnapshotOptions, compaction: "CompactionSchedule | None") -> None:
     if snapshots.page_index and compaction is not None and compaction.is_active:
         raise OptionError(
-            "page_index and compaction cannot be combined: "
+            "a page index and compaction cannot be combined: "
             "compaction may drop pages that the index refers to"
         )
 
@@ -164,7 +164,7 @@ def _make_page_index(
     if not snapshots.page_index:
         return None
     from journal.pages.page_index import PageIndex
-    from journal.pages.user_key import load_key  # Most runs do not need it.
+    from journal.pages.user_key import load_key  # Most runs need no page index.
 
     key = load_key(None if cache is None else cache.parent / "pages.key")
     return PageIndex(path, key=key)
@@ -207,8 +207,8 @@ def resume(
     The guest starts when the recorder is entered. It is restored from the newest usable
     snapshot, replays the events after the snapshot, and continues live at the end of the
     journal. Without a usable snapshot, or with ``reexecute``, it is replayed from its start. If
-    the program had ended, outputs not yet delivered are delivered and the recorder has the
-    recorded result at once.
+    the program had ended, outputs not yet delivered are delivered and the recorder returns
+    the recorded result at once.
 
     ``module`` is needed only if the journal does not contain its module. ``moved_mounts`` maps
     names of host mounts in the guest to their present directories, for directories that have
@@ -253,7 +253,7 @@ def resume(
                 preamble.find_module(identity, module),
                 ResumeOptions(snapshots or SnapshotOptions(), cache, note, reexecute=reexecute),
             )
-            settings = replace(identity.configuration, instrumentation=plan.variant.made_by)
+            settings = replace(identity.configuration, instrumentation=plan.variant.instrumentation)
             start, first_seq = plan.start, recording.first_seq
             if start is not None:
                 first_seq = start.info.seq + 1
@@ -299,13 +299,15 @@ def resume(
         deliver_remaining(
             writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
         )
-        discarded = {stream: OutputTarget(TargetKind.CAPTURED) for stream in streams.output_targets}
+        null_targets = {
+            stream: OutputTarget(TargetKind.CAPTURED) for stream in streams.output_targets
+        }
         return Recorder(
             writer,
             streams,
             interrupter,
-            ended=recording.result,
-            replay=lambda: run(NullWriter(), discarded),
+            recorded_result=recording.result,
+            replay=lambda: run(NullWriter(), null_targets),
             reader=recording.reader,
             compaction=compaction,
         )
@@ -314,15 +316,15 @@ def resume(
 def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
     """Create the journal ``into`` with the events of ``path`` up to ``at``, and return its path."""
     if into is None:
-        raise OptionError("at requires into, the path of a new journal in which the run continues")
+        raise OptionError("a resume at an event continues in a new journal: set its path (into)")
     if at is None:
         with Reader(path) as reader:
-            found = [
+            seqs = [
                 info.seq for info in list_snapshots(reader, count_pages=False) if info.resumable
             ]
-        if not found:
-            raise NotResumable(f"{path} has no resumable snapshot: pass at to choose an event")
-        at = found[-1]
+        if not seqs:
+            raise NotResumable(f"{path} has no resumable snapshot: choose the event to resume at")
+        at = seqs[-1]
     fork(path, into, upto=at)
     return into
 

@@ -58,7 +58,7 @@ RESUME_TAGS = frozenset(
 class Identity:
     """Content of the preamble of a journal.
 
-    ``copied_files`` has the event, its time in µs and its sequence number. ``instrumented``
+    ``copied_files`` has each event with its time in µs and its sequence number. ``instrumented``
     returns the instrumented module if the journal contains one.
     """
 
@@ -148,7 +148,7 @@ class _ModuleParts:
     def __bool__(self) -> bool:
         return bool(self._blocks)
 
-    def take(self, block: Block) -> None:
+    def add_block(self, block: Block) -> None:
         """Add a block if it contains parts; raise ``NotResumable`` if the module is too large."""
         if self._tag in block.tags:
             self._blocks.append(block)
@@ -158,7 +158,7 @@ class _ModuleParts:
                     f"recorded module is too large: {self._size} bytes, at most {MODULE_SIZE_MAX}"
                 )
 
-    def joined(self) -> bytes:
+    def join(self) -> bytes:
         """Return the bytes of the module; raise ``NotResumable`` if parts are missing."""
         data = bytearray()
         for block in self._blocks:
@@ -184,8 +184,8 @@ def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
     identity: Identity | None = None
     parts = {kind.tag: _ModuleParts(kind) for kind in (ModulePart, InstrumentedPart)}
     for block in blocks:
-        for each in parts.values():
-            each.take(block)
+        for module_parts in parts.values():
+            module_parts.add_block(block)
         for index, tag in enumerate(block.tags):
             if tag == ProcessStart.tag:
                 start = codec.decode(tag, block.payload(index), block.offset)
@@ -219,7 +219,7 @@ def _attach_modules(
     start = identity.start
 
     def read_module() -> bytes:
-        data = module.joined()
+        data = module.join()
         if hashlib.sha256(data).digest() != start.module_hash:
             raise ModuleMismatch(
                 f"the module in the journal has SHA-256 {hashlib.sha256(data).hexdigest()[:16]}…: "
@@ -228,9 +228,9 @@ def _attach_modules(
         return data
 
     if start.embedded:
-        identity.module = GuestModule.deferred(start.module_hash, start.module_path, read_module)
+        identity.module = GuestModule.from_reader(start.module_hash, start.module_path, read_module)
     if instrumented:
-        identity.instrumented = instrumented.joined
+        identity.instrumented = instrumented.join
     return identity
 
 
@@ -247,7 +247,7 @@ def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None
             module = load_module(start.module_path)
         except ModuleRefused as error:
             raise ModuleMismatch(
-                f"the journal does not hold its module, and {error}; pass the module to resume"
+                f"the journal does not contain its module, and {error}: resume with the module"
             ) from error
         origin = start.module_path
     if module.hash != start.module_hash:
@@ -261,12 +261,12 @@ def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None
 def check_engine(identity: Identity, memory_size_max: int | None) -> None:
     """Raise ``EngineMismatch`` unless this engine reproduces the recorded run.
 
-    A journal that needs more than ``memory_size_max`` bytes of memory is refused, too.
+    A guest that may use more than ``memory_size_max`` bytes of memory is refused, too.
     """
     start = identity.start
     if start.engine != ENGINE_NAME:
         raise EngineMismatch(
-            f"the journal was recorded on engine {start.engine}: this is {ENGINE_NAME}"
+            f"the journal was recorded on the engine {start.engine}: this is {ENGINE_NAME}"
         )
     if start.engine_version.split(".")[0] != bindings.VERSION.split(".")[0]:
         raise EngineMismatch(
@@ -286,6 +286,6 @@ def check_engine(identity: Identity, memory_size_max: int | None) -> None:
     needed = identity.configuration.memory_size_max
     if memory_size_max is not None and needed > memory_size_max:
         raise EngineMismatch(
-            f"the recorded memory limit of the guest is {needed} bytes: memory_size_max is "
-            f"{memory_size_max}, so raise it to resume"
+            f"the guest may use {needed} bytes of memory, but the limit of this resume is "
+            f"{memory_size_max}: raise the limit"
         )

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 BACKTRACE_SIZE_MAX = 4096
 
-#: Checks of the clock per snapshot period. A single check per period would miss every second one.
+#: Checks of the clock per snapshot period. A single check per period would miss every second
+#: period.
 _TICKS_PER_PERIOD = 4
 
 #: Errors raised while decoding a recorded input that does not match the format of its event.
@@ -90,7 +91,7 @@ class ResumePoint(Protocol):
 
     @property
     def session(self) -> tuple[int, int]:
-        """Return the start of its session in µs since the epoch, and the monotonic clock in ns."""
+        """Return the time of the snapshot in µs since the epoch, and its monotonic clock in ns."""
 
     @property
     def is_last(self) -> bool:
@@ -125,14 +126,14 @@ class RunResult:
 class Process:
     """One guest, ready to run in a thread of its own.
 
-    With ``recorded`` the guest first replays these batches and continues live at their end.
-    ``output_targets`` are reconciled: they know how much of the recorded output they hold, and
-    ``delivered_sizes`` has the same figures by stream. ``moved_mounts`` maps guest names of mounts
-    to the present directories of the host. ``terminals`` are the streams that the guest sees as
-    terminals; a replay has those of the first session, whatever they are now. ``network`` allows
-    sockets. ``start`` is the snapshot to resume from, None to run from the beginning.
-    ``fired`` are the triggers of the recorded snapshots. With ``plan`` nothing continues live:
-    snapshots are compared, and the run ends where the journal ends.
+    With ``recorded`` the guest first replays these batches and continues live at their end. Each of
+    ``output_targets`` is reconciled: its ``delivered_size`` is the size of the recorded output that
+    it holds. ``delivered_sizes`` has these sizes by stream. ``moved_mounts`` maps guest names of
+    mounts to the present directories of the host. ``terminals`` are the streams that the guest sees
+    as terminals; a replay has the terminals of the first session. ``network`` allows sockets.
+    ``start`` is the snapshot to resume from, None to run from the beginning. ``fired`` are the
+    triggers of the recorded snapshots. With ``plan`` the guest does not continue live: its
+    snapshots are compared, and the run ends at the end of the journal.
     """
 
     def __init__(
@@ -164,9 +165,9 @@ class Process:
         self._stdin = stdin
         self._output_targets = output_targets
         self._delivered_sizes = delivered_sizes or {}
-        # Start of the session in µs, and the monotonic clock then.
+        # Start of the session in µs since the epoch, and its monotonic clock in ns.
         self._session: tuple[int, int] | None = None
-        self._synced = time.monotonic()
+        self._last_sync = time.monotonic()
         self._has_ended = False
         self.tape = Tape(
             writer,
@@ -194,7 +195,7 @@ class Process:
             before_wait=self._before_wait,
             on_consumed=writer.flush,
         )
-        self.context.network = GuestNetwork(self.tape, self.context.descriptors, allowed=network)
+        self.context.network = GuestNetwork(self.tape, self.context.descriptors, is_allowed=network)
         self.context.terminal = Terminal(self.tape, terminals, find_terminal(stdin, output_targets))
         self.mounts = Mounts(
             self.tape, identity.mounts, identity.configuration.files_size_max, moved_mounts or {}
@@ -205,7 +206,12 @@ class Process:
         if interceptor is not None:
             kind = SnapshotCoordinator if plan is None else SnapshotCheckCoordinator
             self.coordinator = kind(
-                snapshots, program.variant, self.context, interceptor, self._counts, fired
+                snapshots,
+                program.variant,
+                self.context,
+                interceptor,
+                self._get_journal_counts,
+                fired,
             )
             if isinstance(self.coordinator, SnapshotCheckCoordinator) and plan is not None:
                 self.coordinator.follow_plan(plan)
@@ -272,12 +278,12 @@ class Process:
         try:
             self._run_guest()
             code = 0
-        except ProcExit as exited:
-            code = exited.code
-        except GuestTrapped as trapped:
+        except ProcExit as proc_exit:
+            code = proc_exit.code
+        except GuestTrapped as trap:
             if self.coordinator is not None:
                 self.coordinator.check_trap()
-            return self._record_trap(trapped.kind, trapped.backtrace)
+            return self._record_trap(trap.kind, trap.backtrace)
         except Divergence as divergence:
             divergence.backtrace = get_guest_backtrace(divergence)
             raise
@@ -294,7 +300,7 @@ class Process:
         return RunResult(ExitKind.EXITED, code)
 
     def _run_guest(self) -> None:
-        """Call the entry functions of the module, from the first one or from a snapshot on."""
+        """Call the entry functions of the module, from the first function or from a snapshot on."""
         instance, entries, stack = self._instance, list(self._program.variant.entries), None
         if self.coordinator is None:
             self.tape.start()
@@ -334,9 +340,9 @@ class Process:
         payload = self.tape.peek(ProcessTrap.tag)
         if payload is not None:
             # An instrumented module has another backtrace, so a replay keeps the recorded one.
-            recorded = codec.decode(ProcessTrap.tag, payload)
-            if isinstance(recorded, ProcessTrap) and recorded.kind == kind:
-                event = recorded
+            recorded_trap = codec.decode(ProcessTrap.tag, payload)
+            if isinstance(recorded_trap, ProcessTrap) and recorded_trap.kind == kind:
+                event = recorded_trap
         self._mark_ended()
         self.tape.record_effect(ProcessTrap.tag, codec.encode(event))
         return RunResult(ExitKind.TRAPPED, None, kind, event.message)
@@ -354,15 +360,12 @@ class Process:
         self._flush_regularly()
 
     def _flush_regularly(self) -> None:
-        """Pass the journal to the kernel, and synchronize it once per interval.
-
-        A crash then loses little.
-        """
+        """Pass the journal to the kernel, and sync it once per interval, to limit losses."""
         self._writer.flush()
-        due = time.monotonic() - self._synced >= INTERVAL_SECONDS
+        due = time.monotonic() - self._last_sync >= INTERVAL_SECONDS
         if due and self._durability is not Durability.NONE:
             self._writer.sync()
-            self._synced = time.monotonic()
+            self._last_sync = time.monotonic()
 
     def _on_tick(self) -> None:
         self.context.interrupter.check()
@@ -371,7 +374,7 @@ class Process:
         if self.coordinator is not None:
             self.coordinator.tick()
 
-    def _counts(self) -> tuple[int, int]:
+    def _get_journal_counts(self) -> tuple[int, int]:
         """Return the counts of events and bytes in the journal."""
         return self._writer.next_seq, self._writer.size
 
@@ -385,9 +388,9 @@ class Process:
         """Continue live: the journal has been replayed."""
         base = self.tape.last_monotonic
         if self._session is not None:
-            began, monotonic = self._session
+            start, monotonic = self._session
             # The tape has no time yet if no event follows the start of the session.
-            base = max(base, monotonic + max(0, self.tape.last_time - began) * 1000)
+            base = max(base, monotonic + max(0, self.tape.last_time - start) * 1000)
         self.context.clocks.resume_at(base)
         self._writer.append(preamble.make_session_start(base))
         self.mounts.reopen_handles()

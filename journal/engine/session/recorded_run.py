@@ -40,7 +40,7 @@ class RecordedRun:
         self.reader = Reader(path)
         self._rebuild_blocks: list[Block] | None = []
         self._rebuild_size = 0
-        self._until = until  # Events appended from now on are not replayed.
+        self._until = until  # Events that are appended later are not replayed.
         self.identity, self.first_seq = preamble.read(self.reader.blocks())
         self.result: RunResult | None = None
         self.histories = read_stream_histories(self._read_stream_events())
@@ -88,13 +88,13 @@ class RecordedRun:
         until = self._until if until is None else until
         if until is not None and start >= until:
             return
-        without = frozenset() if tags is None else frozenset(BY_TAG) - tags
+        other_tags = frozenset() if tags is None else frozenset(BY_TAG) - tags
         for block in self._blocks(start, tags):
             if until is not None and block.first_seq >= until:
                 return
-            if without.issuperset(block.tags):
-                # The bit of another kind in the bitmap of the block was the same. Unpacking the
-                # block would take long.
+            if other_tags.issuperset(block.tags):
+                # The block matched only because another kind has the same bit in its bitmap. The
+                # block is skipped, because unpacking it takes long.
                 continue
             part = slice(
                 bisect_left(block.seqs, start),
@@ -117,8 +117,8 @@ class RecordedRun:
 
     def has_effects_after(self, seq: int) -> bool:
         """Return whether the guest had any effect after event ``seq``."""
-        found = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - RECORDING_EVENTS)
-        return next(found, None) is not None
+        effects = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - RECORDING_EVENTS)
+        return next(effects, None) is not None
 
 
 def queue_undelivered(
@@ -141,19 +141,23 @@ def _to_run_result(event: Event) -> RunResult:
 def deliver_remaining(
     writer: Writer,
     output_targets: dict[int, OutputTarget],
-    delivered: dict[int, int],
+    delivered_sizes: dict[int, int],
     writes: Iterator[tuple[int, bytes]],
     interrupter: Interrupter,
 ) -> None:
     """Deliver the output of an ended program that its targets do not hold."""
     outbox = Outbox(output_targets, writer, writer.sync, lambda: None, interrupter.wait_writable)
     positions = dict.fromkeys(output_targets, 0)
-    opened = False
+    is_opened = False
     for stream, data in writes:
         is_undelivered = output_targets[stream].delivered_size < len(data)
-        if is_undelivered and not opened and output_targets[stream].kind is not TargetKind.CAPTURED:
-            opened = True
-            for event in make_stream_events(output_targets, delivered):
+        if (
+            is_undelivered
+            and not is_opened
+            and output_targets[stream].kind is not TargetKind.CAPTURED
+        ):
+            is_opened = True
+            for event in make_stream_events(output_targets, delivered_sizes):
                 writer.append(event)
         outbox.requeue(stream, positions[stream], data)
         positions[stream] += len(data)

@@ -28,9 +28,10 @@ from journal.log.writer import Writer
 if TYPE_CHECKING:
     from journal.compaction import BackgroundCompactor, CompactionSchedule, OnlineCompactionResult
 
-THREAD_STACK_EXTRA = 16 << 20  # For Python frames below and above those of the guest.
+#: Stack size in bytes for Python frames below and above the frames of the guest.
+THREAD_STACK_EXTRA = 16 << 20
 
-_NO_SNAPSHOTS = "snapshots cannot be taken: the run was begun without any"
+_NO_SNAPSHOTS = "snapshots cannot be taken: the run was started without snapshots"
 _STACK_SIZE_LOCK = threading.Lock()
 
 Input = bytes | int | IO[Any] | FedSource | None
@@ -48,9 +49,11 @@ class StandardStreams:
     @property
     def terminals(self) -> set[int]:
         """Return the numbers of the streams that are terminals."""
-        found = {STDIN} if self.source.make_opened_event().kind is TargetKind.TERMINAL else set()
+        terminals = (
+            {STDIN} if self.source.make_opened_event().kind is TargetKind.TERMINAL else set()
+        )
         outputs = self.output_targets.items()
-        return found | {n for n, target in outputs if target.kind is TargetKind.TERMINAL}
+        return terminals | {n for n, target in outputs if target.kind is TargetKind.TERMINAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,11 @@ class Recorder:
         interrupter: Interrupter,
         *,
         run: GuestRun | None = None,
-        ended: RunResult | None = None,
+        recorded_result: RunResult | None = None,
         replay: Callable[[], GuestRun] | None = None,
         reader: Reader | None = None,
         compaction: "CompactionSchedule | None" = None,
-        note: Callable[[str], object] = len,  # Ignores the remark.
+        note: Callable[[str], object] = len,  # ``len`` ignores the remark.
     ) -> None:
         self._writer = writer
         self._compaction = compaction
@@ -97,10 +100,10 @@ class Recorder:
         self._run = run
         self._replay = replay
         self._thread: threading.Thread | None = None
-        self._result = ended
+        self._result = recorded_result
         self._error: BaseException | None = None
         self._closed = False
-        self.ended_before = ended is not None
+        self.ended_before = recorded_result is not None
 
     def __enter__(self) -> Self:
         self.start()
@@ -129,7 +132,7 @@ class Recorder:
                 self._start_compactor(self._compaction, self._run.process)
 
     def _start_compactor(self, compaction: "CompactionSchedule", process: Process) -> None:
-        from journal.compaction import BackgroundCompactor  # Most runs do not need it.
+        from journal.compaction import BackgroundCompactor  # Most runs need no compaction.
 
         # A replay reads the journal in its original state, so compaction waits for its end.
         self._compactor = BackgroundCompactor(
@@ -140,9 +143,9 @@ class Recorder:
         )
         self._compactor.start()
 
-    def _note_failure(self, found: "OnlineCompactionResult | JournalError") -> None:
-        if isinstance(found, JournalError):
-            self._note(f"the journal was not compacted and stays unchanged: {found}")
+    def _note_failure(self, result: "OnlineCompactionResult | JournalError") -> None:
+        if isinstance(result, JournalError):
+            self._note(f"the journal was not compacted and stays unchanged: {result}")
 
     def _start_thread(self, run: GuestRun) -> None:
         self._thread = start_guest_thread(lambda: self._run_guest(run.process), run.stack_size)
@@ -168,7 +171,7 @@ class Recorder:
         return self._result
 
     def stop(self) -> None:
-        """Request the guest to stop at its next safe point: a call, a loop or a function start.
+        """Request the guest to stop at its next host call, loop head or function start.
 
         Returns at once. Safe from any thread and from signal handlers.
         """
@@ -177,7 +180,7 @@ class Recorder:
             self._run.process.interrupt()
 
     def notify(self, trigger: Trigger) -> bool:
-        """Report an occasion for a snapshot; return whether one will be taken.
+        """Fire a trigger, and return whether a snapshot will be taken.
 
         The snapshot is taken at the next safe point of the guest if the options contain
         this trigger. Safe from any thread and from signal handlers.
@@ -191,7 +194,7 @@ class Recorder:
         """Take a snapshot at the next safe point of the guest and return its sequence number.
 
         Returns None if the guest ends or the timeout ends first. Raises ``OptionError`` if
-        the run was begun without snapshots. Safe from any thread.
+        the run was started without snapshots. Safe from any thread.
         """
         if self.ended_before:
             return None
@@ -207,10 +210,10 @@ class Recorder:
     def transaction(self) -> Iterator[None]:
         """Take a snapshot at the end of the body, and wait for it.
 
-        The body is the work of the embedder on one order; the guest need not know of
-        orders. The snapshot has the state of the guest at that time, for example while it
-        waits for the next order. No snapshot is taken if the body fails or the guest has
-        ended. Raises ``OptionError`` if the run was begun without snapshots.
+        The body is one unit of work of the embedder, such as one order; the guest does not need to
+        know about it. The snapshot has the state of the guest after the body, for example while the
+        guest waits for the next order. No snapshot is taken if the body fails or the guest has
+        ended. Raises ``OptionError`` if the run was started without snapshots.
         """
         if not (self.takes_snapshots or self.ended_before):
             raise OptionError(_NO_SNAPSHOTS)
@@ -219,7 +222,7 @@ class Recorder:
 
     @property
     def takes_snapshots(self) -> bool:
-        """Return whether the run was begun with snapshots."""
+        """Return whether the run was started with snapshots."""
         return self._coordinator is not None
 
     @property
@@ -236,13 +239,13 @@ class Recorder:
 
         Raises ``OptionError`` if an input was passed at the start. Safe from any thread.
         """
-        self._fed_stdin().feed(data)
+        self._get_fed_stdin().feed(data)
 
     def close_stdin(self) -> None:
         """End the standard input of the guest."""
-        self._fed_stdin().close()
+        self._get_fed_stdin().close()
 
-    def _fed_stdin(self) -> FedSource:
+    def _get_fed_stdin(self) -> FedSource:
         source = self._streams.source
         if not isinstance(source, FedSource):
             raise OptionError("standard input cannot be fed: a source was passed at the start")
@@ -251,14 +254,14 @@ class Recorder:
     @property
     def stdout(self) -> bytes:
         """Return the captured standard output. Raises ``OptionError`` if a target was passed."""
-        return self._captured(STDOUT)
+        return self._get_captured(STDOUT)
 
     @property
     def stderr(self) -> bytes:
         """Return the captured standard error. Raises ``OptionError`` if a target was passed."""
-        return self._captured(STDERR)
+        return self._get_captured(STDERR)
 
-    def _captured(self, stream: int) -> bytes:
+    def _get_captured(self, stream: int) -> bytes:
         target = self._streams.output_targets[stream]
         if target.kind is not TargetKind.CAPTURED:
             raise OptionError("output is not captured: a target was passed for this stream")
@@ -269,14 +272,14 @@ class Recorder:
 
         While the guest runs, this is the present data. Raises ``FileNotFoundError``.
         """
-        return self._process_with_files().mounts.read(path)
+        return self._get_process_with_files().mounts.read(path)
 
     @property
     def files(self) -> dict[str, bytes]:
         """Return all regular in-memory files by their paths in the guest."""
-        return self._process_with_files().mounts.files()
+        return self._get_process_with_files().mounts.files()
 
-    def _process_with_files(self) -> Process:
+    def _get_process_with_files(self) -> Process:
         if self._run is None:
             # The program had ended, so a replay produces its files.
             assert self._replay is not None
@@ -325,11 +328,11 @@ def start_guest_thread(work: Callable[[], None], stack_size: int) -> threading.T
     """Start a thread with a stack of ``stack_size`` bytes for the guest, and return it."""
     thread = threading.Thread(target=work, name="journal-guest", daemon=True)
     with _STACK_SIZE_LOCK:
-        before = threading.stack_size(stack_size + THREAD_STACK_EXTRA)
+        old_size = threading.stack_size(stack_size + THREAD_STACK_EXTRA)
         try:
             thread.start()
         finally:
-            threading.stack_size(before)
+            threading.stack_size(old_size)
     return thread
 
 
@@ -369,8 +372,8 @@ def _open_stdin(stdin: Input, history: StreamHistory | None) -> StdinSource:
         return stdin
     if isinstance(stdin, bytes):
         return BytesSource(stdin)
-    first = history.targets[0][0] if history and history.targets else None
-    return open_source(_fileno(stdin), first)
+    first_target = history.targets[0][0] if history and history.targets else None
+    return open_source(_fileno(stdin), first_target)
 
 
 def _fileno(file: int | IO[Any]) -> int:

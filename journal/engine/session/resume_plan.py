@@ -67,7 +67,7 @@ def plan_resume(recording: RecordedRun, module: GuestModule, options: ResumeOpti
         try:
             return ResumePlan(variant, _make_restorer(recording, info, variant, options))
         except NotResumable as error:
-            options.note(f"{error}; the snapshot before it is used")
+            options.note(f"{error}; an earlier snapshot is used")
     if recording.identity.start.level is not RecordingLevel.FULL:
         raise NotResumable(
             "the journal was recorded at level state: it has no inputs to replay, and no usable "
@@ -80,7 +80,10 @@ def plan_resume(recording: RecordedRun, module: GuestModule, options: ResumeOpti
 def plan_resume_at(
     recording: RecordedRun, module: GuestModule, seq: int, options: ResumeOptions
 ) -> ResumePlan:
-    """Return the plan to resume from snapshot ``seq``; raise ``NotResumable``."""
+    """Return the plan to resume from snapshot ``seq``.
+
+    Raises ``NotResumable`` if the snapshot is missing or cannot be used.
+    """
     info = next((info for info in recording.snapshots if info.seq == seq), None)
     if info is None:
         raise NotResumable(f"event {seq} is not a snapshot")
@@ -102,7 +105,7 @@ def find_snapshot_variant(
     The variant is that of the first session, or of a later session with another tool or other
     snapshot options.
     """
-    made_by = recording.identity.configuration.instrumentation
+    instrumentation = recording.identity.configuration.instrumentation
     if not info.code:
         return make_snapshot_variant(
             module, SnapshotOptions(stacks=Stacks.NEVER), options.cache, options.note
@@ -112,10 +115,10 @@ def find_snapshot_variant(
         variant: ModuleVariant | None = None
         if recording.identity.instrumented is not None:
             variant = load_embedded_variant(
-                module, recording.identity.instrumented(), made_by, options.cache
+                module, recording.identity.instrumented(), instrumentation, options.cache
             )
-        elif made_by:
-            variant = make_variant_with_tool(module, made_by, options.cache, options.note)
+        elif instrumentation:
+            variant = make_variant_with_tool(module, instrumentation, options.cache, options.note)
         if variant is None or variant.code != info.code:
             variant = make_snapshot_variant(module, options.snapshots, options.cache, options.note)
         return variant if variant.code == info.code else None
@@ -126,9 +129,11 @@ def find_snapshot_variant(
 def _find_start_variant(
     recording: RecordedRun, module: GuestModule, options: ResumeOptions
 ) -> ModuleVariant:
-    made_by = recording.identity.configuration.instrumentation
+    instrumentation = recording.identity.configuration.instrumentation
     variant = (
-        make_variant_with_tool(module, made_by, options.cache, options.note) if made_by else None
+        make_variant_with_tool(module, instrumentation, options.cache, options.note)
+        if instrumentation
+        else None
     )
     return variant or select_variant(module, options.snapshots, options.cache, options.note)
 
@@ -140,7 +145,7 @@ def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
     ):
         raise NotResumable(
             f"the guest had effects after snapshot {info.seq}, whose inputs are not recorded: "
-            f"pass at={info.seq} and into to continue from the snapshot in a new journal"
+            f"resume at event {info.seq} in a new journal"
         )
 
 
@@ -171,7 +176,7 @@ def _make_restorer(
             f"snapshot {info.seq} was taken in {info.entry!r}: this is not an entry function"
         )
 
-    def history(tags: frozenset[int]) -> Iterable[Batch]:
+    def read_history(tags: frozenset[int]) -> Iterable[Batch]:
         return recording.batches(recording.first_seq, tags)
 
     return prepare_restore(
@@ -180,5 +185,5 @@ def _make_restorer(
         recording.snapshots,
         info,
         get_image_folder(options.cache),
-        history,
+        read_history,
     )

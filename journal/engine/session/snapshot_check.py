@@ -17,7 +17,7 @@ class CheckPlan(Protocol):
     def next_snapshot(self) -> SnapshotInfo | None:
         """Return the snapshot that the run passes next, or None."""
 
-    def compare(self, shot: CapturedSnapshot) -> None:
+    def compare(self, snapshot: CapturedSnapshot) -> None:
         """Compare the captured state with the next snapshot."""
 
 
@@ -33,12 +33,12 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
     def take_bootstrap(self) -> None:
         """Check the snapshots taken before the first entry function."""
         if self._capture is not None:
-            self._capture.on_payload = self._see
-        wanted = self.plan.next_snapshot
-        while wanted is not None and not wanted.entry:
+            self._capture.on_payload = self._add_payload
+        info = self.plan.next_snapshot
+        while info is not None and not info.entry:
             point = SuspendPoint(self.interceptor.calls + 1, "", "")
-            self._take(SnapshotRequest(wanted.trigger, point))
-            wanted = self.plan.next_snapshot
+            self._take(SnapshotRequest(info.trigger, point))
+            info = self.plan.next_snapshot
 
     def tick(self) -> None:
         """Ignore the clock tick."""
@@ -49,7 +49,7 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
     def check_wait(self, function: str, idle: bool) -> None:
         """Do nothing: a replay does not wait."""
 
-    def _see(self, tag: int, payload: bytes) -> None:
+    def _add_payload(self, tag: int, payload: bytes) -> None:
         self.plan.payloads.append((tag, payload))
 
     def _update_interception(self) -> None:
@@ -69,10 +69,10 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
         return False
 
     def _find_trigger(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
-        wanted = self.plan.next_snapshot
-        if wanted is None or wanted.calls != self.interceptor.calls or wanted.function != function:
+        info = self.plan.next_snapshot
+        if info is None or info.calls != self.interceptor.calls or info.function != function:
             return None
-        return wanted.trigger
+        return info.trigger
 
     def _commit(self, request: SnapshotRequest) -> None:
         assert self._capture is not None

@@ -1,7 +1,7 @@
 """Verification of a journal by execution: the guest runs again, and every snapshot is compared.
 
 Each event of the guest is compared with the recorded event. At each snapshot the guest is suspended
-where it was then, and the digest of its whole state is compared. The host is not changed.
+at the recorded point, and the digest of its whole state is compared. The host is not changed.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from journal.engine.configuration import SnapshotOptions
 from journal.engine.program.module import GuestModule
 from journal.engine.program.prepared import prepare
-from journal.engine.program.variant import ModuleVariant, Notify, unmodified
+from journal.engine.program.variant import ModuleVariant, Notify, make_unmodified_variant
 from journal.engine.session import preamble
 from journal.engine.session.process import ExitKind, Process, RunResult
 from journal.engine.session.recorded_run import NullWriter, RecordedRun
@@ -42,7 +42,7 @@ class SnapshotCheck:
     """Result of the check of one snapshot.
 
     ``matches`` says whether the digest matches, None if it could not be compared. ``reason``
-    says why not.
+    says why ``matches`` is not true.
     """
 
     info: SnapshotInfo
@@ -55,7 +55,7 @@ class ReplayResult:
     """Result of a replay.
 
     ``result`` is the end of the guest, or None if the journal ends before. ``divergence`` is
-    the first event that came out differently.
+    the first event that differs.
     """
 
     checks: list[SnapshotCheck] = field(default_factory=list)
@@ -65,7 +65,7 @@ class ReplayResult:
     @property
     def matches(self) -> bool:
         """Return whether no event and no compared snapshot differs."""
-        return self.divergence is None and all(one.matches is not False for one in self.checks)
+        return self.divergence is None and all(check.matches is not False for check in self.checks)
 
 
 class SnapshotCheckPlan:
@@ -75,7 +75,7 @@ class SnapshotCheckPlan:
         self, infos: Sequence[SnapshotInfo], variant: ModuleVariant, recording: RecordedRun
     ) -> None:
         self._recording = recording
-        self._left: list[SnapshotInfo] = []
+        self._remaining: list[SnapshotInfo] = []
         self.checks: list[SnapshotCheck] = []
         self.payloads: list[tuple[int, bytes]] = []
         for info in infos:
@@ -83,17 +83,17 @@ class SnapshotCheckPlan:
             if reason:
                 self.checks.append(SnapshotCheck(info, None, reason))
             else:
-                self._left.append(info)
+                self._remaining.append(info)
 
     @property
     def next_snapshot(self) -> SnapshotInfo | None:
         """Return the snapshot that the run passes next, or None."""
-        return self._left[0] if self._left else None
+        return self._remaining[0] if self._remaining else None
 
-    def compare(self, shot: CapturedSnapshot) -> None:
+    def compare(self, snapshot: CapturedSnapshot) -> None:
         """Compare the captured state with the next snapshot."""
-        info = self._left.pop(0)
-        matches = shot.digest == info.digest
+        info = self._remaining.pop(0)
+        matches = snapshot.digest == info.digest
         self.checks.append(SnapshotCheck(info, matches, "" if matches else self._difference(info)))
         self.payloads.clear()
 
@@ -103,8 +103,8 @@ class SnapshotCheckPlan:
             recorded = read_parts(self._recording.reader, info)
         except NotResumable as error:
             return str(error)
-        for (tag, now), then in zip(self.payloads, recorded.payloads, strict=False):
-            if now != then:
+        for (tag, actual), expected in zip(self.payloads, recorded.payloads, strict=False):
+            if actual != expected:
                 return f"its {BY_TAG[tag].__name__} differs"
         if len(self.payloads) != len(recorded.payloads):
             return (
@@ -115,12 +115,14 @@ class SnapshotCheckPlan:
 
     def list_missed(self) -> list[SnapshotCheck]:
         """Return the checks of the snapshots that the guest did not reach."""
-        return [SnapshotCheck(info, False, "the guest did not reach it") for info in self._left]
+        return [
+            SnapshotCheck(info, False, "the guest did not reach it") for info in self._remaining
+        ]
 
 
-def _mark_unusable(checked: SnapshotCheck, seq: int, reason: str) -> SnapshotCheck:
+def _mark_unusable(check: SnapshotCheck, seq: int, reason: str) -> SnapshotCheck:
     """Return the check, failed with ``reason`` if it is of snapshot ``seq``."""
-    return SnapshotCheck(checked.info, False, reason) if checked.info.seq == seq else checked
+    return SnapshotCheck(check.info, False, reason) if check.info.seq == seq else check
 
 
 def _incomparable_reason(info: SnapshotInfo, variant: ModuleVariant) -> str:
@@ -142,14 +144,14 @@ def verify_replay(
     module: bytes | StrPath | None = None,
     cache: Path | None = None,
     note: Notify = lambda text: None,
-    progress: Callable[[SnapshotCheck], None] = lambda checked: None,
+    progress: Callable[[SnapshotCheck], None] = lambda check: None,
 ) -> ReplayResult:
     """Execute the guest of a journal again and compare its events and snapshots.
 
     The guest runs from its beginning, or from the snapshot whose sequence number is ``start``.
     With ``from_each_snapshot`` it runs from each snapshot to the next, so that a difference at
     one snapshot does not affect the checks of later ones; ``start`` takes precedence. ``module`` is
-    needed only where the journal does not contain its module. ``cache`` is the directory of
+    needed only if the journal does not contain its module. ``cache`` is the directory of
     compiled modules. ``note`` receives remarks for the user, ``progress`` each finished check.
 
     Nothing of the host is read or written. Raises ``NotResumable``, ``ModuleMismatch`` and
@@ -168,8 +170,8 @@ def verify_replay(
             runner.run(replay, start, None)
         else:
             runner.run_each(replay)
-        for checked in replay.checks:
-            progress(checked)
+        for check in replay.checks:
+            progress(check)
         return replay
 
 
@@ -188,16 +190,18 @@ class _ReplayRunner:
         usable one.
         """
         starts = [info.seq for info in self.recording.snapshots if info.resumable]
-        good: int | None = None
+        last_usable: int | None = None
         for begin, end in zip([None, *starts], [*starts, None], strict=True):
             try:
                 self.run(replay, begin, end)
-                good = begin
+                last_usable = begin
             except EngineError as error:
                 if begin is None:
                     raise
-                replay.checks = [_mark_unusable(one, begin, str(error)) for one in replay.checks]
-                self.run(replay, good, end, compare_after=begin)
+                replay.checks = [
+                    _mark_unusable(check, begin, str(error)) for check in replay.checks
+                ]
+                self.run(replay, last_usable, end, compare_after=begin)
 
     def run(
         self,
@@ -217,7 +221,7 @@ class _ReplayRunner:
             for info in recording.snapshots
             if (since is None or info.seq > since) and (end is None or info.seq <= end)
         ]
-        first = next((one for one in infos if one.code), infos[0] if infos else None)
+        first = next((info for info in infos if info.code), infos[0] if infos else None)
         if begin is None:
             check_inputs(recording, -1)
         variant, start = None, None
@@ -229,11 +233,11 @@ class _ReplayRunner:
             )
         elif first is not None:
             variant = find_snapshot_variant(recording, self.module, first, options)
-        variant = variant or unmodified(self.module)
+        variant = variant or make_unmodified_variant(self.module)
         plan = SnapshotCheckPlan(infos, variant, recording)
         self._execute(replay, plan, variant, start, end)
         replay.checks += plan.checks + ([] if replay.divergence else plan.list_missed())
-        replay.checks.sort(key=lambda checked: checked.info.seq)
+        replay.checks.sort(key=lambda check: check.info.seq)
 
     def _execute(
         self,
@@ -244,7 +248,9 @@ class _ReplayRunner:
         end: int | None,
     ) -> None:
         recording = self.recording
-        settings = replace(recording.identity.configuration, instrumentation=variant.made_by)
+        settings = replace(
+            recording.identity.configuration, instrumentation=variant.instrumentation
+        )
         first_seq = start.info.seq + 1 if start is not None else recording.first_seq
         interrupter = Interrupter()
         try:

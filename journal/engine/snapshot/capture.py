@@ -129,7 +129,7 @@ class SnapshotCapture:
     _last_seq: int = -1
 
     def write_state(self, point: SuspendPoint, stack: bytes | None, code: bytes) -> None:
-        """Write a snapshot without its Snapshot event. It is not a snapshot until ``commit``."""
+        """Write the state of a snapshot. ``commit`` completes the snapshot."""
         self.sink.append(
             SafePoint(
                 calls=point.calls,
@@ -153,7 +153,7 @@ class SnapshotCapture:
             return self.sink.append(event)
         expected = self.sink.next_seq
         seq = self.sink.append(self.pages.deduplicate(expected, event))
-        assert seq == expected, "no other event is appended while the guest is suspended"
+        assert seq == expected, "only the capture appends events while the guest is suspended"
         return seq
 
     def commit(self, trigger: Trigger) -> CapturedSnapshot:
@@ -203,12 +203,12 @@ def _collect_changes(tracked: TrackedMemory, size: int) -> Iterator[MemoryPages]
     has_yielded = False
     for start, stop in ranges:
         for number in range(start, stop):
-            now = tracked.memory.view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
-            before = tracked.mirror.read(number)
-            if now == before:
+            page = tracked.memory.view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
+            old_page = tracked.mirror.read(number)
+            if page == old_page:
                 continue
-            _update_mirror(tracked, number, now, before)
-            pages.append(encoding.ChangedPage(number, now, before))
+            _update_mirror(tracked, number, page, old_page)
+            pages.append(encoding.ChangedPage(number, page, old_page))
             if len(pages) == encoding.EVENT_PAGES_MAX:
                 yield from encoding.encode_pages(tracked.index, size, pages)
                 pages, has_yielded = [], True
@@ -216,12 +216,12 @@ def _collect_changes(tracked: TrackedMemory, size: int) -> Iterator[MemoryPages]
         yield from encoding.encode_pages(tracked.index, size, pages)
 
 
-def _update_mirror(tracked: TrackedMemory, number: int, now: bytes, before: bytes) -> None:
-    tracked.mirror.write(number, now)
+def _update_mirror(tracked: TrackedMemory, number: int, page: bytes, old_page: bytes) -> None:
+    tracked.mirror.write(number, page)
     zero = encoding.ZERO_PAGE
-    added = 0 if now == zero else encoding.hash_page(tracked.index, number, now)
-    removed = 0 if before == zero else encoding.hash_page(tracked.index, number, before)
-    tracked.hash_sum = encoding.update_hash_sum(tracked.hash_sum, added, removed)
+    new_hash = 0 if page == zero else encoding.hash_page(tracked.index, number, page)
+    old_hash = 0 if old_page == zero else encoding.hash_page(tracked.index, number, old_page)
+    tracked.hash_sum = encoding.update_hash_sum(tracked.hash_sum, new_hash, old_hash)
 
 
 def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:

@@ -1,8 +1,9 @@
-"""Memory images: the memories of a snapshot as region file, to be mapped over a guest's memories.
+"""Memory images: the memories of a snapshot in one file, to be mapped over a guest's memories.
 
-An image is derived from a journal and stored in the user's cache. An image is verified before use:
-its header always, its pages unless inode, size and times show the same file as at the last
-verification. Its name contains the snapshot's digest, which cannot be known without the state.
+An image is derived from a journal and stored in the user's cache. The header is verified at each
+use. The pages are verified unless inode, size and times show that the file has not changed since
+the last verification. The file name contains the snapshot's digest, which cannot be known without
+the state.
 """
 
 import os
@@ -81,7 +82,7 @@ class ImageKey(NamedTuple):
 
 
 def get_image_folder(cache: Path | None) -> Path:
-    """Return the directory for images, which is beside the compiled modules."""
+    """Return the directory for images, next to the directory of compiled modules."""
     return (cache or get_default_cache()).parent / "images"
 
 
@@ -97,31 +98,34 @@ class _ImageWriter:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._sizes: dict[int, int] = {}
-        self._touched: dict[int, set[int]] = {}
+        self._written_pages: dict[int, set[int]] = {}
 
     def apply(self, event: MemoryPages) -> None:
         """Apply an event's pages."""
-        offset, touched = self._grow(event.memory, event.size), self._touched[event.memory]
+        offset, written_pages = (
+            self._grow(event.memory, event.size),
+            self._written_pages[event.memory],
+        )
         for number, kind, data in encoding.decode_resolved_pages(event):
-            at = offset + number * PAGE_SIZE
+            page_offset = offset + number * PAGE_SIZE
             if kind is PageKind.PATCHED:
-                before = os.pread(self._fd, PAGE_SIZE, at).ljust(PAGE_SIZE, b"\0")
-                data = encoding.apply_patch(before, data)
-            elif kind is PageKind.ZERO and number not in touched:
+                old_page = os.pread(self._fd, PAGE_SIZE, page_offset).ljust(PAGE_SIZE, b"\0")
+                data = encoding.apply_patch(old_page, data)
+            elif kind is PageKind.ZERO and number not in written_pages:
                 continue
-            os.pwrite(self._fd, data or encoding.ZERO_PAGE, at)
-            touched.add(number)
+            os.pwrite(self._fd, data or encoding.ZERO_PAGE, page_offset)
+            written_pages.add(number)
 
     def _grow(self, memory: int, size: int) -> int:
         """Set the size of a memory, and return its offset."""
-        before = self._sizes.get(memory, 0)
-        if size < before or size > encoding.SIZE_MAX:
+        old_size = self._sizes.get(memory, 0)
+        if size < old_size or size > encoding.SIZE_MAX:
             raise NotResumable(
-                f"memory {memory} of {before} bytes cannot be resized to {size} bytes: "
+                f"memory {memory} of {old_size} bytes cannot be resized to {size} bytes: "
                 f"memories only grow, to at most {encoding.SIZE_MAX} bytes"
             )
         self._sizes[memory] = size
-        self._touched.setdefault(memory, set())
+        self._written_pages.setdefault(memory, set())
         if len(self._sizes) > _MEMORIES_MAX:
             raise NotResumable(f"the snapshot has more than {_MEMORIES_MAX} memories")
         return self._offset(memory)
@@ -130,11 +134,11 @@ class _ImageWriter:
         return _HEADER_SIZE + list(self._sizes).index(memory) * encoding.SIZE_MAX
 
     def finish(self, key: ImageKey) -> tuple[ImageMemory, ...]:
-        """Write the header."""
+        """Write the header, and return the memories of the image."""
         memories = []
         for index, size in self._sizes.items():
             total, offset = 0, self._offset(index)
-            for number in self._touched[index]:
+            for number in self._written_pages[index]:
                 page = os.pread(self._fd, PAGE_SIZE, offset + number * PAGE_SIZE)
                 if page != encoding.ZERO_PAGE:
                     total = encoding.update_hash_sum(
@@ -198,7 +202,7 @@ def _write_image(frames: Iterable[Frame], key: ImageKey, fd: int) -> MemoryImage
     return MemoryImage(os.dup(fd), memories)
 
 
-# -- finding -----------------------------------------------------------------------------------
+# -- lookup ------------------------------------------------------------------------------------
 
 
 def find_image(key: ImageKey, folder: Path) -> MemoryImage | None:
@@ -226,25 +230,27 @@ def find_image(key: ImageKey, folder: Path) -> MemoryImage | None:
 def remove_image(key: ImageKey, folder: Path) -> None:
     """Remove the image of a snapshot if it exists."""
     path = folder / key.name
-    for each in (path, path.with_suffix(".checked")):
+    for file in (path, path.with_suffix(".checked")):
         with suppress(OSError):
-            each.unlink()
+            file.unlink()
 
 
 def _read_header(fd: int, key: ImageKey) -> tuple[ImageMemory, ...] | None:
     header = os.pread(fd, _HEADER_SIZE, 0)
     if len(header) < _HEADER_SIZE:
         return None
-    (stored,) = _HASH.unpack_from(header, _HEADER_SIZE - _HASH.size)
-    if stored != xxhash.xxh3_64_intdigest(header[: -_HASH.size]):
+    (stored_hash,) = _HASH.unpack_from(header, _HEADER_SIZE - _HASH.size)
+    if stored_hash != xxhash.xxh3_64_intdigest(header[: -_HASH.size]):
         return None
     magic, journal_id, seq, count = _HEADER.unpack_from(header)
     if (magic, journal_id, seq) != (_MAGIC, key.journal_id, key.seq) or count > _MEMORIES_MAX:
         return None
     memories, end = [], _HEADER_SIZE
-    for at in range(count):
-        index, size, offset, total = _MEMORY.unpack_from(header, _HEADER.size + at * _MEMORY.size)
-        if offset != _HEADER_SIZE + at * encoding.SIZE_MAX or not _is_valid_size(size):
+    for position in range(count):
+        index, size, offset, total = _MEMORY.unpack_from(
+            header, _HEADER.size + position * _MEMORY.size
+        )
+        if offset != _HEADER_SIZE + position * encoding.SIZE_MAX or not _is_valid_size(size):
             return None
         end = max(end, offset + size)
         memories.append(ImageMemory(index, size, offset, int.from_bytes(total, "little")))
@@ -256,14 +262,14 @@ def _is_valid_size(size: int) -> bool:
 
 
 def _verify_pages(path: Path, fd: int, memories: tuple[ImageMemory, ...]) -> bool:
-    """Return whether all pages are unchanged since the image was made."""
+    """Return whether the pages of each memory match the recorded hash sum."""
     for region in memories:
         total = 0
         for start, stop in _iter_data_ranges(fd, region.offset, region.offset + region.size):
-            for at in range(start - start % PAGE_SIZE, stop, PAGE_SIZE):
-                page = os.pread(fd, PAGE_SIZE, at)
+            for offset in range(start - start % PAGE_SIZE, stop, PAGE_SIZE):
+                page = os.pread(fd, PAGE_SIZE, offset)
                 if page != encoding.ZERO_PAGE:
-                    number = (at - region.offset) // PAGE_SIZE
+                    number = (offset - region.offset) // PAGE_SIZE
                     total = encoding.update_hash_sum(
                         total, encoding.hash_page(region.memory_index, number, page), 0
                     )
@@ -275,16 +281,16 @@ def _verify_pages(path: Path, fd: int, memories: tuple[ImageMemory, ...]) -> boo
 
 def _iter_data_ranges(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges of a file that are not holes, in order."""
-    at = start
-    while at < stop:
+    offset = start
+    while offset < stop:
         try:
-            at = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:  # Only holes are left.
+            offset = os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError:  # Only holes remain.
             return
-        end = min(os.lseek(fd, at, os.SEEK_HOLE), stop)
-        if at < stop:
-            yield at, end
-        at = end
+        end = min(os.lseek(fd, offset, os.SEEK_HOLE), stop)
+        if offset < stop:
+            yield offset, end
+        offset = end
 
 
 def _file_identity(fd: int) -> bytes:
@@ -325,6 +331,6 @@ def _prune(folder: Path) -> None:
 def _last_use(image: Path) -> int:
     with suppress(OSError):
         return image.with_suffix(".checked").stat().st_mtime_ns
-    with suppress(OSError):  # A crash may have prevented the mark.
+    with suppress(OSError):  # A crash may have come before the mark was written.
         return image.stat().st_mtime_ns
     return 0

@@ -13,12 +13,12 @@ STREAM_POSITION_MAX = 1 << 62
 #: Directory entries that fit one event: a name has at most 255 bytes.
 LISTING_COUNT_MAX = 1 << 15
 
-_Positioned = InputStream | OutputStream | OpenFile
+_DescriptorWithPosition = InputStream | OutputStream | OpenFile
 
 
 def capture_positions(context: CallContext) -> DescriptorPositions:
     """Return the guest's positions in its files and streams."""
-    current = sorted(_find_positioned(context).items())
+    current = sorted(_find_descriptors_with_position(context).items())
     return DescriptorPositions(
         positions=tuple((fd, descriptor.position) for fd, descriptor in current),
         free=tuple(sorted(context.descriptors.free)),
@@ -27,7 +27,7 @@ def capture_positions(context: CallContext) -> DescriptorPositions:
 
 def apply_positions(context: CallContext, event: DescriptorPositions) -> None:
     """Restore the positions of ``event``; raises ``NotResumable`` if descriptors differ."""
-    current = _find_positioned(context)
+    current = _find_descriptors_with_position(context)
     if [fd for fd, _ in event.positions] != sorted(current):
         raise NotResumable(
             f"the snapshot has positions of {len(event.positions)} descriptors, which do not match "
@@ -46,15 +46,17 @@ def apply_positions(context: CallContext, event: DescriptorPositions) -> None:
         descriptor.position = position
 
 
-def _find_positioned(context: CallContext) -> dict[int, _Positioned]:
+def _find_descriptors_with_position(context: CallContext) -> dict[int, _DescriptorWithPosition]:
     used = context.descriptors.used.items()
-    return {fd: descriptor for fd, descriptor in used if isinstance(descriptor, _Positioned)}
+    return {
+        fd: descriptor for fd, descriptor in used if isinstance(descriptor, _DescriptorWithPosition)
+    }
 
 
 def capture_listings(context: CallContext) -> list[DirectoryListing]:
     """Return the listings of directories that the guest is reading, by descriptor.
 
-    Listings that are too long are left out: a restored guest reads such a directory again.
+    Listings that are too long are omitted. A restored guest reads such a directory again.
     """
     return [
         _make_listing(fd, descriptor.listing)

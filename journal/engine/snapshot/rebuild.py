@@ -2,7 +2,7 @@
 
 Effects are repeated by the functions that perform a guest's calls. In-memory files, open files,
 descriptors and the terminal are therefore equal to those of an execution, including inodes and
-times. Only positions in files and streams do not follow from effects: see ``positions``.
+times. Positions in files and streams are stored separately: see ``positions``.
 """
 
 import struct
@@ -61,35 +61,35 @@ def rebuild_state(context: CallContext, batches: Iterator[Batch], upto: int) -> 
     events with ``REBUILD_TAGS`` are needed. The host is not changed. Raises ``NotResumable`` for an
     event that is inconsistent with the events before it; ``context`` is unusable then.
     """
-    rows = _RecordedAnswers(batches, upto)
-    with context.tape.substitute(rows.record_effect, rows.request_input):
-        for row in rows.each:
+    source = _RecordedResults(batches, upto)
+    with context.tape.substitute(source.record_effect, source.request_input):
+        for row in source.rows:
             effect = _EFFECT_HANDLERS.get(row[1])
             if effect is None:
-                rows.skip_result(row)
+                source.skip_result(row)
                 continue
             kind, repeat = effect
-            rows.effect, rows.is_repeated, context.tape.last_effect_seq = row, False, row[0]
+            source.effect, source.is_repeated, context.tape.last_effect_seq = row, False, row[0]
             try:
                 repeat(context, *codec.make_unpacker(kind)(row[2]))
             except WasiError as error:
-                rows.accept_error(error)
+                source.accept_error(error)
             except _MALFORMED as error:
-                raise _inconsistent(row, str(error)) from error
-            if not rows.is_repeated:
-                raise _inconsistent(row, "repeating this event recorded no effect")
-    rows.check_end()
+                raise _inconsistent_error(row, str(error)) from error
+            if not source.is_repeated:
+                raise _inconsistent_error(row, "repeating this event recorded no effect")
+    source.check_end()
 
 
-class _RecordedAnswers:
+class _RecordedResults:
     """Source of recorded effects and host results for the engine's objects.
 
-    ``each`` yields the relevant rows. ``effect`` is the row that is being repeated: it is recorded
+    ``rows`` yields the relevant rows. ``effect`` is the row that is being repeated: it is recorded
     once, and the host result follows. A preceding probe is stored until it is requested.
     """
 
     def __init__(self, batches: Iterator[Batch], upto: int) -> None:
-        self.each = _iter_relevant(batches, upto)
+        self.rows = _iter_relevant(batches, upto)
         self.effect: TapeRow = (-1, 0, b"", 0)
         self.is_repeated = False
         self._probe: TapeRow | None = None
@@ -101,24 +101,24 @@ class _RecordedAnswers:
         if call == _PROBE:
             self._probe = row
         elif call not in _QUERIES:
-            raise _inconsistent(row, "it is a host result without an effect")
+            raise _inconsistent_error(row, "it is a host result without an effect")
 
     def accept_error(self, error: WasiError) -> None:
         """Accept an error that was the host's result for a repeated effect; reject other errors."""
         if not self.is_repeated:
-            raise _inconsistent(
+            raise _inconsistent_error(
                 self.effect, f"repeating this event failed with {Errno(error.errno).name}"
             ) from error
 
     def check_end(self) -> None:
-        """Check that no probe is left over."""
+        """Raise ``NotResumable`` if the last probe has no effect."""
         self._check_no_probe()
 
     def record_effect(self, tag: int, payload: bytes) -> int:
         """Check that the repeated effect equals the recorded row, and return the row's time."""
         row = self.effect
         if row[2] != payload or row[1] != tag or self._probe is not None:
-            raise _inconsistent(row, "repeating this event produced a different event")
+            raise _inconsistent_error(row, "repeating this event produced a different event")
         self.is_repeated = True
         return row[3]
 
@@ -126,14 +126,14 @@ class _RecordedAnswers:
         """Return the host result of the effect, or of the probe before the effect."""
         row, self._probe = self._probe, None
         if self.is_repeated:
-            row = next(self.each, None)
+            row = next(self.rows, None)
         if row is None or row[1] != tag or not row[2].startswith(prefix):
-            raise _inconsistent(self.effect, "its host result is missing")
+            raise _inconsistent_error(self.effect, "its host result is missing")
         return row[2]
 
     def _check_no_probe(self) -> None:
         if self._probe is not None:
-            raise _inconsistent(self._probe, "no effect follows this probe")
+            raise _inconsistent_error(self._probe, "no effect follows this probe")
 
 
 def _iter_relevant(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
@@ -153,7 +153,7 @@ def _iter_relevant(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
                 yield row
 
 
-def _inconsistent(row: TapeRow, reason: str) -> NotResumable:
+def _inconsistent_error(row: TapeRow, reason: str) -> NotResumable:
     kind = BY_TAG[row[1]].__name__
     return NotResumable(
         f"event {row[0]}, a {kind}, is inconsistent with the events before it: {reason}"
@@ -182,7 +182,7 @@ def _open(
     path: str,
 ) -> None:
     _reserve_descriptor(context, fd)
-    opening = OpenRequest(
+    request = OpenRequest(
         fd=fd,
         dirfd=dirfd,
         lookup=lookup,
@@ -192,7 +192,7 @@ def _open(
         inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
-    open_path(context, context.descriptors.get_directory(dirfd).directory, opening)
+    open_path(context, context.descriptors.get_directory(dirfd).directory, request)
 
 
 def _reserve_descriptor(context: CallContext, fd: int) -> None:
@@ -211,7 +211,7 @@ def _renumber(context: CallContext, old: int, new: int) -> None:
     """Renumber a descriptor to a number whose previous descriptor a compaction may have dropped."""
     context.descriptors.get(old)
     if new not in context.descriptors.used and new < DESCRIPTORS_MAX:
-        # A placeholder that needs no close.
+        # This placeholder needs no close.
         context.descriptors.used[new] = OutputStream(STDOUT, terminal=False)
         context.descriptors.free.discard(new)
     fd_renumber(context, old, new)

@@ -1,4 +1,4 @@
-"""Restoring of a guest from a snapshot: memories from an image, the other state from events."""
+"""Restore of a guest from a snapshot: memories from an image, other state from events."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class SnapshotParts:
     listings: list[DirectoryListing] = field(default_factory=list)
 
     def add_event(self, event: Event) -> None:
-        """Add base event."""
+        """Add one part of the snapshot."""
         if isinstance(event, GlobalsSet):
             self.globals = event
         elif isinstance(event, TableSet):
@@ -68,7 +68,7 @@ class SnapshotParts:
 
 
 def read_parts(reader: Reader, info: SnapshotInfo) -> SnapshotParts:
-    """Return the parts of a snapshot other than memory; raises ``NotResumable``."""
+    """Return the parts of a snapshot other than memory; raise ``NotResumable`` if invalid."""
     assert info.first_seq is not None
     parts = SnapshotParts()
     for frame in reader.frames(info.first_seq, stop=info.seq, tags=_PART_TAGS):
@@ -89,12 +89,14 @@ def iter_pages(
 
     References to pages are resolved. Raises ``NotResumable`` for invalid pages.
     """
-    spans = [(base.first_seq or 0, base.seq) for base in base_snapshots(infos, info)]
-    at, pages = 0, PageResolver.from_reader(reader)
-    for frame in reader.frames(spans[0][0], stop=info.seq, tags=_PAGE_TAGS):
-        while frame.seq > spans[at][1]:
-            at += 1
-        if frame.seq < spans[at][0]:  # Pages between snapshots belong to an incomplete snapshot.
+    ranges = [(base.first_seq or 0, base.seq) for base in base_snapshots(infos, info)]
+    index, pages = 0, PageResolver.from_reader(reader)
+    for frame in reader.frames(ranges[0][0], stop=info.seq, tags=_PAGE_TAGS):
+        while frame.seq > ranges[index][1]:
+            index += 1
+        if (
+            frame.seq < ranges[index][0]
+        ):  # Pages between snapshots belong to an incomplete snapshot.
             continue
         try:
             yield pages.resolve_frame(frame)
@@ -107,13 +109,13 @@ def base_snapshots(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[Sn
 
     Raises ``NotResumable`` if a base snapshot is missing.
     """
-    found: list[SnapshotInfo] = []
+    snapshots: list[SnapshotInfo] = []
     for base in reversed(infos):
         if base.seq > info.seq or base.first_seq is None:
             continue
-        found.append(base)
+        snapshots.append(base)
         if base.whole:
-            return found[::-1]
+            return snapshots[::-1]
     raise NotResumable(f"the base of snapshot {info.seq} is missing in the journal")
 
 
@@ -122,14 +124,15 @@ class SnapshotRestorer:
     """A snapshot that is ready to replace a guest's state.
 
     ``history`` returns the batches of the journal from which files and descriptors are rebuilt.
-    ``queue_undelivered`` queues output that was printed but not delivered.
+    ``is_last`` means that the journal has no later snapshot. ``queue_undelivered`` queues the
+    recorded output that was not delivered.
     """
 
     info: SnapshotInfo
     parts: SnapshotParts
     image: MemoryImage
     history: Callable[[frozenset[int]], Iterable[Batch]]
-    is_last_one: bool
+    is_last: bool
     queue_undelivered: Callable[[CallContext], None] = lambda context: None
 
     @property
@@ -152,11 +155,6 @@ class SnapshotRestorer:
         """Time of the snapshot in µs, and the guest's monotonic clock at that time."""
         return self.info.time, self.info.monotonic
 
-    @property
-    def is_last(self) -> bool:
-        """True if the journal has no later snapshot."""
-        return self.is_last_one
-
     def apply(self, machine: MachineState, context: CallContext) -> bytes | None:
         """Restore the machine and the context; return the stack to rewind, or None."""
         try:
@@ -175,11 +173,11 @@ class SnapshotRestorer:
         return self.parts.stack
 
     def _apply_memories(self, machine: MachineState) -> None:
-        found = {tracked.index: tracked for tracked in machine.memories}
-        if [region.memory_index for region in self.image.memories] != sorted(found):
-            raise EngineError("it has other memories")
+        memories = {tracked.index: tracked for tracked in machine.memories}
+        if [region.memory_index for region in self.image.memories] != sorted(memories):
+            raise EngineError("its memories differ")
         for region in self.image.memories:
-            tracked = found[region.memory_index]
+            tracked = memories[region.memory_index]
             tracked.memory.grow(region.size)
             if region.size:
                 map_over(tracked.memory.address, region.size, self.image.fd, region.offset)
@@ -192,7 +190,7 @@ class SnapshotRestorer:
         machine.globals.write(self.parts.globals.globals)
         tables = machine.tables
         if sorted(self.parts.tables) != list(range(len(tables) if tables is not None else 0)):
-            raise EngineError("it has other tables")
+            raise EngineError("its tables differ")
         for table, functions in self.parts.tables.items():
             assert tables is not None
             tables.write(table, functions)

@@ -83,7 +83,9 @@ class SnapshotCoordinator:
         self.interceptor = interceptor
         self.interceptor.on_call, self.interceptor.on_suspend = self._on_call, self._on_suspend_call
         self._lock = threading.Condition()
-        self._requested: dict[Trigger, PendingSnapshot] = {}  # in the order of the first request
+        self._requests: dict[
+            Trigger, PendingSnapshot
+        ] = {}  # By trigger, in the order of the requests.
         self._idle_call = -1
         self._request: SnapshotRequest | None = None
         self._entry = self._function = ""
@@ -181,9 +183,9 @@ class SnapshotCoordinator:
         if self._has_ended:
             return PendingSnapshot(trigger)
         # Requests for one trigger share a snapshot until it begins, so that many requests for one
-        # trigger delay the others by one snapshot at most. ``setdefault`` is atomic: a signal
-        # handler may call this while the same thread is in it.
-        ticket = self._requested.setdefault(trigger, PendingSnapshot(trigger))
+        # trigger delay the others by one snapshot at most. ``setdefault`` is atomic, because a
+        # signal handler may interrupt this function and call it again.
+        ticket = self._requests.setdefault(trigger, PendingSnapshot(trigger))
         self.interceptor.intercept_all()
         self._context.interrupter.wake()
         return ticket
@@ -200,10 +202,7 @@ class SnapshotCoordinator:
         """Check the triggers of time and size, and intercept the next call if a snapshot is due."""
         if self._context.tape.replaying or self._capture is None:
             return
-        if (
-            self._requested
-            or self._triggers.find_due(time.monotonic(), *self._counts()) is not None
-        ):
+        if self._requests or self._triggers.find_due(time.monotonic(), *self._counts()) is not None:
             self.interceptor.intercept_all()
             if self._variant.polls_loops:
                 self._set_polling(1)
@@ -211,7 +210,7 @@ class SnapshotCoordinator:
     def go_live(self) -> None:
         """Start to serve the requests that arrived during the replay."""
         self._triggers.reset(time.monotonic(), *self._counts())
-        if self._requested:
+        if self._requests:
             self.interceptor.intercept_all()
 
     def check_wait(self, function: str, idle: bool) -> None:
@@ -283,7 +282,7 @@ class SnapshotCoordinator:
 
     def _continue(self) -> None:
         self.interceptor.intercept_selected()
-        if self._requested:
+        if self._requests:
             self.interceptor.intercept_all()
 
     def _suspend(self, request: SnapshotRequest) -> bool:
@@ -318,7 +317,7 @@ class SnapshotCoordinator:
 
     def _pop_requested(self) -> PendingSnapshot | None:
         with self._lock:
-            return self._requested.pop(next(iter(self._requested))) if self._requested else None
+            return self._requests.pop(next(iter(self._requests))) if self._requests else None
 
     def _reads_stdin(self, arguments: tuple[int, ...]) -> bool:
         return isinstance(self._context.descriptors.used.get(arguments[0]), InputStream)

@@ -130,57 +130,57 @@ class Descriptors:
 
     def get(self, fd: int) -> Descriptor:
         """Return the descriptor ``fd``; raise ``WasiError`` with ``BADF`` if it is not open."""
-        found = self.used.get(fd)
-        if found is None:
+        descriptor = self.used.get(fd)
+        if descriptor is None:
             raise WasiError(Errno.BADF)
-        return found
+        return descriptor
 
     def get_file(self, fd: int) -> OpenFile:
         """Return an open file; raise ``WasiError`` with ``BADF`` for any other descriptor."""
-        found = self.used.get(fd)
-        if type(found) is not OpenFile:
+        descriptor = self.used.get(fd)
+        if type(descriptor) is not OpenFile:
             raise WasiError(Errno.BADF)
-        return found
+        return descriptor
 
     def get_seekable(self, fd: int) -> OpenFile:
         """Return an open file; raise ``WasiError`` with ``SPIPE`` for a stream or a socket."""
-        found = self.used.get(fd)
-        if isinstance(found, (InputStream, OutputStream, Socket)):
+        descriptor = self.used.get(fd)
+        if isinstance(descriptor, (InputStream, OutputStream, Socket)):
             raise WasiError(Errno.SPIPE)
         return self.get_file(fd)
 
     def get_directory(self, fd: int) -> OpenDirectory:
         """Return an open directory; raise ``WasiError`` with ``BADF`` for any other descriptor."""
-        found = self.used.get(fd)
-        if type(found) is not OpenDirectory:
+        descriptor = self.used.get(fd)
+        if type(descriptor) is not OpenDirectory:
             raise WasiError(Errno.BADF)
-        return found
+        return descriptor
 
     def get_socket(self, fd: int) -> Socket:
         """Return a socket; raise ``WasiError`` with ``NOTSOCK`` for any other descriptor."""
-        found = self.get(fd)
-        if type(found) is not Socket:
+        descriptor = self.get(fd)
+        if type(descriptor) is not Socket:
             raise WasiError(Errno.NOTSOCK)
-        return found
+        return descriptor
 
     def remove(self, fd: int) -> Descriptor:
         """Remove and return the descriptor ``fd``."""
-        found = self.get(fd)
+        descriptor = self.get(fd)
         del self.used[fd]
         self.free.add(fd)
-        return found
+        return descriptor
 
     def renumber(self, old: int, new: int) -> Descriptor | None:
-        """Move ``old`` to the number ``new`` and return the descriptor replaced there.
+        """Move ``old`` to the number ``new`` and return the descriptor that it replaces.
 
         Returns None if both numbers are equal.
         """
-        found, replaced = self.get(old), self.get(new)
+        descriptor, replaced = self.get(old), self.get(new)
         if old == new:
             return None
         del self.used[old]
         self.free.add(old)
-        self.used[new] = found
+        self.used[new] = descriptor
         return replaced
 
 
@@ -197,9 +197,9 @@ def close_descriptor(descriptor: Descriptor) -> None:
 def pack_fdstat(descriptor: Descriptor) -> bytes:
     """Return the structure that ``fd_fdstat_get`` writes."""
     if isinstance(descriptor, InputStream):
-        return _stream_stat(Rights.FD_READ, terminal=descriptor.terminal)
+        return _pack_stream_fdstat(Rights.FD_READ, terminal=descriptor.terminal)
     if isinstance(descriptor, OutputStream):
-        return _stream_stat(Rights.FD_WRITE, terminal=descriptor.terminal)
+        return _pack_stream_fdstat(Rights.FD_WRITE, terminal=descriptor.terminal)
     if isinstance(descriptor, OpenFile):
         rights = descriptor.rights
         return FDSTAT.pack(FileType.REGULAR_FILE, descriptor.flags, rights, rights)
@@ -211,7 +211,7 @@ def pack_fdstat(descriptor: Descriptor) -> bytes:
     return FDSTAT.pack(FileType.DIRECTORY, 0, rights, rights)
 
 
-def _stream_stat(rights: Rights, *, terminal: bool) -> bytes:
+def _pack_stream_fdstat(rights: Rights, *, terminal: bool) -> bytes:
     return FDSTAT.pack(stream_filetype(terminal=terminal), 0, rights, rights)
 
 

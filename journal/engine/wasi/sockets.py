@@ -53,12 +53,12 @@ class SocketLost(RuntimeWarning):
 
 
 class GuestNetwork:
-    """Network of a guest. Without ``allowed`` every socket is refused with ``ACCES``."""
+    """Network of a guest. Without ``is_allowed`` every socket is refused with ``ACCES``."""
 
-    def __init__(self, tape: Tape, descriptors: Descriptors, *, allowed: bool = False) -> None:
+    def __init__(self, tape: Tape, descriptors: Descriptors, *, is_allowed: bool = False) -> None:
         self._tape = tape
         self._descriptors = descriptors
-        self._allowed = allowed
+        self._is_allowed = is_allowed
         self._is_closed = False
 
     # -- calls of the guest -----------------------------------------------------------------------
@@ -78,7 +78,7 @@ class GuestNetwork:
         socket = self._descriptors.get_socket(fd)
         if socket.local is not None:
             raise WasiError(Errno.INVAL)
-        if address.address.version != _version(socket):
+        if address.address.version != _ip_version(socket):
             raise WasiError(Errno.AFNOSUPPORT)
         if address.flow > FLOW_MAX:
             raise WasiError(Errno.INVAL)
@@ -162,25 +162,25 @@ class GuestNetwork:
         try:
             self._host_socket(socket)
         except (OSError, WasiError) as error:
-            where = f" at {_format_address(socket.local)}" if socket.local is not None else ""
+            location = f" at {_format_address(socket.local)}" if socket.local is not None else ""
             reason = "it may have no network now"
             if isinstance(error, OSError):
                 reason = error.strerror or str(error)
             warnings.warn(
-                f"the guest's socket {fd}{where} could not be created again: {reason}",
+                f"the guest's socket {fd}{location} could not be created again: {reason}",
                 SocketLost,
                 stacklevel=2,
             )
 
     def _host_socket(self, socket: Socket) -> host.socket:
         """Return the socket of the host, creating it after a replay."""
-        if not self._allowed:
+        if not self._is_allowed:
             raise WasiError(Errno.ACCES)
         if socket.handle is None:
             handle = host.socket(_FAMILIES[socket.family], _TYPES[socket.kind], socket.protocol)
             try:
                 if socket.kind is SocketType.STREAM:
-                    # Without it the port of a killed session stays in use for minutes.
+                    # Without this option the port of a killed session stays in use for minutes.
                     handle.setsockopt(host.SOL_SOCKET, host.SO_REUSEADDR, 1)
                 if socket.local is not None:
                     handle.bind(_host_address(socket, socket.local))
@@ -210,7 +210,7 @@ def _decode_address(socket: Socket, value: bytes) -> SocketAddress:
     """Return the address in a host result."""
     _, address = _unpack_bind(bytes(_FD_SIZE) + value)
     assert isinstance(address, SocketAddress)
-    if address.address.version != _version(socket) or address.flow > FLOW_MAX:
+    if address.address.version != _ip_version(socket) or address.flow > FLOW_MAX:
         raise ValueError(
             f"recorded address {_format_address(address)} does not fit the family of the socket"
         )
@@ -220,7 +220,7 @@ def _decode_address(socket: Socket, value: bytes) -> SocketAddress:
 def _local_address(handle: host.socket) -> bytes:
     """Return the address of a socket of the host, as the value of a host result."""
     name, port, *rest = handle.getsockname()
-    name = name.partition("%")[0]  # The scope follows the address a second time.
+    name = name.partition("%")[0]  # ``getsockname`` repeats the scope after the address.
     return _pack_bind(0, SocketAddress(ip_address(name), port, *rest))[_FD_SIZE:]
 
 
@@ -230,7 +230,7 @@ def _host_address(socket: Socket, address: SocketAddress) -> tuple[object, ...]:
     return str(address.address), address.port, address.flow, address.scope
 
 
-def _version(socket: Socket) -> int:
+def _ip_version(socket: Socket) -> int:
     return 4 if socket.family is AddressFamily.INET4 else 6
 
 

@@ -49,8 +49,10 @@ def find_terminal(stdin: StdinSource, output_targets: Mapping[int, OutputTarget]
     """Return the descriptor of the first standard stream that is a host terminal, or None."""
     if stdin.make_opened_event().kind is TargetKind.TERMINAL:
         return stdin.fileno()
-    found = [target.fd for _, target in sorted(output_targets.items()) if _is_terminal(target)]
-    return found[0] if found else None
+    descriptors = [
+        target.fd for _, target in sorted(output_targets.items()) if _is_terminal(target)
+    ]
+    return descriptors[0] if descriptors else None
 
 
 def _is_terminal(target: OutputTarget) -> bool:
@@ -60,9 +62,9 @@ def _is_terminal(target: OutputTarget) -> bool:
 class Terminal:
     """Terminal of one process.
 
-    ``streams`` are the standard streams that the guest sees as a terminal, ``handle`` is the
-    descriptor of the host terminal in this session. ``line_feeds`` is stored only, because
-    wasix-libc fills it from the wrong word.
+    ``streams`` are the standard streams that the guest sees as a terminal. ``handle`` is the
+    descriptor of the host terminal in this session. ``line_feeds`` is stored but not applied,
+    because wasix-libc fills it from the wrong word.
     """
 
     def __init__(
@@ -70,15 +72,19 @@ class Terminal:
     ) -> None:
         self._tape = tape
         self._handle = handle
-        self._before: tuple[list[Any], bytes] | None = None  # Original settings and size.
-        self._sized = b""  # The size that this class set last.
+        self._original: tuple[list[Any], bytes] | None = (
+            None  # Settings and size before the first change.
+        )
+        self._last_size = b""  # The last size that this class set.
         self._is_set = False
         self._is_closed = False
-        seen = (STDIN in streams, STDOUT in streams, STDERR in streams)
-        self.settings = TerminalSettings(stdin=seen[0], stdout=seen[1], stderr=seen[2])
+        stream_flags = (STDIN in streams, STDOUT in streams, STDERR in streams)
+        self.settings = TerminalSettings(
+            stdin=stream_flags[0], stdout=stream_flags[1], stderr=stream_flags[2]
+        )
 
     def read(self) -> TerminalSettings:
-        """Return the settings: those of the host terminal, else those that the guest set."""
+        """Return the settings of the host terminal, or without one the settings of the guest."""
         payload = self._tape.request_input(
             TtyRead.tag, b"", lambda: _pack_read(*self._read_current())
         )
@@ -87,8 +93,8 @@ class Terminal:
     def set(self, settings: TerminalSettings) -> None:
         """Set the settings, except for the flags that say which streams are a terminal."""
         self._tape.record_effect(TtySet.tag, _pack_set(*settings))
-        seen = self.settings[4:7]
-        self.settings = TerminalSettings(*settings[:4], *seen, *settings[7:])
+        stream_flags = self.settings[4:7]
+        self.settings = TerminalSettings(*settings[:4], *stream_flags, *settings[7:])
         self._is_set = True
         self.apply_settings()
 
@@ -97,23 +103,23 @@ class Terminal:
         if self._tape.replaying or self._is_closed or not self._is_set or self._handle is None:
             return
         with suppress(OSError, termios.error):  # A terminal that hung up has no settings.
-            if self._before is None:
+            if self._original is None:
                 window = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
-                self._before = termios.tcgetattr(self._handle), window
+                self._original = termios.tcgetattr(self._handle), window
             self._set_modes(self._handle)
             self._set_size(self._handle)
 
     def close(self) -> None:
         """Restore the host terminal, and apply no further settings."""
         self._is_closed = True
-        before, self._before = self._before, None
-        if before is None or self._handle is None:
+        original, self._original = self._original, None
+        if original is None or self._handle is None:
             return
         with suppress(OSError, termios.error):
-            termios.tcsetattr(self._handle, termios.TCSANOW, before[0])
-            now = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
-            if now == self._sized:  # Otherwise the user has resized the window meanwhile.
-                fcntl.ioctl(self._handle, termios.TIOCSWINSZ, before[1])
+            termios.tcsetattr(self._handle, termios.TCSANOW, original[0])
+            current = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
+            if current == self._last_size:  # Otherwise the user has resized the window.
+                fcntl.ioctl(self._handle, termios.TIOCSWINSZ, original[1])
 
     def _read_current(self) -> TerminalSettings:
         if self._handle is None:
@@ -145,8 +151,8 @@ class Terminal:
 
     def _set_size(self, handle: int) -> None:
         columns, rows, width, height = self.settings[:4]
-        wanted = _WINDOW.pack(rows, columns, width, height)
-        now = fcntl.ioctl(handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
-        if columns and rows and wanted != now:
-            fcntl.ioctl(handle, termios.TIOCSWINSZ, wanted)
-            self._sized = wanted
+        size = _WINDOW.pack(rows, columns, width, height)
+        current = fcntl.ioctl(handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
+        if columns and rows and size != current:
+            fcntl.ioctl(handle, termios.TIOCSWINSZ, size)
+            self._last_size = size

@@ -23,7 +23,7 @@ FUNCTION, TABLE, MEMORY, GLOBAL, TAG = range(5)
 """Kinds of imports and exports."""
 
 NUMBER_TYPES = frozenset({0x7F, 0x7E, 0x7D, 0x7C, 0x7B})
-"""Value types that are no references: i32, i64, f32, f64 and v128."""
+"""Value types that are not references: i32, i64, f32, f64 and v128."""
 TYPED_REFERENCES = (0x63, 0x64)
 """Value types that are followed by a heap type."""
 
@@ -33,8 +33,8 @@ _LEB_SIZE_MAX = {32: 5, 64: 10}
 class BinaryReader:
     """A read position in a byte string that never passes ``stop``."""
 
-    def __init__(self, data: bytes, at: int, stop: int) -> None:
-        self.data, self.offset, self.stop = data, at, stop
+    def __init__(self, data: bytes, offset: int, stop: int) -> None:
+        self.data, self.offset, self.stop = data, offset, stop
 
     def read_byte(self) -> int:
         """Read one byte."""
@@ -109,15 +109,15 @@ def encode_leb128(number: int) -> bytes:
 
 
 def add_size_prefix(data: bytes | memoryview) -> bytes:
-    """Return the data with its size in front."""
+    """Return the data, preceded by its size."""
     return encode_leb128(len(data)) + bytes(data)
 
 
-def rebuild_module(module: bytes, others: Mapping[int, bytes]) -> bytes:
-    """Return a module in which ``others`` replaces section bodies or adds sections.
+def rebuild_module(module: bytes, new_bodies: Mapping[int, bytes]) -> bytes:
+    """Return a module in which ``new_bodies`` replaces section bodies or adds sections.
 
-    Of the custom sections only the names are kept. Custom sections of compilers and debuggers refer
-    to code offsets that may have changed.
+    The name section is the only custom section that is kept. Custom sections of compilers and
+    debuggers refer to code offsets that may have changed.
     """
     bodies: dict[int, bytes | memoryview] = {}
     names = b""
@@ -126,6 +126,6 @@ def rebuild_module(module: bytes, others: Mapping[int, bytes]) -> bytes:
             bodies[section.id] = memoryview(module)[section.body : section.stop]
         elif BinaryReader(module, section.body, section.stop).read_name() == "name":
             names = module[section.start : section.stop]
-    bodies |= others
-    rebuilt = [bytes([id_]) + add_size_prefix(bodies[id_]) for id_ in ORDER if id_ in bodies]
-    return b"".join((MAGIC, *rebuilt, names))
+    bodies |= new_bodies
+    sections = [bytes([id_]) + add_size_prefix(bodies[id_]) for id_ in ORDER if id_ in bodies]
+    return b"".join((MAGIC, *sections, names))

@@ -1,6 +1,4 @@
-"""Feature check of a module's code: what snapshots must respect, and what asyncify cannot
-instrument.
-"""
+"""Feature check of a module's code, for snapshots and for the instrumentation with asyncify."""
 
 from typing import NamedTuple
 
@@ -31,12 +29,12 @@ class ModuleFeatures(NamedTuple):
 def find_features(module: bytes) -> ModuleFeatures:
     """Scan a module's code for features; raises ModuleRefused if the code cannot be parsed."""
     info = read_module_info(module)
-    firsts, loops = _scan_code(module, info)
+    first_functions, loops = _scan_code(module, info)
     return ModuleFeatures(
         functions=len(info.functions),
         loops=loops,
-        changes_tables=InstructionClass.TABLE_CHANGE in firsts,
-        drops_segments=InstructionClass.SEGMENT_DROP in firsts,
+        changes_tables=InstructionClass.TABLE_CHANGE in first_functions,
+        drops_segments=InstructionClass.SEGMENT_DROP in first_functions,
         has_start=info.has_start,
     )
 
@@ -53,10 +51,10 @@ def unsupported_reason(module: bytes) -> str | None:
         reason = _unsupported_memory(memory)
         if reason is not None:
             return f"memory {index} of the module {reason}"
-    firsts, _ = _scan_code(module, info)
+    first_functions, _ = _scan_code(module, info)
     for class_, reason in _UNSUPPORTED.items():
-        if class_ in firsts:
-            return f"function {firsts[class_]} of the module has {class_.value}, {reason}"
+        if class_ in first_functions:
+            return f"function {first_functions[class_]} of the module has {class_.value}, {reason}"
     if info.has_objects:
         objects = InstructionClass.OBJECTS
         return f"the module has types of {objects.value}, {_UNSUPPORTED[objects]}"
@@ -65,16 +63,16 @@ def unsupported_reason(module: bytes) -> str | None:
 
 def _scan_code(module: bytes, info: ModuleInfo) -> tuple[dict[InstructionClass, int], int]:
     """Return the first function that contains each instruction class, and the number of loops."""
-    firsts: dict[InstructionClass, int] = {}
+    first_functions: dict[InstructionClass, int] = {}
     loops = 0
     if info.code is None:
-        return firsts, loops
+        return first_functions, loops
     for index, body in enumerate(iter_bodies(module, info.code)):
         for instruction in iter_notable(module, body):
             class_ = INSTRUCTION_CLASSES[instruction.code]
             loops += class_ is InstructionClass.LOOP
-            firsts.setdefault(class_, info.function_index(index))
-    return firsts, loops
+            first_functions.setdefault(class_, info.function_index(index))
+    return first_functions, loops
 
 
 def _unsupported_memory(memory: MemoryLimits) -> str | None:
@@ -83,7 +81,7 @@ def _unsupported_memory(memory: MemoryLimits) -> str | None:
     if memory.has_64_bits:
         return "has addresses of 64 bits"
     if memory.has_page_size:
-        return "has pages of a size of its own"
+        return "has a custom page size"
     return None
 
 
@@ -95,10 +93,11 @@ def _unsupported_references(module: bytes, info: ModuleInfo) -> str | None:
         return None
     for index, body in enumerate(iter_bodies(module, info.code)):
         try:
-            held = body.locals | info.parameters[info.functions[index]]
+            types = body.locals | info.parameters[info.functions[index]]
         except IndexError:
             raise ModuleRefused(f"function {index} of the module has an undefined type") from None
-        if held - NUMBER_TYPES and makes_calls(module, body):
+        if types - NUMBER_TYPES and makes_calls(module, body):
             number = info.function_index(index)
-            return f"function {number} of the module has references in its locals while it calls"
+            reason = "has references in its locals while it calls another"
+            return f"function {number} of the module {reason}"
     return None

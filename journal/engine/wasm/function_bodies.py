@@ -1,7 +1,7 @@
 """Scanner for the instructions in the function bodies of a module.
 
 A regular expression, made from the opcode table, skips uninteresting instructions at the speed of
-C. Where the expression stops, one instruction is read byte by byte. Invalid code raises
+C. The scanner reads each other instruction byte by byte. Invalid code raises
 ModuleRefused.
 """
 
@@ -83,9 +83,9 @@ def iter_instructions(module: bytes, body: FunctionBody) -> Iterator[Instruction
 
 
 def _iter_selected(
-    module: bytes, body: FunctionBody, wanted: frozenset[Opcode]
+    module: bytes, body: FunctionBody, opcodes: frozenset[Opcode]
 ) -> Iterator[Instruction]:
-    pattern = _skip_pattern(wanted)
+    pattern = _skip_pattern(opcodes)
     reader = BinaryReader(module, body.code, body.stop)
     while True:
         match = pattern.match(module, reader.offset, body.stop)
@@ -95,7 +95,7 @@ def _iter_selected(
             return
         start = reader.offset
         code = _read_instruction(reader)
-        if code in wanted:
+        if code in opcodes:
             yield Instruction(code, start, reader.offset)
 
 

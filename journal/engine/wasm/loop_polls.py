@@ -7,8 +7,8 @@
     end
 
 The type, the table of one element and the global are appended, so that no existing index changes.
-The table and the global are exported. The host puts a function into the table, and sets the global
-when it wants the function to be called.
+The table and the global are exported. The host puts a function into the table, and sets the
+global to request a call of the function.
 """
 
 from itertools import pairwise
@@ -40,12 +40,12 @@ _GLOBAL = b"\x7f\x01\x41\0\x0b"  # A mutable i32, initially 0.
 def insert_polls(module: bytes) -> bytes:
     """Return the module with a poll at every loop head; raises ModuleRefused.
 
-    Of the custom sections only the names are kept.
+    The name section is the only custom section that is kept.
     """
     info = read_module_info(module)
-    taken = {POLL_TABLE, POLL_FLAG} & info.exports
-    if taken:
-        raise ModuleRefused(f"the module already exports {taken.pop()}, a reserved name")
+    used_names = {POLL_TABLE, POLL_FLAG} & info.exports
+    if used_names:
+        raise ModuleRefused(f"the module already exports {used_names.pop()}, a reserved name")
     existing = {section.id: section for section in info.sections}
     table, flag = info.counts[binary.TABLE], info.counts[binary.GLOBAL]
     exports = (
@@ -61,15 +61,15 @@ def insert_polls(module: bytes) -> bytes:
         + encode_leb128(table)
         + b"\x0b"
     )
-    others = {
+    new_bodies = {
         binary.TYPES: types,
         binary.TABLES: _extend_section(module, existing.get(binary.TABLES), _ONE_ELEMENT)[1],
         binary.GLOBALS: _extend_section(module, existing.get(binary.GLOBALS), _GLOBAL)[1],
         binary.EXPORTS: _extend_section(module, existing.get(binary.EXPORTS), *exports)[1],
     }
     if info.code is not None:
-        others[binary.CODE] = _insert_in_code(module, info.code, poll)
-    return rebuild_module(module, others)
+        new_bodies[binary.CODE] = _insert_in_code(module, info.code, poll)
+    return rebuild_module(module, new_bodies)
 
 
 def _extend_section(module: bytes, section: Section | None, *entries: bytes) -> tuple[int, bytes]:

@@ -35,7 +35,7 @@ class ModuleInfo:
         self.has_objects = False
         self.functions: list[int] = []
         self.memories: list[MemoryLimits] = []
-        self.imported = [0] * 5
+        self.import_counts = [0] * 5
         self.counts = [0] * 5
         self.exports: set[str] = set()
         self.has_start = False
@@ -43,7 +43,7 @@ class ModuleInfo:
 
     def function_index(self, index: int) -> int:
         """Return the index of the function whose body has this position in the code section."""
-        return self.imported[binary.FUNCTION] + index
+        return self.import_counts[binary.FUNCTION] + index
 
 
 def read_module_info(module: bytes) -> ModuleInfo:
@@ -95,7 +95,7 @@ def _read_types(reader: BinaryReader, info: ModuleInfo) -> None:
 def _read_imports(reader: BinaryReader, info: ModuleInfo) -> None:
     for _ in _iter_entries(reader):
         _read_import(reader, info)
-    info.imported = info.counts.copy()
+    info.import_counts = info.counts.copy()
 
 
 def _read_import(reader: BinaryReader, info: ModuleInfo) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 
 Opcode = tuple[int, int]
-"""An opcode, and after a prefix byte its second number; that is -1 without a prefix."""
+"""First byte of an opcode, and the number after a prefix byte; -1 without a prefix."""
 
 PREFIXES = {0xFB, 0xFC, 0xFD, 0xFE}
 LOOP = (0x03, -1)

@@ -59,13 +59,13 @@ def export_state(module: bytes, *, functions: bool = False, start: bool = False)
     """
     if not module.startswith(_MAGIC):
         raise ModuleRefused("the data is not a WebAssembly module of version 1")
-    declared = _Declarations()
+    declarations = _Declarations()
     try:
         for section in _iter_sections(module):
             if section.number == _START:
-                declared.start = section.start, section.stop, section.body.number()
-            _read_section(section, declared)
-        return _add_exports(module, declared, functions=functions, start=start)
+                declarations.start = section.start, section.stop, section.body.read_number()
+            _read_section(section, declarations)
+        return _add_exports(module, declarations, functions=functions, start=start)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ModuleRefused(f"the module cannot be read: {error}") from error
 
@@ -92,17 +92,17 @@ class _ByteReader:
     def __init__(self, data: bytes, at: int, stop: int) -> None:
         self._data, self.at, self.stop = data, at, stop
 
-    def byte(self) -> int:
+    def read_byte(self) -> int:
         if self.at >= self.stop:
             raise IndexError("a section is truncated")
         self.at += 1
         return self._data[self.at - 1]
 
-    def number(self) -> int:
+    def read_number(self) -> int:
         """Read an unsigned LEB128 number. The value of a signed number is not meaningful."""
         value = 0
         for shift in range(0, _NUMBER_BITS_MAX, 7):
-            byte = self.byte()
+            byte = self.read_byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
@@ -113,13 +113,13 @@ class _ByteReader:
         if self.at > self.stop:
             raise IndexError("a section is truncated")
 
-    def name(self) -> str:
-        size = self.number()
+    def read_name(self) -> str:
+        size = self.read_number()
         start = self.at
         self.skip(size)
         return self._data[start : self.at].decode()
 
-    def rest(self) -> bytes:
+    def read_rest(self) -> bytes:
         return self._data[self.at : self.stop]
 
 
@@ -128,19 +128,19 @@ class _Declarations:
 
     def __init__(self) -> None:
         self.counts = [0] * 5
-        self.globals: list[tuple[int, str]] = []  # index and type of each mutable global
+        self.globals: list[tuple[int, str]] = []  # Index and type of each mutable global.
         self.exports: dict[tuple[int, int], str] = {}
         self.names: set[str] = set()
-        self.export_section: tuple[int, int, bytes] | None = None  # start, stop, entries
+        self.export_section: tuple[int, int, bytes] | None = None  # Start, stop and entries.
         self.exports_offset = 0
-        self.start: tuple[int, int, int] | None = None  # start, stop, function index
+        self.start: tuple[int, int, int] | None = None  # Start, stop and function index.
 
 
 def _iter_sections(module: bytes) -> Iterator[_OpenSection]:
     at = len(_MAGIC)
     while at < len(module):
         head = _ByteReader(module, at, len(module))
-        number, size = head.byte(), head.number()
+        number, size = head.read_byte(), head.read_number()
         stop = head.at + size
         if stop > len(module):
             raise IndexError("the module ends inside a section")
@@ -148,35 +148,35 @@ def _iter_sections(module: bytes) -> Iterator[_OpenSection]:
         at = stop
 
 
-def _read_section(section: _OpenSection, declared: _Declarations) -> None:
+def _read_section(section: _OpenSection, declarations: _Declarations) -> None:
     body, number = section.body, section.number
     if number != _CUSTOM and number not in _AFTER_EXPORTS:
-        declared.exports_offset = section.stop
+        declarations.exports_offset = section.stop
     if number == _IMPORTS:
-        for _ in range(body.number()):
-            body.name(), body.name()
-            declared.counts[_skip_import(body, declared)] += 1
+        for _ in range(body.read_number()):
+            body.read_name(), body.read_name()
+            declarations.counts[_skip_import(body, declarations)] += 1
     elif number in _COUNTED_KINDS:
-        declared.counts[_COUNTED_KINDS[number]] += body.number()
+        declarations.counts[_COUNTED_KINDS[number]] += body.read_number()
     elif number == _GLOBALS:
-        for _ in range(body.number()):
-            _read_global(body, declared)
+        for _ in range(body.read_number()):
+            _read_global(body, declarations)
             _skip_expression(body)
     elif number == _EXPORTS:
-        count, start = body.number(), body.at
-        entries = body.rest()
+        count, start = body.read_number(), body.at
+        entries = body.read_rest()
         for _ in range(count):
-            name, kind, index = body.name(), body.byte(), body.number()
-            declared.exports.setdefault((kind, index), name)
-            declared.names.add(name)
+            name, kind, index = body.read_name(), body.read_byte(), body.read_number()
+            declarations.exports.setdefault((kind, index), name)
+            declarations.names.add(name)
         assert body.at - start == len(entries)
-        declared.export_section = section.start, section.stop, entries
+        declarations.export_section = section.start, section.stop, entries
 
 
-def _skip_import(body: _ByteReader, declared: _Declarations) -> int:
-    kind = body.byte()
+def _skip_import(body: _ByteReader, declarations: _Declarations) -> int:
+    kind = body.read_byte()
     if kind == _FUNCTION:
-        body.number()
+        body.read_number()
     elif kind == _TABLE:
         _read_type(body)
         _skip_limits(body)
@@ -184,43 +184,43 @@ def _skip_import(body: _ByteReader, declared: _Declarations) -> int:
         _skip_limits(body)
     elif kind == _GLOBAL:
         name = _read_type(body)
-        if body.byte():
-            declared.globals.append((declared.counts[_GLOBAL], name))
+        if body.read_byte():
+            declarations.globals.append((declarations.counts[_GLOBAL], name))
     elif kind == _TAG:
         body.skip(1)
-        body.number()
+        body.read_number()
     else:
         raise IndexError(f"an import of unknown kind {kind}")
     return kind
 
 
-def _read_global(body: _ByteReader, declared: _Declarations) -> None:
-    kind, is_mutable = _read_type(body), body.byte()
+def _read_global(body: _ByteReader, declarations: _Declarations) -> None:
+    kind, is_mutable = _read_type(body), body.read_byte()
     if is_mutable:
-        declared.globals.append((declared.counts[_GLOBAL], kind))
-    declared.counts[_GLOBAL] += 1
+        declarations.globals.append((declarations.counts[_GLOBAL], kind))
+    declarations.counts[_GLOBAL] += 1
 
 
 def _read_type(body: _ByteReader) -> str:
     """Skip a value type and return its name."""
-    byte = body.byte()
+    byte = body.read_byte()
     if byte in (0x63, 0x64):  # A heap type follows.
-        body.number()
+        body.read_number()
     return _NUMBER_TYPES.get(byte, "ref")
 
 
 def _skip_limits(body: _ByteReader) -> None:
-    flags = body.byte()
-    body.number()
+    flags = body.read_byte()
+    body.read_number()
     if flags & 1:
-        body.number()
+        body.read_number()
     if flags & 8:  # A custom page size follows.
-        body.number()
+        body.read_number()
 
 
 def _skip_expression(body: _ByteReader) -> None:
     """Skip a constant expression."""
-    while (code := body.byte()) != _END:
+    while (code := body.read_byte()) != _END:
         operands = _SKIPS.get(code)
         if operands is None:
             raise IndexError(f"a constant expression has the unknown instruction {code:#x}")
@@ -228,23 +228,23 @@ def _skip_expression(body: _ByteReader) -> None:
 
 
 def _skip_number(body: _ByteReader) -> None:
-    body.number()
+    body.read_number()
 
 
 def _skip_vector(body: _ByteReader) -> None:
-    if body.number() != 12:
+    if body.read_number() != 12:
         raise IndexError("a constant expression has an unknown vector instruction")
     body.skip(16)
 
 
 def _skip_gc_instruction(body: _ByteReader) -> None:
     """Skip an instruction of garbage collection: structures, arrays and references."""
-    code = body.number()
+    code = body.read_number()
     if code in (0, 1, 6, 7):
-        body.number()
+        body.read_number()
     elif code == 8:
-        body.number()
-        body.number()
+        body.read_number()
+        body.read_number()
     elif code not in (26, 27, 28):
         raise IndexError(f"a constant expression has the unknown instruction 0xfb {code}")
 
@@ -264,54 +264,54 @@ _SKIPS: dict[int, Callable[[_ByteReader], None]] = {
 
 
 def _add_exports(
-    module: bytes, declared: _Declarations, *, functions: bool, start: bool
+    module: bytes, declarations: _Declarations, *, functions: bool, start: bool
 ) -> ExportedState:
-    added: list[tuple[str, int, int]] = []
+    new_exports: list[tuple[str, int, int]] = []
 
-    def name_of(kind: int, index: int, word: str) -> str:
-        name = declared.exports.get((kind, index))
+    def add_name(kind: int, index: int, word: str) -> str:
+        name = declarations.exports.get((kind, index))
         if name is None:
             name = f"{PREFIX}{word}{index}"
-            while name in declared.names:
+            while name in declarations.names:
                 name += "'"
-            added.append((name, kind, index))
+            new_exports.append((name, kind, index))
         return name
 
-    def names_of(kind: int, word: str) -> list[str]:
-        return [name_of(kind, index, word) for index in range(declared.counts[kind])]
+    def add_names(kind: int, word: str) -> list[str]:
+        return [add_name(kind, index, word) for index in range(declarations.counts[kind])]
 
-    memories, tables = names_of(_MEMORY, "memory"), names_of(_TABLE, "table")
-    mutable = [
-        ExportedGlobal(name_of(_GLOBAL, index, "global"), kind, index)
-        for index, kind in declared.globals
+    memories, tables = add_names(_MEMORY, "memory"), add_names(_TABLE, "table")
+    mutable_globals = [
+        ExportedGlobal(add_name(_GLOBAL, index, "global"), kind, index)
+        for index, kind in declarations.globals
     ]
-    exported = names_of(_FUNCTION, "function") if functions else []
-    had_start = start and declared.start is not None
-    if had_start and declared.start is not None:
-        added.append((START_EXPORT, _FUNCTION, declared.start[2]))
-        module = _without_start(module, declared)
-    data = _write_exports(module, declared, added) if added else module
-    return ExportedState(data, memories, mutable, tables, exported, had_start)
+    function_names = add_names(_FUNCTION, "function") if functions else []
+    exports_start = start and declarations.start is not None
+    if exports_start and declarations.start is not None:
+        new_exports.append((START_EXPORT, _FUNCTION, declarations.start[2]))
+        module = _remove_start(module, declarations)
+    data = _write_exports(module, declarations, new_exports) if new_exports else module
+    return ExportedState(data, memories, mutable_globals, tables, function_names, exports_start)
 
 
-def _without_start(module: bytes, declared: _Declarations) -> bytes:
+def _remove_start(module: bytes, declarations: _Declarations) -> bytes:
     """Return the module without its start section, which follows the exports."""
-    assert declared.start is not None
-    start, stop, _ = declared.start
+    assert declarations.start is not None
+    start, stop, _ = declarations.start
     return module[:start] + module[stop:]
 
 
 def _write_exports(
-    module: bytes, declared: _Declarations, added: list[tuple[str, int, int]]
+    module: bytes, declarations: _Declarations, new_exports: list[tuple[str, int, int]]
 ) -> bytes:
-    start, stop, entries = declared.export_section or (
-        declared.exports_offset,
-        declared.exports_offset,
+    start, stop, entries = declarations.export_section or (
+        declarations.exports_offset,
+        declarations.exports_offset,
         b"",
     )
     start, stop = max(start, len(_MAGIC)), max(stop, len(_MAGIC))
-    body = _encode_leb128(len(declared.names) + len(added)) + entries
-    for name, kind, index in added:
+    body = _encode_leb128(len(declarations.names) + len(new_exports)) + entries
+    for name, kind, index in new_exports:
         text = name.encode()
         body += _encode_leb128(len(text)) + text + bytes([kind]) + _encode_leb128(index)
     section = bytes([_EXPORTS]) + _encode_leb128(len(body)) + body

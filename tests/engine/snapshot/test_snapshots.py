@@ -167,7 +167,7 @@ def test_a_guest_whose_stack_cannot_be_put_back_is_not_believed_and_is_executed_
 ) -> None:
     plain = record_guest(ASTRAY, tmp_path / "plain.journal", cache_dir)
     path = tmp_path / "run.journal"
-    with pytest.raises(journal.EngineError, match="a table has changed through which a function"):
+    with pytest.raises(journal.EngineError, match="a function on the stack was called has changed"):
         record_guest(ASTRAY, path, cache_dir, SnapshotOptions(every_events=1))
     infos = snapshots_in(path)
     assert infos, "those before were good"

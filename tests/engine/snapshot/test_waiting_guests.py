@@ -421,9 +421,12 @@ def test_a_run_without_snapshots_is_not_asked_for_one(tmp_path: Path, cache_dir:
     with recording("spin", tmp_path / "j", cache_dir, snapshots=SnapshotOptions()) as recorder:
         assert not recorder.takes_snapshots
         assert not recorder.notify(Trigger.EXPLICIT)
-        with pytest.raises(journal.OptionError, match="begun without any"):
+        with pytest.raises(journal.OptionError, match="started without snapshots"):
             recorder.snapshot()
-        with pytest.raises(journal.OptionError, match="begun without any"), recorder.transaction():
+        with (
+            pytest.raises(journal.OptionError, match="started without snapshots"),
+            recorder.transaction(),
+        ):
             raise AssertionError("it is refused before the work begins")
 
 

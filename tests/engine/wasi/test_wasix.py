@@ -209,7 +209,7 @@ def test_a_guest_has_no_more_descriptors_than_there_are() -> None:
     one = Socket(AddressFamily.INET4, SocketType.STREAM, 0)
     table.used = dict.fromkeys(range(DESCRIPTORS_MAX), one)
     with pytest.raises(WasiError) as refused:
-        GuestNetwork(Tape(_Nowhere()), table, allowed=True).open(INET4, STREAM, 0)
+        GuestNetwork(Tape(_Nowhere()), table, is_allowed=True).open(INET4, STREAM, 0)
     assert refused.value.errno == Errno.MFILE
 
 

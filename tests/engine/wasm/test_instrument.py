@@ -45,7 +45,7 @@ instrument = partial(instrument_with, tool_name=LIBRARY)
 UNFIT = {
     "jumps": "has exceptions, which cannot be unwound",
     "tails": "has a tail call, which cannot be unwound",
-    "references": "has references in its locals while it calls",
+    "references": "has references in its locals while it calls another",
     "elements": "invalid code after misc prefix: 17",
 }
 STACK_AT = 16

@@ -9,8 +9,7 @@ import pytest
 
 import journal
 from journal.engine import SnapshotOptions
-from journal.engine.session import preamble as identities
-from journal.engine.session import recorded_run as recorded
+from journal.engine.session import preamble, recorded_run
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from journal.snapshots import Trigger
@@ -41,13 +40,13 @@ def path(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Return a list that grows with each module that is read from a journal."""
     seen: list[bytes] = []
-    joined = identities._ModuleParts.joined
+    join = preamble._ModuleParts.join
 
-    def noted(parts: identities._ModuleParts) -> bytes:
-        seen.append(joined(parts))
+    def noted(parts: preamble._ModuleParts) -> bytes:
+        seen.append(join(parts))
         return seen[-1]
 
-    monkeypatch.setattr(identities._ModuleParts, "joined", noted)
+    monkeypatch.setattr(preamble._ModuleParts, "join", noted)
     return seen
 
 
@@ -106,8 +105,8 @@ def test_what_files_come_from_is_the_same_whether_it_was_kept_or_is_read_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    for size in (recorded.REBUILD_CACHE_SIZE_MAX, 0):
-        monkeypatch.setattr(recorded, "REBUILD_CACHE_SIZE_MAX", size)
+    for size in (recorded_run.REBUILD_CACHE_SIZE_MAX, 0):
+        monkeypatch.setattr(recorded_run, "REBUILD_CACHE_SIZE_MAX", size)
         with RecordedRun(path) as recording:
             start, end = recording.first_seq, recording.snapshots[-1].seq
             batches = [

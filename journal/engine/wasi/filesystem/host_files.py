@@ -71,30 +71,30 @@ class HostTree:
 
     def update_names(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Update the names of all open handles below a renamed path."""
-        for opened in self.open_handles:
-            opened.update_names(old, new)
+        for handle in self.open_handles:
+            handle.update_names(old, new)
 
     def reopen_handles(self) -> None:
         """Open the host files of the guest after a replay, before they can be renamed or removed.
 
         A handle whose file no longer exists raises ``WasiError`` when it is used.
         """
-        for opened in list(self.open_handles):
+        for host_handle in list(self.open_handles):
             with suppress(WasiError, OSError):
-                _ = opened.handle
+                _ = host_handle.handle
 
     def close(self) -> None:
         """Close the root and all open handles below it."""
-        for opened in list(self.open_handles):
-            opened.close()
+        for handle in list(self.open_handles):
+            handle.close()
         if self._root is not None:
             os.close(self._root)
             self._root = None
 
 
-def unwrap_result(answer: HostReply) -> bytes:
+def unwrap_result(reply: HostReply) -> bytes:
     """Return the value of a host result; raise ``WasiError`` with its errno."""
-    errno, value = answer
+    errno, value = reply
     if errno:
         raise WasiError(errno)
     return value
@@ -190,23 +190,23 @@ class HostFile(HostHandle):
         return data
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
-        """Write ``data`` at ``offset`` and return the count of bytes written.
+        """Write ``data`` at ``offset`` and return the count of written bytes.
 
         The count is short if the host refuses after a first part, as a full disk does.
         """
-        written = 0
-        while written < len(data):
-            part = data[written : written + WRITE_SIZE_MAX]
+        written_size = 0
+        while written_size < len(data):
+            part = data[written_size : written_size + WRITE_SIZE_MAX]
             try:
-                count = self._write(fd, offset + written, part)
+                count = self._write(fd, offset + written_size, part)
             except WasiError:
-                if written:
-                    return written
+                if written_size:
+                    return written_size
                 raise
-            written += count
+            written_size += count
             if count < len(part):
                 break
-        return written
+        return written_size
 
     def _write(self, fd: int, offset: int, data: bytes) -> int:
         value = self._perform(

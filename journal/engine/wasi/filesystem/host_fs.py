@@ -68,23 +68,23 @@ class HostDirectory(HostHandle):
         value = self._tree.query_host(HostCall.LIST, fd, lambda: pack_entries(self.handle))
         return unpack_entries(value)
 
-    def open(self, opening: OpenRequest) -> "HostFile | HostDirectory":
+    def open(self, request: OpenRequest) -> "HostFile | HostDirectory":
         """Open the file or the directory at a path; create the file if the flags request it."""
-        exclusive = bool(opening.flags & OpenFlags.CREATE and opening.flags & OpenFlags.EXCLUSIVE)
-        existed = exclusive and self._probe(opening.dirfd, opening.path)
+        exclusive = bool(request.flags & OpenFlags.CREATE and request.flags & OpenFlags.EXCLUSIVE)
+        existed = exclusive and self._probe(request.dirfd, request.path)
         handles: list[int] = []
 
         def perform(again: bool) -> HostReply:
-            done = again and exclusive and not existed
-            return capture_result(lambda: self._open_live(opening, handles, made_already=done))
+            is_done = again and exclusive and not existed
+            return capture_result(lambda: self._open_live(request, handles, is_made=is_done))
 
         node = unpack_identity(
             unwrap_result(
                 self._tree.tape.perform(
                     descriptors.OpenFileDescriptor.tag,
-                    opening.effect,
+                    request.effect,
                     HostCall.OPEN,
-                    opening.dirfd,
+                    request.dirfd,
                     perform,
                 )
             )
@@ -92,25 +92,25 @@ class HostDirectory(HostHandle):
         handle = handles[0] if handles else None
         if node.filetype == FileType.DIRECTORY:
             return HostDirectory(self._tree, node, handle)
-        return HostFile(self._tree, node, _access_flags(opening), handle)
+        return HostFile(self._tree, node, _access_flags(request), handle)
 
-    def _open_live(self, opening: OpenRequest, handles: list[int], *, made_already: bool) -> bytes:
-        flags = _access_flags(opening)
-        if opening.flags & OpenFlags.CREATE:
+    def _open_live(self, request: OpenRequest, handles: list[int], *, is_made: bool) -> bytes:
+        flags = _access_flags(request)
+        if request.flags & OpenFlags.CREATE:
             flags |= os.O_CREAT
-        if opening.flags & OpenFlags.EXCLUSIVE and not made_already:
+        if request.flags & OpenFlags.EXCLUSIVE and not is_made:
             flags |= os.O_EXCL
-        if opening.flags & OpenFlags.TRUNCATE:
+        if request.flags & OpenFlags.TRUNCATE:
             flags |= os.O_TRUNC
-        follow = bool(opening.lookup & SYMLINK_FOLLOW) and not flags & os.O_EXCL
-        with resolve_host_path(self.handle, opening.path, follow=follow) as place:
-            if place.must_be_directory or opening.flags & OpenFlags.DIRECTORY:
+        follow = bool(request.lookup & SYMLINK_FOLLOW) and not flags & os.O_EXCL
+        with resolve_host_path(self.handle, request.path, follow=follow) as location:
+            if location.must_be_directory or request.flags & OpenFlags.DIRECTORY:
                 flags |= os.O_DIRECTORY
                 if flags & os.O_CREAT:
-                    already_exists = flags & os.O_EXCL and place.name == "."
+                    already_exists = flags & os.O_EXCL and location.name == "."
                     raise WasiError(Errno.EXIST if already_exists else Errno.ISDIR)
-            handle = _open_at(place, flags)
-            node = identify(handle, self.names + place.names)
+            handle = _open_at(location, flags)
+            node = identify(handle, self.names + location.names)
         if node.filetype not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
             os.close(handle)
             raise WasiError(Errno.NOTSUP)
@@ -125,7 +125,7 @@ class HostDirectory(HostHandle):
             HostCall.MKDIR,
             fd,
             path,
-            lambda place: os.mkdir(place.name, dir_fd=place.parent),
+            lambda location: os.mkdir(location.name, dir_fd=location.parent),
             removes=False,
         )
 
@@ -137,7 +137,7 @@ class HostDirectory(HostHandle):
             HostCall.SYMLINK,
             fd,
             path,
-            lambda place: os.symlink(target, _check_new_name(place), dir_fd=place.parent),
+            lambda location: os.symlink(target, _check_new_name(location), dir_fd=location.parent),
             removes=False,
         )
 
@@ -161,7 +161,7 @@ class HostDirectory(HostHandle):
             HostCall.UNLINK,
             fd,
             path,
-            lambda place: os.unlink(_name_with_slash(place), dir_fd=place.parent),
+            lambda location: os.unlink(_name_with_slash(location), dir_fd=location.parent),
             removes=True,
         )
 
@@ -169,10 +169,10 @@ class HostDirectory(HostHandle):
         """Return the target of a symbolic link."""
 
         def operation() -> bytes:
-            with resolve_host_path(self.handle, path, follow=False) as place:
-                if place.must_be_directory:
-                    _stat_at(place)
-                target = os.readlink(place.name, dir_fd=place.parent)
+            with resolve_host_path(self.handle, path, follow=False) as location:
+                if location.must_be_directory:
+                    _stat_at(location)
+                target = os.readlink(location.name, dir_fd=location.parent)
             try:
                 return target.encode()
             except UnicodeEncodeError as error:
@@ -184,8 +184,8 @@ class HostDirectory(HostHandle):
         """Return the attributes of the file at a path."""
 
         def operation() -> bytes:
-            with resolve_host_path(self.handle, path, follow=follow) as place:
-                return _stat_at(place).pack()
+            with resolve_host_path(self.handle, path, follow=follow) as location:
+                return _stat_at(location).pack()
 
         return FileStat(*FILESTAT.unpack(self._tree.query_host(HostCall.STAT, fd, operation)))
 
@@ -195,9 +195,9 @@ class HostDirectory(HostHandle):
         def operation() -> bytes:
             with resolve_host_path(
                 self.handle, path, follow=bool(lookup & SYMLINK_FOLLOW)
-            ) as place:
-                resolved = times.resolve(time.time_ns(), _stat_at(place))
-                os.utime(place.name, ns=resolved, dir_fd=place.parent, follow_symlinks=False)
+            ) as location:
+                resolved = times.resolve(time.time_ns(), _stat_at(location))
+                os.utime(location.name, ns=resolved, dir_fd=location.parent, follow_symlinks=False)
             return b""
 
         effect = pack_path_times(fd, lookup, *times, path)
@@ -276,8 +276,8 @@ class HostDirectory(HostHandle):
         """Return whether a file exists at ``path``. The result is recorded before the change."""
 
         def operation() -> bytes:
-            with resolve_host_path(self.handle, path, follow=False) as place:
-                return probe(place)
+            with resolve_host_path(self.handle, path, follow=False) as location:
+                return probe(location)
 
         _, value = self._tree.tape.request_host_result(
             HostCall.PROBE, fd, lambda: capture_result(operation)
@@ -302,8 +302,8 @@ class HostDirectory(HostHandle):
         )
 
     def _call_at(self, path: str, operation: Callable[[PathLocation[int]], None]) -> None:
-        with resolve_host_path(self.handle, path, follow=False) as place:
-            operation(place)
+        with resolve_host_path(self.handle, path, follow=False) as location:
+            operation(location)
 
     def _perform_once(
         self,
@@ -319,9 +319,9 @@ class HostDirectory(HostHandle):
 
         After a crash the change is repeated, and fails if the first attempt succeeded. If
         the probe shows that the first attempt could succeed, this failure is reported as
-        the success that it was.
+        success.
         """
-        refused_with = Errno.NOENT if removes else Errno.EXIST
+        expected_errno = Errno.NOENT if removes else Errno.EXIST
 
         def live() -> bytes:
             operation()
@@ -329,54 +329,58 @@ class HostDirectory(HostHandle):
 
         def perform(again: bool) -> HostReply:
             errno, value = capture_result(live)
-            if again and existed is removes and errno == refused_with:
+            if again and existed is removes and errno == expected_errno:
                 return 0, b""
             return errno, value
 
         unwrap_result(self._tree.tape.perform(tag, effect, call, fd, perform))
 
 
-def _access_flags(opening: OpenRequest) -> int:
-    if opening.is_readable and opening.is_writable:
+def _access_flags(request: OpenRequest) -> int:
+    if request.is_readable and request.is_writable:
         return os.O_RDWR
-    return os.O_WRONLY if opening.is_writable else os.O_RDONLY
+    return os.O_WRONLY if request.is_writable else os.O_RDONLY
 
 
-def _stat_at(place: PathLocation[int]) -> FileStat:
-    found = stat_of(os.stat(place.name, dir_fd=place.parent, follow_symlinks=False))
-    if place.must_be_directory and found.filetype != FileType.DIRECTORY:
+def _stat_at(location: PathLocation[int]) -> FileStat:
+    stat = stat_of(os.stat(location.name, dir_fd=location.parent, follow_symlinks=False))
+    if location.must_be_directory and stat.filetype != FileType.DIRECTORY:
         raise WasiError(Errno.NOTDIR)
-    return found
+    return stat
 
 
-def _rmdir(place: PathLocation[int]) -> None:
-    if place.must_be_directory:
-        _stat_at(place)
+def _rmdir(location: PathLocation[int]) -> None:
+    if location.must_be_directory:
+        _stat_at(location)
         raise WasiError(Errno.INVAL)  # wasmtime refuses a trailing slash, too.
-    os.rmdir(place.name, dir_fd=place.parent)
+    os.rmdir(location.name, dir_fd=location.parent)
 
 
-def _open_at(place: PathLocation[int], flags: int) -> int:
+def _open_at(location: PathLocation[int], flags: int) -> int:
     try:
-        return os.open(place.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=place.parent)
+        return os.open(location.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=location.parent)
     except NotADirectoryError as error:
         # O_NOFOLLOW with O_DIRECTORY fails with ENOTDIR for a link: LOOP is more precise.
-        if HOST_WALKER.link_target(place.parent, place.name) is not None:
+        if HOST_WALKER.link_target(location.parent, location.name) is not None:
             raise WasiError(Errno.LOOP) from error
         raise
 
 
-def _name_with_slash(place: PathLocation[int]) -> str:
+def _name_with_slash(location: PathLocation[int]) -> str:
     """Return the name, with a slash if the path ended with one: the host checks the type then."""
-    return place.name + "/" if place.must_be_directory and place.name != "." else place.name
+    return (
+        location.name + "/"
+        if location.must_be_directory and location.name != "."
+        else location.name
+    )
 
 
-def _check_new_name(place: PathLocation[int]) -> str:
+def _check_new_name(location: PathLocation[int]) -> str:
     """Return the name of a new link; refuse a path that requires a directory."""
-    if place.must_be_directory and place.name != ".":
+    if location.must_be_directory and location.name != ".":
         try:
-            os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+            os.stat(location.name, dir_fd=location.parent, follow_symlinks=False)
         except OSError as error:
             raise WasiError(to_wasi_errno(error)) from error
         raise WasiError(Errno.EXIST)
-    return place.name
+    return location.name

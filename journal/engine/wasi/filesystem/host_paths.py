@@ -53,19 +53,19 @@ def resolve_host_path(directory: int, path: str, *, follow: bool) -> Iterator[Pa
 
     The context manager closes the descriptors of the resolution at its end.
     """
-    place = resolve(directory, path, HOST_WALKER, follow=follow)
+    location = resolve(directory, path, HOST_WALKER, follow=follow)
     try:
-        yield place
+        yield location
     finally:
-        release_location(place, HOST_WALKER)
+        release_location(location, HOST_WALKER)
 
 
 def capture_result(operation: Callable[[], bytes]) -> HostReply:
     """Return ``(0, value)`` of ``operation``, or the errno of its error and ``b""``."""
     try:
         return 0, operation()
-    except WasiError as refusal:
-        return refusal.errno, b""
+    except WasiError as error:
+        return error.errno, b""
     except OSError as error:
         return to_wasi_errno(error), b""
 
@@ -109,8 +109,8 @@ def unpack_names(value: bytes) -> tuple[str, ...]:
 
 def identify(handle: int, names: tuple[str, ...]) -> FileIdentity:
     """Return the identity of an open descriptor."""
-    found = os.fstat(handle)
-    return FileIdentity(filetype_of(found.st_mode), found.st_dev, found.st_ino, names)
+    status = os.fstat(handle)
+    return FileIdentity(filetype_of(status.st_mode), status.st_dev, status.st_ino, names)
 
 
 def reopen(root: int, node: FileIdentity, flags: int, *, is_moved: bool) -> int:
@@ -122,16 +122,16 @@ def reopen(root: int, node: FileIdentity, flags: int, *, is_moved: bool) -> int:
     directory = os.open(".", _O_DIRECTORY, dir_fd=root)
     try:
         for name in node.names[:-1]:
-            above, directory = directory, os.open(name, _O_DIRECTORY, dir_fd=directory)
-            os.close(above)
+            parent, directory = directory, os.open(name, _O_DIRECTORY, dir_fd=directory)
+            os.close(parent)
         name = node.names[-1] if node.names else "."
         handle = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except OSError as error:
         raise WasiError(Errno.STALE) from error
     finally:
         os.close(directory)
-    found = identify(handle, node.names)
-    if found.filetype != node.filetype or not (is_moved or found == node):
+    identity = identify(handle, node.names)
+    if identity.filetype != node.filetype or not (is_moved or identity == node):
         os.close(handle)
         raise WasiError(Errno.STALE)
     return handle
@@ -152,17 +152,17 @@ def filetype_of(mode: int) -> FileType:
     return FileType.UNKNOWN
 
 
-def stat_of(found: os.stat_result) -> FileStat:
+def stat_of(status: os.stat_result) -> FileStat:
     """Return the WASI attributes of a host file."""
     return FileStat(
-        found.st_dev,
-        found.st_ino,
-        filetype_of(found.st_mode),
-        found.st_nlink,
-        found.st_size,
-        max(found.st_atime_ns, 0),
-        max(found.st_mtime_ns, 0),
-        max(found.st_ctime_ns, 0),
+        status.st_dev,
+        status.st_ino,
+        filetype_of(status.st_mode),
+        status.st_nlink,
+        status.st_size,
+        max(status.st_atime_ns, 0),
+        max(status.st_mtime_ns, 0),
+        max(status.st_ctime_ns, 0),
     )
 
 
@@ -171,12 +171,12 @@ def pack_entries(handle: int) -> bytes:
 
     Raises ``WasiError`` with ``ILSEQ`` for a name that is not UTF-8.
     """
-    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
     try:
-        with os.scandir(readable) as found:
-            entries = sorted((e.name, e.inode(), e.stat(follow_symlinks=False)) for e in found)
+        with os.scandir(fd) as iterator:
+            entries = sorted((e.name, e.inode(), e.stat(follow_symlinks=False)) for e in iterator)
     finally:
-        os.close(readable)
+        os.close(fd)
     parts = []
     for name, inode, attributes in entries:
         try:
@@ -189,19 +189,19 @@ def pack_entries(handle: int) -> bytes:
 
 def unpack_entries(value: bytes) -> list[DirectoryEntry]:
     """Return the entries in ``value``; the inverse of :func:`pack_entries`."""
-    entries, at = [], 0
-    while at < len(value):
-        inode, filetype, size = _ENTRY.unpack_from(value, at)
-        at += _ENTRY.size
-        entries.append(DirectoryEntry(value[at : at + size].decode(), inode, filetype))
-        at += size
+    entries, offset = [], 0
+    while offset < len(value):
+        inode, filetype, size = _ENTRY.unpack_from(value, offset)
+        offset += _ENTRY.size
+        entries.append(DirectoryEntry(value[offset : offset + size].decode(), inode, filetype))
+        offset += size
     return entries
 
 
-def probe(place: PathLocation[int]) -> bytes:
+def probe(location: PathLocation[int]) -> bytes:
     """Return ``b"\\x01"`` if a file, directory or link is at the location, else ``b"\\x00"``."""
     try:
-        os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+        os.stat(location.name, dir_fd=location.parent, follow_symlinks=False)
     except FileNotFoundError:
         return b"\x00"
     return b"\x01"

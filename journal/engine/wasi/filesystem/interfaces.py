@@ -40,7 +40,7 @@ class OpenRequest(NamedTuple):
 
     @property
     def is_readable(self) -> bool:
-        """Return whether the file is opened for reading. A file not opened for writing is."""
+        """Return whether the file is opened for reading: on request, or if not for writing."""
         return bool(self.rights & Rights.FD_READ) or not self.rights & Rights.FD_WRITE
 
     @property
@@ -88,11 +88,11 @@ class RequestedTimes(NamedTuple):
 
 def make_requested_times(atime: int, mtime: int, flags: int) -> RequestedTimes:
     """Return the requested times; raise ``WasiError`` with ``INVAL`` for contradictory flags."""
-    found = TimeFlags(flags)
-    for both in (TimeFlags.ATIME | TimeFlags.ATIME_NOW, TimeFlags.MTIME | TimeFlags.MTIME_NOW):
-        if found & both == both:
+    time_flags = TimeFlags(flags)
+    for pair in (TimeFlags.ATIME | TimeFlags.ATIME_NOW, TimeFlags.MTIME | TimeFlags.MTIME_NOW):
+        if time_flags & pair == pair:
             raise WasiError(Errno.INVAL)
-    return RequestedTimes(atime, mtime, found)
+    return RequestedTimes(atime, mtime, time_flags)
 
 
 class GuestFile(Protocol):
@@ -143,7 +143,7 @@ class GuestDirectory(Protocol):
     def entries(self, fd: int) -> list[DirectoryEntry]:
         """Return the entries in the order of the guest, without ``.`` and ``..``."""
 
-    def open(self, opening: OpenRequest) -> "GuestFile | GuestDirectory":
+    def open(self, request: OpenRequest) -> "GuestFile | GuestDirectory":
         """Open the file or the directory at a path."""
 
     def create_directory(self, fd: int, path: str) -> None:

@@ -40,7 +40,7 @@ from journal.engine.wasi_abi import (
 )
 from journal.events import descriptors, paths
 
-#: Size of a name and its node in the size limit of a mount, besides file data, in bytes.
+#: Bytes that a name and its node count towards the size limit of a mount, in addition to file data.
 ENTRY_SIZE = 1024
 
 #: An inode number has the sequence number of the creating event above these low bits, and an index
@@ -59,7 +59,7 @@ class MemoryTree:
         self.device = device
         self.size_bytes = 0
         self.size_bytes_max = size_bytes_max
-        self._made_by = (0, 0)
+        self._last_creation = (0, 0)
         self.root = DirectoryNode(self.next_inode(0), device, links=2)
 
     def next_inode(self, seq: int) -> int:
@@ -67,9 +67,9 @@ class MemoryTree:
 
         The number does not depend on other nodes, because compaction drops some of them.
         """
-        by, count = self._made_by
-        self._made_by = seq, count + 1 if seq == by else 1
-        return seq << INODE_SHIFT | self._made_by[1]
+        last_seq, count = self._last_creation
+        self._last_creation = seq, count + 1 if seq == last_seq else 1
+        return seq << INODE_SHIFT | self._last_creation[1]
 
     def record(self, tag: int, payload: bytes) -> int:
         """Record an effect and return the time of the change in nanoseconds."""
@@ -195,90 +195,92 @@ class MemoryDirectory:
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
         """Return the entries, sorted by name."""
-        found = self._node.entries
+        nodes = self._node.entries
         return [
-            DirectoryEntry(name, found[name].inode, found[name].filetype) for name in sorted(found)
+            DirectoryEntry(name, nodes[name].inode, nodes[name].filetype) for name in sorted(nodes)
         ]
 
-    def open(self, opening: OpenRequest) -> "MemoryFile | MemoryDirectory":
+    def open(self, request: OpenRequest) -> "MemoryFile | MemoryDirectory":
         """Open the file or the directory at a path; create the file if the flags request it."""
-        flags = opening.flags
+        flags = request.flags
         exclusive = bool(flags & OpenFlags.CREATE and flags & OpenFlags.EXCLUSIVE)
-        follow = bool(opening.lookup & SYMLINK_FOLLOW) and not exclusive
-        place = resolve(self._node, opening.path, _WALKER, follow=follow)
-        node = _find_node(place)
-        if flags & OpenFlags.CREATE and place.must_be_directory and place.name != ".":
+        follow = bool(request.lookup & SYMLINK_FOLLOW) and not exclusive
+        location = resolve(self._node, request.path, _WALKER, follow=follow)
+        node = _find_node(location)
+        if flags & OpenFlags.CREATE and location.must_be_directory and location.name != ".":
             raise WasiError(Errno.ISDIR)
         if node is None:
-            return self._open_new(opening, place)
+            return self._open_new(request, location)
         if exclusive:
             raise WasiError(Errno.EXIST)
         if isinstance(node, LinkNode):
             raise WasiError(Errno.LOOP)
         if isinstance(node, DirectoryNode):
-            if opening.is_writable:
+            if request.is_writable:
                 raise WasiError(Errno.ISDIR)
-            self._tree.record(descriptors.OpenFileDescriptor.tag, opening.effect)
+            self._tree.record(descriptors.OpenFileDescriptor.tag, request.effect)
             return MemoryDirectory(self._tree, node)
         assert isinstance(node, FileNode)
-        if place.must_be_directory or flags & OpenFlags.DIRECTORY:
+        if location.must_be_directory or flags & OpenFlags.DIRECTORY:
             raise WasiError(Errno.NOTDIR)
-        now = self._tree.record(descriptors.OpenFileDescriptor.tag, opening.effect)
+        now = self._tree.record(descriptors.OpenFileDescriptor.tag, request.effect)
         if flags & OpenFlags.TRUNCATE:
             self._tree.size_bytes -= len(node.data)
             node.data.clear()
             node.touch(now)
         return MemoryFile(self._tree, node)
 
-    def _open_new(self, opening: OpenRequest, place: PathLocation[DirectoryNode]) -> "MemoryFile":
-        if not opening.flags & OpenFlags.CREATE:
+    def _open_new(
+        self, request: OpenRequest, location: PathLocation[DirectoryNode]
+    ) -> "MemoryFile":
+        if not request.flags & OpenFlags.CREATE:
             raise WasiError(Errno.NOENT)
-        _check_linked(place.parent)
+        _check_linked(location.parent)
         self._tree.check_space(ENTRY_SIZE)
-        now = self._tree.record(descriptors.OpenFileDescriptor.tag, opening.effect)
+        now = self._tree.record(descriptors.OpenFileDescriptor.tag, request.effect)
         node = FileNode(self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device)
-        self._add(place, node, now)
+        self._add(location, node, now)
         node.atime = node.mtime = now
         return MemoryFile(self._tree, node)
 
     def create_directory(self, fd: int, path: str) -> None:
         """Create a directory."""
-        place = resolve(self._node, path, _WALKER, follow=False)
-        _check_free(place)
+        location = resolve(self._node, path, _WALKER, follow=False)
+        _check_free(location)
         self._tree.check_space(ENTRY_SIZE)
         effect = pack_create_directory(fd, path)
         now = self._tree.record(paths.CreateDirectory.tag, effect)
         node = DirectoryNode(
             self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device, links=1
         )
-        node.parent = place.parent
-        place.parent.links += 1
-        self._add(place, node, now)
+        node.parent = location.parent
+        location.parent.links += 1
+        self._add(location, node, now)
         node.atime = node.mtime = now
 
     def remove_directory(self, fd: int, path: str) -> None:
         """Remove an empty directory."""
-        place = resolve(self._node, path, _WALKER, follow=False)
-        node = _find_existing(place)
+        location = resolve(self._node, path, _WALKER, follow=False)
+        node = _find_existing(location)
         if not isinstance(node, DirectoryNode):
             raise WasiError(Errno.NOTDIR)
-        if place.must_be_directory:
+        if location.must_be_directory:
             raise WasiError(Errno.INVAL)  # wasmtime refuses a trailing slash, too.
         if node.entries:
             raise WasiError(Errno.NOTEMPTY)
         now = self._tree.record(paths.RemoveDirectory.tag, pack_remove_directory(fd, path))
-        self._drop(place, now)
+        self._drop(location, now)
 
     def unlink(self, fd: int, path: str) -> None:
         """Unlink a file or a symbolic link."""
-        place = resolve(self._node, path, _WALKER, follow=False)
-        node = _find_existing(place)
+        location = resolve(self._node, path, _WALKER, follow=False)
+        node = _find_existing(location)
         if isinstance(node, DirectoryNode):
             raise WasiError(Errno.ISDIR)
-        if place.must_be_directory:
+        if location.must_be_directory:
             raise WasiError(Errno.NOTDIR)
         now = self._tree.record(paths.UnlinkFile.tag, pack_unlink(fd, path))
-        self._drop(place, now)
+        self._drop(location, now)
 
     def read_link(self, fd: int, path: str) -> str:
         """Return the target of a symbolic link."""
@@ -302,16 +304,16 @@ class MemoryDirectory:
 
     def symlink(self, fd: int, target: str, path: str) -> None:
         """Create a symbolic link to ``target``."""
-        place = resolve(self._node, path, _WALKER, follow=False)
-        _check_free(place)
-        if place.must_be_directory:
+        location = resolve(self._node, path, _WALKER, follow=False)
+        _check_free(location)
+        if location.must_be_directory:
             raise WasiError(Errno.NOENT)
         self._tree.check_space(ENTRY_SIZE)
         now = self._tree.record(paths.CreateSymbolicLink.tag, pack_symlink(fd, target, path))
         node = LinkNode(
             self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device, target=target
         )
-        self._add(place, node, now)
+        self._add(location, node, now)
         node.atime = node.mtime = now
 
     def rename(self, fd: int, path: str, to: GuestDirectory, to_fd: int, to_path: str) -> None:
@@ -368,43 +370,43 @@ class MemoryDirectory:
         source = resolve(self._node, path, _WALKER, follow=follow)
         return source, resolve(to._node, to_path, _WALKER, follow=False)
 
-    def _add(self, place: PathLocation[DirectoryNode], node: Node, now: int) -> None:
+    def _add(self, location: PathLocation[DirectoryNode], node: Node, now: int) -> None:
         self._tree.allocate(ENTRY_SIZE)
-        place.parent.entries[place.name] = node
-        place.parent.touch(now)
+        location.parent.entries[location.name] = node
+        location.parent.touch(now)
         node.links += 1
         node.ctime = now
 
-    def _drop(self, place: PathLocation[DirectoryNode], now: int) -> None:
-        node = place.parent.entries.pop(place.name)
-        place.parent.touch(now)
+    def _drop(self, location: PathLocation[DirectoryNode], now: int) -> None:
+        node = location.parent.entries.pop(location.name)
+        location.parent.touch(now)
         self._tree.remove_link(node, now)
         self._tree.size_bytes -= ENTRY_SIZE
         if isinstance(node, DirectoryNode):
-            place.parent.links -= 1
+            location.parent.links -= 1
         elif isinstance(node, FileNode):
             self._tree.release(node)
 
 
-def _find_node(place: PathLocation[DirectoryNode]) -> Node | None:
-    if place.name == ".":
-        return place.parent
-    return lookup(place.parent, place.name)
+def _find_node(location: PathLocation[DirectoryNode]) -> Node | None:
+    if location.name == ".":
+        return location.parent
+    return lookup(location.parent, location.name)
 
 
-def _find_existing(place: PathLocation[DirectoryNode]) -> Node:
-    node = _find_node(place)
+def _find_existing(location: PathLocation[DirectoryNode]) -> Node:
+    node = _find_node(location)
     if node is None:
         raise WasiError(Errno.NOENT)
-    if place.must_be_directory and not isinstance(node, (DirectoryNode, LinkNode)):
+    if location.must_be_directory and not isinstance(node, (DirectoryNode, LinkNode)):
         raise WasiError(Errno.NOTDIR)
     return node
 
 
-def _check_free(place: PathLocation[DirectoryNode]) -> None:
-    if _find_node(place) is not None:
+def _check_free(location: PathLocation[DirectoryNode]) -> None:
+    if _find_node(location) is not None:
         raise WasiError(Errno.EXIST)
-    _check_linked(place.parent)
+    _check_linked(location.parent)
 
 
 def _check_linked(directory: DirectoryNode) -> None:

@@ -99,8 +99,8 @@ def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
             yield _make_copy_event(FileType.SYMBOLIC_LINK, name, 0, os.fsencode(link))
         elif path.is_dir():
             yield _make_copy_event(FileType.DIRECTORY, name, 0, b"")
-            below = sorted(path.iterdir(), reverse=True)
-            pending += [(entry, f"{name.rstrip('/')}/{entry.name}") for entry in below]
+            entries = sorted(path.iterdir(), reverse=True)
+            pending += [(entry, f"{name.rstrip('/')}/{entry.name}") for entry in entries]
         elif path.is_file():
             yield from _file_events(path, name)
         else:
@@ -195,13 +195,13 @@ class Mounts:
         Raises ``OptionError`` if the file exceeds the size limit.
         """
         tree, names = self._find_memory_mount(event.path)
-        at = tree.root
+        directory = tree.root
         for name in names if event.kind is FileType.DIRECTORY else names[:-1]:
-            at = _enter_or_create(tree, at, name, now, seq)
+            directory = _enter_or_create(tree, directory, name, now, seq)
         if event.kind is FileType.DIRECTORY or not names:
             return
         try:
-            _add_file(tree, at, names[-1], event, now, seq)
+            _add_file(tree, directory, names[-1], event, now, seq)
         except WasiError as error:
             raise OptionError(
                 f"{event.path} does not fit into its mount of {tree.size_bytes_max} bytes"
@@ -213,8 +213,8 @@ class Mounts:
         if mount in self._host:
             return (Path(self._host[mount].path) / rest).read_bytes()
         try:
-            place = resolve(self._memory[mount].root, rest or ".", NodeWalker(), follow=True)
-            node = place.parent.entries[place.name]
+            location = resolve(self._memory[mount].root, rest or ".", NodeWalker(), follow=True)
+            node = location.parent.entries[location.name]
         except (WasiError, KeyError) as error:
             raise FileNotFoundError(path) from error
         if not isinstance(node, FileNode):
@@ -223,10 +223,10 @@ class Mounts:
 
     def files(self) -> dict[str, bytes]:
         """Return the data of every in-memory regular file, by path in the guest."""
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         for guest, tree in self._memory.items():
-            found |= _read_files(tree.root, guest.rstrip("/"))
-        return found
+            contents |= _read_files(tree.root, guest.rstrip("/"))
+        return contents
 
     def close(self) -> None:
         """Close the host directories."""
@@ -257,52 +257,54 @@ class Mounts:
 
 
 def _add_file(
-    tree: MemoryTree, at: DirectoryNode, name: str, event: FilePlaced, now: int, seq: int
+    tree: MemoryTree, directory: DirectoryNode, name: str, event: FilePlaced, now: int, seq: int
 ) -> None:
     if event.kind is FileType.SYMBOLIC_LINK:
         target = event.data.decode(errors="replace")
-        _add_entry(tree, at, name, LinkNode(tree.next_inode(seq), tree.device, target=target), now)
+        _add_entry(
+            tree, directory, name, LinkNode(tree.next_inode(seq), tree.device, target=target), now
+        )
         return
-    node = at.entries.get(name)
+    node = directory.entries.get(name)
     if not event.offset or not isinstance(node, FileNode):
         node = FileNode(tree.next_inode(seq), tree.device)
-        _add_entry(tree, at, name, node, now)
+        _add_entry(tree, directory, name, node, now)
     tree.allocate(len(event.data))
     node.data += event.data
 
 
 def _enter_or_create(
-    tree: MemoryTree, at: DirectoryNode, name: str, now: int, seq: int
+    tree: MemoryTree, parent: DirectoryNode, name: str, now: int, seq: int
 ) -> DirectoryNode:
-    node = at.entries.get(name)
+    node = parent.entries.get(name)
     if node is None:
-        made = DirectoryNode(tree.next_inode(seq), tree.device, links=1)
-        made.parent = at
-        at.links += 1
-        _add_entry(tree, at, name, made, now)
-        return made
+        directory = DirectoryNode(tree.next_inode(seq), tree.device, links=1)
+        directory.parent = parent
+        parent.links += 1
+        _add_entry(tree, parent, name, directory, now)
+        return directory
     if not isinstance(node, DirectoryNode):
         raise OptionError(f"{name} is copied both as a file and as a directory")
     return node
 
 
-def _add_entry(tree: MemoryTree, at: DirectoryNode, name: str, node: Node, now: int) -> None:
+def _add_entry(tree: MemoryTree, directory: DirectoryNode, name: str, node: Node, now: int) -> None:
     tree.allocate(ENTRY_SIZE)
-    at.entries[name] = node
-    at.touch(now)
+    directory.entries[name] = node
+    directory.touch(now)
     node.links += 1
     node.atime = now
     node.touch(now)
 
 
 def _read_files(root: DirectoryNode, path: str) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     pending: list[tuple[str, Node]] = [(path, root)]
     while pending:
         path, node = pending.pop()
         if isinstance(node, DirectoryNode):
-            below = sorted(node.entries.items(), reverse=True)
-            pending += [(f"{path}/{name}", entry) for name, entry in below]
+            entries = sorted(node.entries.items(), reverse=True)
+            pending += [(f"{path}/{name}", entry) for name, entry in entries]
         elif isinstance(node, FileNode):
-            found[path] = bytes(node.data)
-    return found
+            contents[path] = bytes(node.data)
+    return contents

@@ -1,7 +1,7 @@
 """Path resolution below a directory, shared by in-memory and host directories.
 
 The resolution walks one name at a time and follows symbolic links itself, never through the
-operating system. ``..`` returns to the directory passed before, so no link, race or rename can lead
+operating system. ``..`` returns to the previous directory, so no link, race or rename can lead
 above the first directory.
 """
 
@@ -32,8 +32,8 @@ class PathWalker(Protocol[D]):
 class PathLocation(NamedTuple, Generic[D]):
     """Result of a path resolution: a name in a directory. The name need not exist.
 
-    ``trail`` contains the directories passed, the first directory included. ``names`` are the
-    names from the first directory to the location.
+    ``trail`` contains the directories from the first directory to the parent of the location.
+    ``names`` are the names from the first directory to the location.
     """
 
     trail: list[D]
@@ -52,30 +52,30 @@ def split_path(path: str) -> list[str]:
     return [name for name in path.split("/") if name]
 
 
-def resolve(start: D, path: str, steps: PathWalker[D], *, follow: bool) -> PathLocation[D]:
+def resolve(start: D, path: str, walker: PathWalker[D], *, follow: bool) -> PathLocation[D]:
     """Return the location of ``path`` below ``start``; follow the last name only if ``follow``.
 
     Raises ``WasiError`` with ``NOENT`` (empty path), ``PERM`` (the path leaves ``start``),
-    ``LOOP``, ``NAMETOOLONG``, or the errno of ``steps``. Pass the location to
+    ``LOOP``, ``NAMETOOLONG``, or the errno of ``walker``. Pass the location to
     :func:`release_location` after use.
     """
-    resolution = _PathResolution(start, path, steps, follow=follow)
+    resolution = _PathResolution(start, path, walker, follow=follow)
     try:
         return resolution.resolve()
     except BaseException:
-        _leave_directories(resolution.trail, steps)
+        _leave_directories(resolution.trail, walker)
         raise
 
 
 class _PathResolution(Generic[D]):
-    """State of one resolution: the directories passed and the names left, the next name last."""
+    """State of one resolution: the open directories, and the remaining names, next name last."""
 
-    def __init__(self, start: D, path: str, steps: PathWalker[D], *, follow: bool) -> None:
+    def __init__(self, start: D, path: str, walker: PathWalker[D], *, follow: bool) -> None:
         check_path(path)
         self.trail = [start]
         self._names: list[str] = []
         self._pending = split_path(path)[::-1]
-        self._steps = steps
+        self._walker = walker
         self._must_be_directory = path.endswith(("/", "/.", "/..")) or path in {".", ".."}
         self._follow = follow
         self._links = 0
@@ -92,20 +92,20 @@ class _PathResolution(Generic[D]):
                 if not self._pending:
                     names = (*self._names, name)
                     return PathLocation(self.trail, names, name, self._must_be_directory)
-                self.trail.append(self._steps.enter(self.trail[-1], name))
+                self.trail.append(self._walker.enter(self.trail[-1], name))
                 self._names.append(name)
         return PathLocation(self.trail, tuple(self._names), ".", True)
 
     def _go_up(self) -> None:
         if len(self.trail) == 1:
             raise WasiError(Errno.PERM)
-        self._steps.leave(self.trail.pop())
+        self._walker.leave(self.trail.pop())
         self._names.pop()
 
     def _follow_link(self, name: str) -> bool:
         if not (self._pending or self._follow or self._must_be_directory):
             return False
-        target = self._steps.link_target(self.trail[-1], name)
+        target = self._walker.link_target(self.trail[-1], name)
         if target is None:
             return False
         self._links += 1
@@ -118,14 +118,14 @@ class _PathResolution(Generic[D]):
         return True
 
 
-def release_location(place: PathLocation[D], steps: PathWalker[D]) -> None:
-    """Release the directories opened to reach ``place``."""
-    _leave_directories(place.trail, steps)
+def release_location(location: PathLocation[D], walker: PathWalker[D]) -> None:
+    """Release the directories opened to reach ``location``."""
+    _leave_directories(location.trail, walker)
 
 
-def _leave_directories(trail: list[D], steps: PathWalker[D]) -> None:
+def _leave_directories(trail: list[D], walker: PathWalker[D]) -> None:
     while len(trail) > 1:
-        steps.leave(trail.pop())
+        walker.leave(trail.pop())
 
 
 def check_path(path: str) -> None:

@@ -99,14 +99,14 @@ def _check_arguments(name: str, handler: Handler) -> Handler:
     """Return ``handler``, preceded by a check of its enumerations and flags if it has any."""
     largest = tuple(_ARGUMENT_MAX.get(name, {}).items())
 
-    def checked(context: object, *arguments: int) -> int | None:
+    def check_and_call(context: object, *arguments: int) -> int | None:
         for index, limit in largest:
             if arguments[index] > limit:
                 # The text becomes the kind of ProcessTrap, which a replay compares.
                 raise MemoryFault(f"argument {index + 1} of {name} is {arguments[index]:#x}")
         return handler(context, *arguments)
 
-    return checked if largest else handler
+    return check_and_call if largest else handler
 
 
 def _signature(name: str, parameters: str) -> Signature:

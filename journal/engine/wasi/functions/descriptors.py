@@ -77,10 +77,11 @@ def fd_fdstat_get(context: CallContext, fd: int, result: int) -> None:
 def fd_fdstat_set_flags(context: CallContext, fd: int, flags: int) -> None:
     """Set the append flag of a file, or the flags of a socket.
 
-    The non-blocking flag of a socket is stored only: no socket call blocks.
+    The non-blocking flag of a socket has no further effect, because no socket call blocks.
     """
-    found = context.descriptors.get(fd)
-    descriptor = found if isinstance(found, Socket) else context.descriptors.get_file(fd)
+    descriptor = context.descriptors.get(fd)
+    if not isinstance(descriptor, Socket):
+        descriptor = context.descriptors.get_file(fd)
     if flags & SYNC_FLAGS:
         raise WasiError(Errno.INVAL)
     context.tape.record_effect(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))
@@ -117,10 +118,10 @@ def fd_filestat_set_times(
     descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, (OpenFile, OpenDirectory)):
         raise WasiError(Errno.BADF)
-    opened = descriptor.file if isinstance(descriptor, OpenFile) else descriptor.directory
-    if not opened.writable:
+    target = descriptor.file if isinstance(descriptor, OpenFile) else descriptor.directory
+    if not target.writable:
         raise WasiError(Errno.PERM)
-    opened.set_times(fd, times)
+    target.set_times(fd, times)
 
 
 def fd_prestat_get(context: CallContext, fd: int, result: int) -> int:
@@ -163,7 +164,7 @@ def fd_readdir(
     """
     descriptor = context.descriptors.get_directory(fd)
     if cookie == 0 or not descriptor.listing:
-        descriptor.listing = _listing(fd, descriptor)
+        descriptor.listing = _read_listing(fd, descriptor)
     parts: list[bytes] = []
     space_left = size
     for index in range(cookie, len(descriptor.listing)):
@@ -179,7 +180,7 @@ def fd_readdir(
     context.memory.write_u32(result, len(data))
 
 
-def _listing(fd: int, descriptor: OpenDirectory) -> list[DirectoryEntry]:
+def _read_listing(fd: int, descriptor: OpenDirectory) -> list[DirectoryEntry]:
     inode = descriptor.directory.stat(fd).inode
-    own = [DirectoryEntry(name, inode, FileType.DIRECTORY) for name in (".", "..")]
-    return own + descriptor.directory.entries(fd)
+    dots = [DirectoryEntry(name, inode, FileType.DIRECTORY) for name in (".", "..")]
+    return dots + descriptor.directory.entries(fd)

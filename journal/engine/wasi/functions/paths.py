@@ -43,7 +43,7 @@ def path_open(
     path = context.read_text(pointer, size)
     directory = _base_directory(context.descriptors.get(dirfd))
     context.memory.check(result, 4)
-    opening = OpenRequest(
+    request = OpenRequest(
         fd=context.descriptors.next_fd(),
         dirfd=dirfd,
         lookup=lookup,
@@ -53,15 +53,15 @@ def path_open(
         inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
-    open_path(context, directory, opening)
-    context.memory.write_u32(result, opening.fd)
+    open_path(context, directory, request)
+    context.memory.write_u32(result, request.fd)
 
 
-def open_path(context: CallContext, directory: GuestDirectory, opening: OpenRequest) -> None:
-    """Open a path and add it to the descriptor table under the number in ``opening``."""
-    _check_opening(opening, directory)
-    fd = context.descriptors.add(_make_descriptor(opening, directory.open(opening)))
-    assert fd == opening.fd
+def open_path(context: CallContext, directory: GuestDirectory, request: OpenRequest) -> None:
+    """Open a path and add it to the descriptor table under the number in ``request``."""
+    _check_open_request(request, directory)
+    fd = context.descriptors.add(_make_descriptor(request, directory.open(request)))
+    assert fd == request.fd
 
 
 def _base_directory(descriptor: Descriptor) -> GuestDirectory:
@@ -72,27 +72,27 @@ def _base_directory(descriptor: Descriptor) -> GuestDirectory:
     return descriptor.directory
 
 
-def _check_opening(opening: OpenRequest, directory: GuestDirectory) -> None:
-    if not directory.writable and opening.is_writable:
+def _check_open_request(request: OpenRequest, directory: GuestDirectory) -> None:
+    if not directory.writable and request.is_writable:
         raise WasiError(Errno.PERM)
-    if opening.fdflags & SYNC_FLAGS:
+    if request.fdflags & SYNC_FLAGS:
         raise WasiError(Errno.NOTSUP)
     changes = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
-    if opening.flags & OpenFlags.DIRECTORY and opening.flags & changes:
+    if request.flags & OpenFlags.DIRECTORY and request.flags & changes:
         raise WasiError(Errno.INVAL)
 
 
-def _make_descriptor(opening: OpenRequest, opened: object) -> Descriptor:
-    if hasattr(opened, "entries"):
-        return OpenDirectory(opened)  # type: ignore[arg-type]
+def _make_descriptor(request: OpenRequest, target: object) -> Descriptor:
+    if hasattr(target, "entries"):
+        return OpenDirectory(target)  # type: ignore[arg-type]
     # TRUNCATE alone opens the file for writing but does not add the right to write.
-    has_write_right = bool(opening.rights & Rights.FD_WRITE or opening.flags & OpenFlags.CREATE)
+    has_write_right = bool(request.rights & Rights.FD_WRITE or request.flags & OpenFlags.CREATE)
     return OpenFile(
-        opened,  # type: ignore[arg-type]
-        is_readable=opening.is_readable,
-        is_writable=opening.is_writable,
-        rights=file_rights(is_readable=opening.is_readable, is_writable=has_write_right),
-        flags=int(opening.fdflags),
+        target,  # type: ignore[arg-type]
+        is_readable=request.is_readable,
+        is_writable=request.is_writable,
+        rights=file_rights(is_readable=request.is_readable, is_writable=has_write_right),
+        flags=int(request.fdflags),
     )
 
 
@@ -200,12 +200,18 @@ def path_symlink(
 
 
 def path_readlink(
-    context: CallContext, fd: int, pointer: int, size: int, buffer: int, room: int, result: int
+    context: CallContext,
+    fd: int,
+    pointer: int,
+    size: int,
+    buffer: int,
+    buffer_size: int,
+    result: int,
 ) -> None:
     """Write the target of a symbolic link, truncated to the size of the buffer."""
     directory = context.descriptors.get_directory(fd).directory
     path = context.read_text(pointer, size)
-    target = directory.read_link(fd, path).encode()[:room]
+    target = directory.read_link(fd, path).encode()[:buffer_size]
     context.memory.write(buffer, target)
     context.memory.write_u32(result, len(target))
 

@@ -49,94 +49,98 @@ def poll_oneoff(context: CallContext, pointer: int, events: int, count: int, res
         raise WasiError(Errno.INVAL)
     context.memory.check(pointer, count * SUBSCRIPTION.size)
     context.memory.check(events, count * EVENT.size)
-    wanted = [
+    subscriptions = [
         _make_subscription(
             context, *context.memory.unpack(SUBSCRIPTION, pointer + index * SUBSCRIPTION.size)
         )
         for index in range(count)
     ]
     payload = context.tape.request_input(
-        PollResult.tag, b"", lambda: _pack_result(_wait(context, wanted))
+        PollResult.tag, b"", lambda: _pack_result(_wait(context, subscriptions))
     )
-    happened = memoryview(payload)[_LENGTH.size :]
-    if len(happened) % EVENT.size or len(happened) > count * EVENT.size:
+    events_due = memoryview(payload)[_LENGTH.size :]
+    if len(events_due) % EVENT.size or len(events_due) > count * EVENT.size:
         raise ValueError(
-            f"recorded poll result has {len(happened)} bytes: whole events of {EVENT.size} bytes "
+            f"recorded poll result has {len(events_due)} bytes: whole events of {EVENT.size} bytes "
             f"for {count} subscriptions are allowed"
         )
-    context.memory.write(events, happened)
-    context.memory.write_u32(result, len(happened) // EVENT.size)
+    context.memory.write(events, events_due)
+    context.memory.write_u32(result, len(events_due) // EVENT.size)
 
 
 def _make_subscription(
     context: CallContext,
     userdata: int,
     kind: int,
-    which: int,
+    source: int,
     timeout: int,
     precision: int,
     flags: int,
 ) -> Subscription:
-    """Return a checked subscription; ``which`` is a clock id or a descriptor."""
+    """Return a checked subscription; ``source`` is a clock id or a descriptor."""
     if kind == EVENT_CLOCK:
-        if which not in (CLOCK_REALTIME, CLOCK_MONOTONIC) or flags & ~CLOCK_ABSOLUTE:
+        if source not in (CLOCK_REALTIME, CLOCK_MONOTONIC) or flags & ~CLOCK_ABSOLUTE:
             raise WasiError(Errno.INVAL)
         if flags & CLOCK_ABSOLUTE:
-            now = time.time_ns() if which == CLOCK_REALTIME else context.clocks.monotonic()
+            now = time.time_ns() if source == CLOCK_REALTIME else context.clocks.monotonic()
             timeout = max(timeout - now, 0)
         elif context.wait_started is not None:  # The call was suspended and is repeated.
             timeout = max(timeout - (time.monotonic_ns() - context.wait_started), 0)
         return Subscription(userdata, kind, 0, timeout, 0)
     if kind not in (EVENT_READ, EVENT_WRITE):
         raise WasiError(Errno.INVAL)
-    fits = (InputStream, OpenFile) if kind == EVENT_READ else (OutputStream, OpenFile)
-    descriptor = context.descriptors.get(which)
+    allowed_types = (InputStream, OpenFile) if kind == EVENT_READ else (OutputStream, OpenFile)
+    descriptor = context.descriptors.get(source)
     if isinstance(descriptor, Socket):
         raise WasiError(Errno.NOTSUP)  # Sockets cannot transfer data yet.
-    if not isinstance(descriptor, fits):
+    if not isinstance(descriptor, allowed_types):
         raise WasiError(Errno.BADF)
-    hangs_up = (
+    is_at_end = (
         kind == EVENT_READ
         and isinstance(descriptor, OpenFile)
-        and descriptor.file.size(which) <= descriptor.position
+        and descriptor.file.size(source) <= descriptor.position
     )
-    return Subscription(userdata, kind, which, 0, HANGUP if hangs_up else 0)
+    return Subscription(userdata, kind, source, 0, HANGUP if is_at_end else 0)
 
 
-def _wait(context: CallContext, wanted: list[Subscription]) -> bytes:
+def _wait(context: CallContext, subscriptions: list[Subscription]) -> bytes:
     """Wait for the first event and return the packed events of all subscriptions that are due."""
-    delays = [found.delay for found in wanted if found.kind == EVENT_CLOCK]
-    waits = [found for found in wanted if found.kind != EVENT_CLOCK]
+    delays = [
+        subscription.delay for subscription in subscriptions if subscription.kind == EVENT_CLOCK
+    ]
+    waits = [subscription for subscription in subscriptions if subscription.kind != EVENT_CLOCK]
     stdin = None
-    for found in waits:
-        descriptor = context.descriptors.get(found.fd)
+    for subscription in waits:
+        descriptor = context.descriptors.get(subscription.fd)
         if not isinstance(descriptor, InputStream):
             delays.append(0)  # Files and outputs are always ready.
         else:
             stdin = descriptor.source
     delay = min(delays, default=None)
-    began = time.monotonic_ns()
+    start = time.monotonic_ns()
     on_wait = None
     if delay != 0 and not (stdin is not None and stdin.is_ready()):
         context.before_wait()
-        context.wait_started = context.wait_started or began
+        context.wait_started = context.wait_started or start
         on_wait = partial(context.on_wait, "poll_oneoff")
     readable = context.interrupter.wait(stdin, delay, on_wait)
     context.wait_started = None
     # The earliest clock counts as elapsed even if the wait was a little short.
-    elapsed = max(time.monotonic_ns() - began, 0 if readable or delay is None else delay)
+    elapsed = max(time.monotonic_ns() - start, 0 if readable or delay is None else delay)
     return b"".join(
-        _pack_event(found) for found in wanted if _has_happened(context, found, elapsed)
+        _pack_event(subscription)
+        for subscription in subscriptions
+        if _has_happened(context, subscription, elapsed)
     )
 
 
-def _has_happened(context: CallContext, found: Subscription, elapsed: int) -> bool:
-    if found.kind == EVENT_CLOCK:
-        return found.delay <= elapsed
-    descriptor = context.descriptors.get(found.fd)
+def _has_happened(context: CallContext, subscription: Subscription, elapsed: int) -> bool:
+    if subscription.kind == EVENT_CLOCK:
+        return subscription.delay <= elapsed
+    descriptor = context.descriptors.get(subscription.fd)
     return not isinstance(descriptor, InputStream) or descriptor.source.is_ready()
 
 
-def _pack_event(found: Subscription) -> bytes:
-    ready = 0 if found.kind == EVENT_CLOCK else 1
-    return EVENT.pack(found.userdata, 0, found.kind, ready, found.flags)
+def _pack_event(subscription: Subscription) -> bytes:
+    ready = 0 if subscription.kind == EVENT_CLOCK else 1
+    return EVENT.pack(subscription.userdata, 0, subscription.kind, ready, subscription.flags)

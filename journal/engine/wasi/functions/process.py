@@ -18,25 +18,25 @@ _RANDOM = RandomBytes.tag
 
 def args_get(context: CallContext, pointers: int, buffer: int) -> None:
     """Write the arguments."""
-    _strings(context, context.arguments, pointers, buffer)
+    _write_strings(context, context.arguments, pointers, buffer)
 
 
 def args_sizes_get(context: CallContext, count: int, size: int) -> None:
     """Write the count of the arguments and their total size."""
-    _sizes(context, context.arguments, count, size)
+    _write_sizes(context, context.arguments, count, size)
 
 
 def environ_get(context: CallContext, pointers: int, buffer: int) -> None:
     """Write the environment variables."""
-    _strings(context, context.environment, pointers, buffer)
+    _write_strings(context, context.environment, pointers, buffer)
 
 
 def environ_sizes_get(context: CallContext, count: int, size: int) -> None:
     """Write the count of the environment variables and their total size."""
-    _sizes(context, context.environment, count, size)
+    _write_sizes(context, context.environment, count, size)
 
 
-def _strings(context: CallContext, strings: list[bytes], pointers: int, buffer: int) -> None:
+def _write_strings(context: CallContext, strings: list[bytes], pointers: int, buffer: int) -> None:
     for string in strings:
         context.memory.write_u32(pointers, buffer)
         context.memory.write(buffer, string + b"\0")
@@ -44,7 +44,7 @@ def _strings(context: CallContext, strings: list[bytes], pointers: int, buffer: 
         buffer += len(string) + 1
 
 
-def _sizes(context: CallContext, strings: list[bytes], count: int, size: int) -> None:
+def _write_sizes(context: CallContext, strings: list[bytes], count: int, size: int) -> None:
     context.memory.write_u32(count, len(strings))
     context.memory.write_u32(size, sum(len(string) + 1 for string in strings))
 

@@ -64,20 +64,20 @@ def fd_write(context: CallContext, fd: int, iovs: int, count: int, result: int) 
         position = descriptor.position
         if position + len(data) > _POSITION_MAX:
             return Errno.FBIG
-        written = file.write(fd, position, data)
-        descriptor.position = position + written
+        written_size = file.write(fd, position, data)
+        descriptor.position = position + written_size
     elif type(descriptor) is OutputStream:
-        written = _write_stream(context, descriptor, data)
+        written_size = _write_stream(context, descriptor, data)
     else:
         return _stream_errno(descriptor)
-    memory.write_u32(result, written)
+    memory.write_u32(result, written_size)
     return 0
 
 
 def fd_pwrite(
     context: CallContext, fd: int, iovs: int, count: int, offset: int, result: int
 ) -> int:
-    """Write buffers at an offset. A file opened to append is appended to, as on Linux."""
+    """Write buffers at an offset. A file opened to append grows at its end, as on Linux."""
     descriptor = context.descriptors.get(fd)
     data = _read_buffers(context, iovs, count)
     if isinstance(descriptor, OutputStream):
@@ -96,16 +96,16 @@ def fd_read(context: CallContext, fd: int, iovs: int, count: int, result: int) -
     """Read into buffers from the position of the descriptor."""
     descriptor = context.descriptors.get(fd)
     buffers = _read_iovs(context, iovs, count)
-    wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
+    size_max = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     if type(descriptor) is OpenFile:
         if not descriptor.is_readable:
             return Errno.BADF
         if descriptor.position >= _POSITION_MAX:
             return Errno.INVAL
-        data = descriptor.file.read(fd, descriptor.position, wanted) if wanted else b""
+        data = descriptor.file.read(fd, descriptor.position, size_max) if size_max else b""
         descriptor.position += len(data)
     elif type(descriptor) is InputStream:
-        data = _read_stream(context, descriptor, wanted) if wanted else b""
+        data = _read_stream(context, descriptor, size_max) if size_max else b""
     else:
         return _stream_errno(descriptor)
     _write_buffers(context, buffers, data)
@@ -123,8 +123,8 @@ def fd_pread(context: CallContext, fd: int, iovs: int, count: int, offset: int, 
         return Errno.BADF
     if offset > _POSITION_MAX:
         return Errno.INVAL
-    wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
-    data = descriptor.file.read(fd, offset, wanted) if wanted else b""
+    size_max = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
+    data = descriptor.file.read(fd, offset, size_max) if size_max else b""
     _write_buffers(context, buffers, data)
     context.memory.write_u32(result, len(data))
     return 0
@@ -176,21 +176,21 @@ def _write_stream(context: CallContext, stream: OutputStream, data: bytes) -> in
     return len(data)
 
 
-def _read_stream(context: CallContext, stream: InputStream, wanted: int) -> bytes:
-    wanted = min(wanted, STREAM_READ_SIZE_MAX)
+def _read_stream(context: CallContext, stream: InputStream, size_max: int) -> bytes:
+    size_max = min(size_max, STREAM_READ_SIZE_MAX)
 
     def live() -> bytes:
         if not stream.source.is_ready():
             context.before_wait()
             context.interrupter.wait(stream.source, None, partial(context.on_wait, "fd_read"))
-        return _pack_read(0, stream.position, stream.source.read(stream.position, wanted))
+        return _pack_read(0, stream.position, stream.source.read(stream.position, size_max))
 
     payload = context.tape.request_input(_READ, _READ_HEAD.pack(0, stream.position), live)
     if not stream.source.is_rereadable and not context.tape.replaying:
         context.on_consumed()
     data = payload[_READ_HEAD.size + _READ_SIZE.size :]
-    if len(data) > wanted:
-        raise ValueError(f"recorded input has {len(data)} bytes: at most {wanted} were requested")
+    if len(data) > size_max:
+        raise ValueError(f"recorded input has {len(data)} bytes: at most {size_max} were requested")
     stream.position += len(data)
     return data
 
@@ -219,10 +219,10 @@ def _read_buffers(context: CallContext, iovs: int, count: int) -> bytes:
 
 
 def _write_buffers(context: CallContext, buffers: list[tuple[int, int]], data: bytes) -> None:
-    at = 0
+    offset = 0
     for pointer, size in buffers:
-        part = data[at : at + size]
+        part = data[offset : offset + size]
         if not part:
             break
         context.memory.write(pointer, part)
-        at += len(part)
+        offset += len(part)

@@ -21,7 +21,7 @@ def tty_set(context: CallContext, pointer: int) -> None:
 
     A boolean of the guest is true unless it is 0; some guests leave it uninitialized.
     """
-    found = context.memory.unpack(_TTY, pointer)
-    if max(found[:4]) > SIDE_MAX:
+    values = context.memory.unpack(_TTY, pointer)
+    if max(values[:4]) > SIDE_MAX:
         raise WasiError(Errno.INVAL)
-    context.terminal.set(TerminalSettings(*found[:4], *map(bool, found[4:])))
+    context.terminal.set(TerminalSettings(*values[:4], *map(bool, values[4:])))

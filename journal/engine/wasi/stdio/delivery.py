@@ -1,6 +1,7 @@
 """Reconciliation of output targets: how much of the recorded output was already delivered.
 
-A regular file is compared with the output. For other targets the ``StreamDelivered`` events count.
+A regular file is compared with the output. For other targets, the ``StreamDelivered`` events record
+the delivered size.
 """
 
 import os
@@ -17,43 +18,43 @@ class StreamHistory:
     """Recorded targets of one stream, each with the size that it held, and the delivered size."""
 
     targets: list[tuple[StreamOpened, int]] = field(default_factory=list)
-    delivered: int = 0
+    delivered_size: int = 0
 
     def find_last(self, target: OutputTarget) -> tuple[StreamOpened, int] | None:
         """Return the latest recorded target that is the same file, and the size that it held."""
-        for opened, floor in reversed(self.targets):
-            same = (opened.device, opened.inode) == (target.device, target.inode)
-            if opened.kind is TargetKind.REGULAR and same:
-                return opened, floor
+        for event, size in reversed(self.targets):
+            is_same_file = (event.device, event.inode) == (target.device, target.inode)
+            if event.kind is TargetKind.REGULAR and is_same_file:
+                return event, size
         return None
 
 
-def read_stream_histories(marks: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
+def read_stream_histories(events: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
     """Return the histories of the standard streams.
 
-    ``marks`` yields ``(tag, payload)`` of the stream events of a journal in order.
+    ``events`` yields ``(tag, payload)`` of the stream events of a journal in order.
     """
     histories = {stream: StreamHistory() for stream in (STDIN, STDOUT, STDERR)}
-    fresh: set[int] = set()
-    for tag, payload in marks:
+    new_streams: set[int] = set()
+    for tag, payload in events:
         event = codec.decode(tag, payload)
         if isinstance(event, StreamOpened):
             histories[event.stream].targets.append((event, 0))
-            fresh.add(event.stream)
+            new_streams.add(event.stream)
         elif isinstance(event, StreamDelivered):
             history = histories[event.stream]
-            # The first StreamDelivered of a session is the size that its target held already.
-            if event.stream in fresh:
+            # The first StreamDelivered event of a session has the size that its target held then.
+            if event.stream in new_streams:
                 history.targets[-1] = (history.targets[-1][0], event.upto)
-                fresh.discard(event.stream)
-            history.delivered = max(history.delivered, event.upto)
+                new_streams.discard(event.stream)
+            history.delivered_size = max(history.delivered_size, event.upto)
     return histories
 
 
 def find_terminals(histories: dict[int, StreamHistory]) -> set[int]:
     """Return the streams that were terminals in the first session.
 
-    A guest can query this and depend on it, so a replay reports the same.
+    A guest can query this and depend on it, so a replay reports the terminals of that session.
     """
     return {
         stream
@@ -78,19 +79,19 @@ def reconcile_outputs(
     Sets ``delivered_size`` and ``base`` of each target. ``writes()`` returns the recorded
     ``(stream, data)`` in order. Returns the bytes of each stream that its target holds.
     """
-    delivered = dict.fromkeys(output_targets, 0)
+    delivered_sizes = dict.fromkeys(output_targets, 0)
     for target in {id(target): target for target in output_targets.values()}.values():
-        streams = {stream for stream, found in output_targets.items() if found is target}
+        streams = {stream for stream, other in output_targets.items() if other is target}
         if target.kind is TargetKind.REGULAR:
             _reconcile_file(target, streams, histories, writes)
         elif target.kind is not TargetKind.CAPTURED:
             (stream,) = streams
-            target.delivered_size = histories[stream].delivered
+            target.delivered_size = histories[stream].delivered_size
             if in_flight is InFlightPolicy.DROP:
                 target.delivered_size = _find_write_end(target.delivered_size, stream, writes())
         for stream, size in _split_by_stream(target.delivered_size, streams, writes()):
-            delivered[stream] += size
-    return delivered
+            delivered_sizes[stream] += size
+    return delivered_sizes
 
 
 def _join_chunks(output: Iterable[bytes]) -> Iterator[bytes]:
@@ -135,32 +136,32 @@ def _reconcile_file(
 ) -> None:
     size = os.fstat(target.fd).st_size
     output = (data for stream, data in writes() if stream in streams)
-    known = [histories[stream].find_last(target) for stream in sorted(streams)]
-    same = [found for found in known if found is not None]
-    if same and same[0][0].position <= size:
-        target.base = same[0][0].position
-        floor = sum(found[1] for found in same)
+    last_targets = [histories[stream].find_last(target) for stream in sorted(streams)]
+    same_file = [last for last in last_targets if last is not None]
+    if same_file and same_file[0][0].position <= size:
+        target.base = same_file[0][0].position
+        floor = sum(held_size for _, held_size in same_file)
         target.delivered_size = _count_matching(target, output, floor)
     else:
         bases = [
-            opened.position
+            event.position
             for stream in sorted(streams)
-            for opened, _ in histories[stream].targets
-            if opened.kind is TargetKind.REGULAR
+            for event, _ in histories[stream].targets
+            if event.kind is TargetKind.REGULAR
         ]
-        copied = OutputTarget(target.kind, target.fd, base=bases[-1] if bases else size)
-        held = size - copied.base
-        if held > 0 and _count_matching(copied, output, 0) == held:
-            target.base, target.delivered_size = copied.base, held
+        candidate = OutputTarget(target.kind, target.fd, base=bases[-1] if bases else size)
+        held_size = size - candidate.base
+        if held_size > 0 and _count_matching(candidate, output, 0) == held_size:
+            target.base, target.delivered_size = candidate.base, held_size
     if target.delivered_size:
         # The next session relies on these bytes, so a power loss in this session must not lose
         # them.
         os.fdatasync(target.fd)
-    now = size if target.append else os.lseek(target.fd, 0, os.SEEK_CUR)
-    if now > target.base + target.delivered_size:
+    position = size if target.append else os.lseek(target.fd, 0, os.SEEK_CUR)
+    if position > target.base + target.delivered_size:
         # Another process has written after our output and may share the file position, so the
         # output continues there.
-        target.base = now - target.delivered_size
+        target.base = position - target.delivered_size
     elif not target.append:
         os.lseek(target.fd, target.base + target.delivered_size, os.SEEK_SET)
 
@@ -168,30 +169,30 @@ def _reconcile_file(
 def _count_matching(target: OutputTarget, output: Iterable[bytes], floor: int) -> int:
     """Return the count of bytes of ``output`` in the file; trust the first ``floor`` bytes."""
     try:
-        readable = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return min(max(os.fstat(target.fd).st_size - target.base, 0), sum(map(len, output)))
     try:
-        at = 0
+        offset = 0
         for data in _join_chunks(output):
-            end = at + len(data)
+            end = offset + len(data)
             if end > floor:
-                start = max(at, floor)
-                wanted = data[start - at :]
-                actual = os.pread(readable, len(wanted), target.base + start)
-                if actual != wanted:
-                    return start + _common_prefix_size(actual, wanted)
-            at = end
-        return at
+                start = max(offset, floor)
+                expected = data[start - offset :]
+                actual = os.pread(fd, len(expected), target.base + start)
+                if actual != expected:
+                    return start + _common_prefix_size(actual, expected)
+            offset = end
+        return offset
     finally:
-        os.close(readable)
+        os.close(fd)
 
 
 def _find_write_end(offset: int, stream: int, writes: Iterable[tuple[int, bytes]]) -> int:
     """Return the end of the write that contains ``offset`` or begins there."""
     end = 0
-    for written, data in writes:
-        if written == stream:
+    for write_stream, data in writes:
+        if write_stream == stream:
             end += len(data)
             if end > offset:
                 return end
@@ -199,11 +200,11 @@ def _find_write_end(offset: int, stream: int, writes: Iterable[tuple[int, bytes]
 
 
 def make_stream_events(
-    output_targets: dict[int, OutputTarget], delivered: dict[int, int]
+    output_targets: dict[int, OutputTarget], delivered_sizes: dict[int, int]
 ) -> list[StreamOpened | StreamDelivered]:
-    """Return the events that record the output targets of a session and their delivered sizes."""
+    """Return the events that record the output targets of a session and their sizes."""
     events: list[StreamOpened | StreamDelivered] = []
     for stream, target in sorted(output_targets.items()):
         events.append(target.make_opened_event(stream))
-        events.append(StreamDelivered(stream=stream, upto=delivered.get(stream, 0)))
+        events.append(StreamDelivered(stream=stream, upto=delivered_sizes.get(stream, 0)))
     return events

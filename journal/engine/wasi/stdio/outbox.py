@@ -27,7 +27,7 @@ _pack_delivered = codec.make_packer(StreamDelivered)
 
 
 class Durability(Enum):
-    """Point in time from which effects on the outside world are allowed."""
+    """Time from which effects outside the guest are allowed."""
 
     #: After the kernel has the events. The journal is synchronized only at the end.
     NONE = "none"
@@ -40,9 +40,9 @@ class Durability(Enum):
 class InFlightPolicy(Enum):
     """Treatment of the one write to a pipe or terminal that a crash left in doubt."""
 
-    #: Deliver the write again: its reader may receive it twice.
+    #: Deliver the write again. The reader may receive it twice.
     REPEAT = "repeat"
-    #: Do not deliver the write: its reader may not receive it.
+    #: Do not deliver the write. The reader may never receive it.
     DROP = "drop"
 
 
@@ -73,15 +73,15 @@ class OutputTarget:
     @classmethod
     def of_descriptor(cls, fd: int) -> "OutputTarget":
         """Return the target behind an open descriptor of this process."""
-        found = os.fstat(fd)
-        if stat.S_ISREG(found.st_mode):
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
             append = bool(_status_flags(fd) & os.O_APPEND)
-            base = found.st_size if append else os.lseek(fd, 0, os.SEEK_CUR)
+            base = status.st_size if append else os.lseek(fd, 0, os.SEEK_CUR)
             kind = TargetKind.REGULAR
         else:
             append, base = False, 0
-            kind = _target_kind(fd, found.st_mode)
-        return cls(kind, fd, append, base, found.st_dev, found.st_ino)
+            kind = _target_kind(fd, status.st_mode)
+        return cls(kind, fd, append, base, status.st_dev, status.st_ino)
 
     def make_opened_event(self, stream: int) -> StreamOpened:
         """Return the event that describes this target."""
@@ -96,7 +96,7 @@ class OutputTarget:
 
     @property
     def may_block(self) -> bool:
-        """Return whether a write may wait for a reader, and cannot be found in the target later."""
+        """Return whether a write may wait for a reader, and leaves no bytes in the target."""
         return self.kind not in (TargetKind.REGULAR, TargetKind.CAPTURED)
 
     def write(self, data: memoryview) -> int:
@@ -129,20 +129,20 @@ class Outbox:
     """Queue of outputs whose events are not yet safe.
 
     ``barrier`` makes the events safe. ``arm`` requests a call of :meth:`deliver` soon. ``wait``
-    returns when a descriptor is writable; an exception from it leaves the rest to a later
-    session.
+    returns when a descriptor is writable; after an exception from ``wait``, a later session
+    delivers the rest.
     """
 
     def __init__(
         self,
         output_targets: dict[int, OutputTarget],
-        keeper: OutboxWriter,
+        writer: OutboxWriter,
         barrier: Callable[[], None],
         arm: Callable[[], None],
         wait: Callable[[int], None],
     ) -> None:
         self._output_targets = output_targets
-        self._keeper = keeper
+        self._writer = writer
         self._barrier, self._arm, self._wait = barrier, arm, wait
         self._waiting: list[tuple[int, int, bytes]] = []
         self._size = 0
@@ -159,10 +159,10 @@ class Outbox:
     def requeue(self, stream: int, offset: int, data: bytes) -> None:
         """Queue the part of a recorded write that its target does not hold yet."""
         target = self._output_targets[stream]
-        known = min(target.delivered_size, len(data))
-        target.delivered_size -= known
-        if known < len(data):
-            self.put(stream, offset + known, data[known:])
+        held_size = min(target.delivered_size, len(data))
+        target.delivered_size -= held_size
+        if held_size < len(data):
+            self.put(stream, offset + held_size, data[held_size:])
 
     def deliver(self) -> None:
         """Make the events safe, then write all queued outputs in order."""
@@ -170,27 +170,27 @@ class Outbox:
             return
         waiting, self._waiting, self._size = self._waiting, [], 0
         self._barrier()
-        first = True
+        is_first = True
         for target, upto, data in self._join_writes(waiting):
-            if target.may_block and not first:
+            if target.may_block and not is_first:
                 # The kernel must have the StreamDelivered event of the previous write before
                 # this write begins. Otherwise a crash would leave two writes in doubt.
-                self._keeper.flush()
+                self._writer.flush()
             self._write(target, upto, data)
-            first = False
+            is_first = False
 
     def _write(self, target: OutputTarget, upto: dict[int, int], data: bytes) -> None:
-        left = memoryview(data)
+        remaining = memoryview(data)
         try:
-            while left:
+            while remaining:
                 if target.may_block:
                     self._wait(target.fd)
-                left = left[target.write(left) :]
+                remaining = remaining[target.write(remaining) :]
         finally:
-            if target.may_block or (not left and target.kind is TargetKind.REGULAR):
+            if target.may_block or (not remaining and target.kind is TargetKind.REGULAR):
                 for stream, offset in upto.items():
-                    mark = _pack_delivered(stream, offset - len(left))
-                    self._keeper.append_frame(StreamDelivered.tag, mark)
+                    payload = _pack_delivered(stream, offset - len(remaining))
+                    self._writer.append_frame(StreamDelivered.tag, payload)
 
     def _join_writes(
         self, waiting: list[tuple[int, int, bytes]]
@@ -201,8 +201,8 @@ class Outbox:
         parts: list[bytes] = []
         for stream, offset, data in waiting:
             next_target = self._output_targets[stream]
-            joins = next_target is target and next_target.kind is TargetKind.REGULAR
-            if target is not None and not joins:
+            can_join = next_target is target and next_target.kind is TargetKind.REGULAR
+            if target is not None and not can_join:
                 yield target, upto, b"".join(parts)
                 upto, parts = {}, []
             target = next_target

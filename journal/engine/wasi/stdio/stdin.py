@@ -30,14 +30,15 @@ class Interrupter:
     """Stop requests and wake-ups for a guest, from any thread or signal handler."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.is_stop_requested = False
         self._closed = False
-        self._lock = threading.RLock()  # A signal handler may interrupt a holder of the lock.
+        # The lock is reentrant, because a signal handler may interrupt a thread that holds it.
+        self._lock = threading.RLock()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def request_stop(self) -> None:
         """Request the guest to stop at its next safe point."""
-        self.requested = True
+        self.is_stop_requested = True
         self.wake()
 
     def wake(self) -> None:
@@ -48,7 +49,7 @@ class Interrupter:
 
     def check(self) -> None:
         """Raise ``GuestStopped`` if a stop was requested."""
-        if self.requested:
+        if self.is_stop_requested:
             raise GuestStopped
 
     def wait(
@@ -65,9 +66,9 @@ class Interrupter:
         """
         if source is not None and source.is_ready():
             return True
-        began = time.monotonic_ns()
-        deadline = None if timeout_ns is None else began + timeout_ns
-        idle_at = began + IDLE_NS if on_wait is not None else None
+        start = time.monotonic_ns()
+        deadline = None if timeout_ns is None else start + timeout_ns
+        idle_at = start + IDLE_NS if on_wait is not None else None
         while True:
             self.check()
             if on_wait is not None:
@@ -82,22 +83,22 @@ class Interrupter:
                 return False
 
     def _wait_once(self, source: "StdinSource | None", until: int | None) -> None:
-        """Wait until ``source`` is readable, a wake-up arrives, or ``until`` is reached."""
+        """Wait until ``source`` is readable, a wake-up arrives, or the time ``until`` comes."""
         poll = select.poll()
         poll.register(self._event, select.POLLIN)
         if source is not None:
             poll.register(source.fileno(), select.POLLIN)
-        left = None if until is None else max(until - time.monotonic_ns(), 0)
-        # poll takes whole milliseconds: use it for these, then select for the rest.
-        if left is None or left >= 1_000_000:
-            poll.poll(None if left is None else min(left // 1_000_000, 3_600_000))
-        elif left:
-            select.select([self._event], [], [], left / 1e9)
+        remaining = None if until is None else max(until - time.monotonic_ns(), 0)
+        # poll waits for whole milliseconds, and select for the rest.
+        if remaining is None or remaining >= 1_000_000:
+            poll.poll(None if remaining is None else min(remaining // 1_000_000, 3_600_000))
+        elif remaining:
+            select.select([self._event], [], [], remaining / 1e9)
         self._consume_wakeups()
 
     def _consume_wakeups(self) -> None:
         """Consume pending wake-ups. A stop request stays pending."""
-        if not self.requested:
+        if not self.is_stop_requested:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._event)
 
@@ -106,7 +107,7 @@ class Interrupter:
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
         poll.register(self._event, select.POLLIN)
-        while all(found != fd for found, _ in poll.poll()):
+        while all(ready_fd != fd for ready_fd, _ in poll.poll()):
             self.check()
             self._consume_wakeups()
 
@@ -155,8 +156,8 @@ class FileSource:
 
     def make_opened_event(self) -> StreamOpened:
         """Return the event of a regular file, with the offset of the first byte of the guest."""
-        found = os.fstat(self._fd)
-        return _make_opened_event(TargetKind.REGULAR, self._base, found.st_dev, found.st_ino)
+        status = os.fstat(self._fd)
+        return _make_opened_event(TargetKind.REGULAR, self._base, status.st_dev, status.st_ino)
 
     def fileno(self) -> int:
         """Return the descriptor of the file."""
@@ -237,7 +238,8 @@ class FedSource:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __del__(self) -> None:
-        # Closed only here, because the embedder may feed the source after the run.
+        # The descriptor is closed only here, because the embedder may feed the source after the
+        # run.
         os.close(self._event)
 
     def feed(self, data: bytes) -> None:
@@ -265,7 +267,7 @@ class FedSource:
         with self._lock:
             if self._data or self._closed:
                 return True
-            # Consume old wake-ups. A later feed creates a new one.
+            # Consume old wake-ups. A later feed creates a new wake-up.
             with suppress(BlockingIOError):
                 os.eventfd_read(self._event)
             return False
@@ -273,9 +275,9 @@ class FedSource:
     def read(self, offset: int, size: int) -> bytes:
         """Return the next bytes."""
         with self._lock:
-            taken = bytes(self._data[:size])
+            data = bytes(self._data[:size])
             del self._data[:size]
-            return taken
+            return data
 
 
 def open_source(fd: int, earlier: StreamOpened | None = None) -> StdinSource:
