@@ -38,7 +38,7 @@ _STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A value above zero, and its side."""
+    """A positive value with its label and its side."""
 
     label: str
     value: float
@@ -54,19 +54,19 @@ class Group:
     bars: tuple[Bar, ...]
 
 
-def groups(figures: Iterable[Figure]) -> Iterator[Group]:
-    """Return a group for each group of figures that has a side, longest bar first."""
-    found: dict[tuple[str, str], list[Bar]] = {}
+def group_bars(figures: Iterable[Figure]) -> Iterator[Group]:
+    """Yield the bars of each group of figures that have a side, longest bar first."""
+    bars_by_group: dict[tuple[str, str], list[Bar]] = {}
     for figure in figures:
         if figure.side is not Side.NONE and figure.median > 0:
-            bars = found.setdefault((figure.group, figure.unit), [])
+            bars = bars_by_group.setdefault((figure.group, figure.unit), [])
             bars.append(Bar(figure.name, figure.median, figure.side))
-    for (title, unit), bars in found.items():
-        ordered = sorted(bars, key=lambda bar: -bar.value)
-        yield Group(title=title, unit=unit, bars=tuple(ordered))
+    for (title, unit), bars in bars_by_group.items():
+        sorted_bars = sorted(bars, key=lambda bar: -bar.value)
+        yield Group(title=title, unit=unit, bars=tuple(sorted_bars))
 
 
-def lengths(values: Sequence[float]) -> tuple[list[float], bool]:
+def scale_lengths(values: Sequence[float]) -> tuple[list[float], bool]:
     """Return each value's share of the width, and whether the scale is logarithmic.
 
     A logarithmic scale starts at a power of ten below the smallest value.
@@ -79,14 +79,14 @@ def lengths(values: Sequence[float]) -> tuple[list[float], bool]:
     return [(log10(value) - start) / span for value in values], True
 
 
-def svg(title: str, groups: Iterable[Group]) -> str:
+def render_svg(title: str, groups: Iterable[Group]) -> str:
     """Return the chart as SVG."""
     parts: list[str] = []
     y = _MARGIN + 16
     parts.append(_text(_MARGIN, y, title, "title"))
     for group in groups:
         y += _GAP
-        parts += _group(group, y)
+        parts += _render_group(group, y)
         y += _HEAD_HEIGHT + len(group.bars) * _ROW_HEIGHT
     height = y + _MARGIN
     head = (
@@ -96,13 +96,13 @@ def svg(title: str, groups: Iterable[Group]) -> str:
     return "\n".join([head, f"<style>{_STYLE}</style>", *parts, "</svg>", ""])
 
 
-def _group(group: Group, top: float) -> Iterator[str]:
-    shares, logarithmic = lengths([bar.value for bar in group.bars])
+def _render_group(group: Group, top: float) -> Iterator[str]:
+    shares, is_logarithmic = scale_lengths([bar.value for bar in group.bars])
     left = _MARGIN + _LABEL_WIDTH
     bottom = top + _HEAD_HEIGHT + len(group.bars) * _ROW_HEIGHT - 4
-    scale = ", logarithmic" if logarithmic else ""
+    scale = ", logarithmic" if is_logarithmic else ""
     yield _text(_MARGIN, top + 14, f"{group.title} [{group.unit}{scale}]", "group")
-    for mark in _marks([bar.value for bar in group.bars], logarithmic):
+    for mark in _marks([bar.value for bar in group.bars], is_logarithmic):
         x = left + mark * _BARS_WIDTH
         yield (
             f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" '
@@ -121,9 +121,9 @@ def _group(group: Group, top: float) -> Iterator[str]:
         yield _text(left + width + 6, y + 11, _number(bar.value), words)
 
 
-def _marks(values: Sequence[float], logarithmic: bool) -> list[float]:
+def _marks(values: Sequence[float], is_logarithmic: bool) -> list[float]:
     """Return the positions of grid lines: the start, and each power of ten."""
-    if not logarithmic:
+    if not is_logarithmic:
         return [0.0]
     start = floor(log10(min(values)) - 1e-9)
     span = log10(max(values)) - start

@@ -56,7 +56,9 @@ class Figure:
         """Return the target as text."""
         bounds = (("<=", self.limit), (">=", self.floor))
         return " ".join(
-            f"{sign} {_number(bound, self.unit)}" for sign, bound in bounds if bound is not None
+            f"{sign} {_format_number(bound, self.unit)}"
+            for sign, bound in bounds
+            if bound is not None
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -65,9 +67,9 @@ class Figure:
             "group": self.group,
             "name": self.name,
             "unit": self.unit,
-            "median": _rounded(self.median),
-            "min": _rounded(min(self.values)),
-            "max": _rounded(max(self.values)),
+            "median": _round(self.median),
+            "min": _round(min(self.values)),
+            "max": _round(max(self.values)),
             "limit": self.limit,
             "floor": self.floor,
             "verdict": self.verdict or None,
@@ -82,18 +84,18 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
     return tuple(a / b for a, b in zip(over, under, strict=True))
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _number(value: float, unit: str) -> str:
+def _format_number(value: float, unit: str) -> str:
     if unit == RATIO:
         return f"{value:.3f}"
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def lines(figures: Iterable[Figure]) -> Iterable[str]:
-    """Return a table, group by group."""
+    """Yield the lines of a table, group by group."""
     group = ""
     for figure in figures:
         if figure.group != group:
@@ -102,6 +104,8 @@ def lines(figures: Iterable[Figure]) -> Iterable[str]:
             yield f"{group:<68} {'median':>8} {'min':>8} {'max':>8} {'target':>8}"
         unit = figure.unit
         low, high = min(figure.values), max(figure.values)
-        shown = " ".join(f"{_number(value, unit):>8}" for value in (figure.median, low, high))
+        values = " ".join(
+            f"{_format_number(value, unit):>8}" for value in (figure.median, low, high)
+        )
         name = f"{figure.name} [{unit}]"
-        yield f"  {name:<66} {shown} {figure.target:>8} {figure.verdict} {figure.note}".rstrip()
+        yield f"  {name:<66} {values} {figure.target:>8} {figure.verdict} {figure.note}".rstrip()

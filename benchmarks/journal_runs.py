@@ -19,8 +19,8 @@ from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events.process import RecordingLevel
 
 
-class DiscardingWriter(NullWriter):
-    """Writer that discards everything, for a run without a journal."""
+class NullJournalWriter(NullWriter):
+    """Writer that discards all events, for a run without a journal."""
 
     path = Path()
 
@@ -46,14 +46,14 @@ def record(plan: Plan) -> Measurement:
 
 
 def run_unwritten(plan: Plan) -> Measurement:
-    """Record the same run with a writer that discards everything."""
+    """Record the same run with a writer that discards all events."""
     watch = Stopwatch()
     with output_path(Path(plan.folder)).open("xb") as output:
         return _run_to_end(_make_unwritten(plan, output), plan, watch)
 
 
 def resume(plan: Plan) -> Measurement:
-    """Replay the journal in the folder, and run the little that follows."""
+    """Replay the journal in the folder, and run the rest of the program."""
     watch = Stopwatch()
     with output_path(Path(plan.folder)).open("r+b") as output:
         guest = journal.resume(
@@ -83,15 +83,15 @@ def _run_to_end(guest: Recorder, plan: Plan, watch: Stopwatch) -> Measurement:
 
 
 def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
-    """Do the steps of `journal.record`, but without a journal."""
-    nothing = cast(journal.Writer, DiscardingWriter())
-    loaded = load_module(plan.wasm)
+    """Perform the steps of `journal.record` without a journal."""
+    writer = cast(journal.Writer, NullJournalWriter())
+    module = load_module(plan.wasm)
     settings = journal.engine.Configuration()
     streams = connect_streams(b"", output, None)
     interrupter = Interrupter()
     identity = preamble.write(
-        nothing,
-        loaded,
+        writer,
+        module,
         settings,
         arguments=[argument.encode() for argument in plan.arguments],
         environment=[],
@@ -101,13 +101,13 @@ def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
         embed=False,
     )
     process = Process(
-        prepare(make_unmodified_variant(loaded), settings, module_folder()),
+        prepare(make_unmodified_variant(module), settings, module_folder()),
         identity,
-        nothing,
+        writer,
         output_targets=streams.output_targets,
         stdin=streams.source,
         interrupter=interrupter,
         durability=journal.engine.Durability(plan.durability),
     )
     process.begin_session()
-    return Recorder(nothing, streams, interrupter, run=GuestRun(process, settings.stack_size))
+    return Recorder(writer, streams, interrupter, run=GuestRun(process, settings.stack_size))

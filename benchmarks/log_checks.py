@@ -32,8 +32,8 @@ def figures(rounds: int, count: int, page_count: int, mebibytes: int) -> Iterato
         folder = Path(name)
         events, pages = log_events.make_small_events(count), log_events.make_pages(page_count)
         runners = [
-            _runner(words, payloads.size, _verified, _filled(folder / words, payloads, packed))
-            for words, payloads, packed in (
+            _runner(words, payloads.size, _verify, _fill(folder / words, payloads, compress))
+            for words, payloads, compress in (
                 ("events of 60 bytes, raw", events, False),
                 ("events of 60 bytes, zstd", events, True),
                 ("pages of 4 KiB, raw", pages, False),
@@ -42,12 +42,12 @@ def figures(rounds: int, count: int, page_count: int, mebibytes: int) -> Iterato
         ]
         floors = dict.fromkeys((runners[0].name, runners[2].name), VERIFY_RAW_GIGABYTES_MIN)
         floors |= dict.fromkeys((runners[1].name, runners[3].name), VERIFY_ZSTD_GIGABYTES_MIN)
-        yield from _judged("log: verify", log_race.race(runners, rounds), floors)
+        yield from _make_figures("log: verify", log_race.race(runners, rounds), floors)
     with tempfile.TemporaryDirectory(dir=FOLDER) as name:
-        yield from _searches(Path(name), rounds, mebibytes * _MEBIBYTE)
+        yield from _race_searches(Path(name), rounds, mebibytes * _MEBIBYTE)
 
 
-def _searches(folder: Path, rounds: int, size: int) -> Iterator[Figure]:
+def _race_searches(folder: Path, rounds: int, size: int) -> Iterator[Figure]:
     chance = random.Random(9)
     false = (BLOCK_MAGIC + bytes(504)) * (_MEBIBYTE // 512)
     garbage = {
@@ -60,18 +60,18 @@ def _searches(folder: Path, rounds: int, size: int) -> Iterator[Figure]:
     for words, unit in garbage.items():
         path, part = folder / words, size if unit is not false else size // 16
         _write_damaged(path, unit, part)
-        runners.append(_runner(words, part, _searched, path))
+        runners.append(_runner(words, part, _search, path))
     floors = dict.fromkeys(("noise", "zeros", "words"), SEARCH_GIGABYTES_MIN)
     results = log_race.race(runners, rounds)
-    yield from _judged("log: search for the next block behind garbage", results, floors)
+    yield from _make_figures("log: search for the next block after garbage", results, floors)
 
 
 def _runner(words: str, size: int, operation: Callable[[Path, int], object], path: Path) -> Runner:
-    opened = partial(_ready, partial(operation, path, size))
-    return Runner(name=words, side=Side.OURS, amount=size, opened=opened)
+    open_ = partial(_yield_operation, partial(operation, path, size))
+    return Runner(name=words, side=Side.OURS, amount=size, open=open_)
 
 
-def _judged(group: str, results: list[Result], floors: dict[str, float]) -> Iterator[Figure]:
+def _make_figures(group: str, results: list[Result], floors: dict[str, float]) -> Iterator[Figure]:
     for result in results:
         yield Figure(
             group=group,
@@ -87,12 +87,12 @@ def _judged(group: str, results: list[Result], floors: dict[str, float]) -> Iter
 
 
 @contextmanager
-def _ready(operation: Operation) -> Iterator[Operation]:
+def _yield_operation(operation: Operation) -> Iterator[Operation]:
     yield operation
 
 
-def _filled(path: Path, events: Events, packed: bool) -> Path:
-    ours = Ours(compress=packed)
+def _fill(path: Path, events: Events, compress: bool) -> Path:
+    ours = Ours(compress=compress)
     with ours.append(path, events, ours.ways[0]) as operation:
         operation()
     return path
@@ -100,7 +100,7 @@ def _filled(path: Path, events: Events, packed: bool) -> Path:
 
 def _write_damaged(path: Path, unit: bytes, size: int) -> None:
     """Write a journal of two blocks with garbage between them."""
-    _filled(path, log_events.make_pages(size // log_events.PAGE_SIZE + 256), packed=False)
+    _fill(path, log_events.make_pages(size // log_events.PAGE_SIZE + 256), compress=False)
     with Reader(path) as reader:
         blocks = list(reader.blocks())
         start, stop = blocks[1].offset, blocks[-1].offset
@@ -111,13 +111,13 @@ def _write_damaged(path: Path, unit: bytes, size: int) -> None:
             start += file.write(unit[: stop - start])
 
 
-def _verified(path: Path, size: int) -> None:
+def _verify(path: Path, size: int) -> None:
     del size
     with Reader(path) as reader:
         assert not list(reader.verify(decode=False))
 
 
-def _searched(path: Path, size: int) -> None:
+def _search(path: Path, size: int) -> None:
     with Reader(path) as reader:
         (damage,) = reader.summary().damage
         assert damage.size >= size

@@ -1,4 +1,4 @@
-"""Durable appends by wall clock: commits of one event, of a hundred, and from eight threads."""
+"""Durable appends in wall time: commits of one event, of a hundred, and from eight threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.figures import Figure, Side
 from benchmarks.log_events import make_small_events
 from benchmarks.log_field import committers
 from benchmarks.log_race import Clock, Result, Runner
-from benchmarks.log_stores import Commit, Commits, Operation
+from benchmarks.log_stores import Commit, CommitStore, Operation
 from benchmarks.peers import Span
 from benchmarks.stopwatch import FOLDER, Stopwatch
 
@@ -37,80 +37,80 @@ def single(rounds: int, commits: int, batch: int) -> Iterator[Figure]:
     group = f"log: durable, {batch} events a commit" if batch > 1 else "log: durable, one event"
     payloads = make_small_events(commits * batch).payloads
     batches = [payloads[at : at + batch] for at in range(0, len(payloads), batch)]
-    laps: dict[str, list[list[Span]]] = {one.name: [] for one in committers()}
+    laps: dict[str, list[list[Span]]] = {store.name: [] for store in committers()}
     for index in range(rounds + 1):
-        found = _round(batches, batch, backwards=bool(index % 2))
+        spans_by_name = _measure_round(batches, batch, backwards=bool(index % 2))
         if index:
-            for name, times in found.items():
+            for name, times in spans_by_name.items():
                 laps[name].append(times)
     results = [
         log_race.make_result(
-            one.name,
-            _side(one),
-            one.promises,
+            store.name,
+            _side(store),
+            store.promises,
             len(payloads),
-            [_whole(lap) for lap in laps[one.name]],
+            [_sum_spans(lap) for lap in laps[store.name]],
         )
-        for one in committers()
+        for store in committers()
     ]
     yield from log_race.rates(group, results, "k/s", 1e3, Clock.WALL)
     floor = RAW_RATIO_MIN if batch == 1 else None
     yield from log_race.versus(group, *_pair(results, _PREALLOCATED), Clock.WALL, floor)
     yield from log_race.versus(group, *_pair(results, _GROWING), Clock.WALL)
     yield from _against_best(group, results)
-    yield from _typical(group, laps)
+    yield from _percentiles(group, laps)
 
 
-def _round(
+def _measure_round(
     batches: Sequence[Sequence[bytes]], batch: int, *, backwards: bool
 ) -> dict[str, list[Span]]:
     """Return the span of each commit of each store."""
-    found: dict[str, list[Span]] = {}
+    spans_by_name: dict[str, list[Span]] = {}
     step = max(1, len(batches) // _SLICES)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=FOLDER)))
-        opened = [
-            (one.name, stack.enter_context(one.commits(folder / f"store{number}")))
-            for number, one in enumerate(committers())
+        commits = [
+            (store.name, stack.enter_context(store.commits(folder / f"store{number}")))
+            for number, store in enumerate(committers())
         ]
         for start in range(0, len(batches), step):
-            for name, commit in reversed(opened) if backwards else opened:
-                spans = found.setdefault(name, [])
+            for name, commit in reversed(commits) if backwards else commits:
+                spans = spans_by_name.setdefault(name, [])
                 for number, payloads in enumerate(batches[start : start + step], start):
                     watch = Stopwatch()
                     commit(number * batch, payloads)
                     spans.append(watch.lap())
-    return found
+    return spans_by_name
 
 
-def _whole(spans: Sequence[Span]) -> Span:
+def _sum_spans(spans: Sequence[Span]) -> Span:
     return sum(spans, start=Span(0, 0))
 
 
-def _typical(group: str, laps: dict[str, list[list[Span]]]) -> Iterator[Figure]:
-    """Return the median and the slowest percentile of the commits of each round."""
+def _percentiles(group: str, laps: dict[str, list[list[Span]]]) -> Iterator[Figure]:
+    """Yield the median and the 99th percentile of the commit times of each round."""
     for name, rounds in laps.items():
-        for words, part in (("half", 0.5), ("99 of 100", 0.99)):
+        for words, part in (("median", 0.5), ("99th percentile", 0.99)):
             values = tuple(
                 sorted(span.wall for span in spans)[int(len(spans) * part)] * 1e6
                 for spans in rounds
             )
-            yield Figure(group=group, name=f"{name}: {words} within", unit="µs", values=values)
+            yield Figure(group=group, name=f"{name}: {words}", unit="µs", values=values)
 
 
-def threaded(rounds: int, each: int) -> Iterator[Figure]:
+def threaded(rounds: int, count: int) -> Iterator[Figure]:
     """Measure eight threads, each of which commits one event at a time."""
     group = f"log: durable, one event, {THREADS} threads at once"
-    payloads = make_small_events(THREADS * each).payloads
+    payloads = make_small_events(THREADS * count).payloads
     runners = [
         Runner(
-            name=one.name,
-            side=_side(one),
+            name=store.name,
+            side=_side(store),
             amount=len(payloads),
-            opened=partial(_threads, one, payloads),
-            note=one.promises,
+            open=partial(_run_threads, store, payloads),
+            note=store.promises,
         )
-        for one in committers()
+        for store in committers()
     ]
     results = log_race.race(runners, rounds)
     yield from log_race.rates(group, results, "k/s", 1e3, Clock.WALL)
@@ -118,24 +118,24 @@ def threaded(rounds: int, each: int) -> Iterator[Figure]:
 
 
 @contextmanager
-def _threads(one: Commits, payloads: Sequence[bytes]) -> Iterator[Operation]:
-    each = len(payloads) // THREADS
+def _run_threads(store: CommitStore, payloads: Sequence[bytes]) -> Iterator[Operation]:
+    count = len(payloads) // THREADS
     gate = threading.Barrier(THREADS + 1)
-    failed: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def work(commit: Commit, start: int) -> None:
         gate.wait()
         try:
-            for number in range(start, start + each):
+            for number in range(start, start + count):
                 commit(number, payloads[number : number + 1])
         except BaseException as error:
-            failed.append(error)
+            errors.append(error)
 
     with (
         tempfile.TemporaryDirectory(dir=FOLDER) as folder,
-        one.commits(Path(folder) / "store") as commit,
+        store.commits(Path(folder) / "store") as commit,
     ):
-        threads = [threading.Thread(target=work, args=(commit, n * each)) for n in range(THREADS)]
+        threads = [threading.Thread(target=work, args=(commit, n * count)) for n in range(THREADS)]
         for thread in threads:
             thread.start()
 
@@ -148,12 +148,12 @@ def _threads(one: Commits, payloads: Sequence[bytes]) -> Iterator[Operation]:
             yield operation
         finally:
             gate.abort()  # Release the threads if the operation was never run.
-        if failed:
-            raise failed[0]
+        if errors:
+            raise errors[0]
 
 
-def _side(one: Commits) -> Side:
-    return Side.NONE if one.name == _WEAK else one.side
+def _side(store: CommitStore) -> Side:
+    return Side.NONE if store.name == _WEAK else store.side
 
 
 def _pair(results: Sequence[Result], name: str) -> tuple[Result | None, Result | None]:

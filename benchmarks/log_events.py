@@ -15,8 +15,8 @@ from journal.events.descriptors import FileDescriptorWrite
 EVENT_SIZE = 60
 PAGE_SIZE = 4096
 KINDS = 7
-KEPT = 3
-"""Tag, one of seven, that the selective read returns."""
+SELECTED_TAG = 3
+"""Tag that the selective read returns, one of seven."""
 
 _ONE_KIND = FileDescriptorWrite.tag
 _PREFIXES = [bytes((tag,)) for tag in range(256)]
@@ -28,9 +28,9 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
-    """Encoded payloads with their tags; ``keys`` are their numbers as keys of a key-value store.
+    """Encoded payloads with their tags; ``keys`` are their sequence numbers as keys of a store.
 
-    The keys are computed in advance, which favours the peers: a program would compute them as it
+    The keys are computed in advance, which favours the peers: a program would compute them while it
     runs. Events of one kind need no tag.
     """
 
@@ -50,15 +50,14 @@ class Events:
         return sum(map(len, self.payloads))
 
     def values(self, start: int = 0, stop: int | None = None) -> Iterable[bytes]:
-        """Return the values for a key-value store: the payloads, after their tags if there are
-        several."""
+        """Yield the values for a key-value store: each payload, after its tag unless one_kind."""
         payloads = self.payloads[start:stop]
         if self.one_kind:
             return payloads
         return map(add, map(_PREFIXES.__getitem__, self.tags[start:stop]), payloads)
 
 
-def _events(payloads: list[bytes], *, one_kind: bool) -> Events:
+def _make_events(payloads: list[bytes], *, one_kind: bool) -> Events:
     count = len(payloads)
     tags = [_ONE_KIND] * count if one_kind else [1 + n % KINDS for n in range(count)]
     keys = [n.to_bytes(8, "big") for n in range(count)]
@@ -73,7 +72,7 @@ def make_small_events(count: int) -> Events:
         for n in range(count)
     ]
     assert all(len(payload) == EVENT_SIZE for payload in payloads[:1])
-    return _events(payloads, one_kind=False)
+    return _make_events(payloads, one_kind=False)
 
 
 Fields = tuple[int, int, bool, bytes]
@@ -92,28 +91,28 @@ def make_writes(count: int) -> tuple[list[Fields], Events]:
         for fd, at, is_64bit, data in fields
     ]
     assert {len(payload) for payload in payloads} == {EVENT_SIZE}
-    return fields, _events(payloads, one_kind=True)
+    return fields, _make_events(payloads, one_kind=True)
 
 
 def make_pages(count: int) -> Events:
     """Return pages like those of a guest's memory: zeros, pointers, words, numbers and noise."""
-    chance = random.Random(1)
-    pool = [_page(chance) for _ in range(1024)]
-    return _events([pool[n * 17 % len(pool)] for n in range(count)], one_kind=True)
+    generator = random.Random(1)
+    pool = [_make_page(generator) for _ in range(1024)]
+    return _make_events([pool[n * 17 % len(pool)] for n in range(count)], one_kind=True)
 
 
-def _page(chance: random.Random) -> bytes:
-    kind = chance.random()
+def _make_page(generator: random.Random) -> bytes:
+    kind = generator.random()
     if kind < 0.3:
         return bytes(PAGE_SIZE)
     if kind < 0.55:
-        pointers = [_HEAP + 8 * chance.randrange(1 << 16) for _ in range(PAGE_SIZE // 16)]
-        rows = ((at + 32, at, chance.randrange(64), 0) for at in pointers)
+        pointers = [_HEAP + 8 * generator.randrange(1 << 16) for _ in range(PAGE_SIZE // 16)]
+        rows = ((at + 32, at, generator.randrange(64), 0) for at in pointers)
         return array("I", [word for row in rows for word in row]).tobytes()
     if kind < 0.75:
-        text = b" ".join(chance.choice(_WORDS) for _ in range(PAGE_SIZE // 2))
+        text = b" ".join(generator.choice(_WORDS) for _ in range(PAGE_SIZE // 2))
         return text[:PAGE_SIZE]
     if kind < 0.9:
-        values = (round(chance.gauss(100, 20), 2) for _ in range(PAGE_SIZE // 8))
+        values = (round(generator.gauss(100, 20), 2) for _ in range(PAGE_SIZE // 8))
         return array("d", values).tobytes()
-    return chance.randbytes(PAGE_SIZE)
+    return generator.randbytes(PAGE_SIZE)

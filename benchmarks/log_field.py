@@ -1,4 +1,4 @@
-"""Field of the log benchmarks: all stores, as far as installed."""
+"""Stores of the log benchmarks that are installed."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from benchmarks.log_mcap import Mcap
 from benchmarks.log_ours import OurCommits, Ours
 from benchmarks.log_raw import Raw, RawCommits
 from benchmarks.log_sqlite import Sqlite
-from benchmarks.log_stores import Appends, Commits, Finds, Reads, Store
+from benchmarks.log_stores import AppendStore, CommitStore, LookupStore, ReadStore, Store
 
 
-def appenders() -> list[Appends]:
+def appenders() -> list[AppendStore]:
     """Return the stores to fill."""
-    return [one for one in _all() if isinstance(one, Appends) and one.ways]
+    return [store for store in _installed_stores() if isinstance(store, AppendStore) and store.ways]
 
 
-def readers() -> list[Reads]:
+def readers() -> list[ReadStore]:
     """Return the stores to read in order."""
-    return [one for one in appenders() if isinstance(one, Reads)]
+    return [store for store in appenders() if isinstance(store, ReadStore)]
 
 
-def finders() -> list[Finds]:
-    """Return the stores that find an event by number."""
-    return [one for one in readers() if isinstance(one, Finds)]
+def finders() -> list[LookupStore]:
+    """Return the stores that find an event by its sequence number."""
+    return [store for store in readers() if isinstance(store, LookupStore)]
 
 
-def committers() -> list[Commits]:
+def committers() -> list[CommitStore]:
     """Return the stores with durable commits."""
-    return [one for one in _all() if isinstance(one, Commits)]
+    return [store for store in _installed_stores() if isinstance(store, CommitStore)]
 
 
 def list_absent() -> Iterator[str]:
-    """Return a sentence for each module that is not installed."""
-    for name in dict.fromkeys(one.module for one in _known() if not one.installed()):
-        yield f"{name} is not installed, and its rows are left out (the extra `bench` has it)"
+    """Yield a sentence for each module that is not installed."""
+    for name in dict.fromkeys(store.module for store in _list_stores() if not store.is_installed()):
+        yield f"{name} is not installed, so its rows are omitted: install the extra `bench`"
 
 
-def _all() -> list[Store]:
-    return [one for one in _known() if one.installed()]
+def _installed_stores() -> list[Store]:
+    return [store for store in _list_stores() if store.is_installed()]
 
 
-def _known() -> list[Store]:
+def _list_stores() -> list[Store]:
     return [
         Ours(compress=False),
         Ours(compress=True),

@@ -12,12 +12,12 @@ from benchmarks import log_events
 from benchmarks.figures import Figure, Side
 from benchmarks.log_ours import Ours
 from benchmarks.peers import ROOT
-from benchmarks.startup import environment, milliseconds
+from benchmarks.startup import environment, measure_milliseconds
 from benchmarks.stopwatch import FOLDER
 
 INFO_MILLISECONDS_MAX = 150.0
 _GROUP = "log: journaltool info, cold start"
-_NEEDLESS = ("construct", "wasmtime", "numpy", "lmdb", "journal.engine", "journal.events.codec")
+_UNNEEDED = ("construct", "wasmtime", "numpy", "lmdb", "journal.engine", "journal.events.codec")
 
 
 def figures(times: int, count: int) -> Iterator[Figure]:
@@ -28,19 +28,19 @@ def figures(times: int, count: int) -> Iterator[Figure]:
         with ours.append(path, log_events.make_small_events(count), ours.ways[0]) as operation:
             operation()
         command = [sys.executable, "-m", "journaltool", "info", str(path)]
-        bare = [sys.executable, "-c", "pass"]
-        found: dict[str, list[float]] = {"info": [], "python": []}
+        empty = [sys.executable, "-c", "pass"]
+        times_by_name: dict[str, list[float]] = {"info": [], "python": []}
         for index in range(times + 1):
-            pair = milliseconds(command, 0), milliseconds(bare, 0)
+            pair = measure_milliseconds(command, 0), measure_milliseconds(empty, 0)
             if index:
-                found["info"].append(pair[0])
-                found["python"].append(pair[1])
-        needless = _list_needless_imports(command)
+                times_by_name["info"].append(pair[0])
+                times_by_name["python"].append(pair[1])
+        unneeded = _list_unneeded_imports(command)
     yield Figure(
         group=_GROUP,
         name=f"journaltool info of {count} events, wall",
         unit="ms",
-        values=tuple(found["info"]),
+        values=tuple(times_by_name["info"]),
         limit=INFO_MILLISECONDS_MAX,
         side=Side.OURS,
     )
@@ -48,24 +48,24 @@ def figures(times: int, count: int) -> Iterator[Figure]:
         group=_GROUP,
         name="python -c pass, wall",
         unit="ms",
-        values=tuple(found["python"]),
+        values=tuple(times_by_name["python"]),
         side=Side.LIMIT,
     )
     yield Figure(
         group=_GROUP,
-        name="needless imports",
+        name="unneeded imports",
         unit="modules",
-        values=(len(needless),),
+        values=(len(unneeded),),
         limit=0,
-        note=", ".join(needless),
+        note=", ".join(unneeded),
     )
 
 
-def _list_needless_imports(command: list[str]) -> list[str]:
-    """Return the imported modules that only decoding or running needs, from ``-X importtime``."""
-    traced = [command[0], "-X", "importtime", *command[1:]]
-    done = subprocess.run(
-        traced, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+def _list_unneeded_imports(command: list[str]) -> list[str]:
+    """Return the unneeded modules that the command imports, from ``-X importtime``."""
+    trace_command = [command[0], "-X", "importtime", *command[1:]]
+    process = subprocess.run(
+        trace_command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
-    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    return [name for name in _NEEDLESS if name in names]
+    names = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
+    return [name for name in _UNNEEDED if name in names]

@@ -9,27 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Commit, Commits, Finds, Operation, import_optional
+from benchmarks.log_stores import Commit, CommitStore, LookupStore, Operation, import_optional
 
 _BATCH = 1000
 _BATCHED, _PUT = "batches of 1000", "put"
 
 
-class Rocks(Finds, Commits):
+class Rocks(LookupStore, CommitStore):
     """RocksDB."""
 
     module = "rocksdict"
     name = "rocksdict"
-    promises = "crc32c per record and block; sorts on after the clock stops"
+    promises = "crc32c per record and block; sorts after the measurement"
     ways = (_BATCHED, _PUT)
 
     @contextmanager
     def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
-        """Append to its log, which is passed to the kernel with each write."""
+        """Append to the log of the store; each write passes it to the kernel."""
         batch_of = import_optional("rocksdict").WriteBatch
-        with closing(_rocks(path)) as store:
+        with closing(_open_rocks(path)) as store:
 
-            def batched() -> None:
+            def put_batches() -> None:
                 for start in range(0, events.count, _BATCH):
                     stop = start + _BATCH
                     batch = batch_of(raw_mode=True)
@@ -40,28 +40,28 @@ class Rocks(Finds, Commits):
                         put(key, value)
                     store.write(batch)
 
-            def each() -> None:
+            def put_each() -> None:
                 for key, value in zip(events.keys, events.values(), strict=True):
                     store[key] = value
 
-            yield batched if way == _BATCHED else each
+            yield put_batches if way == _BATCHED else put_each
 
     @contextmanager
     def scan(self, path: Path) -> Iterator[Operation]:
         """Read key and value without decoding them."""
-        with closing(_rocks(path)) as store:
+        with closing(_open_rocks(path)) as store:
             yield lambda: deque(store.items(), maxlen=0)
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
-        """Read every value, and keep those of one tag."""
-        with closing(_rocks(path)) as store:
+    def select(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read every value, and select the values of one tag."""
+        with closing(_open_rocks(path)) as store:
             yield lambda: [value[1:] for value in store.values() if value[0] == tag]
 
     @contextmanager
     def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
         """Get each event by its key."""
-        with closing(_rocks(path)) as store:
+        with closing(_open_rocks(path)) as store:
 
             def operation() -> None:
                 for number in numbers:
@@ -75,7 +75,7 @@ class Rocks(Finds, Commits):
         module = import_optional("rocksdict")
         options = module.WriteOptions()
         options.sync = True
-        with closing(_rocks(path)) as store:
+        with closing(_open_rocks(path)) as store:
 
             def commit(first: int, payloads: Sequence[bytes]) -> None:
                 batch = module.WriteBatch(raw_mode=True)
@@ -86,20 +86,20 @@ class Rocks(Finds, Commits):
             yield commit
 
 
-class Level(Finds, Commits):
+class Level(LookupStore, CommitStore):
     """LevelDB."""
 
     module = "plyvel"
     name = "plyvel"
-    promises = "crc32c per record and block; sorts on after the clock stops"
+    promises = "crc32c per record and block; sorts after the measurement"
     ways = (_BATCHED, _PUT)
 
     @contextmanager
     def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
-        """Append to its log, which is passed to the kernel with each write."""
-        with closing(_level(path)) as store:
+        """Append to the log of the store; each write passes it to the kernel."""
+        with closing(_open_level(path)) as store:
 
-            def batched() -> None:
+            def put_batches() -> None:
                 for start in range(0, events.count, _BATCH):
                     stop = start + _BATCH
                     pairs = zip(events.keys[start:stop], events.values(start, stop), strict=True)
@@ -108,23 +108,23 @@ class Level(Finds, Commits):
                         for key, value in pairs:
                             put(key, value)
 
-            def each() -> None:
+            def put_each() -> None:
                 put = store.put
                 for key, value in zip(events.keys, events.values(), strict=True):
                     put(key, value)
 
-            yield batched if way == _BATCHED else each
+            yield put_batches if way == _BATCHED else put_each
 
     @contextmanager
     def scan(self, path: Path) -> Iterator[Operation]:
         """Read key and value without decoding them."""
-        with closing(_level(path)) as store:
+        with closing(_open_level(path)) as store:
             yield lambda: deque(store.iterator(), maxlen=0)
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
-        """Read every value, and keep those of one tag."""
-        with closing(_level(path)) as store:
+    def select(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read every value, and select the values of one tag."""
+        with closing(_open_level(path)) as store:
             yield lambda: [
                 value[1:] for value in store.iterator(include_key=False) if value[0] == tag
             ]
@@ -132,7 +132,7 @@ class Level(Finds, Commits):
     @contextmanager
     def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
         """Get each event by its key."""
-        with closing(_level(path)) as store:
+        with closing(_open_level(path)) as store:
 
             def operation() -> None:
                 get = store.get
@@ -144,7 +144,7 @@ class Level(Finds, Commits):
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
         """Write a batch with sync=True. LevelDB joins the batches of several threads."""
-        with closing(_level(path)) as store:
+        with closing(_open_level(path)) as store:
 
             def commit(first: int, payloads: Sequence[bytes]) -> None:
                 with store.write_batch(sync=True) as batch:
@@ -154,12 +154,12 @@ class Level(Finds, Commits):
             yield commit
 
 
-def _rocks(path: Path) -> Any:
+def _open_rocks(path: Path) -> Any:
     module = import_optional("rocksdict")
     options = module.Options(raw_mode=True)
     options.create_if_missing(True)
     return module.Rdict(str(path), options)
 
 
-def _level(path: Path) -> Any:
+def _open_level(path: Path) -> Any:
     return import_optional("plyvel").DB(str(path), create_if_missing=True)

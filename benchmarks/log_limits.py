@@ -27,18 +27,18 @@ def figures(rounds: int, mebibytes: int, syncs: int) -> Iterator[Figure]:
     """Yield memory and hash in bytes per second, and the disk in syncs per second."""
     size = mebibytes * _MEBIBYTE
     runners = [
-        Runner(name="memcpy", side=Side.LIMIT, amount=size, opened=partial(_copied, size)),
+        Runner(name="memcpy", side=Side.LIMIT, amount=size, open=partial(_copy, size)),
         Runner(
             name="xxh3, 64 KiB a call",
             side=Side.LIMIT,
             amount=size,
-            opened=partial(_hashed, size, _BLOCK_SIZE),
+            open=partial(_hash, size, _BLOCK_SIZE),
         ),
         Runner(
             name="write into the page cache, 1 MiB a call",
             side=Side.LIMIT,
             amount=size,
-            opened=partial(_written, size),
+            open=partial(_write, size),
         ),
     ]
     results = log_race.race(runners, rounds)
@@ -48,23 +48,23 @@ def figures(rounds: int, mebibytes: int, syncs: int) -> Iterator[Figure]:
 
 def _calls(rounds: int, count: int, syncs: int) -> Iterator[Figure]:
     group = "log: limits, calls"
-    hashed = partial(_hashed, count * _EVENT_SIZE, _EVENT_SIZE)
-    runner = Runner(name="xxh3, 60 bytes a call", side=Side.LIMIT, amount=count, opened=hashed)
+    hash_events = partial(_hash, count * _EVENT_SIZE, _EVENT_SIZE)
+    runner = Runner(name="xxh3, 60 bytes a call", side=Side.LIMIT, amount=count, open=hash_events)
     yield from log_race.rates(group, log_race.race([runner], rounds), "k/s", 1e3, Clock.CPU)
     runners = [
         Runner(
-            name=f"4 KiB and fdatasync, {'preallocated' if preallocated else 'growing'} file",
+            name=f"4 KiB and fdatasync, {'preallocated' if is_preallocated else 'growing'} file",
             side=Side.LIMIT,
             amount=syncs,
-            opened=partial(_synced, syncs, preallocated),
+            open=partial(_sync, syncs, is_preallocated),
         )
-        for preallocated in (True, False)
+        for is_preallocated in (True, False)
     ]
     yield from log_race.rates(group, log_race.race(runners, rounds), "k/s", 1e3, Clock.WALL)
 
 
 @contextmanager
-def _copied(size: int) -> Iterator[Operation]:
+def _copy(size: int) -> Iterator[Operation]:
     source, target = bytes(os.urandom(_MEBIBYTE)) * (size // _MEBIBYTE), bytearray(size)
     target[:] = source  # Touch each page before the measurement.
     with memoryview(target) as view:
@@ -76,7 +76,7 @@ def _copied(size: int) -> Iterator[Operation]:
 
 
 @contextmanager
-def _hashed(size: int, step: int) -> Iterator[Operation]:
+def _hash(size: int, step: int) -> Iterator[Operation]:
     data = os.urandom(step)
 
     def operation() -> None:
@@ -87,7 +87,7 @@ def _hashed(size: int, step: int) -> Iterator[Operation]:
 
 
 @contextmanager
-def _written(size: int) -> Iterator[Operation]:
+def _write(size: int) -> Iterator[Operation]:
     data = os.urandom(_MEBIBYTE)
     with tempfile.NamedTemporaryFile(dir=FOLDER, buffering=0) as file:
 
@@ -99,11 +99,11 @@ def _written(size: int) -> Iterator[Operation]:
 
 
 @contextmanager
-def _synced(syncs: int, preallocated: bool) -> Iterator[Operation]:
+def _sync(syncs: int, is_preallocated: bool) -> Iterator[Operation]:
     data = os.urandom(4096)
     with tempfile.NamedTemporaryFile(dir=FOLDER, buffering=0) as file:
         descriptor = os.open(Path(file.name), os.O_WRONLY)
-        if preallocated:
+        if is_preallocated:
             os.posix_fallocate(descriptor, 0, _PREALLOCATED_SIZE)
         os.fsync(descriptor)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Commit, Commits, Finds, Operation, import_optional
+from benchmarks.log_stores import Commit, CommitStore, LookupStore, Operation, import_optional
 
 _MAP_SIZE = 4 << 30
 _BATCH = 1000
@@ -17,8 +17,8 @@ _BATCH_LARGE = 10_000
 _PUT, _MULTI = "put, txn of 1000", "putmulti, txn of 10 000"
 
 
-class Lmdb(Finds, Commits):
-    """The fastest peer so far."""
+class Lmdb(LookupStore, CommitStore):
+    """LMDB with durable commits; the fastest peer so far."""
 
     module = "lmdb"
     name = "lmdb"
@@ -29,7 +29,7 @@ class Lmdb(Finds, Commits):
     @contextmanager
     def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
         """Append rising keys, with LMDB's append flag."""
-        with closing(_opened(path, sync=False, metasync=False, lock=False)) as environment:
+        with closing(_open(path, sync=False, metasync=False, lock=False)) as environment:
 
             def multi() -> None:
                 for start in range(0, events.count, _BATCH_LARGE):
@@ -52,7 +52,7 @@ class Lmdb(Finds, Commits):
     @contextmanager
     def scan(self, path: Path) -> Iterator[Operation]:
         """Read key and value without decoding them; the tag precedes the payload."""
-        with closing(_opened(path, readonly=True, lock=False)) as environment:
+        with closing(_open(path, readonly=True, lock=False)) as environment:
 
             def operation() -> None:
                 with environment.begin() as transaction:
@@ -61,9 +61,9 @@ class Lmdb(Finds, Commits):
             yield operation
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
-        """Read every value. A copy at once is faster here than a buffer."""
-        with closing(_opened(path, readonly=True, lock=False)) as environment:
+    def select(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read every value, as a copy, which is faster here than a buffer."""
+        with closing(_open(path, readonly=True, lock=False)) as environment:
 
             def operation() -> list[bytes]:
                 with environment.begin() as transaction:
@@ -75,7 +75,7 @@ class Lmdb(Finds, Commits):
     @contextmanager
     def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
         """Find all events in one transaction."""
-        with closing(_opened(path, readonly=True, lock=False)) as environment:
+        with closing(_open(path, readonly=True, lock=False)) as environment:
 
             def operation() -> None:
                 with environment.begin() as transaction:
@@ -88,7 +88,7 @@ class Lmdb(Finds, Commits):
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
         """Commit one transaction, which syncs twice: the pages, and the meta page."""
-        with closing(_opened(path, metasync=self.metasync)) as environment:
+        with closing(_open(path, metasync=self.metasync)) as environment:
 
             def commit(first: int, payloads: Sequence[bytes]) -> None:
                 with environment.begin(write=True) as transaction:
@@ -102,10 +102,10 @@ class LmdbOneSync(Lmdb):
     """LMDB with one sync for each commit."""
 
     name = "lmdb metasync=False"
-    promises = "a power cut may undo the last commit: not judged"
+    promises = "a power cut may undo the last commit; no target"
     ways = ()
     metasync = False
 
 
-def _opened(path: Path, **options: Any) -> Any:
+def _open(path: Path, **options: Any) -> Any:
     return import_optional("lmdb").open(str(path), map_size=_MAP_SIZE, subdir=False, **options)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from benchmarks.figures import Side
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Operation, Reads, import_optional
+from benchmarks.log_stores import Operation, ReadStore, import_optional
 
 _ONLY = "add_message"
 
 
-class Mcap(Reads):
+class Mcap(ReadStore):
     """The Python library of MCAP. It has no index by number, so it finds no event by number."""
 
     module = "mcap"
@@ -61,7 +61,7 @@ class Mcap(Reads):
             yield lambda: deque(make_reader(file).iter_messages(log_time_order=False), maxlen=0)
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
+    def select(self, path: Path, tag: int) -> Iterator[Operation]:
         """Read one channel."""
         make_reader = import_optional("mcap.reader").make_reader
         with path.open("rb") as file:

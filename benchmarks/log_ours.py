@@ -1,4 +1,4 @@
-"""The journal, measured like its peers."""
+"""The journal as a store of the log benchmarks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from benchmarks.figures import Side
 from benchmarks.log_events import Events, Fields
-from benchmarks.log_stores import Commit, Commits, Finds, Operation
+from benchmarks.log_stores import Commit, CommitStore, LookupStore, Operation
 from journal import Reader, Writer
 from journal.events.descriptors import FileDescriptorWrite
 from journal.log import CommitPolicy
 
 MANY, ALIKE, COLUMNS, EACH = "append_many", "append_payloads", "append_columns", "append_frame"
-"""The ways to fill it with what is encoded; the second is for events of one kind."""
+"""Ways to append encoded events; the second way is for events of one kind."""
 EVENTS, ROWS = "append(event)", "append_rows"
 FROM_FIELDS = (EVENTS, ROWS)
 _TAG = 3
 
 
-class Ours(Finds):
+class Ours(LookupStore):
     """A journal of one file, compressed or not."""
 
     side = Side.OURS
@@ -34,7 +34,7 @@ class Ours(Finds):
 
     @contextmanager
     def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
-        """Append as far as the page cache."""
+        """Append without waiting for the disk."""
         with Writer(path, compress=self._compress, commit=CommitPolicy.NONE) as writer:
             yield lambda: _fill(writer, events, way)
 
@@ -57,13 +57,13 @@ class Ours(Finds):
 
     @contextmanager
     def scan(self, path: Path) -> Iterator[Operation]:
-        """Read number, tag and bytes of every event."""
+        """Read sequence number, tag and payload of every event."""
         with Reader(path) as reader:
             yield lambda: deque(reader.rows(), maxlen=0)
 
     @contextmanager
     def frames(self, path: Path) -> Iterator[Operation]:
-        """Read a Frame for every event: number, tag, bytes, time and offset."""
+        """Read a Frame for every event: sequence number, tag, payload, time and offset."""
         with Reader(path) as reader:
             yield lambda: deque(reader.frames(), maxlen=0)
 
@@ -78,25 +78,25 @@ class Ours(Finds):
             yield operation
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
-        """Read the bytes only, like the peers."""
+    def select(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read only the payloads, as the peers do."""
         with Reader(path) as reader:
             yield lambda: list(reader.payloads(tags=(tag,)))
 
     @contextmanager
     def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
         """Find each event, and verify the hash of its block."""
-        with self._found(path, numbers, verify=True) as operation:
+        with self._find(path, numbers, verify=True) as operation:
             yield operation
 
     @contextmanager
     def find_unverified(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
         """Find each event without verification."""
-        with self._found(path, numbers, verify=False) as operation:
+        with self._find(path, numbers, verify=False) as operation:
             yield operation
 
     @contextmanager
-    def _found(self, path: Path, numbers: Sequence[int], *, verify: bool) -> Iterator[Operation]:
+    def _find(self, path: Path, numbers: Sequence[int], *, verify: bool) -> Iterator[Operation]:
         with Reader(path, verify=verify) as reader:
 
             def operation() -> None:
@@ -107,7 +107,7 @@ class Ours(Finds):
             yield operation
 
 
-class OurCommits(Commits):
+class OurCommits(CommitStore):
     """A journal with durable commits: the first waiting thread syncs for all."""
 
     name = "journal"

@@ -18,7 +18,7 @@ _TICK = 1e-9
 
 
 class Clock(StrEnum):
-    """Clock to compare by: processor time, or wall time where the disk is waited for."""
+    """Clock to compare by: processor time, or wall time for work that waits for the disk."""
 
     CPU = "cpu"
     WALL = "wall"
@@ -26,12 +26,12 @@ class Clock(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """A participant. ``opened`` yields the operation, which does ``amount`` of the work."""
+    """A participant. ``open`` yields the operation, which does ``amount`` of the work."""
 
     name: str
     side: Side
     amount: float
-    opened: Callable[[], AbstractContextManager[Operation]]
+    open: Callable[[], AbstractContextManager[Operation]]
     note: str = ""
 
 
@@ -53,7 +53,8 @@ class Result:
 def race(runners: Sequence[Runner], rounds: int) -> list[Result]:
     """Run each runner once in each round; every second round runs backwards.
 
-    The first round only warms up. Objects alive at the start are hidden from the garbage collector.
+    The first round only warms up. Objects that exist at the start are hidden from the garbage
+    collector.
     """
     spans: dict[str, list[Span]] = {runner.name: [] for runner in runners}
     assert len(spans) == len(runners), "two runners have one name"
@@ -62,7 +63,7 @@ def race(runners: Sequence[Runner], rounds: int) -> list[Result]:
     try:
         for index in range(rounds + 1):
             for runner in runners if index % 2 else reversed(runners):
-                span = _once(runner)
+                span = _run_once(runner)
                 if index:
                     spans[runner.name].append(span)
     finally:
@@ -84,8 +85,8 @@ def make_result(name: str, side: Side, note: str, amount: float, spans: Sequence
     )
 
 
-def _once(runner: Runner) -> Span:
-    with runner.opened() as operation:
+def _run_once(runner: Runner) -> Span:
+    with runner.open() as operation:
         gc.collect()
         watch = Stopwatch()
         operation()
@@ -131,11 +132,11 @@ def versus(
     """Yield the ratio of ``ours`` to ``theirs``, by ``clock`` and by the other clock."""
     if ours is None or theirs is None:
         return
-    for one in (clock, Clock.WALL if clock is Clock.CPU else Clock.CPU):
+    for each_clock in (clock, Clock.WALL if clock is Clock.CPU else Clock.CPU):
         yield Figure(
             group=group,
-            name=f"{ours.name} / {theirs.name}, {one.value}",
+            name=f"{ours.name} / {theirs.name}, {each_clock.value}",
             unit=RATIO,
-            values=ratios(ours.by(one), theirs.by(one)),
-            floor=floor if one is clock else None,
+            values=ratios(ours.by(each_clock), theirs.by(each_clock)),
+            floor=floor if each_clock is clock else None,
         )

@@ -1,4 +1,4 @@
-"""Raw writes of the same bytes, without numbers, ends or hashes: the lower bound of any log."""
+"""Raw writes of the payloads, without lengths or hashes: the lower bound of any log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.figures import Side
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Appends, Commit, Commits, Operation
+from benchmarks.log_stores import AppendStore, Commit, CommitStore, Operation
 
 _BUFFER_SIZE = 1 << 20
 _VECTORS = 256
@@ -18,11 +18,11 @@ _JOINED, _BUFFERED, _VECTORED = "write of joined MiBs", "file.write each", "writ
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-class Raw(Appends):
-    """A file."""
+class Raw(AppendStore):
+    """A file of payloads."""
 
     name = "raw"
-    promises = "nothing: bytes without ends or hashes"
+    promises = "nothing: payloads without lengths or hashes"
     side = Side.LIMIT
     ways = (_JOINED, _BUFFERED, _VECTORED)
 
@@ -31,33 +31,33 @@ class Raw(Appends):
         """Write the payloads only."""
         payloads = events.payloads
 
-        def buffered() -> None:
+        def write_buffered() -> None:
             with path.open("wb", buffering=_BUFFER_SIZE) as file:
                 write = file.write
                 for payload in payloads:
                     write(payload)
 
-        def joined() -> None:
+        def write_joined() -> None:
             step = max(1, _BUFFER_SIZE // len(payloads[0]))
             for start in range(0, len(payloads), step):
                 os.write(descriptor, b"".join(payloads[start : start + step]))
 
-        def vectored() -> None:
+        def write_vectored() -> None:
             for start in range(0, len(payloads), _VECTORS):
                 os.writev(descriptor, payloads[start : start + _VECTORS])
 
         descriptor = os.open(path, _FLAGS)
         try:
-            yield {_JOINED: joined, _BUFFERED: buffered, _VECTORED: vectored}[way]
+            yield {_JOINED: write_joined, _BUFFERED: write_buffered, _VECTORED: write_vectored}[way]
         finally:
             os.close(descriptor)
 
 
-class RawCommits(Commits):
+class RawCommits(CommitStore):
     """One write and one fdatasync for each commit, for any number of threads."""
 
     side = Side.LIMIT
-    promises = "nothing but the sync"
+    promises = "only the sync"
 
     def __init__(self, *, preallocated: bool) -> None:
         self.name = "raw, preallocated" if preallocated else "raw"

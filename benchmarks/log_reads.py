@@ -15,13 +15,13 @@ from benchmarks.log_events import Events
 from benchmarks.log_field import appenders, finders, readers
 from benchmarks.log_ours import Ours
 from benchmarks.log_race import Clock, Result, Runner
-from benchmarks.log_stores import Appends, Store, Work, store_size
+from benchmarks.log_stores import AppendStore, Store, Work, store_size
 from benchmarks.stopwatch import FOLDER
 
 SCAN_RATIO_MIN = 1.0
 COLUMNS_RATIO_MIN = 10.0
-KEEP_RATIO_MIN = 2.0
-FOUND_MILLIONS_MIN = 0.1
+SELECTION_RATIO_MIN = 2.0
+LOOKUP_MILLIONS_MIN = 0.1
 RAW_SPACE_MAX = 1.09
 ZSTD_SPACE_MAX = 0.22
 
@@ -33,10 +33,10 @@ def figures(rounds: int, count: int, lookups: int) -> Iterator[Figure]:
     """Yield the figures of all reads, over the same events."""
     events = log_events.make_small_events(count)
     with _fill_stores(events) as folder:
-        yield from _space(folder, events)
-        yield from _scans(folder, rounds, count)
-        yield from _kept(folder, rounds, count)
-        yield from _found(folder, rounds, count, lookups)
+        yield from _measure_space(folder, events)
+        yield from _race_scans(folder, rounds, count)
+        yield from _race_selection(folder, rounds, count)
+        yield from _race_lookups(folder, rounds, count, lookups)
 
 
 @contextmanager
@@ -55,20 +55,22 @@ def _path(folder: Path, store: Store) -> Path:
 
 
 def _runner(
-    store: Appends, words: str, amount: int, work: Callable[[Path], Work], folder: Path
+    store: AppendStore, words: str, amount: int, work: Callable[[Path], Work], folder: Path
 ) -> Runner:
     name = f"{store.name}: {words}" if words else store.name
-    opened = partial(work, _path(folder, store))
-    return Runner(name=name, side=store.side, amount=amount, opened=opened, note=store.promises)
+    open_ = partial(work, _path(folder, store))
+    return Runner(name=name, side=store.side, amount=amount, open=open_, note=store.promises)
 
 
 def _ours() -> list[Ours]:
-    return [one for one in readers() if isinstance(one, Ours)]
+    return [store for store in readers() if isinstance(store, Ours)]
 
 
-def _space(folder: Path, events: Events) -> Iterator[Figure]:
+def _measure_space(folder: Path, events: Events) -> Iterator[Figure]:
     group = f"log: space of {events.count} events of 60 bytes, files / payloads"
-    limits = dict(zip((one.name for one in _ours()), (RAW_SPACE_MAX, ZSTD_SPACE_MAX), strict=True))
+    limits = dict(
+        zip((store.name for store in _ours()), (RAW_SPACE_MAX, ZSTD_SPACE_MAX), strict=True)
+    )
     for store in appenders():
         yield Figure(
             group=group,
@@ -81,12 +83,12 @@ def _space(folder: Path, events: Events) -> Iterator[Figure]:
         )
 
 
-def _scans(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
+def _race_scans(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
     group = f"log: scan {count} events of 60 bytes, verified where there are checksums"
-    runners = [_runner(one, "", count, one.scan, folder) for one in readers()]
-    for one in _ours():
-        runners.append(_runner(one, "frames()", count, one.frames, folder))
-        runners.append(_runner(one, "columns only", count, one.columns, folder))
+    runners = [_runner(store, "", count, store.scan, folder) for store in readers()]
+    for store in _ours():
+        runners.append(_runner(store, "frames()", count, store.frames, folder))
+        runners.append(_runner(store, "columns only", count, store.columns, folder))
     results = log_race.race(runners, rounds)
     yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
     cursor = log_race.find_result(results, _CURSOR)
@@ -100,26 +102,28 @@ def _scans(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
         )
 
 
-def _kept(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
-    group = f"log: keep one tag of seven, of {count} events of 60 bytes"
+def _race_selection(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
+    group = f"log: read one tag of seven, of {count} events of 60 bytes"
     runners = [
-        _runner(one, "", count, partial(one.keep, tag=log_events.KEPT), folder) for one in readers()
+        _runner(store, "", count, partial(store.select, tag=log_events.SELECTED_TAG), folder)
+        for store in readers()
     ]
     results = log_race.race(runners, rounds)
     yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
-    yield from _against_best(group, results, KEEP_RATIO_MIN)
+    yield from _against_best(group, results, SELECTION_RATIO_MIN)
 
 
-def _found(folder: Path, rounds: int, count: int, lookups: int) -> Iterator[Figure]:
-    group = f"log: {lookups} events by their numbers, among {count} of 60 bytes"
-    chance = random.Random(5)
-    numbers = [chance.randrange(count) for _ in range(lookups)]
+def _race_lookups(folder: Path, rounds: int, count: int, lookups: int) -> Iterator[Figure]:
+    group = f"log: {lookups} events by sequence number, among {count} of 60 bytes"
+    generator = random.Random(5)
+    numbers = [generator.randrange(count) for _ in range(lookups)]
     runners = [
-        _runner(one, "", lookups, partial(one.find, numbers=numbers), folder) for one in finders()
+        _runner(store, "", lookups, partial(store.find, numbers=numbers), folder)
+        for store in finders()
     ]
-    for one in _ours():
-        work = partial(one.find_unverified, numbers=numbers)
-        runners.append(_runner(one, "unverified", lookups, work, folder))
+    for store in _ours():
+        work = partial(store.find_unverified, numbers=numbers)
+        runners.append(_runner(store, "unverified", lookups, work, folder))
     results = log_race.race(runners, rounds)
     for figure in log_race.rates(group, results, "M/s", 1e6, Clock.CPU):
         if figure.name == _JOURNAL:
@@ -128,7 +132,7 @@ def _found(folder: Path, rounds: int, count: int, lookups: int) -> Iterator[Figu
                 name=figure.name,
                 unit=figure.unit,
                 values=figure.values,
-                floor=FOUND_MILLIONS_MIN,
+                floor=LOOKUP_MILLIONS_MIN,
                 side=figure.side,
             )
         yield figure

@@ -10,25 +10,25 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Commit, Commits, Finds, Operation
+from benchmarks.log_stores import Commit, CommitStore, LookupStore, Operation
 
 _BATCH = 10_000
 _MANY, _EACH = "executemany, txn of 10 000", "execute, txn of 10 000"
-_PATIENCE = 60.0
+_TIMEOUT_SECONDS = 60.0
 
 
-class Sqlite(Finds, Commits):
+class Sqlite(LookupStore, CommitStore):
     """SQLite from Python's standard library."""
 
     name = "sqlite3 WAL"
-    promises = "checksums in its log alone; appended with synchronous=off"
+    promises = "checksums only in its log; appends with synchronous=off"
     ways = (_MANY, _EACH)
 
     @contextmanager
     def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
-        """Append rows; the rowid is the event's number."""
+        """Append rows; the rowid is the sequence number."""
         insert = "insert into e(tag, payload) values(?, ?)"
-        with closing(_created(path, "off")) as connection:
+        with closing(_create(path, "off")) as connection:
 
             def operation() -> None:
                 execute = connection.execute
@@ -49,21 +49,21 @@ class Sqlite(Finds, Commits):
     def scan(self, path: Path) -> Iterator[Operation]:
         """Read number, tag and bytes."""
         query = "select number, tag, payload from e order by number"
-        with closing(_connected(path)) as connection:
+        with closing(_connect(path)) as connection:
             yield lambda: deque(connection.execute(query), maxlen=0)
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
+    def select(self, path: Path, tag: int) -> Iterator[Operation]:
         """Read one tag without an index, because an index would slow each append."""
         query = "select payload from e where tag = ? order by number"
-        with closing(_connected(path)) as connection:
+        with closing(_connect(path)) as connection:
             yield lambda: [payload for (payload,) in connection.execute(query, (tag,))]
 
     @contextmanager
     def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
         """Find each event with one query."""
         query = "select tag, payload from e where number = ?"
-        with closing(_connected(path)) as connection:
+        with closing(_connect(path)) as connection:
 
             def operation() -> None:
                 execute = connection.execute
@@ -75,16 +75,16 @@ class Sqlite(Finds, Commits):
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
         """Commit one transaction with synchronous=full; each thread has its own connection."""
-        _created(path, "full").close()
+        _create(path, "full").close()
         local = threading.local()
-        opened: list[sqlite3.Connection] = []
+        connections: list[sqlite3.Connection] = []
 
         def commit(first: int, payloads: Sequence[bytes]) -> None:
             connection: sqlite3.Connection | None = getattr(local, "connection", None)
             if connection is None:
-                connection = local.connection = _connected(path)
+                connection = local.connection = _connect(path)
                 connection.execute("pragma synchronous = full")
-                opened.append(connection)
+                connections.append(connection)
             connection.execute("begin immediate")
             rows = ((number, 1, payload) for number, payload in enumerate(payloads, first))
             connection.executemany("insert into e values(?, ?, ?)", rows)
@@ -93,16 +93,18 @@ class Sqlite(Finds, Commits):
         try:
             yield commit
         finally:
-            for connection in opened:
+            for connection in connections:
                 connection.close()
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+    )
 
 
-def _created(path: Path, synchronous: str) -> sqlite3.Connection:
-    connection = _connected(path)
+def _create(path: Path, synchronous: str) -> sqlite3.Connection:
+    connection = _connect(path)
     connection.execute("pragma journal_mode = wal")
     connection.execute(f"pragma synchronous = {synchronous}")
     connection.execute("create table e(number integer primary key, tag int, payload blob)")

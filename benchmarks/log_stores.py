@@ -21,7 +21,7 @@ from benchmarks.log_events import Events
 Operation = Callable[[], object]
 Work = AbstractContextManager[Operation]
 Commit = Callable[[int, Sequence[bytes]], object]
-"""Make events durable; the first has the given number. Several threads may call it."""
+"""Function that makes events durable. The number is that of the first event. Thread-safe."""
 
 
 class Store(ABC):
@@ -34,12 +34,12 @@ class Store(ABC):
     """Module that must be installed for the store."""
 
     @classmethod
-    def installed(cls) -> bool:
-        """Return whether its module is installed."""
+    def is_installed(cls) -> bool:
+        """Return whether the module of the store is installed."""
         return not cls.module or importlib.util.find_spec(cls.module) is not None
 
 
-class Appends(Store):
+class AppendStore(Store):
     """A store that is filled without waiting for the disk."""
 
     ways: tuple[str, ...]
@@ -47,30 +47,30 @@ class Appends(Store):
 
     @abstractmethod
     def append(self, path: Path, events: Events, way: str) -> Work:
-        """Append all events to a new store at ``path``, as far as the page cache."""
+        """Append all events to a new store at ``path``, without waiting for the disk."""
 
 
-class Reads(Appends):
+class ReadStore(AppendStore):
     """A store that returns its events in order."""
 
     @abstractmethod
     def scan(self, path: Path) -> Work:
-        """Read every event: its number or key, and its tag and bytes in any form."""
+        """Read the sequence number or key, the tag and the payload of every event."""
 
     @abstractmethod
-    def keep(self, path: Path, tag: int) -> Work:
-        """Read the bytes of the events of one tag."""
+    def select(self, path: Path, tag: int) -> Work:
+        """Read the payloads of the events of one tag."""
 
 
-class Finds(Reads):
-    """A store that finds an event by its number."""
+class LookupStore(ReadStore):
+    """A store that finds an event by its sequence number."""
 
     @abstractmethod
     def find(self, path: Path, numbers: Sequence[int]) -> Work:
-        """Find the events of these numbers one by one."""
+        """Find the events with these sequence numbers, one by one."""
 
 
-class Commits(Store):
+class CommitStore(Store):
     """A store that reports when an event survives a power cut."""
 
     @abstractmethod
@@ -87,11 +87,11 @@ def remove(path: Path) -> None:
     """Remove a store and its auxiliary files."""
     if path.is_dir():
         shutil.rmtree(path)
-    for one in (path, *path.parent.glob(f"{path.name}-*")):
-        one.unlink(missing_ok=True)
+    for file in (path, *path.parent.glob(f"{path.name}-*")):
+        file.unlink(missing_ok=True)
 
 
 def store_size(path: Path) -> int:
     """Return the bytes of a store's files."""
-    found = path.rglob("*") if path.is_dir() else (path, *path.parent.glob(f"{path.name}-*"))
-    return sum(one.stat().st_size for one in found if one.is_file())
+    files = path.rglob("*") if path.is_dir() else (path, *path.parent.glob(f"{path.name}-*"))
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""Parts of the suite about the log alone."""
+"""Parts of the suite about the log without an engine."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure
 
 
 def list_absent() -> Iterator[str]:
-    """Return a sentence for each peer that does not take part."""
+    """Yield a sentence for each peer that does not take part."""
     yield from log_field.list_absent()

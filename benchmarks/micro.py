@@ -1,4 +1,4 @@
-"""Cost of one host call: loops of one call and nothing else."""
+"""Cost of one host call, measured with loops of only that call."""
 
 from __future__ import annotations
 
@@ -105,18 +105,18 @@ def figures(name: str, rounds: int, count: int) -> Iterator[Figure]:
     wasm = str(build_module(name, count))
     peers = (Peer.RECORDED, Peer.UNWRITTEN, Peer.WASI)
     plans = [Plan(peer=peer, wasm=wasm, folder="") for peer in peers]
-    found = run_interleaved(plans, rounds)
+    runs = run_interleaved(plans, rounds)
     for peer in peers:
         limit = LOOPS[name].limit if peer is Peer.RECORDED else None
-        yield _per_call(_WORDS[name], f"{peer}, CPU", found[peer], "cpu", count, limit)
+        yield _per_call(_WORDS[name], f"{peer}, CPU", runs[peer], "cpu", count, limit)
     for peer in (Peer.RECORDED, Peer.WASI):
-        yield _per_call(_WORDS[name], f"{peer}, wall", found[peer], "wall", count, None)
+        yield _per_call(_WORDS[name], f"{peer}, wall", runs[peer], "wall", count, None)
 
 
 def _per_call(
     group: str, name: str, runs: list[Measurement], kind: str, count: int, limit: float | None
 ) -> Figure:
     values = tuple(
-        (one.running.cpu if kind == "cpu" else one.running.wall) / count * 1e6 for one in runs
+        (run.running.cpu if kind == "cpu" else run.running.wall) / count * 1e6 for run in runs
     )
     return Figure(group=f"call: {group}", name=name, unit="µs", values=values, limit=limit)

@@ -20,7 +20,7 @@ RUNS: dict[Peer, Callable[[Plan], Measurement]] = {
 
 
 def main() -> None:
-    """Make the run and print its measurement."""
+    """Run the plan and print its measurement."""
     values = json.loads(sys.argv[1])
     values["peer"] = Peer(values["peer"])
     values["arguments"] = tuple(values["arguments"])

@@ -1,7 +1,7 @@
 """Peers: five ways to run one module once, and the measurements of a run.
 
-`measure` makes each run in a process of its own (`peer_process`), so that no run inherits anything
-from an earlier one.
+`measure` makes each run in a process of its own (`peer_process`), so that no run inherits state
+from an earlier run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Peer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One run. ``folder`` takes the journal, the output and a host directory."""
+    """One run. ``folder`` receives the journal, the output and a host directory."""
 
     peer: Peer
     wasm: str
@@ -82,18 +82,18 @@ def output_path(folder: Path) -> Path:
 
 def compute_digest(folder: Path, files: dict[str, bytes]) -> str:
     """Return a hash of a guest's output and files."""
-    seen = hashlib.sha256(output_path(folder).read_bytes())
+    digest = hashlib.sha256(output_path(folder).read_bytes())
     for name, data in sorted(files.items()):
-        seen.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
-    return seen.hexdigest()
+        digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
+    return digest.hexdigest()
 
 
 def measure(plan: Plan) -> Measurement:
-    """Make one run. Ends the program if it fails."""
+    """Run a plan in a process of its own. Ends the program if the run fails."""
     command = [sys.executable, "-m", "benchmarks.peer_process", json.dumps(asdict(plan))]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
+    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    if process.returncode:
         sys.exit(f"a run failed: {plan}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    opening, running = Span(**found.pop("opening")), Span(**found.pop("running"))
-    return Measurement(opening=opening, running=running, **found)
+    values: dict[str, Any] = json.loads(process.stdout)
+    opening, running = Span(**values.pop("opening")), Span(**values.pop("running"))
+    return Measurement(opening=opening, running=running, **values)

@@ -39,12 +39,12 @@ CASES: dict[str, Callable[[Peer], Plan]] = {
     "prints": partial(_guest, ("chatty", "50000")),
     "sleeps": partial(_guest, ("sleepy", "20", "10000")),
 }
-#: Where the recorded run waits, for the disk or for the time: its CPU says little.
+#: Cases whose recorded run waits for the disk or for a time, so that its CPU time says little.
 _WAITING = ("prints", "sleeps")
 _WORDS = {
     "clocks": f"{_COUNT} clock readings",
     "file-writes": f"{_COUNT} writes to a file in memory",
-    "prints": "50000 lines, synced before they leave",
+    "prints": "50000 lines, synced before delivery",
     "sleeps": "20 times three sleeps of up to 10 ms",
 }
 
@@ -54,15 +54,15 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
     recorded: list[Measurement] = []
     resumed: list[Measurement] = []
     for index in range(rounds + 1):
-        pair = _pair(CASES[name](Peer.RECORDED))
+        pair = _measure_pair(CASES[name](Peer.RECORDED))
         if index:
             recorded.append(pair[0])
             resumed.append(pair[1])
     check_agreement({Peer.RECORDED: recorded, Peer.RESUMED: resumed})
     group = f"replay: {_WORDS.get(name, f'workload {name}')}"
     limit = REPLAY_RATIO_MAX
-    wall = [tuple(one.whole.wall for one in runs) for runs in (resumed, recorded)]
-    cpu = [tuple(one.whole.cpu for one in runs) for runs in (resumed, recorded)]
+    wall = [tuple(run.whole.wall for run in runs) for runs in (resumed, recorded)]
+    cpu = [tuple(run.whole.cpu for run in runs) for runs in (resumed, recorded)]
     yield Figure(
         group=group, name="replay / recorded, wall", unit=RATIO, values=ratios(*wall), limit=limit
     )
@@ -74,14 +74,14 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
         limit=None if name in _WAITING else limit,
     )
     for text, runs in (("recorded", recorded), ("replay", resumed)):
-        opening = tuple(one.opening.wall for one in runs)
-        running = tuple(one.running.wall for one in runs)
+        opening = tuple(run.opening.wall for run in runs)
+        running = tuple(run.running.wall for run in runs)
         yield Figure(group=group, name=f"{text}: opening, wall", unit="s", values=opening)
         yield Figure(group=group, name=f"{text}: running, wall", unit="s", values=running)
 
 
-def _pair(plan: Plan) -> tuple[Measurement, Measurement]:
-    """Return one recorded run, and the replay of its journal."""
+def _measure_pair(plan: Plan) -> tuple[Measurement, Measurement]:
+    """Measure a recorded run and the replay of its journal."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         folder = Path(name)
         recorded = measure(replace(plan, folder=name))

@@ -1,4 +1,4 @@
-"""Rounds: run the peers in turn, several times, so that all meet the same machine load."""
+"""Rounds: run the peers in turn, several times, so that all run under the same machine load."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ def run_interleaved(plans: Sequence[Plan], rounds: int) -> dict[Peer, list[Measu
     The first round only warms up. Ends the program if two peers produce different results.
     """
     module_folder()
-    found: dict[Peer, list[Measurement]] = {plan.peer: [] for plan in plans}
+    runs_by_peer: dict[Peer, list[Measurement]] = {plan.peer: [] for plan in plans}
     for index in range(rounds + 1):
         for plan in plans if index % 2 else reversed(plans):
-            measured = run_alone(plan)
+            measurement = run_alone(plan)
             if index:
-                found[plan.peer].append(measured)
-    check_agreement(found)
-    return found
+                runs_by_peer[plan.peer].append(measurement)
+    check_agreement(runs_by_peer)
+    return runs_by_peer
 
 
 def run_alone(plan: Plan) -> Measurement:
     """Make one run in a folder of its own."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        return measure(_in(plan, Path(folder)))
+        return measure(_with_folder(plan, Path(folder)))
 
 
-def _in(plan: Plan, folder: Path) -> Plan:
+def _with_folder(plan: Plan, folder: Path) -> Plan:
     return Plan(
         peer=plan.peer,
         wasm=plan.wasm,
@@ -44,8 +44,8 @@ def _in(plan: Plan, folder: Path) -> Plan:
     )
 
 
-def check_agreement(found: dict[Peer, list[Measurement]]) -> None:
+def check_agreement(runs_by_peer: dict[Peer, list[Measurement]]) -> None:
     """End the program unless all runs have the same exit code, output and files."""
-    ends = {(one.code, one.digest) for runs in found.values() for one in runs}
-    if len(ends) > 1 or {code for code, _ in ends} != {0}:
-        sys.exit(f"the peers do not agree: {ends}")
+    results = {(run.code, run.digest) for runs in runs_by_peer.values() for run in runs}
+    if len(results) > 1 or {code for code, _ in results} != {0}:
+        sys.exit(f"the peers do not agree: {results}")

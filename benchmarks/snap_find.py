@@ -27,45 +27,47 @@ MILLISECONDS_MAX = 0.2
 HASHING_RATIO_MIN = 50.0
 
 _MEBIBYTE = 1 << 20
-_TAKES = 15
-_ASKING, _COMPARING, _HASHING = "asking the kernel", "comparing with a copy", "hashing all pages"
-_SIDES = {_ASKING: Side.OURS, _COMPARING: Side.OURS, _HASHING: Side.PEER}
+_REPEATS = 15
+_KERNEL, _COMPARISON, _HASH = "kernel tracking", "comparison with a copy", "hash of all pages"
+_SIDES = {_KERNEL: Side.OURS, _COMPARISON: Side.OURS, _HASH: Side.PEER}
 
 
 def figures(rounds: int, mebibytes: int) -> Iterator[Figure]:
     """Yield the median of each round for finding a hundred scattered pages."""
-    group = f"snapshots: {WRITTEN_COUNT} written pages of {mebibytes} MiB found"
-    found: dict[str, list[Span]] = {}
+    group = f"snapshots: {WRITTEN_COUNT} written pages in {mebibytes} MiB"
+    spans_by_name: dict[str, list[Span]] = {}
     with ExitStack() as stack:
-        seeker = stack.enter_context(closing(_PageFinder(mebibytes)))
+        finder = stack.enter_context(closing(_PageFinder(mebibytes)))
         for index in range(rounds + 1):
-            for name, span in seeker.round():
+            for name, span in finder.round():
                 if index:
-                    found.setdefault(name, []).append(span)
+                    spans_by_name.setdefault(name, []).append(span)
     for clock in ("cpu", "wall"):
-        times = {name: tuple(getattr(s, clock) for s in spans) for name, spans in found.items()}
+        times = {
+            name: tuple(getattr(s, clock) for s in spans) for name, spans in spans_by_name.items()
+        }
         for name, values in times.items():
             yield Figure(
                 group=group,
                 name=f"{name}, {clock}",
                 unit="ms",
                 values=tuple(value * 1000 for value in values),
-                limit=MILLISECONDS_MAX if name == _ASKING else None,
+                limit=MILLISECONDS_MAX if name == _KERNEL else None,
                 side=_SIDES[name] if clock == "cpu" else Side.NONE,
             )
-        for name, floor in ((_ASKING, HASHING_RATIO_MIN), (_COMPARING, None)):
+        for name, floor in ((_KERNEL, HASHING_RATIO_MIN), (_COMPARISON, None)):
             if name in times:
                 yield Figure(
                     group=group,
-                    name=f"{_HASHING} / {name}, {clock}",
+                    name=f"{_HASH} / {name}, {clock}",
                     unit=RATIO,
-                    values=ratios(times[_HASHING], times[name]),
+                    values=ratios(times[_HASH], times[name]),
                     floor=floor,
                 )
 
 
 class _PageFinder:
-    """A memory, a copy of it, and the detectors of writes to it."""
+    """A memory with its copy, and the trackers of its dirty pages."""
 
     def __init__(self, mebibytes: int) -> None:
         self._size = mebibytes * _MEBIBYTE
@@ -74,35 +76,35 @@ class _PageFinder:
         block = os.urandom(_MEBIBYTE)
         for number in range(self._size // PAGE_SIZE):
             at = number * PAGE_SIZE % _MEBIBYTE
-            for each in (self._memory, self._copy):
-                each.write(number, block[at : at + PAGE_SIZE])
+            for target in (self._memory, self._copy):
+                target.write(number, block[at : at + PAGE_SIZE])
         self._finders: dict[str, DirtyPages] = {}
         try:
-            self._finders[_ASKING] = KernelDirtyPages(self._memory.address, self._size)
+            self._finders[_KERNEL] = KernelDirtyPages(self._memory.address, self._size)
         except OSError:
-            print("this kernel cannot track dirty pages: skipped")
-        self._finders[_COMPARING] = ComparedDirtyPages(self._memory.address, self._copy.address)
+            print("this kernel cannot track dirty pages, so its rows are omitted")
+        self._finders[_COMPARISON] = ComparedDirtyPages(self._memory.address, self._copy.address)
 
     def round(self) -> Iterator[tuple[str, Span]]:
-        """Return the time of each method; the median of several runs for the fast ones."""
+        """Yield the time of each method; for the kernel, the median of several measurements."""
         for name, finder in self._finders.items():
-            times = _TAKES if name == _ASKING else 1
-            spans = [self._found(finder) for _ in range(times)]
+            times = _REPEATS if name == _KERNEL else 1
+            spans = [self._measure_finder(finder) for _ in range(times)]
             yield (
                 name,
                 Span(*(median(getattr(s, clock) for s in spans) for clock in Span.__slots__)),
             )
-        yield _HASHING, self._timed(self._hash)
+        yield _HASH, self._measure(self._hash)
 
-    def _found(self, finder: DirtyPages) -> Span:
+    def _measure_finder(self, finder: DirtyPages) -> Span:
         numbers = self._random.sample(range(self._size // PAGE_SIZE), WRITTEN_COUNT)
         for number in numbers:
             page = self._memory.read(number)
             self._memory.write(number, bytes([page[0] ^ 1]) + page[1:])
-        runs: list[tuple[int, int]] = []
-        span = self._timed(lambda: runs.extend(finder.collect(self._size)))
-        found = {number for start, stop in runs for number in range(start, stop)}
-        assert found >= set(numbers), "not all were found"
+        ranges: list[tuple[int, int]] = []
+        span = self._measure(lambda: ranges.extend(finder.collect(self._size)))
+        pages = {number for start, stop in ranges for number in range(start, stop)}
+        assert pages >= set(numbers), "a written page is missing"
         for number in numbers:
             self._copy.write(number, self._memory.read(number))
         return span
@@ -113,7 +115,7 @@ class _PageFinder:
             for at in range(0, self._size, PAGE_SIZE):
                 xxh3_64_intdigest(view[at : at + PAGE_SIZE])
 
-    def _timed(self, work: Callable[[], None]) -> Span:
+    def _measure(self, work: Callable[[], None]) -> Span:
         watch = Stopwatch()
         work()
         return watch.lap()
@@ -122,5 +124,5 @@ class _PageFinder:
         """Release the memories."""
         for finder in self._finders.values():
             finder.close()
-        for each in (self._memory, self._copy):
-            each.close()
+        for memory in (self._memory, self._copy):
+            memory.close()

@@ -46,7 +46,7 @@ _MODULE = """
       (local.set $at (i32.add (local.get $at) (i32.const 8)))
       (br_if $more (i32.lt_u (local.get $at) (local.get $end)))))
 
-  ;; $size random bytes in each of $pages pages, which lie $step pages apart; others in some turns
+  ;; $size random bytes in each of $pages pages, $step pages apart; the set changes with the turn
   (func $dirty (param $pages i32) (param $step i32) (param $size i32)
     (local $at i32)
     (global.set $turn (i32.add (global.get $turn) (i32.const 1)))
@@ -62,7 +62,7 @@ _MODULE = """
     (call $check (call $clock (i32.const 1) (i64.const 0) (i32.const 80)))
     (i64.load (i32.const 80)))
 
-  ;; what is on standard input, one byte; 0 at its end
+  ;; one byte of standard input; 0 at its end
   (func $order (result i32)
     (call $check (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))
     (if (result i32) (i32.load (i32.const 16))
@@ -82,7 +82,7 @@ _MODULE = """
 """
 
 # A command is a byte: r and p change pages, wholly or partly, and s requests a snapshot.
-_STANDING = """
+_PAUSING = """
     (call $fill (i32.const 65536) (i32.const SIZE))
     (drop (call $snapshot))
     (loop $orders
@@ -98,7 +98,7 @@ _STANDING = """
       (br $orders))
 """
 
-# It waits for end of input, so that a snapshot of its whole memory can be taken before.
+# The guest waits for the end of input, so that a snapshot of its whole memory can be taken first.
 _COMPUTING = """
     (call $fill (i32.const 65536) (i32.const SIZE))
     (drop (call $order))
@@ -110,7 +110,7 @@ _COMPUTING = """
       (br_if $more (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))
 """
 
-# Its first call after a restore is the call that the snapshot suspended.
+# The first call after a restore is the call that the snapshot suspended.
 _TOUCHING = """
     (local.set $times (i32.const 65536))
     (loop $more
@@ -126,7 +126,7 @@ _TOUCHING = """
 """
 
 
-def _made(name: str, body: str, mebibytes: int, **numbers: int) -> Path:
+def _build(name: str, body: str, mebibytes: int, **numbers: int) -> Path:
     size = mebibytes * MEBIBYTE
     text = _MODULE.replace("BODY", body).replace("MEMORY", str(size // WASM_PAGE))
     for word, number in {"SIZE": size, "TURNS": 1, **numbers}.items():
@@ -136,7 +136,7 @@ def _made(name: str, body: str, mebibytes: int, **numbers: int) -> Path:
     return path
 
 
-def hundredth(mebibytes: int) -> int:
+def count_hundredth(mebibytes: int) -> int:
     """Return the number of pages in one percent of a memory."""
     return round(mebibytes * MEBIBYTE / PAGE_SIZE / 100)
 
@@ -149,18 +149,18 @@ def _step(mebibytes: int, pages: int) -> int:
 def make_pausing_guest(mebibytes: int, pages: int) -> Path:
     """Return a guest that changes pages and takes a snapshot on command.
 
-    It prints how long the snapshot suspended it, in nanoseconds.
+    The guest prints how long the snapshot suspended it, in nanoseconds.
     """
-    return _made("standing", _STANDING, mebibytes, PAGES=pages, STEP=_step(mebibytes, pages))
+    return _build("pausing", _PAUSING, mebibytes, PAGES=pages, STEP=_step(mebibytes, pages))
 
 
 def make_computing_guest(mebibytes: int, pages: int, *, work: int, turns: int, times: int) -> Path:
     """Return a guest that waits for end of input, then repeats: compute, change pages, read the
     clock.
 
-    After a number of turns it changes other pages.
+    After ``turns`` turns the guest changes other pages.
     """
-    return _made(
+    return _build(
         "computing",
         _COMPUTING,
         mebibytes,
@@ -175,9 +175,9 @@ def make_computing_guest(mebibytes: int, pages: int, *, work: int, turns: int, t
 def make_touching_guest(mebibytes: int, few: int, many: int) -> Path:
     """Return a guest that takes a snapshot, and then changes first few, then many pages.
 
-    It reads its clock before, between, and after.
+    The guest reads its clock before, between and after these changes.
     """
-    return _made(
+    return _build(
         "touching",
         _TOUCHING,
         mebibytes,

@@ -1,4 +1,4 @@
-"""A snapshot every tenth of a second, of a guest that computes and changes memory meanwhile."""
+"""Snapshots every tenth of a second of a guest that computes and changes memory."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Run(NamedTuple):
 
 
 def figures(rounds: int, mebibytes: int, times: int) -> Iterator[Figure]:
-    """Yield the ratios of the run with snapshots to the same instrumented module without any."""
-    pages = snap_guests.hundredth(mebibytes)
+    """Yield the ratios of a run with snapshots to a run of the same module without snapshots."""
+    pages = snap_guests.count_hundredth(mebibytes)
     wasm = snap_guests.make_computing_guest(mebibytes, pages, work=_WORK, turns=_TURNS, times=times)
-    wanted = {
+    options = {
         _PLAIN: SnapshotOptions(stacks=Stacks.ALWAYS, on=frozenset({Trigger.SIGALRM})),
         _PERIODIC: SnapshotOptions(
             stacks=Stacks.ALWAYS,
@@ -45,16 +45,17 @@ def figures(rounds: int, mebibytes: int, times: int) -> Iterator[Figure]:
             period_seconds=PERIOD_SECONDS,
         ),
     }
-    found: dict[str, list[Run]] = {name: [] for name in wanted}
+    runs_by_name: dict[str, list[Run]] = {name: [] for name in options}
     for index in range(rounds + 1):
-        for name in wanted if index % 2 else reversed(wanted):
-            run = _run(wasm, wanted[name])
+        for name in options if index % 2 else reversed(options):
+            run = _run(wasm, options[name])
             if index:
-                found[name].append(run)
+                runs_by_name[name].append(run)
     group = f"snapshots: a guest of {mebibytes} MiB that changes {pages} pages between calls"
     for clock in ("cpu", "wall"):
         times_of = {
-            name: tuple(getattr(run.span, clock) for run in runs) for name, runs in found.items()
+            name: tuple(getattr(run.span, clock) for run in runs)
+            for name, runs in runs_by_name.items()
         }
         yield Figure(
             group=group,
@@ -67,10 +68,10 @@ def figures(rounds: int, mebibytes: int, times: int) -> Iterator[Figure]:
             side = Side.OURS if name == _PERIODIC else Side.LIMIT
             side = side if clock == "cpu" else Side.NONE
             yield Figure(group=group, name=f"{name}, {clock}", unit="s", values=values, side=side)
-    yield from _counted(group, found[_PERIODIC])
+    yield from _count_snapshots(group, runs_by_name[_PERIODIC])
 
 
-def _counted(group: str, runs: list[Run]) -> Iterator[Figure]:
+def _count_snapshots(group: str, runs: list[Run]) -> Iterator[Figure]:
     counts = tuple(float(run.snapshots) for run in runs)
     yield Figure(group=group, name="snapshots in a run", unit="", values=counts)
     pages = tuple(run.pages / max(run.snapshots, 1) for run in runs)

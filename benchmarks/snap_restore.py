@@ -1,4 +1,4 @@
-"""Restore of a guest: from nothing to its first call, and to its page changes after that."""
+"""Restore of a guest: time until its first call, and time of its first page changes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ FEW, MANY = 100, 4000
 
 
 class Times(NamedTuple):
-    """Time of a bare instance, time to the guest's first call, and times to change few and many
-    pages."""
+    """Times of one restore: a bare instance, the first call, and changes of few and many pages."""
 
     instance: Span
-    back: Span
+    restore: Span
     few: Span
     many: Span
 
@@ -46,48 +45,50 @@ def figures(rounds: int, sizes: tuple[int, ...]) -> Iterator[Figure]:
     """Yield the figures for guests of several sizes in MiB; each is restored once in each round."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         rigs = {size: _Rig(size, Path(folder)) for size in sizes}
-        found: dict[int, list[Times]] = {size: [] for size in sizes}
+        times_by_size: dict[int, list[Times]] = {size: [] for size in sizes}
         for index in range(rounds + 1):
             for size in sizes if index % 2 else reversed(sizes):
-                times = rigs[size].bring_back()
+                times = rigs[size].measure_restore()
                 if index:
-                    found[size].append(times)
+                    times_by_size[size].append(times)
         for rig in rigs.values():
             rig.recording.reader.close()
-    figures = [figure for size, runs in found.items() for figure in _of_size(size, runs)]
+    figures = [
+        figure for size, runs in times_by_size.items() for figure in _make_size_figures(size, runs)
+    ]
     yield from sorted(figures, key=lambda figure: figure.group, reverse=True)
-    yield from _of_pages(found)
+    yield from _make_page_figures(times_by_size)
 
 
-def _of_size(size: int, runs: list[Times]) -> Iterator[Figure]:
+def _make_size_figures(size: int, runs: list[Times]) -> Iterator[Figure]:
     for clock in ("wall", "cpu"):
-        group = f"snapshots: a guest brought back to its first call, {clock}"
-        back, alone = (
+        group = f"snapshots: a guest restored to its first call, {clock}"
+        restore_times, instance_times = (
             tuple(1000 * getattr(getattr(run, name), clock) for run in runs)
-            for name in ("back", "instance")
+            for name in ("restore", "instance")
         )
         yield Figure(
             group=group,
-            name=f"{size} MiB, beyond an instance",
+            name=f"{size} MiB, in addition to an instance",
             unit="ms",
-            values=tuple(a - b for a, b in zip(back, alone, strict=True)),
+            values=tuple(a - b for a, b in zip(restore_times, instance_times, strict=True)),
             limit=MILLISECONDS_MAX,
             side=Side.OURS,
         )
         yield Figure(
             group=group,
-            name=f"{size} MiB: an instance alone",
+            name=f"{size} MiB: a bare instance",
             unit="ms",
-            values=alone,
+            values=instance_times,
             side=Side.LIMIT,
         )
 
 
-def _of_pages(found: dict[int, list[Times]]) -> Iterator[Figure]:
+def _make_page_figures(times_by_size: dict[int, list[Times]]) -> Iterator[Figure]:
     for count, name in ((FEW, "few"), (MANY, "many")):
-        for size, runs in found.items():
+        for size, runs in times_by_size.items():
             yield Figure(
-                group=f"snapshots: {count} pages changed by a guest that was brought back, CPU",
+                group=f"snapshots: {count} pages changed by a restored guest, CPU",
                 name=f"of {size} MiB",
                 unit="µs a page",
                 values=tuple(getattr(run, name).cpu / count * 1e6 for run in runs),
@@ -113,19 +114,19 @@ class _Rig:
             (last,) = reader.last(1)
         self.recording = RecordedRun(path, last.seq + 1)
         module = preamble.find_module(self.recording.identity, None)
-        self._choice = ResumeOptions(SnapshotOptions(), self._cache, print, reexecute=False)
+        self._options = ResumeOptions(SnapshotOptions(), self._cache, print, reexecute=False)
         self._module = module
         self._program: PreparedModule | None = None
 
-    def bring_back(self) -> Times:
+    def measure_restore(self) -> Times:
         """Restore the guest once. Caches are warm after the first time."""
         recording, identity = self.recording, self.recording.identity
-        form, start = plan_resume(recording, self._module, self._choice)
+        variant, start = plan_resume(recording, self._module, self._options)
         assert start is not None
         program = self._program = self._program or prepare(
-            form, identity.configuration, self._cache
+            variant, identity.configuration, self._cache
         )
-        instance = _instance_alone(program, identity)
+        instance = _measure_instance(program, identity)
         process = Process(
             program,
             identity,
@@ -139,14 +140,14 @@ class _Rig:
             start=start,
         )
         calls = _Calls(process.context)
-        ended: list[RunResult] = []
+        results: list[RunResult] = []
 
         def work() -> None:
-            calls.note()
-            ended.append(process.run())
+            calls.end_span()
+            results.append(process.run())
 
         start_guest_thread(work, identity.configuration.native_stack_size).join()
-        assert [outcome.code for outcome in ended] == [0], ended
+        assert [outcome.code for outcome in results] == [0], results
         return Times(instance, *calls.spans)
 
 
@@ -155,19 +156,19 @@ class _Calls:
 
     def __init__(self, state: CallContext) -> None:
         self.spans: list[Span] = []
-        self._before: Span | None = None
+        self._last: Span | None = None
         realtime, self._read = state.clocks.live
-        state.clocks.live = (realtime, self._answer)
+        state.clocks.live = (realtime, self._read_clock)
 
-    def note(self) -> None:
+    def end_span(self) -> None:
         """End a span and begin the next. Runs in the guest's thread."""
-        now, before = _now(), self._before
-        if before is not None:
-            self.spans.append(Span(now.cpu - before.cpu, now.wall - before.wall))
-        self._before = _now()
+        now, last = _now(), self._last
+        if last is not None:
+            self.spans.append(Span(now.cpu - last.cpu, now.wall - last.wall))
+        self._last = _now()
 
-    def _answer(self) -> bytes:
-        self.note()
+    def _read_clock(self) -> bytes:
+        self.end_span()
         return self._read()
 
 
@@ -175,8 +176,8 @@ def _now() -> Span:
     return Span(time.thread_time(), time.perf_counter())
 
 
-def _instance_alone(program: PreparedModule, identity: preamble.Identity) -> Span:
-    """Return the time of a new instance and nothing else."""
+def _measure_instance(program: PreparedModule, identity: preamble.Identity) -> Span:
+    """Return the time to create an instance."""
     instance = Instance(program.engine, lambda: None)
     state: Any = None
     define_imports(instance, program.compiled, identity.configuration, state)

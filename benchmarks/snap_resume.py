@@ -1,5 +1,4 @@
-"""Resume of a real program in the middle of its work: time until its next output, as a shell sees
-it."""
+"""Resume of a real program in the middle of its work: wall time until the next output."""
 
 from __future__ import annotations
 
@@ -27,9 +26,9 @@ MILLISECONDS_MAX = {"quickjs": 300.0, "cpython": 400.0}
 _SCRIPTS = {"quickjs": "snap_workload.js", "cpython": "snap_workload.py"}
 _ARGUMENTS = {"quickjs": ("qjs", "--std"), "cpython": ("python",)}
 _CACHE = FOLDER / "wasm-journal" / "modules"
-_HELD_AT = 20
-"""Round of its work after which the program is suspended."""
-_RESUMED, _REEXECUTED = "from a snapshot", "executed again"
+_SUSPEND_ROUND = 20
+"""Round of the program after which the snapshot is taken."""
+_RESUMED, _REEXECUTED = "from a snapshot", "re-executed"
 
 
 def figures(name: str, times: int) -> Iterator[Figure]:
@@ -39,15 +38,15 @@ def figures(name: str, times: int) -> Iterator[Figure]:
     """
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         path = Path(folder) / "journal"
-        said = _record(name, path)
-        found: dict[str, list[Span]] = {_RESUMED: [], _REEXECUTED: []}
+        last_number = _record(name, path)
+        spans_by_way: dict[str, list[Span]] = {_RESUMED: [], _REEXECUTED: []}
         for index in range(times + 1):
             for way, options in ((_RESUMED, ()), (_REEXECUTED, ("--reexecute",))):
-                span = _resume(path, said, options)
+                span = _resume(path, last_number, options)
                 if index:
-                    found[way].append(span)
+                    spans_by_way[way].append(span)
     for clock in ("wall", "cpu"):
-        for way, spans in found.items():
+        for way, spans in spans_by_way.items():
             yield Figure(
                 group=f"snapshots: {name} resumed until its next line, {clock}",
                 name=way,
@@ -61,9 +60,9 @@ def figures(name: str, times: int) -> Iterator[Figure]:
 def _record(name: str, path: Path) -> int:
     """Record a journal that ends with a snapshot. Return the number of its last line."""
     script = ROOT / "benchmarks" / _SCRIPTS[name]
-    answers, stdout = os.pipe()
+    read_end, stdout = os.pipe()
     with (
-        os.fdopen(answers, encoding="utf-8") as lines,
+        os.fdopen(read_end, encoding="utf-8") as lines,
         journal.record(
             programs.fetch(name),
             path,
@@ -79,25 +78,25 @@ def _record(name: str, path: Path) -> int:
             note=print,
         ) as guest,
     ):
-        while _number(lines.readline()) < _HELD_AT:
+        while _number(lines.readline()) < _SUSPEND_ROUND:
             pass
         guest.snapshot()
         guest.wait()
         os.close(stdout)
-        return max((_number(line) for line in lines), default=_HELD_AT)
+        return max((_number(line) for line in lines), default=_SUSPEND_ROUND)
 
 
 def _number(line: str) -> int:
     return int(line.split()[0])
 
 
-def _resume(path: Path, said: int, options: tuple[str, ...]) -> Span:
-    """Resume a copy of a journal until a line after number ``said`` arrives."""
+def _resume(path: Path, last_number: int, options: tuple[str, ...]) -> Span:
+    """Resume a copy of a journal until a line after number ``last_number`` arrives."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         copy = Path(folder) / "journal"
         shutil.copy(path, copy)
         command = [sys.executable, "-m", "journaltool", "resume", "--quiet", *options, str(copy)]
-        before, begin = _children(), time.perf_counter()
+        before, begin = _children_cpu_seconds(), time.perf_counter()
         with subprocess.Popen(
             command,
             cwd=ROOT,
@@ -108,16 +107,16 @@ def _resume(path: Path, said: int, options: tuple[str, ...]) -> Span:
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                if _number(line) > said:
+                if _number(line) > last_number:
                     break
             else:
-                sys.exit(f"a resume said nothing more: {process.wait()}")
+                sys.exit(f"a resume printed no further line: exit code {process.wait()}")
             wall = time.perf_counter() - begin
             process.kill()
             process.stdout.close()
-        return Span(_children() - before, wall)
+        return Span(_children_cpu_seconds() - before, wall)
 
 
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _children_cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

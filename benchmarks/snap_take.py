@@ -1,4 +1,4 @@
-"""Taking a snapshot, made durable while the guest is suspended, beside a raw write of its bytes.
+"""Durable snapshots of a suspended guest, compared with raw writes of the same bytes.
 
 The guest's own clock measures the suspension. Snapshots and raw writes alternate, because the speed
 of the disk changes within tenths of a second.
@@ -30,25 +30,29 @@ _ANSWER_SIZE = 8
 _RAW_SIZE = 1 << 28
 _WORDS = {"r": "all bytes of each changed", "p": "64 bytes of each changed"}
 _CHANGED = {"r": PAGE_SIZE, "p": 64}
-_SNAPSHOT, _PAGES, _BYTES = "snapshot", "a bare write of its pages", "a bare write of what changed"
+_SNAPSHOT, _PAGES, _BYTES = (
+    "snapshot",
+    "a raw write of its pages",
+    "a raw write of the changed bytes",
+)
 _SIDES = {_SNAPSHOT: Side.OURS, _PAGES: Side.PEER, _BYTES: Side.PEER}
 
 
-def figures(rounds: int, mebibytes: int, each: int) -> Iterator[Figure]:
-    """Yield the median of each round, for ``each`` snapshots with one changed page in a hundred."""
-    pages = snap_guests.hundredth(mebibytes)
+def figures(rounds: int, mebibytes: int, count: int) -> Iterator[Figure]:
+    """Yield the medians of ``count`` snapshots per round, with one changed page in a hundred."""
+    pages = snap_guests.count_hundredth(mebibytes)
     wasm = snap_guests.make_pausing_guest(mebibytes, pages)
-    found: dict[tuple[str, str], list[Span]] = {}
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder, _GuestRig(wasm, Path(folder)) as stand:
+    spans_by_kind: dict[tuple[str, str], list[Span]] = {}
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder, _GuestRig(wasm, Path(folder)) as rig:
         for index in range(rounds + 1):
-            for order in _WORDS:
-                laps = [stand.lap(order, pages) for _ in range(each)]
+            for command in _WORDS:
+                laps = [rig.lap(command, pages) for _ in range(count)]
                 for name, spans in zip(_SIDES, zip(*laps, strict=True), strict=True):
                     if index:
-                        found.setdefault((order, name), []).append(_typical(spans))
-    for order, words in _WORDS.items():
+                        spans_by_kind.setdefault((command, name), []).append(_median_span(spans))
+    for command, words in _WORDS.items():
         group = f"snapshots: {pages} pages of {mebibytes} MiB, {words}, made durable"
-        yield from _compared(group, {name: found[order, name] for name in _SIDES})
+        yield from _make_figures(group, {name: spans_by_kind[command, name] for name in _SIDES})
 
 
 class Lap(NamedTuple):
@@ -67,7 +71,7 @@ class _GuestRig:
         self._answers, answers = os.pipe()
         for descriptor in (self._answers, answers):
             self._stack.callback(os.close, descriptor)
-        self._path, self._at = folder / "journal", 0
+        self._path, self._offset = folder / "journal", 0
         self._raw = os.open(folder / "raw", os.O_WRONLY | os.O_CREAT)
         self._stack.callback(os.close, self._raw)
         os.posix_fallocate(self._raw, 0, _RAW_SIZE)
@@ -77,13 +81,13 @@ class _GuestRig:
             self._path,
             stdout=answers,
             cache=module_folder(),
-            durability=Durability.NONE,  # for host results; only the snapshot syncs
+            durability=Durability.NONE,  # Only the snapshot syncs.
             snapshots=SnapshotOptions(on=frozenset({Trigger.EXPLICIT})),
         )
 
     def __enter__(self) -> _GuestRig:
         self._stack.enter_context(self._guest)
-        self._answer()
+        self._read_answer()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,54 +95,56 @@ class _GuestRig:
         self._guest.wait()
         self._stack.close()
 
-    def lap(self, order: str, pages: int) -> Lap:
-        """Change pages, take a snapshot, and write the same amount without one."""
-        self._told(order)
-        nothing, _ = self._told("n")
-        taken, nanoseconds = self._told("s")
+    def lap(self, command: str, pages: int) -> Lap:
+        """Change pages, take a snapshot, and write the same amount without a snapshot."""
+        self._run_command(command)
+        empty, _ = self._run_command("n")
+        snapshot, nanoseconds = self._run_command("s")
         return Lap(
-            Span(taken.cpu - nothing.cpu, nanoseconds / 1e9),
-            self._written(pages * PAGE_SIZE),
-            self._written(pages * _CHANGED[order]),
+            Span(snapshot.cpu - empty.cpu, nanoseconds / 1e9),
+            self._write_raw(pages * PAGE_SIZE),
+            self._write_raw(pages * _CHANGED[command]),
         )
 
-    def _told(self, order: str) -> tuple[Span, int]:
+    def _run_command(self, command: str) -> tuple[Span, int]:
         """Return the time of a command, and the suspension that the guest reports."""
         watch = Stopwatch()
-        self._guest.feed(order.encode())
-        nanoseconds = self._answer()
+        self._guest.feed(command.encode())
+        nanoseconds = self._read_answer()
         return watch.lap(), nanoseconds
 
-    def _answer(self) -> int:
+    def _read_answer(self) -> int:
         return int.from_bytes(os.read(self._answers, _ANSWER_SIZE), "little")
 
-    def _written(self, size: int) -> Span:
+    def _write_raw(self, size: int) -> Span:
         data = os.urandom(size)
-        if self._at + size > _RAW_SIZE:
-            self._at = 0
+        if self._offset + size > _RAW_SIZE:
+            self._offset = 0
         watch = Stopwatch()
-        os.pwrite(self._raw, data, self._at)
+        os.pwrite(self._raw, data, self._offset)
         os.fdatasync(self._raw)
         span = watch.lap()
-        self._at += size
+        self._offset += size
         return span
 
 
-def _typical(spans: tuple[Span, ...]) -> Span:
+def _median_span(spans: tuple[Span, ...]) -> Span:
     return Span(median(span.cpu for span in spans), median(span.wall for span in spans))
 
 
-def _compared(group: str, found: dict[str, list[Span]]) -> Iterator[Figure]:
+def _make_figures(group: str, spans_by_kind: dict[str, list[Span]]) -> Iterator[Figure]:
     for clock in ("wall", "cpu"):
-        times = {name: tuple(getattr(s, clock) for s in spans) for name, spans in found.items()}
+        times = {
+            name: tuple(getattr(s, clock) for s in spans) for name, spans in spans_by_kind.items()
+        }
         for name, values in times.items():
-            stands = name == _SNAPSHOT and clock == "wall"
+            is_suspension = name == _SNAPSHOT and clock == "wall"
             yield Figure(
                 group=group,
-                name="the guest stands still" if stands else f"{name}, {clock}",
+                name="suspension of the guest" if is_suspension else f"{name}, {clock}",
                 unit="ms",
                 values=tuple(value * 1000 for value in values),
-                limit=MILLISECONDS_MAX if stands else None,
+                limit=MILLISECONDS_MAX if is_suspension else None,
                 side=_SIDES[name] if clock == "wall" else Side.NONE,
             )
         for name in (_PAGES, _BYTES):

@@ -15,7 +15,7 @@ from benchmarks.stopwatch import FOLDER, Stopwatch, module_folder
 from benchmarks.workloads import make_plan
 from journal.engine.program.instrument import instrument
 
-_PLAIN, _CALLS, _LOOPS = "plain", "unwound at calls", "unwound at loops too"
+_PLAIN, _CALLS, _LOOPS = "plain", "unwound at calls", "unwound at calls and loops"
 
 _POINTERS = """(module
     (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -62,35 +62,39 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
     plan, group = CASES[name](), f"stacks {name}"
     plans = {_PLAIN: plan}
     plain = Path(plan.wasm).read_bytes()
-    for form in (_CALLS, _LOOPS):
+    for variant in (_CALLS, _LOOPS):
         watch = Stopwatch()
-        made = instrument(plain, loops=form is _LOOPS)
-        taken = watch.lap().wall
-        path = module_folder() / f"{name}-{made.hash.hex()[:16]}.wasm"
-        path.write_bytes(made.data)
-        plans[form] = replace(plan, wasm=str(path))
-        size = (len(made.data) / len(plain),)
-        yield Figure(group=group, name=f"{form}: instrumenting", unit="s", values=(taken,))
-        yield Figure(group=group, name=f"{form}: size", unit=RATIO, values=size, note=made.tool)
-    found = _interleaved(plans, rounds)
-    for form in (_CALLS, _LOOPS):
+        module = instrument(plain, loops=variant is _LOOPS)
+        seconds = watch.lap().wall
+        path = module_folder() / f"{name}-{module.hash.hex()[:16]}.wasm"
+        path.write_bytes(module.data)
+        plans[variant] = replace(plan, wasm=str(path))
+        size = (len(module.data) / len(plain),)
+        yield Figure(group=group, name=f"{variant}: instrumentation", unit="s", values=(seconds,))
+        yield Figure(
+            group=group, name=f"{variant}: size", unit=RATIO, values=size, note=module.tool
+        )
+    runs_by_variant = _run_interleaved(plans, rounds)
+    for variant in (_CALLS, _LOOPS):
         for kind, words in (("cpu", "CPU"), ("wall", "wall")):
-            values = ratios(_seconds(found[form], kind), _seconds(found[_PLAIN], kind))
-            yield Figure(group=group, name=f"{form} / plain, {words}", unit=RATIO, values=values)
-    for form, runs in found.items():
-        yield Figure(group=group, name=f"{form}: CPU", unit="s", values=_seconds(runs, "cpu"))
+            values = ratios(
+                _seconds(runs_by_variant[variant], kind), _seconds(runs_by_variant[_PLAIN], kind)
+            )
+            yield Figure(group=group, name=f"{variant} / plain, {words}", unit=RATIO, values=values)
+    for variant, runs in runs_by_variant.items():
+        yield Figure(group=group, name=f"{variant}: CPU", unit="s", values=_seconds(runs, "cpu"))
 
 
-def _interleaved(plans: dict[str, Plan], rounds: int) -> dict[str, list[Measurement]]:
-    """Run each once in each round. The first round only warms up."""
-    found: dict[str, list[Measurement]] = {form: [] for form in plans}
+def _run_interleaved(plans: dict[str, Plan], rounds: int) -> dict[str, list[Measurement]]:
+    """Run each plan once in each round. The first round only warms up."""
+    runs_by_variant: dict[str, list[Measurement]] = {variant: [] for variant in plans}
     for index in range(rounds + 1):
-        for form, plan in plans.items() if index % 2 else reversed(plans.items()):
-            measured = run_alone(plan)
+        for variant, plan in plans.items() if index % 2 else reversed(plans.items()):
+            measurement = run_alone(plan)
             if index:
-                found[form].append(measured)
-    return found
+                runs_by_variant[variant].append(measurement)
+    return runs_by_variant
 
 
 def _seconds(runs: list[Measurement], kind: str) -> tuple[float, ...]:
-    return tuple(one.running.cpu if kind == "cpu" else one.running.wall for one in runs)
+    return tuple(run.running.cpu if kind == "cpu" else run.running.wall for run in runs)

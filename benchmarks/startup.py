@@ -21,13 +21,15 @@ from tools import programs
 
 START_MILLISECONDS_MAX = 250
 _GROUP = "start-up, wall"
-_SHOWN = 8
+_IMPORTS_COUNT = 8
 
 
 def environment() -> dict[str, str]:
     """Return our environment, with compiled Python files like those of an installed package."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(FOLDER / "bytecode")}
+    variables = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    return {**variables, "PYTHONPYCACHEPREFIX": str(FOLDER / "bytecode")}
 
 
 def figures(times: int) -> Iterator[Figure]:
@@ -46,52 +48,54 @@ def figures(times: int) -> Iterator[Figure]:
             "journaltool --version": [*tool, "--version"],
             "journaltool run of a cached module": run,
         }
-        found: dict[str, list[float]] = {name: [] for name in commands}
+        times_by_name: dict[str, list[float]] = {name: [] for name in commands}
         for index in range(times + 1):
             for name, command in commands.items():
-                taken = milliseconds(command, 7 if command is run else 0)
+                elapsed = measure_milliseconds(command, 7 if command is run else 0)
                 if index:
-                    found[name].append(taken)
-        for name, values in found.items():
+                    times_by_name[name].append(elapsed)
+        for name, values in times_by_name.items():
             limit = START_MILLISECONDS_MAX if commands[name] is run else None
             yield Figure(group=_GROUP, name=name, unit="ms", values=tuple(values), limit=limit)
-        yield from _imports(run)
-    yield from _compilations()
+        yield from _measure_imports(run)
+    yield from _measure_compilations()
 
 
-def milliseconds(command: Sequence[str], code: int) -> float:
+def measure_milliseconds(command: Sequence[str], code: int) -> float:
     """Return the wall time of a command that exits with ``code``."""
     begin = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=False)
-    taken = (time.perf_counter() - begin) * 1000
-    if done.returncode != code:
-        sys.exit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.decode()}")
-    return taken
+    process = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=False)
+    elapsed = (time.perf_counter() - begin) * 1000
+    if process.returncode != code:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}: {process.stderr.decode()}")
+    return elapsed
 
 
-def _imports(run: Sequence[str]) -> Iterator[Figure]:
-    """Return the modules with the longest own import time, from ``-X importtime``."""
+def _measure_imports(run: Sequence[str]) -> Iterator[Figure]:
+    """Yield the modules with the longest import times of their own, from ``-X importtime``."""
     command = [run[0], "-X", "importtime", *run[1:]]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
-    took: dict[str, float] = {}
-    for line in done.stderr.splitlines():
+    import_times: dict[str, float] = {}
+    for line in process.stderr.splitlines():
         own, _, name = line.removeprefix("import time:").rpartition("|")
         if "|" in own and own.split("|")[0].strip().isdigit():
-            took[name.strip()] = int(own.split("|")[0]) / 1000
-    for name in sorted(took, key=lambda name: -took[name])[:_SHOWN]:
-        yield Figure(group="start-up: imports, traced", name=name, unit="ms", values=(took[name],))
+            import_times[name.strip()] = int(own.split("|")[0]) / 1000
+    for name in sorted(import_times, key=lambda name: -import_times[name])[:_IMPORTS_COUNT]:
+        yield Figure(
+            group="start-up: imports, traced", name=name, unit="ms", values=(import_times[name],)
+        )
     yield Figure(
         group="start-up: imports, traced",
-        name=f"all {len(took)}",
+        name=f"all {len(import_times)}",
         unit="ms",
-        values=(sum(took.values()),),
+        values=(sum(import_times.values()),),
     )
 
 
-def _compilations() -> Iterator[Figure]:
-    """Return the extra time of a module's first run, which compiles it on all cores."""
+def _measure_compilations() -> Iterator[Figure]:
+    """Yield the extra time of a module's first run, which compiles it on all cores."""
     settings = Configuration()
     for name in ("quickjs", "cpython"):
         data = programs.fetch(name).read_bytes()

@@ -1,4 +1,4 @@
-"""The suite: runs the selected parts, prints a table, and stores the results."""
+"""Suite of all benchmarks: runs the selected parts, prints a table and stores the results."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _parse() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rounds and shorter loops")
-    parser.add_argument("--rounds", type=int, help=f"how often each pair runs ({ROUNDS})")
+    parser.add_argument("--rounds", type=int, help=f"number of rounds (default: {ROUNDS})")
     parser.add_argument("--scale", type=float, help="factor for the size of the toolkit's journals")
     parser.add_argument(
         "--only", action="append", default=[], help="run only parts with this prefix"
@@ -88,47 +88,56 @@ def _parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure, print and store."""
-    options = _parse()
+    """Run the selected parts, print the table and store the results."""
+    options = _parse_arguments()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     parts = _parts(rounds, quick=options.quick, scale=options.scale)
-    chosen = {
+    selected = {
         name: part
         for name, part in parts.items()
         if not options.only or any(name.startswith(start) for start in options.only)
     }
-    if not chosen:
+    if not selected:
         sys.exit(f"no part has the prefix {', '.join(options.only)}; parts are {', '.join(parts)}")
     module_folder()
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(f"{rounds} rounds; a ratio compares adjacent runs of a round; the median counts")
+    print(
+        f"{rounds} rounds; a ratio compares adjacent runs of a round; targets apply to the median"
+    )
     print("\n".join([*log_suite.list_absent(), *toolkit_suite.list_absent()]))
-    found: list[Figure] = []
-    for name, part in chosen.items():
+    all_figures: list[Figure] = []
+    for name, part in selected.items():
         begin = time.monotonic()
         figures = list(part())
-        found += figures
+        all_figures += figures
         print("\n".join(lines(figures)))
         print(f"  ({name}: {time.monotonic() - begin:.0f} s)", flush=True)
-    _conclude(found, machine, options.json)
+    _report_results(all_figures, machine, options.json)
     if options.chart is not None:
-        options.chart.write_text(_drawn(found, machine))
+        options.chart.write_text(_draw_chart(all_figures, machine))
 
 
-def _drawn(found: list[Figure], machine: dict[str, Any]) -> str:
+def _draw_chart(all_figures: list[Figure], machine: dict[str, Any]) -> str:
     words = ("date", "processor", "cores", "python")
     title = "Medians: " + ", ".join(f"{word} {machine[word]}" for word in words)
-    return chart.svg(title, chart.groups(found))
+    return chart.render_svg(title, chart.group_bars(all_figures))
 
 
-def _conclude(found: list[Figure], machine: dict[str, Any], path: Path | None) -> None:
-    missed = [figure for figure in found if figure.verdict == "MISSED"]
-    judged = [figure for figure in found if figure.verdict]
+def _report_results(all_figures: list[Figure], machine: dict[str, Any], path: Path | None) -> None:
+    missed = [figure for figure in all_figures if figure.verdict == "MISSED"]
+    with_target = [figure for figure in all_figures if figure.verdict]
     load = [round(load, 2) for load in os.getloadavg()]
-    print(f"\n{len(judged) - len(missed)} of {len(judged)} targets met; load average now {load}")
+    print(
+        f"\n{len(with_target) - len(missed)} of {len(with_target)} targets met; "
+        f"load average now {load}"
+    )
     for figure in missed:
         print(f"  missed: {figure.group}, {figure.name}")
     if path is not None:
-        kept = {**machine, "load_after": load, "figures": [figure.as_json() for figure in found]}
-        path.write_text(json.dumps(kept, indent=1) + "\n")
+        values = {
+            **machine,
+            "load_after": load,
+            "figures": [figure.as_json() for figure in all_figures],
+        }
+        path.write_text(json.dumps(values, indent=1) + "\n")

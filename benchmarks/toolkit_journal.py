@@ -1,8 +1,8 @@
 """Synthetic journal for the toolkit benchmarks: a service that writes files, with memory snapshots.
 
-The library writes all of it with a fixed seed; no guest runs. A job reads a request and the clock,
-writes a file under a temporary name, through two descriptors, and renames it over one of few; some
-jobs also write into a file of records, and into a log that is rotated.
+The library writes the journal from a fixed seed; no guest runs. A job reads a request and the
+clock, writes a file under a temporary name, through two descriptors, and renames it over one of
+few; some jobs also write into a file of records, and into a log that is rotated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks import log_events
 from journal import Event, Writer
 from journal.events import codec, descriptors, inputs, paths, process, snapshots, streams, threads
 from journal.events.memory import PAGE_SIZE, MemoryPages
-from journal.format import block_encoder as sealing
+from journal.format import block_encoder
 from journal.format.block import build_block
 from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_PER_EVENT_MAX, Frames
 from journal.log import CommitPolicy
@@ -39,23 +39,23 @@ _WORDS = b"asked done failed file from log name of the to took went when worker 
 
 
 class Size(NamedTuple):
-    """Size of a journal: events besides pages, pages, and the snapshots that share the pages."""
+    """Size of a journal: events other than pages, pages, and the snapshots that share the pages."""
 
     events: int
     pages: int
     snapshots: int
 
-    def scaled(self, share: float) -> Size:
+    def scale(self, share: float) -> Size:
         """Return a smaller size, with fewer snapshots of the same size."""
-        kept = max(2, round(self.snapshots * share))
-        pages = self.pages * kept // self.snapshots
-        return Size(max(EVENTS_EACH, int(self.events * share)), pages, kept)
+        count = max(2, round(self.snapshots * share))
+        pages = self.pages * count // self.snapshots
+        return Size(max(EVENTS_EACH, int(self.events * share)), pages, count)
 
 
 FULL_SIZE = Size(events=10_000_000, pages=(2 << 30) // PAGE_SIZE, snapshots=100)
 
 
-class Made(NamedTuple):
+class JournalContents(NamedTuple):
     """Contents of a journal: events, bytes of their payloads, and bytes of its file."""
 
     events: int
@@ -63,38 +63,40 @@ class Made(NamedTuple):
     size: int
 
 
-def make(path: Path, size: Size) -> Made:
+def make(path: Path, size: Size) -> JournalContents:
     """Write the journal to ``path``."""
     with Output(path) as output:
         for event in preamble():
             output.put(event.tag, codec.encode(event))
         job, pages = _Job(), _Pages(size)
         jobs = max(1, size.events // EVENTS_EACH)
-        taken = 0
+        snapshot_count = 0
         for number in range(jobs):
             for tag, payload in job.events(number):
                 output.put(tag, payload)
-            while taken < size.snapshots and (number + 1) * size.snapshots >= (taken + 1) * jobs:
-                for event in pages.snapshot(taken):
+            while (
+                snapshot_count < size.snapshots
+                and (number + 1) * size.snapshots >= (snapshot_count + 1) * jobs
+            ):
+                for event in pages.snapshot(snapshot_count):
                     output.put(event.tag, codec.encode(event))
-                taken += 1
-        for tag, payload in job.events(
-            jobs
-        ):  # Compaction keeps all events after the last snapshot.
+                snapshot_count += 1
+        # Compaction keeps all events after the last snapshot.
+        for tag, payload in job.events(jobs):
             output.put(tag, payload)
-    return Made(output.events, output.raw_size, path.stat().st_size)
+    return JournalContents(output.events, output.raw_size, path.stat().st_size)
 
 
 class Output:
-    """Output in blocks like a writer's, with a time for each event; a context manager."""
+    """Output in blocks of the usual size, with a time for each event; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self.events = self.raw_size = 0
         self._writer = Writer(path, commit=CommitPolicy.NONE)
-        self._compressor = sealing.make_compressor()
+        self._compressor = block_encoder.make_compressor()
         self._tags: list[int] = []
         self._payloads: list[bytes] = []
-        self._room = BLOCK_SIZE_TARGET
+        self._space_left = BLOCK_SIZE_TARGET
 
     def __enter__(self) -> Output:
         return self
@@ -107,8 +109,8 @@ class Output:
         """Append an event."""
         self._tags.append(tag)
         self._payloads.append(payload)
-        self._room -= len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
-        if self._room <= 0:
+        self._space_left -= len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
+        if self._space_left <= 0:
             self._flush()
 
     def _flush(self) -> None:
@@ -122,7 +124,7 @@ class Output:
         )
         self.events += count
         self.raw_size += sum(map(len, self._payloads))
-        self._tags, self._payloads, self._room = [], [], BLOCK_SIZE_TARGET
+        self._tags, self._payloads, self._space_left = [], [], BLOCK_SIZE_TARGET
 
 
 def preamble() -> Iterator[Event]:
@@ -153,11 +155,11 @@ def preamble() -> Iterator[Event]:
         stream=1, kind=streams.TargetKind.PIPE, append=False, position=0, device=0, inode=0
     )
     yield paths.CreateDirectory(fd=_ROOT, path="spool")
-    yield _opening(_LOG, "log")
-    yield _opening(_RECORDS, "records")
+    yield _make_open_event(_LOG, "log")
+    yield _make_open_event(_RECORDS, "records")
 
 
-def _opening(fd: int, path: str) -> Event:
+def _make_open_event(fd: int, path: str) -> Event:
     return descriptors.OpenFileDescriptor(
         fd=fd,
         dirfd=_ROOT,
@@ -170,7 +172,7 @@ def _opening(fd: int, path: str) -> Event:
     )
 
 
-def _pair(event: Event) -> tuple[int, bytes]:
+def _encode(event: Event) -> tuple[int, bytes]:
     return event.tag, codec.encode(event)
 
 
@@ -178,94 +180,96 @@ class _Job:
     """Generator of the events of successive jobs."""
 
     def __init__(self) -> None:
-        self._chance = random.Random(2)
+        self._generator = random.Random(2)
         lines = [
-            b"line %09d: " % (7919 * n) + b" ".join(self._chance.choices(_WORDS, k=24))
+            b"line %09d: " % (7919 * n) + b" ".join(self._generator.choices(_WORDS, k=24))
             for n in range(512)
         ]
         self._lines = [line[: 24 + n % 72] for n, line in enumerate(lines)]
         self._log_size = 0
-        self._written = 0
+        self._output_size = 0
         self._fixed = {
-            "dup": _pair(descriptors.DuplicateFileDescriptor(original_fd=_FILE, copied_fd=_COPY)),
-            "close": _pair(descriptors.CloseFileDescriptor(fd=_FILE)),
-            "close copy": _pair(descriptors.CloseFileDescriptor(fd=_COPY)),
-            "close log": _pair(descriptors.CloseFileDescriptor(fd=_LOG)),
-            "open log": _pair(_opening(_LOG, "log")),
-            "rotate": _pair(
+            "dup": _encode(descriptors.DuplicateFileDescriptor(original_fd=_FILE, copied_fd=_COPY)),
+            "close": _encode(descriptors.CloseFileDescriptor(fd=_FILE)),
+            "close copy": _encode(descriptors.CloseFileDescriptor(fd=_COPY)),
+            "close log": _encode(descriptors.CloseFileDescriptor(fd=_LOG)),
+            "open log": _encode(_make_open_event(_LOG, "log")),
+            "rotate": _encode(
                 paths.PathRename(old_fd=_ROOT, new_fd=_ROOT, old_path="log", new_path="log.old")
             ),
         }
 
     def events(self, number: int) -> Iterator[tuple[int, bytes]]:
         """Yield the events of job ``number``."""
-        fixed, chance, now = self._fixed, self._chance, number * 200_000
-        yield _pair(inputs.ClockRead(clock=1, time=now))
-        yield _pair(inputs.StreamRead(stream=0, offset=40 * number, data=b"%040d" % number))
-        yield _pair(inputs.RandomBytes(data=chance.randbytes(16)))
-        yield _pair(_opening(_FILE, f"spool/{number}.tmp"))
+        fixed, generator, now = self._fixed, self._generator, number * 200_000
+        yield _encode(inputs.ClockRead(clock=1, time=now))
+        yield _encode(inputs.StreamRead(stream=0, offset=40 * number, data=b"%040d" % number))
+        yield _encode(inputs.RandomBytes(data=generator.randbytes(16)))
+        yield _encode(_make_open_event(_FILE, f"spool/{number}.tmp"))
         offset = 0
         for at in range(12):
             offset += yield from self._line(_FILE, offset)
             if at % 4 == 3:
-                yield _pair(inputs.ClockRead(clock=1, time=now + 1000 * at))
+                yield _encode(inputs.ClockRead(clock=1, time=now + 1000 * at))
         yield fixed["dup"]
         for _ in range(3):
             offset += yield from self._line(_COPY, offset)
         yield fixed["close copy"]
         yield fixed["close"]
-        renaming = paths.PathRename(
+        rename = paths.PathRename(
             old_fd=_ROOT,
             new_fd=_ROOT,
             old_path=f"spool/{number}.tmp",
             new_path=f"spool/{number % _SLOTS}",
         )
-        yield _pair(renaming)
+        yield _encode(rename)
         for _ in range(2):
             self._log_size += yield from self._line(_LOG, self._log_size)
         for _ in range(2):
-            at = chance.randrange(_RECORDS_COUNT) * _RECORD_SIZE
+            at = generator.randrange(_RECORDS_COUNT) * _RECORD_SIZE
             data = (b"%08d" % number) * (_RECORD_SIZE // 8)
             yield _WRITE_TAG, _WRITE(_RECORDS, at, 0, _RECORD_SIZE) + data
-        yield _pair(inputs.ClockRead(clock=0, time=_START * 1000 + now))
+        yield _encode(inputs.ClockRead(clock=0, time=_START * 1000 + now))
         if number % 64 == 63:
-            yield from self._said(b"%d jobs\n" % number)
+            yield from self._print(b"%d jobs\n" % number)
         if number % _ROTATED == _ROTATED - 1:
             yield from (fixed["rotate"], fixed["close log"], fixed["open log"])
             self._log_size = 0
 
     def _line(self, fd: int, offset: int) -> Generator[tuple[int, bytes], None, int]:
         """Yield the events of one written line; return its size."""
-        line = self._chance.choice(self._lines)
+        line = self._generator.choice(self._lines)
         yield _WRITE_TAG, _WRITE(fd, offset, 0, len(line)) + line
         return len(line)
 
-    def _said(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        at = self._written
-        self._written += len(data)
-        yield _pair(streams.StreamWrite(stream=1, offset=at, data=data))
-        yield _pair(streams.StreamDelivered(stream=1, upto=self._written))
+    def _print(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        at = self._output_size
+        self._output_size += len(data)
+        yield _encode(streams.StreamWrite(stream=1, offset=at, data=data))
+        yield _encode(streams.StreamDelivered(stream=1, upto=self._output_size))
 
 
 class _Pages:
     """Generator of snapshots: the first has a quarter of the memory, the others share the rest."""
 
     def __init__(self, size: Size) -> None:
-        self._chance = random.Random(3)
-        made = log_events.make_pages(2048).payloads
-        self._pool = [page for page in dict.fromkeys(made) if any(page)]
+        self._generator = random.Random(3)
+        pages = log_events.make_pages(2048).payloads
+        self._pool = [page for page in dict.fromkeys(pages) if any(page)]
         self._first = min(MEMORY_PAGES // 4, size.pages // 2)
-        self._each = min(MEMORY_PAGES, (size.pages - self._first) // max(1, size.snapshots - 1))
+        self._pages_per_snapshot = min(
+            MEMORY_PAGES, (size.pages - self._first) // max(1, size.snapshots - 1)
+        )
 
     def snapshot(self, number: int) -> Iterator[Event]:
         """Yield the events of a snapshot."""
         return snapshot_of(number, self._parts(number), whole=not number)
 
     def _parts(self, number: int) -> Iterator[MemoryPages]:
-        count = self._each if number else self._first
-        places = sorted(self._chance.sample(range(MEMORY_PAGES), count))
+        count = self._pages_per_snapshot if number else self._first
+        numbers = sorted(self._generator.sample(range(MEMORY_PAGES), count))
         for start in range(0, count, EVENT_PAGES_MAX):
-            part = places[start : start + EVENT_PAGES_MAX]
+            part = numbers[start : start + EVENT_PAGES_MAX]
             yield MemoryPages(
                 memory=0,
                 size=MEMORY_PAGES * PAGE_SIZE,
@@ -276,8 +280,8 @@ class _Pages:
 
     def _page(self, number: int) -> bytes:
         """Return a page that resembles others of its kind, but equals none."""
-        head = number.to_bytes(4, "little") + self._chance.randbytes(12)
-        return head + self._chance.choice(self._pool)[16:]
+        head = number.to_bytes(4, "little") + self._generator.randbytes(12)
+        return head + self._generator.choice(self._pool)[16:]
 
 
 def snapshot_of(number: int, pages: Iterable[MemoryPages], *, whole: bool) -> Iterator[Event]:

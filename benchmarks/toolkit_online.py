@@ -25,7 +25,7 @@ class _SteadyAppender:
     """Thread that appends at an even rate, and stores the seconds of each append."""
 
     def __init__(self, writer: Writer) -> None:
-        self.took: list[float] = []
+        self.append_seconds: list[float] = []
         self._writer = writer
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -44,35 +44,35 @@ class _SteadyAppender:
             begin = time.perf_counter()
             for _ in range(count):
                 self._writer.append_frame(_TAG, _PAYLOAD)
-            self.took.append(time.perf_counter() - begin)
+            self.append_seconds.append(time.perf_counter() - begin)
 
 
 def figures(rounds: int, size: Size) -> Iterator[Figure]:
     """Compact a copy of a large journal in each round, while events are appended to it."""
     pauses, longest, whole, quiet = list[float](), list[float](), list[float](), list[float]()
-    with open_journal(size) as (path, made):
+    with open_journal(size) as (path, contents):
         for _ in range(rounds + 1):
             live = path.with_name("live")
             shutil.copyfile(path, live)
             with Writer(live, commit=CommitPolicy.interval(1.0)) as writer:
-                with _SteadyAppender(writer) as alone:
+                with _SteadyAppender(writer) as idle:
                     time.sleep(1.0)
-                with _SteadyAppender(writer) as beside:
+                with _SteadyAppender(writer) as busy:
                     begin = time.perf_counter()
-                    found = compact_online(writer)
+                    result = compact_online(writer)
                     whole.append(time.perf_counter() - begin)
-            assert found.switchover is not None, found
-            pauses.append(1e3 * found.switchover.pause_seconds)
-            longest.append(1e3 * max(beside.took))
-            quiet.append(1e3 * max(alone.took))
+            assert result.switchover is not None, result
+            pauses.append(1e3 * result.switchover.pause_seconds)
+            longest.append(1e3 * max(busy.append_seconds))
+            quiet.append(1e3 * max(idle.append_seconds))
             live.unlink()
-        words = f"{made.events} events, {made.raw_size / 1e6:.0f} MB"
-    group = f"toolkit: {words}, compacted beside a writer of {_EVENTS_A_SECOND} events/s"
+        words = f"{contents.events} events, {contents.raw_size / 1e6:.0f} MB"
+    group = f"toolkit: {words}, compacted online with a writer of {_EVENTS_A_SECOND} events/s"
     for name, unit, values in (
-        ("the writer stands still", "ms", pauses),
-        ("the longest of its steps", "ms", longest),
-        ("the same while nothing is compacted", "ms", quiet),
-        ("the compaction takes", "s", whole),
+        ("pause of the writer", "ms", pauses),
+        ("longest append step", "ms", longest),
+        ("longest append step without compaction", "ms", quiet),
+        ("compaction", "s", whole),
     ):
         limit = PAUSE_MILLISECONDS_MAX if values is pauses else None
         yield Figure(group=group, name=name, unit=unit, values=tuple(values[1:]), limit=limit)

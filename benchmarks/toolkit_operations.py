@@ -37,11 +37,11 @@ def run_operation(operation: str, *arguments: object) -> OperationResult:
         operation,
         *map(str, arguments),
     ]
-    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
-    if ended.returncode:
+    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    if process.returncode:
         sys.exit(f"operation {operation} {arguments} failed")
-    found = json.loads(ended.stdout)
-    return OperationResult(Span(found["cpu"], found["wall"]), found["peak"], found["facts"])
+    values = json.loads(process.stdout)
+    return OperationResult(Span(values["cpu"], values["wall"]), values["peak"], values["facts"])
 
 
 # -- operations: each imports its modules before the measurement ----------------------------------
@@ -51,13 +51,13 @@ def _compact(source: str, target: str, keep_last: str) -> Callable[[], dict[str,
     from journal.compaction import RetentionPolicy, compact
 
     def operation() -> dict[str, int]:
-        found = compact(source, target, policy=RetentionPolicy(keep_last=int(keep_last)))
-        assert not found.reason, found.reason
+        result = compact(source, target, policy=RetentionPolicy(keep_last=int(keep_last)))
+        assert not result.reason, result.reason
         return {
-            "events": found.events,
-            "size": found.size,
-            "kept_events": found.kept_events,
-            "kept_size": found.kept_size,
+            "events": result.events,
+            "size": result.size,
+            "kept_events": result.kept_events,
+            "kept_size": result.kept_size,
         }
 
     return operation
@@ -67,19 +67,19 @@ def _filter(source: str, target: str, *tags: str) -> Callable[[], dict[str, int]
     from journal.operations.filter import filter
     from journal.query.selection import Query
 
-    which = Query(tags=frozenset(map(int, tags)))
-    return lambda: {"events": filter(source, target or None, which, keep_preamble=False).events}
+    query = Query(tags=frozenset(map(int, tags)))
+    return lambda: {"events": filter(source, target or None, query, keep_preamble=False).events}
 
 
 def _count(source: str, *tags: str) -> Callable[[], dict[str, int]]:
     """Count tags in a pass over the columns."""
     from journal import Reader
 
-    wanted = list(map(int, tags))
+    selected = list(map(int, tags))
 
     def operation() -> dict[str, int]:
         with Reader(source) as reader:
-            return {"events": sum(sum(map(b.tags.count, wanted)) for b in reader.blocks())}
+            return {"events": sum(sum(map(b.tags.count, selected)) for b in reader.blocks())}
 
     return operation
 
@@ -156,7 +156,7 @@ def _peak() -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    raise OSError("the system does not tell how much memory a process had")
+    raise OSError("/proc/self/status has no VmHWM: the peak memory is unknown")
 
 
 def _main() -> None:

@@ -36,29 +36,29 @@ _PIECE_SIZE = 16
 _MEBIBYTE = 1 << 20
 
 
-class Machine:
+class ChangingMemory:
     """Memory in pages. Each turn changes one percent of the pages, half of these in few bytes."""
 
     def __init__(self, mebibytes: int) -> None:
-        self._chance = random.Random(4)
+        self._generator = random.Random(4)
         pool = log_events.make_pages(_POOL).payloads
-        self.pages = [self._of_its_own(pool[n % _POOL]) for n in range(mebibytes << 8)]
+        self.pages = [self._shuffle(pool[n % _POOL]) for n in range(mebibytes << 8)]
         self._pool = [page for page in pool if any(page)]
 
     def turn(self) -> list[ChangedPage]:
-        """Change pages. Return the changed pages."""
+        """Change pages, and return them."""
         count = len(self.pages)
-        found = []
-        for number in sorted(self._chance.sample(range(count), max(1, count // _SHARE))):
-            before = self.pages[number]
+        changed = []
+        for number in sorted(self._generator.sample(range(count), max(1, count // _SHARE))):
+            old_page = self.pages[number]
             if number % 2:
-                at = self._chance.randrange(PAGE_SIZE - 64)
-                now = before[:at] + self._chance.randbytes(64) + before[at + 64 :]
+                at = self._generator.randrange(PAGE_SIZE - 64)
+                page = old_page[:at] + self._generator.randbytes(64) + old_page[at + 64 :]
             else:
-                now = self._of_its_own(self._chance.choice(self._pool))
-            self.pages[number] = now
-            found.append(ChangedPage(number, now, before))
-        return found
+                page = self._shuffle(self._generator.choice(self._pool))
+            self.pages[number] = page
+            changed.append(ChangedPage(number, page, old_page))
+        return changed
 
     def whole(self) -> list[ChangedPage]:
         """Return all pages."""
@@ -68,12 +68,12 @@ class Machine:
             if page != ZERO_PAGE
         ]
 
-    def _of_its_own(self, page: bytes) -> bytes:
+    def _shuffle(self, page: bytes) -> bytes:
         """Return the content of a page, permuted to be unique; zeros remain zeros."""
         if page == ZERO_PAGE:
             return page
         pieces = [page[at : at + _PIECE_SIZE] for at in range(0, PAGE_SIZE, _PIECE_SIZE)]
-        self._chance.shuffle(pieces)
+        self._generator.shuffle(pieces)
         return b"".join(pieces)
 
 
@@ -105,34 +105,34 @@ def figures(mebibytes: int, count: int) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(dir=find_folder(needed)) as name:
         folder = Path(name)
         path, every, last = folder / "journal", DistinctPages(LEVEL), DistinctPages(LEVEL)
-        machine = Machine(mebibytes)
+        memory = ChangingMemory(mebibytes)
         with _Images(folder, mebibytes) as images, Output(path) as output:
             for event in preamble():
                 output.put(event.tag, codec.encode(event))
             for number in range(count):
-                changed = machine.turn() if number else machine.whole()
+                changed = memory.turn() if number else memory.whole()
                 every.add(page.now for page in changed)
                 parts = encode_pages(0, mebibytes * _MEBIBYTE, changed)
                 for event in snapshot_of(number, parts, whole=not number):
                     output.put(event.tag, codec.encode(event))
-                images.take(machine.pages)
-        last.add(machine.pages)
-        yield from _compacted(path, mebibytes, count, every, last)
+                images.take(memory.pages)
+        last.add(memory.pages)
+        yield from _measure_compaction(path, mebibytes, count, every, last)
         yield from images.figures(count)
 
 
-def _compacted(
+def _measure_compaction(
     path: Path, mebibytes: int, count: int, every: DistinctPages, last: DistinctPages
 ) -> Iterator[Figure]:
     group = f"toolkit: {count} snapshots of {mebibytes} MiB, one page in {_SHARE} changed between"
     yield _size(group, "the journal", path.stat().st_size, Side.OURS)
     target = path.with_name("compacted")
     for keep, pages in ((count, every), (1, last)):
-        ran = run_operation("compact", path, target, keep)
+        result = run_operation("compact", path, target, keep)
         size, needed = target.stat().st_size, pages.end()
         target.unlink()
-        words = f"compacted, {keep} kept"
-        note = f"{ran.span.wall:.1f} s wall, {ran.span.cpu:.1f} s cpu, {ran.peak:.0f} MiB"
+        words = f"compacted, {keep} retained"
+        note = f"{result.span.wall:.1f} s wall, {result.span.cpu:.1f} s cpu, {result.peak:.0f} MiB"
         yield _size(group, words, size, Side.OURS, note)
         yield _size(group, f"{pages.count} distinct pages of {keep}, zstd", needed, Side.LIMIT)
         yield Figure(
@@ -155,7 +155,7 @@ class _Images:
     def __init__(self, folder: Path, mebibytes: int) -> None:
         self._image, self._borg = folder / "image", folder / "borg"
         self._mebibytes = mebibytes
-        # It finds earlier pages of the same process only within this window.
+        # zstd finds earlier pages only within this window.
         window = min(31, (2 * mebibytes * _MEBIBYTE).bit_length())
         values = zstandard.ZstdCompressionParameters.from_level(
             _TOOL_LEVEL, window_log=max(window, 10), enable_ldm=True
@@ -193,11 +193,11 @@ class _Images:
             files = [path for path in self._borg.rglob("*") if path.is_file()]
             size = sum(path.stat().st_size for path in files)
             self._count("borg create of each image", size, Stopwatch())
-        group = f"toolkit: what others make of {count} images of {self._mebibytes} MiB"
+        group = f"toolkit: other tools, {count} images of {self._mebibytes} MiB"
         for name, size in self._sizes.items():
             span = self._spans[name]
             note = f"{span.wall:.1f} s wall"
-            if "borg" not in name:  # borg runs as a process of its own
+            if "borg" not in name:  # borg runs in another process.
                 note += f", {span.cpu:.1f} s cpu"
             yield _size(group, name, size, Side.PEER, note)
 
@@ -210,6 +210,6 @@ class _Images:
 
 
 def list_absent() -> Iterator[str]:
-    """Return a sentence for each tool that is not installed."""
+    """Yield a sentence for each tool that is not installed."""
     if shutil.which("borg") is None:
-        yield "borg is not installed, and its row is left out"
+        yield "borg is not installed, so its row is omitted"

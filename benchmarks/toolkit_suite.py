@@ -12,7 +12,7 @@ from benchmarks.toolkit_journal import FULL_SIZE, Size
 
 
 class Counts(NamedTuple):
-    """Sizes of the journals: that of the service, and that of the snapshots alone."""
+    """Sizes of the two journals: of the service, and of the process with snapshots."""
 
     size: Size
     mebibytes: int
@@ -20,13 +20,13 @@ class Counts(NamedTuple):
 
 
 FULL = Counts(size=FULL_SIZE, mebibytes=64, snapshots=100)
-QUICK = Counts(size=FULL_SIZE.scaled(1 / 20), mebibytes=16, snapshots=20)
+QUICK = Counts(size=FULL_SIZE.scale(1 / 20), mebibytes=16, snapshots=20)
 
 
 def scale_counts(share: float) -> Counts:
     """Return the amount of work multiplied by ``share``."""
     count = max(2, round(FULL.snapshots * share))
-    return Counts(size=FULL.size.scaled(share), mebibytes=FULL.mebibytes, snapshots=count)
+    return Counts(size=FULL.size.scale(share), mebibytes=FULL.mebibytes, snapshots=count)
 
 
 def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure]]]:
@@ -43,5 +43,5 @@ def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure
 
 
 def list_absent() -> Iterator[str]:
-    """Return a sentence for each tool that does not take part."""
+    """Yield a sentence for each tool that does not take part."""
     yield from toolkit_snapshots.list_absent()

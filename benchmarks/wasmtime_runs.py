@@ -40,9 +40,9 @@ def _measure(plan: Plan, *, repeatable: bool) -> Measurement:
             shutil.copy(plan.script, root)
         opening, running, code = _run(plan, root, repeatable=repeatable)
         files = {
-            f"/{path.relative_to(root)}": path.read_bytes()
-            for path in root.rglob("*")
-            if path.is_file()
+            f"/{file.relative_to(root)}": file.read_bytes()
+            for file in root.rglob("*")
+            if file.is_file()
         }
     return Measurement(
         opening=opening, running=running, code=code, digest=compute_digest(folder, files)
@@ -51,10 +51,10 @@ def _measure(plan: Plan, *, repeatable: bool) -> Measurement:
 
 def _run(plan: Plan, root: Path, *, repeatable: bool) -> tuple[Span, Span, int]:
     """Return the spans of opening and running, and the exit code."""
-    kept = _compiled_path(Path(plan.wasm), repeatable=repeatable)
+    path = _compiled_path(Path(plan.wasm), repeatable=repeatable)
     watch = Stopwatch()
     engine = _engine(repeatable=repeatable)
-    module = wasmtime.Module.deserialize_file(engine, str(kept))
+    module = wasmtime.Module.deserialize_file(engine, str(path))
     store = wasmtime.Store(engine)
     if repeatable:
         store.set_epoch_deadline(_EPOCHS_ENOUGH)
@@ -87,15 +87,15 @@ def _compiled_path(wasm: Path, *, repeatable: bool) -> Path:
     """Return the path of the compiled module; compile it on first use."""
     data = wasm.read_bytes()
     name = f"{hashlib.sha256(data).hexdigest()[:32]}-{bindings.VERSION}"
-    kept = module_folder() / f"{name}-{'repeatable' if repeatable else 'plain'}"
+    path = module_folder() / f"{name}-{'repeatable' if repeatable else 'plain'}"
     engine = _engine(repeatable=repeatable)
     try:
-        wasmtime.Module.deserialize_file(engine, str(kept))
+        wasmtime.Module.deserialize_file(engine, str(path))
     except wasmtime.WasmtimeError:  # The file is missing, or was compiled with other settings.
-        fresh = kept.with_suffix(".fresh")
-        fresh.write_bytes(wasmtime.Module(engine, data).serialize())
-        fresh.replace(kept)
-    return kept
+        temporary = path.with_suffix(".fresh")
+        temporary.write_bytes(wasmtime.Module(engine, data).serialize())
+        temporary.replace(path)
+    return path
 
 
 def _run_in_thread(store: wasmtime.Store, linker: wasmtime.Linker, module: wasmtime.Module) -> int:
@@ -108,13 +108,13 @@ def _run_in_thread(store: wasmtime.Store, linker: wasmtime.Linker, module: wasmt
             assert isinstance(start, wasmtime.Func)
             start(store)
             codes.append(0)
-        except wasmtime.ExitTrap as ending:
-            codes.append(ending.code)
+        except wasmtime.ExitTrap as exit_trap:
+            codes.append(exit_trap.code)
 
-    before = threading.stack_size(_STACK_SIZE)
+    old_size = threading.stack_size(_STACK_SIZE)
     thread = threading.Thread(target=work)
     thread.start()
-    threading.stack_size(before)
+    threading.stack_size(old_size)
     thread.join()
     assert codes, "the guest trapped"
     return codes[0]

@@ -1,8 +1,8 @@
 """Typical program: mostly its own work, and some host calls.
 
-Each round computes for about ten milliseconds with loops, dicts, strings, json and re, asks for
-time and randomness, prints, writes a log and reads it back. Its output does not depend on any
-input, so that two hosts must produce the same output. CPython runs it as a guest.
+Each round computes for about ten milliseconds with loops, dicts, strings, json and re, reads clocks
+and random numbers, prints, writes a log and reads the log back. Its output does not depend on any
+input, so that two hosts must produce the same output. CPython runs this program as a guest.
 """
 
 import json

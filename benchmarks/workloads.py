@@ -32,11 +32,11 @@ def make_plan(name: str, peer: Peer, folder: Path = Path()) -> Plan:
 def figures(name: str, rounds: int) -> Iterator[Figure]:
     """Yield the figures of one workload."""
     peers = (Peer.RECORDED, Peer.UNWRITTEN, Peer.WASI, Peer.WASI_REPEATABLE)
-    found = run_interleaved([make_plan(name, peer) for peer in peers], rounds)
+    runs_by_peer = run_interleaved([make_plan(name, peer) for peer in peers], rounds)
     group = f"workload {name}"
 
     def ratio(text: str, other: Peer, kind: str, limit: float | None = None) -> Figure:
-        values = ratios(*(_seconds(found[peer], kind) for peer in (Peer.RECORDED, other)))
+        values = ratios(*(_seconds(runs_by_peer[peer], kind) for peer in (Peer.RECORDED, other)))
         return Figure(group=group, name=text, unit=RATIO, values=values, limit=limit)
 
     for kind, words in (("cpu", "CPU"), ("wall", "wall")):
@@ -48,15 +48,16 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
         name="wasmtime's WASI in our engine / plain, CPU",
         unit=RATIO,
         values=ratios(
-            _seconds(found[Peer.WASI_REPEATABLE], "cpu"), _seconds(found[Peer.WASI], "cpu")
+            _seconds(runs_by_peer[Peer.WASI_REPEATABLE], "cpu"),
+            _seconds(runs_by_peer[Peer.WASI], "cpu"),
         ),
     )
     for peer in peers:
-        opening = tuple(one.opening.cpu for one in found[peer])
-        running = tuple(one.running.cpu for one in found[peer])
+        opening = tuple(run.opening.cpu for run in runs_by_peer[peer])
+        running = tuple(run.running.cpu for run in runs_by_peer[peer])
         yield Figure(group=group, name=f"{peer}: opening, CPU", unit="s", values=opening)
         yield Figure(group=group, name=f"{peer}: running, CPU", unit="s", values=running)
 
 
 def _seconds(runs: list[Measurement], kind: str) -> tuple[float, ...]:
-    return tuple(one.whole.cpu if kind == "cpu" else one.whole.wall for one in runs)
+    return tuple(run.whole.cpu if kind == "cpu" else run.whole.wall for run in runs)

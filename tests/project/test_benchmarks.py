@@ -44,7 +44,9 @@ from tests.support.programs import program
 
 TINY = log_suite.Counts(events=300, pages=40, lookups=20, commits=16, mebibytes=1, starts=1)
 TINY_KIT = toolkit_suite.Counts(toolkit_journal.Size(640, 64, 3), mebibytes=1, snapshots=3)
-TINY_SNAPS = snap_suite.Counts(found_in=4, taken_of=4, taken=2, calls=20, restored=(16,), starts=1)
+TINY_SNAPS = snap_suite.Counts(
+    find_mebibytes=4, take_mebibytes=4, snapshots=2, calls=20, restore_mebibytes=(16,), starts=1
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -116,7 +118,7 @@ def test_a_race_turns_round_and_counts_no_first_round() -> None:
         yield lambda: order.append(name)
 
     runners = [
-        Runner(name=name, side=Side.PEER, amount=1, opened=partial(opened, name))
+        Runner(name=name, side=Side.PEER, amount=1, open=partial(opened, name))
         for name in ("a", "b")
     ]
     results = log_race.race(runners, 2)
@@ -145,12 +147,14 @@ def test_stores_of_pairs_get_a_tag_only_where_there_are_several() -> None:
 
 def test_every_reader_finds_all_of_one_tag(tmp_path: Path) -> None:
     events = log_events.make_small_events(300)
-    wanted = [p for t, p in zip(events.tags, events.payloads, strict=True) if t == log_events.KEPT]
+    wanted = [
+        p for t, p in zip(events.tags, events.payloads, strict=True) if t == log_events.SELECTED_TAG
+    ]
     for store in log_field.readers():
         path = tmp_path / store.name
         with store.append(path, events, store.ways[0]) as operation:
             operation()
-        with store.keep(path, log_events.KEPT) as operation:
+        with store.select(path, log_events.SELECTED_TAG) as operation:
             kept = operation()
         assert isinstance(kept, list), store.name
         assert kept == wanted, store.name
@@ -166,7 +170,7 @@ def test_a_part_measures_something(name: str) -> None:
     assert any(figure.side is Side.OURS for figure in figures) or name == "log-limits"
     assert all(figure.values for figure in figures)
     assert "\n".join(lines(figures))
-    ElementTree.fromstring(chart.svg(name, chart.groups(figures)))
+    ElementTree.fromstring(chart.render_svg(name, chart.group_bars(figures)))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +188,7 @@ def test_a_part_of_snapshots_measures_something(name: str) -> None:
     assert any(figure.verdict for figure in figures)
     assert all(figure.values for figure in figures)
     assert "\n".join(lines(figures))
-    ElementTree.fromstring(chart.svg(name, chart.groups(figures)))
+    ElementTree.fromstring(chart.render_svg(name, chart.group_bars(figures)))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,7 @@ def test_a_part_of_the_toolkit_measures_something(
     assert any(figure.side is Side.OURS or figure.verdict for figure in figures)
     assert all(figure.values for figure in figures)
     assert "\n".join(lines(figures))
-    ElementTree.fromstring(chart.svg(name, chart.groups(figures)))
+    ElementTree.fromstring(chart.render_svg(name, chart.group_bars(figures)))
 
 
 def test_the_journal_of_a_service_plays_and_is_the_same_each_time(tmp_path: Path) -> None:
@@ -240,12 +244,12 @@ def test_pages_are_counted_once() -> None:
     assert 0 < found.end() < 4096
 
 
-def test_a_guest_that_stands_still_says_for_how_long(tmp_path: Path) -> None:
+def test_a_suspended_guest_reports_for_how_long(tmp_path: Path) -> None:
     wasm = snap_guests.make_pausing_guest(1, 2)
-    with snap_take._GuestRig(wasm, tmp_path) as stand:
-        assert stand._told("n")[1] < stand._told("s")[1]
-        stand.lap("r", 2)
-        stand.lap("p", 2)
+    with snap_take._GuestRig(wasm, tmp_path) as rig:
+        assert rig._run_command("n")[1] < rig._run_command("s")[1]
+        rig.lap("r", 2)
+        rig.lap("p", 2)
     with Reader(tmp_path / "journal") as reader:
         infos = list(list_snapshots(reader))
     # one when it begins, one that was asked for, and one for each lap
@@ -256,21 +260,21 @@ def test_a_guest_that_stands_still_says_for_how_long(tmp_path: Path) -> None:
     assert whole > 2 * 4096
 
 
-def test_a_resume_that_says_nothing_more_is_told_of(tmp_path: Path) -> None:
+def test_a_resume_that_prints_nothing_more_ends_the_program(tmp_path: Path) -> None:
     with record(
         micro.build_module("yield", 1), tmp_path / "journal", cache=stopwatch.module_folder()
     ) as recorder:
         assert recorder.wait() is not None
-    with pytest.raises(SystemExit, match="said nothing more"):
+    with pytest.raises(SystemExit, match="printed no further line"):
         snap_resume._resume(tmp_path / "journal", 0, ())
 
 
-def test_a_peer_that_is_not_installed_is_left_out_with_a_sentence(
+def test_a_peer_that_is_not_installed_is_omitted_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     (sentence,) = (one for one in log_field.list_absent() if one.startswith("lmdb"))
-    assert "left out" in sentence
+    assert "its rows are omitted" in sentence
     assert "lmdb" not in {one.name for one in log_field.appenders()}
     assert "journal" in {one.name for one in log_field.appenders()}
 
@@ -293,7 +297,7 @@ def test_the_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def drawn(*bars: Bar) -> ElementTree.Element:
     group = Group(title="work <of> a kind", unit="M/s", bars=bars)
-    return ElementTree.fromstring(chart.svg("Title & all", [group]))
+    return ElementTree.fromstring(chart.render_svg("Title & all", [group]))
 
 
 def test_a_bar_is_as_long_as_its_value_says() -> None:
@@ -303,7 +307,7 @@ def test_a_bar_is_as_long_as_its_value_says() -> None:
 
 
 def test_values_far_apart_stand_on_a_logarithmic_scale_that_is_named() -> None:
-    shares, logarithmic = chart.lengths([1000.0, 10.0])
+    shares, logarithmic = chart.scale_lengths([1000.0, 10.0])
     assert logarithmic
     assert shares == [1.0, pytest.approx(1 / 3)]
     words = [
@@ -328,5 +332,5 @@ def test_a_chart_has_no_bars_of_ratios_and_the_longest_first() -> None:
         Figure(group="g", name="short", unit="s", values=(1,), side=Side.PEER),
         Figure(group="g", name="long", unit="s", values=(2,), side=Side.OURS),
     ]
-    (group,) = chart.groups(figures)
+    (group,) = chart.group_bars(figures)
     assert [bar.label for bar in group.bars] == ["long", "short"]

@@ -341,7 +341,7 @@ def test_a_journal_of_states_goes_on_from_what_was_done_behind_its_snapshot_in_a
     refused = again(STATE, path, tmp_path / "empty" / "modules")
     assert isinstance(refused.error, NotResumable)
     assert f"after snapshot {info.seq}" in str(refused.error)
-    assert f"at={info.seq}" in str(refused.error)
+    assert f"resume from snapshot {info.seq} in a new journal" in str(refused.error)
     assert "into" in str(refused.error)
     assert frames_of(path) == before
     new = tmp_path / "new.journal"
@@ -365,7 +365,7 @@ def test_a_journal_of_states_whose_newest_snapshot_is_damaged_tells_of_the_one_b
     result = again(STATE, path, cache_dir)
     assert said_of(info.seq, result.notes)
     assert isinstance(result.error, NotResumable)
-    assert f"at={before.seq}" in str(result.error)
+    assert f"resume from snapshot {before.seq} in a new journal" in str(result.error)
     result = again(STATE, path, cache_dir, at=before.seq, into=tmp_path / "new.journal")
     assert result.is_like(whole)
 

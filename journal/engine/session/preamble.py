@@ -247,7 +247,8 @@ def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None
             module = load_module(start.module_path)
         except ModuleRefused as error:
             raise ModuleMismatch(
-                f"the journal does not contain its module, and {error}: resume with the module"
+                f"the journal does not contain its module, and {error}; "
+                "resume with the path of the module"
             ) from error
         origin = start.module_path
     if module.hash != start.module_hash:

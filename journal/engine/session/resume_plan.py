@@ -144,8 +144,8 @@ def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
         info.seq
     ):
         raise NotResumable(
-            f"the guest had effects after snapshot {info.seq}, whose inputs are not recorded: "
-            f"resume at event {info.seq} in a new journal"
+            f"the guest had effects after snapshot {info.seq}, but their inputs are not recorded: "
+            f"resume from snapshot {info.seq} in a new journal"
         )
 
 

@@ -34,7 +34,7 @@ def test_a_module_that_is_not_embedded_must_be_where_it_was(
         printed = first.stdout
     cut = rewritten(tmp_path / "j", tmp_path / "cut", first_of(-1))
     module.rename(tmp_path / "moved.wasm")
-    with pytest.raises(journal.ModuleMismatch, match="does not hold its module"):
+    with pytest.raises(journal.ModuleMismatch, match="does not contain its module"):
         journal.resume(cut, cache=cache_dir)
     module.write_bytes(guest("cat").read_bytes())
     with pytest.raises(journal.ModuleMismatch, match="is not the recorded module"):

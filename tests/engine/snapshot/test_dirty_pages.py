@@ -95,7 +95,7 @@ def test_what_grows_is_watched_from_then_on(make: Make) -> None:
 def test_more_runs_than_are_told_at_once_are_all_told(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dirty_pages, "_RUNS_MAX", 4)
+    monkeypatch.setattr(dirty_pages, "_RANGES_MAX", 4)
     with memory() as ours:
         watched = ours.watched_by(make, len(ours.bytes))
         wanted = list(range(0, PAGES_MAX, 2))
