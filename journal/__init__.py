@@ -203,7 +203,7 @@ __all__ = [
     "verify_replay",
 ]
 
-if not TYPE_CHECKING:  # a type checker sees the imports above
+if not TYPE_CHECKING:  # A type checker sees the imports above.
     _get, _ = lazy_names(__name__, _MODULES)
 
     def __getattr__(name: str) -> Any:

@@ -43,8 +43,8 @@ class FormatError(JournalError):
         self.file = file
 
     def __str__(self) -> str:
-        place = f" of {self.file}" if self.file else ""
-        return f"{self.reason} at offset {self.offset}{place}"
+        location = f" of {self.file}" if self.file else ""
+        return f"{self.reason} at offset {self.offset}{location}"
 
 
 class NotAJournal(FormatError):

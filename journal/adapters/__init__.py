@@ -5,14 +5,14 @@ public names are importable from ``journal.adapters``.
 """
 
 from journal.adapters.auto_close import AutoClose
-from journal.adapters.compacting import CompactingSink
+from journal.adapters.combined_journal import CombinedJournal, ReadWriteJournal, split
 from journal.adapters.compacting_log import CompactingLog
-from journal.adapters.concatenated import ConcatenatedSource
+from journal.adapters.compacting_sink import CompactingSink
+from journal.adapters.concatenated_source import ConcatenatedSource
 from journal.adapters.endpoints import MemoryJournal, NullJournal, RejectingJournal
-from journal.adapters.pass_through import CountingSink, FilteredSink, FilteredSource, PrintingSink
+from journal.adapters.filters import CountingSink, FilteredSink, FilteredSource, PrintingSink
 from journal.adapters.pipe import PipeSink, PipeSource, pipe
 from journal.adapters.protocols import Adapter, ForwardingSink, Sink, Source, copy
-from journal.adapters.recombine import CombinedJournal, ReadWriteJournal, split
 from journal.adapters.transaction import Transaction
 
 __all__ = [

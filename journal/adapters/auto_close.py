@@ -22,11 +22,12 @@ _TRACKED_TAGS = frozenset(
 
 
 class AutoClose(ForwardingSink):
-    """Forwards all events, and at its end closes the descriptors opened through it and still open.
+    """Sink that forwards all events, and at its end closes the descriptors opened through it.
 
     This covers files, directories, pipes, counters, epolls and sockets. ``finish``, ``close`` and
-    the end of its ``with`` block, even by an error, append a CloseFileDescriptor for each, in order
-    of number. In front of a Transaction that is rolled back, these events are rolled back too.
+    the end of its ``with`` block, even by an error, append a CloseFileDescriptor for each, in
+    ascending order. If ``inner`` is a Transaction that rolls back, these events are rolled back
+    too.
     """
 
     def __init__(self, inner: Sink) -> None:
@@ -42,16 +43,16 @@ class AutoClose(ForwardingSink):
         """Forward an event, and track the descriptors that it opens and closes."""
         seq = self.inner.append_frame(tag, payload)
         if tag in _TRACKED_TAGS:
-            with suppress(MalformedEvent):  # A reader cannot decode what it opened either.
+            with suppress(MalformedEvent):  # A reader cannot decode this event either.
                 self._track(decode(tag, payload))
         return seq
 
     def finish(self) -> int:
         """Close the open descriptors, and return their count."""
-        left = sorted(self._open)
-        for fd in left:
+        remaining = sorted(self._open)
+        for fd in remaining:
             self.append(CloseFileDescriptor(fd=fd))
-        return len(left)
+        return len(remaining)
 
     def _track(self, event: Event) -> None:
         rule: Any = event.rule

@@ -14,8 +14,8 @@ from journal.log.writer import Writer
 class CompactingLog(ForwardingSink):
     """Journal file that is compacted by a schedule: while it grows, and when it is closed.
 
-    ``inner`` is its ``Writer``, created with the other ``options``. ``report`` receives the results
-    in another thread.
+    ``inner`` is the ``Writer`` of that file, created with the other ``options``. ``report``
+    receives the results in another thread.
     """
 
     inner: Writer

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Container, Iterator
 from typing import NoReturn
 
-from journal.adapters.protocols import Adapter, current_microseconds, is_selected
+from journal.adapters.protocols import Adapter, is_selected
 from journal.errors import LimitExceeded, OptionError
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
+from journal.log.clock import current_microseconds
 
 BUFFER_SIZE_MAX = 1 << 28
 """Default limit of bytes kept in memory."""
@@ -14,7 +15,7 @@ EVENT_OVERHEAD_SIZE = 128
 
 
 class NullJournal(Adapter):
-    """Accepts, numbers and discards all events. Reads as empty."""
+    """Journal that accepts, numbers and discards all events, and reads as empty."""
 
     def __init__(self, first_seq: int = 0, clock: Callable[[], int] = current_microseconds) -> None:
         self.next_seq = first_seq
@@ -42,7 +43,7 @@ class NullJournal(Adapter):
 
 
 class RejectingJournal(Adapter):
-    """Rejects all events, with a given ``reason``. Reads as empty."""
+    """Journal that rejects all events with a given ``reason``, and reads as empty."""
 
     next_seq = 0
     time = 0

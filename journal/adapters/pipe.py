@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Callable, Container, Iterator
 
 from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_tag
-from journal.adapters.protocols import Adapter, current_microseconds, is_selected
+from journal.adapters.protocols import Adapter, is_selected
 from journal.errors import OptionError
 from journal.format.frame import Frame
+from journal.log.clock import current_microseconds
 
 PIPE_SIZE = 1 << 20
 """Default limit of bytes in a pipe. One event always fits."""
@@ -44,7 +45,7 @@ class _Pipe:
             return seq
 
     def take(self) -> Frame | None:
-        """Wait for the next event and return it; None at the end."""
+        """Wait for the next event and return it, or None at the end."""
         with self.changed:
             self.changed.wait_for(
                 lambda: self.frames or self.is_writer_closed or self.is_reader_closed
@@ -74,7 +75,7 @@ class _Pipe:
 class PipeSink(Adapter):
     """Writing end of a pipe. Waits while the pipe is full.
 
-    After the other end was closed, ``append`` raises OptionError.
+    After the other end is closed, ``append`` raises OptionError.
     """
 
     def __init__(self, shared: _Pipe) -> None:

@@ -1,6 +1,5 @@
 """Sink and Source protocols, and base classes of the adapters."""
 
-import time
 from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -12,7 +11,7 @@ from journal.format.frame import Frame
 
 
 class Sink(Protocol):
-    """Accepts events and numbers them, as ``Writer`` does."""
+    """Receiver that accepts events and numbers them, as ``Writer`` does."""
 
     @property
     def next_seq(self) -> int:
@@ -39,7 +38,7 @@ class Sink(Protocol):
 
 
 class Source(Protocol):
-    """Yields frames, as ``Reader`` does."""
+    """Origin of frames, as ``Reader`` is."""
 
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
@@ -149,7 +148,7 @@ class ForwardingSink(Adapter):
 
 
 def copy(source: Source, sink: Sink) -> int:
-    """Append all events of ``source`` to ``sink``, which numbers them anew. Returns their count."""
+    """Append all events of ``source`` to ``sink``, which renumbers them, and return their count."""
     count = 0
     for frame in source.frames():
         sink.append_frame(frame.tag, frame.payload)
@@ -164,8 +163,3 @@ def is_selected(frame: Frame, start: int, stop: int | None, tags: Container[int]
         and (stop is None or frame.seq < stop)
         and (tags is None or frame.tag in tags)
     )
-
-
-def current_microseconds() -> int:
-    """Return the system time in µs since the epoch."""
-    return time.time_ns() // 1000

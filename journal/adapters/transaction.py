@@ -8,7 +8,7 @@ from journal.adapters.protocols import ForwardingSink, Sink
 
 
 class Transaction(ForwardingSink):
-    """Holds events back from ``inner`` until ``commit``; ``rollback`` discards them.
+    """Sink that holds events back from ``inner`` until ``commit``; ``rollback`` discards them.
 
     The end of its ``with`` block commits, or rolls back after an error, and leaves ``inner`` open.
     ``close`` rolls back and also leaves ``inner`` open. Returned sequence numbers are valid if

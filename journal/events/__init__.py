@@ -49,12 +49,12 @@ FAMILIES = (
 )
 
 
-def _by_tag() -> dict[int, type[Event]]:
+def _collect_by_tag() -> dict[int, type[Event]]:
     classes = [
-        found
+        member
         for family in FAMILIES
-        for found in vars(family).values()
-        if isinstance(found, type) and issubclass(found, Event) and found is not Event
+        for member in vars(family).values()
+        if isinstance(member, type) and issubclass(member, Event) and member is not Event
     ]
     by_tag = {cls.tag: cls for cls in sorted(classes, key=lambda cls: cls.tag)}
     assert len(by_tag) == len(classes), "two events share a tag"
@@ -62,4 +62,4 @@ def _by_tag() -> dict[int, type[Event]]:
     return by_tag
 
 
-BY_TAG = _by_tag()
+BY_TAG = _collect_by_tag()

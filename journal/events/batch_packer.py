@@ -1,7 +1,7 @@
 """Batch encoder of rows of values to payloads, used only in the compiled build.
 
-It encodes plain values. A row with any other value is passed to the packer of its kind, which
-encodes it or raises, so that a single authority decides which values are valid.
+The encoder handles plain values. A row with any other value is passed to the packer of its kind,
+which encodes the row or raises, so that a single authority decides which values are valid.
 """
 
 from collections.abc import Callable
@@ -51,10 +51,10 @@ class BatchPacker:
         index: i64 = start
         stop: i64 = len(rows)
         count: i64 = self._count
-        each: i64 = COLUMNS_SIZE_PER_EVENT
-        room: i64 = BLOCK_SIZE_TARGET - len(raw) - each * count
+        event_columns_size: i64 = COLUMNS_SIZE_PER_EVENT
+        space: i64 = BLOCK_SIZE_TARGET - len(raw) - event_columns_size * count
         first: i64 = len(raw) // count if count else -1
-        while index < stop and room > 0:
+        while index < stop and space > 0:
             before: i64 = len(raw)
             row = rows[index]
             if not _write_row(raw, codes, row) or len(raw) - before > _SIZE_MAX:
@@ -68,7 +68,7 @@ class BatchPacker:
                 first = end - before
             if not even:
                 write_i32_le(self._ends, i32(end))
-            room -= end - before + each
+            space -= end - before + event_columns_size
             count += 1
             index += 1
         self._count, self._even = count, even
@@ -99,7 +99,7 @@ class BatchPacker:
 
 
 def _write_row(raw: BytesWriter, codes: bytes, row: Any) -> bool:
-    """Write the payload of a row. Return False, perhaps after a part, for a value not plain."""
+    """Write the payload of a row. Return False, perhaps after a part, if a value is not plain."""
     if not isinstance(row, tuple) or len(row) != len(codes):
         return False
     count: i64 = len(codes)

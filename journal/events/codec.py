@@ -127,15 +127,15 @@ def _row_code(con: cs.Construct) -> str:
 def _pack_natively(
     packer: "BatchPacker", rows: Iterable[tuple[Any, ...]]
 ) -> Iterator[tuple[bytes, bytes, int]]:
-    some = rows if isinstance(rows, list) else []
-    rest = iter(()) if some else iter(rows)
-    while some or (some := list(islice(rest, _ROWS_AT_ONCE))):
+    batch = rows if isinstance(rows, list) else []
+    rest = iter(()) if batch else iter(rows)
+    while batch or (batch := list(islice(rest, _ROWS_AT_ONCE))):
         start = 0
-        while start < len(some):
-            start = packer.add(some, start)
+        while start < len(batch):
+            start = packer.add(batch, start)
             if packer.is_full():
                 yield packer.take()
-        some = []
+        batch = []
     if not packer.is_empty():
         yield packer.take()
 
@@ -143,13 +143,13 @@ def _pack_natively(
 def _split_into_blocks(payloads: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Split payloads into lists that each fill a block."""
     block: list[bytes] = []
-    room = BLOCK_SIZE_TARGET
+    space = BLOCK_SIZE_TARGET
     for payload in payloads:
         block.append(payload)
-        room -= len(payload) + COLUMNS_SIZE_PER_EVENT
-        if room <= 0:
+        space -= len(payload) + COLUMNS_SIZE_PER_EVENT
+        if space <= 0:
             yield block
-            block, room = [], BLOCK_SIZE_TARGET
+            block, space = [], BLOCK_SIZE_TARGET
     if block:
         yield block
 
@@ -179,7 +179,7 @@ class _Plan:
 
     ``unpack_lines`` unpack the fields of ``payload`` into local variables and leave ``at`` after
     the last field. ``pack_parts`` are expressions whose results form the payload;
-    ``prepare_lines`` convert the variables before. The variable of a field is its name with a
+    ``prepare_lines`` convert the variables first. The variable of a field is its name with a
     leading underscore. ``scope`` holds all other names in the lines.
     """
 
@@ -224,27 +224,27 @@ class _Plan:
 
     def add_sized(self, name: str, con: cs.Construct) -> None:
         """Add bytes, or a value converted from bytes: their size is the last value of the run."""
-        found, target = "payload[start:at]", f"_{name}"
+        expression, target = "payload[start:at]", f"_{name}"
         if isinstance(con, Mapped):
-            found = f"lift_{name}({found})"
+            expression = f"lift_{name}({expression})"
             self.prepare_lines.append(f"{target} = lower_{name}({target})")
         elif isinstance(con, cs.StringEncoded):
-            found = f'str({found}, "utf-8")'
+            expression = f'str({expression}, "utf-8")'
             self.prepare_lines.append(f"{target} = {target}.encode()")
         self.run.append(_RunValue("I", "I", "size", f"len({target})"))
         self.end_run()
-        self.unpack_lines += ["start = at", "at += size", f"{target} = {found}"]
+        self.unpack_lines += ["start = at", "at += size", f"{target} = {expression}"]
         self.pack_parts.append(target)
 
     def add_list(self, name: str, item: cs.Construct) -> None:
         """Add a list of numbers, unpacked in one call: its count is the last value of the run."""
         number, target = struct.Struct("<" + _code(item)), f"_{name}"
-        self.scope[f"each_{name}"], self.scope[f"pack_{name}"] = number.iter_unpack, number.pack
+        self.scope[f"iterate_{name}"], self.scope[f"pack_{name}"] = number.iter_unpack, number.pack
         self.run.append(_RunValue("I", "I", "count", f"check_count(len({target}))"))
         self.end_run()
         self.unpack_lines += ["start = at", f"at += check_count(count) * {number.size}"]
         self.unpack_lines.append(
-            f"{target} = tuple([each for each, in each_{name}(payload[start:at])])"
+            f"{target} = tuple([item for item, in iterate_{name}(payload[start:at])])"
         )
         self.pack_parts.append(f'b"".join(map(pack_{name}, {target}))')
 
@@ -409,8 +409,8 @@ def _check_size(value: bytes, size: int) -> bytes:
 def _parse(con: cs.Construct, payload: bytes, at: int) -> tuple[Any, int]:
     stream = BytesIO(payload)
     stream.seek(at)
-    found = con.parse_stream(stream)
-    return found, stream.tell()
+    value = con.parse_stream(stream)
+    return value, stream.tell()
 
 
 _SCOPE = {

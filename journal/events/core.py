@@ -1,4 +1,4 @@
-"""Events of the whole process that every journal can have, also one converted to this format."""
+"""Events of the whole process, which a journal of another runtime can have too."""
 
 from enum import IntEnum
 from typing import Annotated

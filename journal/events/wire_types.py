@@ -113,7 +113,7 @@ class RecordOf(Mapped):
         struct = cs.Struct(*(name / con for name, con in fields.items()))
         super().__init__(
             struct,
-            lambda found: kind(**{name: found[name] for name in fields}),
+            lambda record: kind(**{name: record[name] for name in fields}),
             lambda value: {name: getattr(value, name) for name in fields},
         )
         self.kind = kind

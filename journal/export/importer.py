@@ -26,7 +26,7 @@ from journal.rewrite.block_copier import check_new_journal
 from journal.snapshots.resume_flags import add_flag_to_payload
 
 LINE_SIZE_MAX = 1 << 27
-"""Maximum size of a line in bytes: it fits the largest event with every byte escaped."""
+"""Maximum size of a line in bytes, enough for the largest event with every byte escaped."""
 
 
 class ImportResult(NamedTuple):
@@ -39,18 +39,18 @@ class ImportResult(NamedTuple):
 
 
 def import_lines(file: BinaryIO, target: str | os.PathLike[str]) -> ImportResult:
-    """Write the journal that was exported to ``file`` to ``target``, a new file.
+    """Write the journal that was exported to ``file`` to the new file ``target``.
 
     Sequence numbers, tags, payloads, times, the journal id and the time of creation are the same.
     Redacted contents are replaced by filler of their size, and the journal is flagged as not
-    resumable. ``target`` gets its name when it is complete and durable. Raise MalformedEvent, with
+    resumable. ``target`` gets its name when it is complete and durable. Raises MalformedEvent, with
     the number of the line and its offset, for an invalid line or a missing end.
     """
     reader = _LineReader(file)
-    head = reader.read_header()
-    with JournalImporter(Path(target), head) as importing:
-        end = reader.read_rows(importing)
-        return importing.finish(end)
+    header = reader.read_header()
+    with JournalImporter(Path(target), header) as importer:
+        footer = reader.read_rows(importer)
+        return importer.finish(footer)
 
 
 class JournalImporter:
@@ -86,7 +86,7 @@ class JournalImporter:
         payload = row.payload
         if self.header.redacted and row.tag == ProcessStart.tag:
             kinds = ", ".join(secret.value for secret in self.header.redacted)
-            # A malformed ProcessStart identifies no program, so nobody can resume from it either.
+            # A malformed ProcessStart identifies no program, so no resume can start from it either.
             with suppress(MalformedEvent):
                 payload = add_flag_to_payload(
                     payload, f"it was imported from an export with redacted contents: {kinds}"
@@ -124,7 +124,7 @@ class _LineReader:
             raise make_line_error(self._number, self._offset, error) from error
 
     def read_rows(self, importer: JournalImporter) -> ExportFooter:
-        """Read all events into ``importing``. Return the footer, after which nothing may follow."""
+        """Read all events into ``importer``, and return the footer, the last line of the file."""
         while True:
             line = self._read_line()
             try:

@@ -53,7 +53,7 @@ class ExportFooter(NamedTuple):
     next_seq: int
 
 
-# -- writing --------------------------------------------------------------------------------------
+# -- format ---------------------------------------------------------------------------------------
 
 
 def format_header(head: ExportHeader) -> bytes:
@@ -72,13 +72,13 @@ def format_header(head: ExportHeader) -> bytes:
 
 def format_row(row: ExportRow, redaction: Redaction) -> bytes:
     """Return the line of an event."""
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "seq": number_to_json(row.seq),
         "time": number_to_json(row.time),
         "tag": row.tag,
     }
     kind, key, value = event_to_json(row.tag, row.payload, redaction)
-    return _format_line(found | {"kind": kind, key: value})
+    return _format_line(values | {"kind": kind, key: value})
 
 
 def format_footer(end: ExportFooter) -> bytes:
@@ -88,16 +88,20 @@ def format_footer(end: ExportFooter) -> bytes:
 
 
 def event_to_json(tag: int, payload: bytes, redaction: Redaction) -> tuple[str | None, str, Any]:
-    """Return the name of an event's kind, and ``fields`` with its fields; or None, and ``payload``
-    with its payload if the fields would not encode to the same bytes.
+    """Return an event's kind, the key ``fields``, and the fields as a JSON value.
+
+    If the fields would not encode to the same bytes, the kind is None, the key ``payload``, and the
+    value the payload.
     """
     event = _decode_exactly(tag, payload)
     if event is None:
-        told_of = redaction.redact(payload) if redaction else payload
-        return None, "payload", bytes_to_json(told_of)
+        content = redaction.redact(payload) if redaction else payload
+        return None, "payload", bytes_to_json(content)
     kind = type(event)
     fields = redaction.redact_fields(event)
-    values = {name: each.to_json(fields[name]) for name, each in _get_conversions(tag).items()}
+    values = {
+        name: conversion.to_json(fields[name]) for name, conversion in _get_conversions(tag).items()
+    }
     return kind.__name__, "fields", values
 
 
@@ -112,15 +116,15 @@ def _decode_exactly(tag: int, payload: bytes) -> Event | None:
         return None
 
 
-def _format_line(found: dict[str, Any]) -> bytes:
-    return _encode(found).encode("ascii") + b"\n"
+def _format_line(value: dict[str, Any]) -> bytes:
+    return _encode(value).encode("ascii") + b"\n"
 
 
-# -- reading --------------------------------------------------------------------------------------
+# -- parse ----------------------------------------------------------------------------------------
 
 
 def parse_header(value: Any) -> ExportHeader:
-    """Return the header. Raise ValueError if the value is none."""
+    """Return the header. Raises ValueError if ``value`` is not a header."""
     if not isinstance(value, dict) or "export" not in value:
         raise ValueError("not an export of a journal: the first line has no export version")
     if value["export"] != EXPORT_VERSION:
@@ -143,7 +147,7 @@ def parse_header(value: Any) -> ExportHeader:
 
 
 def parse_row(value: Any, header: ExportHeader, *, may_be_redacted: bool = True) -> ExportRow:
-    """Return the event of a line. Raise ValueError or MalformedEvent for an invalid value.
+    """Return the event of a line. Raises ValueError or MalformedEvent for an invalid value.
 
     ``may_be_redacted`` is off for a line that cannot have redacted contents.
     """
@@ -169,9 +173,9 @@ def payload_from_json(tag: int, name: Any, fields: Any) -> bytes:
         raise ValueError(f"fields must be an object, got {shorten_value(fields)}")
     _check_keys(fields, set(conversions))
     values = {}
-    for field, each in conversions.items():
+    for field, conversion in conversions.items():
         try:
-            values[field] = each.from_json(fields[field])
+            values[field] = conversion.from_json(fields[field])
         except ValueError as error:
             raise ValueError(f"{name}.{field}: {error}") from error
     return codec.encode(kind(**values))
@@ -190,7 +194,7 @@ def parse_footer(value: Any) -> ExportFooter | None:
 
 
 def parse_line(line: bytes) -> Any:
-    """Return the JSON value of a line. Raise ValueError for invalid JSON or a duplicate key."""
+    """Return the JSON value of a line. Raises ValueError for invalid JSON or a duplicate key."""
     try:
         return _decode(line.decode())
     except RecursionError:

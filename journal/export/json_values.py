@@ -1,8 +1,8 @@
 """Exact conversion of field values to JSON and back.
 
-Integers are numbers as far as JavaScript holds them exactly, and decimal strings beyond. Bytes are
-an object that names their encoding: text, base64 or hex; redacted bytes are an object with their
-size and hash; partly redacted bytes are a list of such objects.
+Integers are numbers if JavaScript holds them exactly, else decimal strings. Bytes are an object
+that names their encoding: text, base64 or hex; redacted bytes are an object with their size and
+hash; partly redacted bytes are a list of such objects.
 """
 
 import base64
@@ -32,7 +32,7 @@ from journal.events.wire_types import (
 from journal.format.frame import PAYLOAD_SIZE_MAX
 
 EXACT_MAX = (1 << 53) - 1
-"""Largest integer up to which JavaScript holds every integer exactly, also below zero."""
+"""Largest absolute value up to which JavaScript holds every integer exactly."""
 
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,29})")
 _LAYOUT = str.maketrans("", "", "\t\n\r")
@@ -56,8 +56,9 @@ class BytePieces(NamedTuple):
 
 
 class Conversion(NamedTuple):
-    """Conversion of a field's values to JSON and back. It raises ValueError for an invalid JSON
-    value.
+    """Conversion of a field's values to JSON and back.
+
+    ``from_json`` raises ValueError for an invalid JSON value.
     """
 
     to_json: Callable[[Any], Any]
@@ -66,12 +67,12 @@ class Conversion(NamedTuple):
 
 def make_conversion(con: cs.Construct) -> Conversion:
     """Return the conversion for a construct."""
-    for leaf, found in _LEAVES:
+    for leaf, conversion in _LEAVES:
         if con is leaf:
-            return found
-    for shape, made in _SHAPES:
+            return conversion
+    for shape, make in _SHAPES:
         if isinstance(con, shape):
-            return made(con)
+            return make(con)
     raise TypeError(f"construct {con} has no conversion to JSON")
 
 
@@ -111,10 +112,10 @@ def bytes_from_json(value: Any) -> bytes:
     """Return the bytes for a JSON value. Redacted bytes become filler."""
     if isinstance(value, list):
         parts, size = [], 0
-        for each in value:
-            if isinstance(each, list):
+        for piece in value:
+            if isinstance(piece, list):
                 raise ValueError("pieces of bytes cannot be nested")
-            parts.append(bytes_from_json(each))
+            parts.append(bytes_from_json(piece))
             size += len(parts[-1])
             _check_size(size)
         return b"".join(parts)
@@ -229,31 +230,37 @@ def _make_list_conversion(con: ListOf) -> Conversion:
 
 
 def _make_row_conversion(con: TupleOf) -> Conversion:
-    inner = [make_conversion(each) for each in con.values]
+    inner = [make_conversion(part) for part in con.values]
 
     def to_json(value: Any) -> list[Any]:
-        return [each.to_json(item) for each, item in zip(inner, value, strict=True)]
+        return [conversion.to_json(item) for conversion, item in zip(inner, value, strict=True)]
 
     def convert(value: Any) -> Any:
         if not isinstance(value, list) or len(value) != len(inner):
             raise ValueError(f"expected a list of {len(inner)} items, got {shorten_value(value)}")
-        return tuple(each.from_json(item) for each, item in zip(inner, value, strict=True))
+        return tuple(
+            conversion.from_json(item) for conversion, item in zip(inner, value, strict=True)
+        )
 
     return Conversion(to_json, convert)
 
 
 def _make_record_conversion(con: RecordOf) -> Conversion:
-    inner = {name: make_conversion(each) for name, each in con.fields.items()}
+    inner = {name: make_conversion(part) for name, part in con.fields.items()}
 
     def to_json(value: Any) -> dict[str, Any]:
-        return {name: each.to_json(getattr(value, name)) for name, each in inner.items()}
+        return {
+            name: conversion.to_json(getattr(value, name)) for name, conversion in inner.items()
+        }
 
     def convert(value: Any) -> Any:
         if not isinstance(value, dict) or value.keys() != inner.keys():
             raise ValueError(
                 f"expected an object with the fields {', '.join(inner)}, got {shorten_value(value)}"
             )
-        return con.kind(**{name: each.from_json(value[name]) for name, each in inner.items()})
+        return con.kind(
+            **{name: conversion.from_json(value[name]) for name, conversion in inner.items()}
+        )
 
     return Conversion(to_json, convert)
 

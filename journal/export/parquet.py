@@ -49,7 +49,7 @@ def export_parquet(
     """Write the journal ``source`` to ``out`` as a Parquet file, from which it can be imported.
 
     With ``redact``, contents of these kinds are redacted in the fields, and no payloads are stored.
-    Raise OptionError if pyarrow is not installed, and the errors of reading the journal.
+    Raises OptionError if pyarrow is not installed, and the errors of reading the journal.
     """
     arrow, parquet = _import_arrow()
     redaction, path = Redaction(redact), Path(source)
@@ -74,7 +74,7 @@ def export_parquet(
 def import_parquet(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> ImportResult:
     """Write the journal that was exported to ``source`` to ``target``, as ``import_lines`` does.
 
-    Raise MalformedEvent for a file that is no export.
+    Raises MalformedEvent for a file that is not an export.
     """
     arrow, parquet = _import_arrow()
     try:
@@ -93,7 +93,7 @@ def import_parquet(source: str | os.PathLike[str], target: str | os.PathLike[str
 
 
 def _read_rows(file: Any, importer: JournalImporter) -> tuple[int, int]:
-    """Read all rows into ``importing``. Return their number, and the next sequence number."""
+    """Read all rows into ``importer``, and return their count and the next sequence number."""
     events, next_seq = 0, 0
     for batch in file.iter_batches(batch_size=_READ_COUNT, columns=_READ):
         columns = (batch.column(name) for name in _READ)

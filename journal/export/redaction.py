@@ -1,6 +1,7 @@
 """Redaction of an export: contents are replaced by their sizes and salted hashes.
 
-The order, place, time and size of every operation remain. Equal contents of one export stay equal.
+The order, place, time and size of every operation remain. Equal contents of one export have equal
+hashes.
 """
 
 import secrets
@@ -34,7 +35,7 @@ class Secret(StrEnum):
     MEMORY = "memory"
     """Memory pages and regions, stacks, values of globals, and digests of snapshots."""
     FILES = "files"
-    """Bytes written to files, placed in files, and read from host files. Names stay."""
+    """Bytes written to files, placed in files, and read from host files. Names remain."""
     ENVIRONMENT = "environment"
     """Values of environment variables, and all arguments except the program's name."""
     INPUT = "input"
@@ -51,7 +52,7 @@ class Redaction:
     """
 
     def __init__(self, selected: Iterable[Secret] = ()) -> None:
-        self.secrets = tuple(sorted({Secret(each) for each in selected}))
+        self.secrets = tuple(sorted({Secret(kind) for kind in selected}))
         self._salt = secrets.token_bytes(_SALT_SIZE)
 
     def __bool__(self) -> bool:
@@ -89,7 +90,7 @@ def _redact_whole(*names: str) -> RedactionRule:
 
 
 def _redact_pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
-    """Redact page by page. The offsets of patches stay."""
+    """Redact page by page. The offsets of patches remain."""
     try:
         pages = [(kind, data) for _, kind, data in decode_pages(event)]
     except MalformedEvent:
@@ -111,7 +112,7 @@ def _redact_globals(redaction: Redaction, event: GlobalsSet) -> dict[str, Any]:
 
 
 def _remove_digest(redaction: Redaction, event: Snapshot) -> dict[str, Any]:
-    """Remove the digest: it would not match the redacted contents."""
+    """Remove the digest, which would not match the redacted contents."""
     return {"digest": b""}
 
 

@@ -25,5 +25,5 @@ __all__ = [
     "SegmentHeader",
 ]
 
-if not TYPE_CHECKING:  # a type checker sees the imports above
+if not TYPE_CHECKING:  # A type checker sees the imports above.
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

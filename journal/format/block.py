@@ -109,10 +109,10 @@ def build_block(
 
 def _get_decompressor() -> zstandard.ZstdDecompressor:
     """Return the decompressor of this thread. A new one costs a third of the work of a block."""
-    found: zstandard.ZstdDecompressor | None = getattr(_thread_local, "decompressor", None)
-    if found is None:
-        found = _thread_local.decompressor = zstandard.ZstdDecompressor()
-    return found
+    decompressor: zstandard.ZstdDecompressor | None = getattr(_thread_local, "decompressor", None)
+    if decompressor is None:
+        decompressor = _thread_local.decompressor = zstandard.ZstdDecompressor()
+    return decompressor
 
 
 class Block:
@@ -241,8 +241,8 @@ class Block:
         """
         size, count = self.header.payload_raw_size, self.count
         if self.header.has_equal_sizes:
-            each = size // count if count else 0
-            return self._raw(), [each * number for number in range(1, count + 1)]
+            size_each = size // count if count else 0
+            return self._raw(), [size_each * number for number in range(1, count + 1)]
         ends = self._checked_ends()
         return self._raw(), list(read_u32(ends, 0, count))
 

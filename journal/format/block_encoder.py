@@ -122,8 +122,8 @@ def rewrite_header(
     payload, columns = body[: header.payload_size], body[header.payload_size :]
     flags = header.flags
     if seqs is not None:
-        each = columns_size_per_event(header) - 4 * header.has_seqs
-        columns, flags = columns[: header.frame_count * each], flags | SEQS
+        event_size = columns_size_per_event(header) - 4 * header.has_seqs
+        columns, flags = columns[: header.frame_count * event_size], flags | SEQS
         columns += _pack_deltas(seqs)
         columns += bytes(-(len(payload) + len(columns)) % ALIGNMENT)
     moved = header._replace(

@@ -16,12 +16,12 @@ BLOCK_HEADER_SIZE = 112
 BLOCK_COUNT_MAX = 1 << 16
 BLOCK_PAYLOAD_SIZE_MAX = PAYLOAD_SIZE_MAX + BLOCK_SIZE_TARGET
 TIME_SPAN_MAX = (1 << 32) - 1
-"""Maximum µs between the first and the last event of a block."""
+"""Maximum time in µs between the first and the last event of a block."""
 
 RAW, ZSTD = 0, 1
 TIMES, SEQS, EQUAL_SIZES = 1, 2, 4
 _FLAGS = TIMES | SEQS | EQUAL_SIZES
-_SIZES_EACH = [
+_COLUMNS_SIZE_BY_FLAGS = [
     1 + 4 * (not flags & EQUAL_SIZES) + 4 * bool(flags & TIMES) + 4 * bool(flags & SEQS)
     for flags in range(_FLAGS + 1)
 ]
@@ -75,7 +75,7 @@ class BlockHeader(NamedTuple):
     def has_seqs(self) -> bool:
         """Return whether the block has a column of sequence numbers.
 
-        It has one if sequence numbers are missing on purpose, in this block or before it.
+        The column exists if sequence numbers are missing on purpose, in this block or before it.
         """
         return bool(self.flags & SEQS)
 
@@ -162,7 +162,7 @@ def find_flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
 
 def columns_size_per_event(header: BlockHeader) -> int:
     """Return the bytes of all columns per event."""
-    return _SIZES_EACH[header.flags]
+    return _COLUMNS_SIZE_BY_FLAGS[header.flags]
 
 
 def read_last_delta(header: BlockHeader, body: bytes) -> int:

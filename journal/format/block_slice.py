@@ -20,7 +20,7 @@ def slice_block(block: Block, start: int, stop: int) -> Block:
         block.times[start:stop],
     )
     first = seqs[0] if seqs else block.first_seq
-    holes = seqs and seqs[-1] - seqs[0] >= len(seqs)
+    has_gaps = seqs and seqs[-1] - seqs[0] >= len(seqs)
     place = BlockPlacement(0, first, 0, 0, 0, 0)
-    data, header = block_encoder.encode(place, frames, seqs=seqs if holes else None)
+    data, header = block_encoder.encode(place, frames, seqs=seqs if has_gaps else None)
     return Block(header, data[BLOCK_HEADER_SIZE:], first, block.offset)

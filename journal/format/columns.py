@@ -106,7 +106,7 @@ def find_block_end(payloads: Sequence[bytes], start: int = 0) -> int:
 
 
 def _measure_block(payloads: Sequence[bytes], start: int) -> list[int]:
-    found: list[int] = []
+    block_sizes: list[int] = []
     count = len(payloads)
     room = BLOCK_SIZE_TARGET
     if start < count and len(payloads[start]) >= _LARGE_SIZE:
@@ -119,18 +119,18 @@ def _measure_block(payloads: Sequence[bytes], start: int) -> list[int]:
         size = len(payloads[start]) + COLUMNS_SIZE_PER_EVENT
         sizes = list(map(len, payloads[start : start + -(-room // size)]))
         if sizes.count(sizes[0]) == len(sizes):
-            spent = len(sizes) * size
+            used = len(sizes) * size
         else:
             sums = list(accumulate(map(COLUMNS_SIZE_PER_EVENT.__add__, sizes)))
-            taken = bisect_left(sums, room) + 1
-            sizes, spent = sizes[:taken], sums[min(taken, len(sums)) - 1]
-        if spent > PAYLOAD_SIZE_MAX and max(sizes) > PAYLOAD_SIZE_MAX:
+            fitting = bisect_left(sums, room) + 1
+            sizes, used = sizes[:fitting], sums[min(fitting, len(sums)) - 1]
+        if used > PAYLOAD_SIZE_MAX and max(sizes) > PAYLOAD_SIZE_MAX:
             raise LimitExceeded(
                 f"event payload has {max(sizes)} bytes, but the limit is {PAYLOAD_SIZE_MAX}", 0
             )
-        found = found + sizes if found else sizes
-        start, room = start + len(sizes), room - spent
-    return found
+        block_sizes = block_sizes + sizes if block_sizes else sizes
+        start, room = start + len(sizes), room - used
+    return block_sizes
 
 
 def pack_ends(sizes: Sequence[int]) -> bytes:
@@ -187,8 +187,8 @@ def pick(values: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
     """Return the values at ``indices``."""
     if len(indices) < 2:
         return [values[index] for index in indices]
-    found: Sequence[T] = itemgetter(*indices)(values)
-    return found
+    values_at: Sequence[T] = itemgetter(*indices)(values)
+    return values_at
 
 
 def make_tag_finder(tags: Iterable[int]) -> Callable[[bytes], list[int]]:
@@ -208,11 +208,11 @@ def find_ones(mask: bytes) -> list[int]:
     """Return the indices of 1 in a column of 0 and 1."""
     if mask.count(1) * _SPARSE_FACTOR > len(mask):
         return list(compress(range(len(mask)), mask))
-    found, at = [], mask.find(1)
-    while at >= 0:
-        found.append(at)
-        at = mask.find(1, at + 1)
-    return found
+    indices, index = [], mask.find(1)
+    while index >= 0:
+        indices.append(index)
+        index = mask.find(1, index + 1)
+    return indices
 
 
 def make_tag_masker(tags: Iterable[int]) -> Callable[[bytes], bytes]:
@@ -234,8 +234,9 @@ def split_selected(raw: bytes, size: int, mask: bytes) -> list[bytes]:
     slices = tuple(compress(_equal_slices(size, len(mask)), mask))
     if not slices:
         return []
-    found = itemgetter(*slices)(raw)  # In compiled code, bytes cannot be indexed by a slice object.
-    return list(found) if len(slices) > 1 else [found]
+    # In compiled code, bytes cannot be indexed by a slice object.
+    pieces = itemgetter(*slices)(raw)
+    return list(pieces) if len(slices) > 1 else [pieces]
 
 
 @lru_cache(_SHAPE_CACHE_SIZE)
@@ -255,4 +256,4 @@ def pack_tags(tags: Iterable[int]) -> bytes:
         column = bytes(tags if isinstance(tags, bytes | list | tuple) else iter(tags))
         if not column.translate(None, _TAGS):
             return column
-    raise OptionError(f"event tags must be between {TAG_MIN} and {TAG_MAX}")
+    raise OptionError(f"event tags must be {TAG_MIN} to {TAG_MAX}")

@@ -51,10 +51,9 @@ class PartitionedBlocks:
 
     def find(self, tags: frozenset[int]) -> list[int]:
         """Return the indices of all events with one of ``tags``, retained or dropped, ascending."""
-        found = [at for tag in tags & self.retained_tags for at in _find_tag(self.retained, tag)]
-        return sorted(
-            found + [at for tag in tags & self.dropped_tags for at in _find_tag(self.dropped, tag)]
-        )
+        retained = [at for tag in tags & self.retained_tags for at in _find_tag(self.retained, tag)]
+        dropped = [at for tag in tags & self.dropped_tags for at in _find_tag(self.dropped, tag)]
+        return sorted(retained + dropped)
 
 
 class TagCounts:
@@ -65,17 +64,17 @@ class TagCounts:
 
     def add(self, column: bytes) -> set[int]:
         """Count a column and return the tags in it."""
-        rest, found = column.translate(None, _HOLE), set()
-        # The most frequent tags come first, so that little is left to scan for the others.
+        rest, tags = column.translate(None, _HOLE), set()
+        # The most frequent tags come first, so that few bytes remain to scan for the other tags.
         known = iter(sorted(self.counts, key=self.counts.__getitem__, reverse=True))
         while rest:
             tag = next(known, rest[0])
             if tag in rest:
                 others = rest.translate(None, _TAGS[tag])
                 self.counts[tag] = self.counts.get(tag, 0) + len(rest) - len(others)
-                found.add(tag)
+                tags.add(tag)
                 rest = others
-        return found
+        return tags
 
 
 class TagPartition:

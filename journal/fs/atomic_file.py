@@ -98,13 +98,13 @@ def move_into_place(replacement: PathLike, path: PathLike) -> None:
     sync_directory(Path(path).parent)
 
 
-def _exchange(one: bytes, other: bytes) -> None:
+def _exchange(first: bytes, second: bytes) -> None:
     """Exchange the names of two directories atomically."""
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
         raise OSError(errno.ENOSYS, "the C library cannot exchange directories") from None
-    if call(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
+    if call(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE):
         code = ctypes.get_errno()
         reason = "the file system cannot exchange directories"
         raise OSError(code, reason if code in _CANNOT_EXCHANGE else os.strerror(code))

@@ -81,9 +81,9 @@ class ByteSource:
                 if not contains(self._chunk, needle):  # Far faster than ``find``.
                     self._chunk, start = b"", start + len(self._chunk) - overlap
                     continue
-            found = self._chunk.find(needle, base, stop - self._chunk_at)
-            if found >= 0:
-                return self._chunk_at + found
+            index = self._chunk.find(needle, base, stop - self._chunk_at)
+            if index >= 0:
+                return self._chunk_at + index
             start = self._chunk_at + len(self._chunk) - overlap
         return -1
 

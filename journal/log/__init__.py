@@ -53,5 +53,5 @@ __all__ = [
     "Writer",
 ]
 
-if not TYPE_CHECKING:  # a type checker sees the imports above
+if not TYPE_CHECKING:  # A type checker sees the imports above.
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -187,9 +187,7 @@ class Appender:
     def write_frames(
         self, frames: Frames | PackedFrames, compressor: Compressor | None, *, last_resort: bool
     ) -> bool:
-        """Write a block of frames, numbered from ``next_seq``.
-
-        Returns False if it used the reserve.
+        """Write a block of frames, numbered from ``next_seq``; return False if it used the reserve.
 
         Raises DiskFull when the disk is full. With ``last_resort`` the reserve is used first.
         """
@@ -201,8 +199,8 @@ class Appender:
         """Write a block of another journal with these sequence numbers. Raises DiskFull."""
         shift = self._shift
         placement = self._file.place(seqs[0] - shift)
-        holes = seqs[0] != self.next_seq or seqs[-1] - seqs[0] >= len(seqs)
-        numbers = [seq - shift for seq in seqs] if holes or header.has_seqs else None
+        has_gaps = seqs[0] != self.next_seq or seqs[-1] - seqs[0] >= len(seqs)
+        numbers = [seq - shift for seq in seqs] if has_gaps or header.has_seqs else None
         data, header = block.rewrite_header(header, body, placement, numbers)
         self._write([data], header, seqs[-1] + 1, False)
 
@@ -215,7 +213,7 @@ class Appender:
     def _write(
         self, parts: list[bytes], header: BlockHeader, next_seq: int, last_resort: bool
     ) -> bool:
-        file, reserve_kept = self._file, True
+        file, reserve_intact = self._file, True
         try:
             file.reserve(header.size)
         except OSError as error:
@@ -224,12 +222,12 @@ class Appender:
                 return True
             if not last_resort or not file.has_space_for(header.size):
                 raise DiskFull(error) from error
-            reserve_kept = False
+            reserve_intact = False
         try:
             file.write(parts, header, next_seq - self._shift)
         except OSError as error:
             self._fail_over(error, _UnsyncedBlock(header, parts, next_seq))
-            return reserve_kept
+            return reserve_intact
         except BaseException as error:
             # After an interrupt, the number of bytes in the file is unknown.
             self.poison(error, "write interrupted")
@@ -237,7 +235,7 @@ class Appender:
             self._unsynced.append(_UnsyncedBlock(header, parts, next_seq))
             self._unsynced_size += header.size
         self._count(header, next_seq)
-        return reserve_kept
+        return reserve_intact
 
     def _count(self, header: BlockHeader, next_seq: int) -> None:
         self.next_seq = next_seq
@@ -245,7 +243,7 @@ class Appender:
         self.time = header.time_last
         self._has_events = bool(header.frame_count)
 
-    # -- durable -------------------------------------------------------------------------------
+    # -- durability ----------------------------------------------------------------------------
 
     def pending_sync(self) -> PendingSync | None:
         """Return the state that a sync would make durable now; None if everything is durable."""
@@ -365,20 +363,20 @@ class Appender:
         self._retry_end = 0
         old.close()
 
-    # -- failing -------------------------------------------------------------------------------
+    # -- failures ------------------------------------------------------------------------------
 
-    def _fail_over(self, error: OSError, refused: _UnsyncedBlock | None = None) -> None:
-        """Write and sync all unsynced blocks in a place that has not failed.
+    def _fail_over(self, error: OSError, new_block: _UnsyncedBlock | None = None) -> None:
+        """Write and sync all unsynced blocks, then ``new_block``, in a place that has not failed.
 
         > Why not retry the sync? After a failed fsync the next fsync returns success, although the
         data is not on the disk and only the page cache still shows it.
         """
         if not self._keeps_unsynced:
             self.poison(error, "write failed")
-        blocks = [*self._unsynced, refused] if refused else self._unsynced
+        blocks = [*self._unsynced, new_block] if new_block else self._unsynced
         old, replacement = self._file, self._file
         try:
-            replacement = self._open_replacement(old, refused.header.size if refused else 0)
+            replacement = self._open_replacement(old, new_block.header.size if new_block else 0)
             self._copy_unsynced(blocks, replacement)
             if replacement.path != old.path:
                 self._name_segment(replacement)
@@ -388,8 +386,8 @@ class Appender:
             second.add_note(f"after: {error}")
             self.poison(second, "write failed, and fail-over failed too")
         self._switch(replacement)
-        if refused:
-            self._count(refused.header, refused.next_seq)
+        if new_block:
+            self._count(new_block.header, new_block.next_seq)
         self.durable_upto = self.next_seq
         self._unsynced, self._unsynced_size = [], 0
 
@@ -417,16 +415,16 @@ class Appender:
         return new
 
     def _copy_unsynced(self, blocks: list[_UnsyncedBlock], new: SegmentWriter) -> None:
-        written = []
+        copies = []
         for unsynced in blocks:
             placement = new.place(unsynced.header.first_seq)
             body = b"".join(unsynced.parts)[BLOCK_HEADER_SIZE:]
             data, header = block.rewrite_header(unsynced.header, body, placement)
             new.reserve(len(data))
             new.write([data], header, unsynced.next_seq - self._shift)
-            written.append((header.offset, data))
+            copies.append((header.offset, data))
         new.sync()
-        if not all(new.is_on_disk(offset, data) for offset, data in written):
+        if not all(new.is_on_disk(offset, data) for offset, data in copies):
             raise OSError("the disk returned other data than was written")
 
     def poison(self, error: BaseException, what: str) -> NoReturn:
@@ -439,14 +437,14 @@ class Appender:
         raise StorageError(reason, self.durable_upto) from error
 
     def check_writable(self) -> None:
-        """Raise if the appender is poisoned or closed."""
+        """Raise StorageError if the appender is poisoned, OptionError if it is closed."""
         if self.failure is not None:
             reason = f"{self._path} cannot be written after an earlier failure: {self.failure}"
             raise StorageError(reason, self.durable_upto) from self.failure
         if not self.is_open:
             raise OptionError(f"the writer of {self._path} is closed")
 
-    # -- the name, and the end -----------------------------------------------------------------
+    # -- publish and close ---------------------------------------------------------------------
 
     def publish(self) -> None:
         """Give the journal its final name. Everything written must be durable."""
@@ -463,7 +461,7 @@ class Appender:
                 self._file.path = self._path / self._file.path.name
         except OSError as error:
             if self._path.exists() and self._temporary.exists():
-                raise OptionError(f"{self._path} exists already") from None
+                raise OptionError(f"{self._path} already exists") from None
             raise StorageError(f"{self._path} cannot be published: {error}", 0) from error
         self._temporary = None
 
@@ -472,7 +470,7 @@ class Appender:
         if not self.is_open:
             return
         if self._temporary is None and self.failure is None:
-            with suppress(JournalError, DiskFull):  # Readers can do without this marker.
+            with suppress(JournalError, DiskFull):  # Readers do not need this marker.
                 if self._has_events:
                     self.write_marker()
                 self._file.trim()

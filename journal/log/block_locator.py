@@ -32,7 +32,7 @@ class BlockLocator:
         self._last: tuple[Block | None, bool] = (None, False)
 
     def names_from(self, start: int) -> list[str]:
-        """Return the names of the files from the one that can contain event ``start``."""
+        """Return the names of the files, from the file that can contain event ``start``."""
         names = self._files.names()
         if start <= 0 or not self._is_chain(names):
             return names
@@ -46,11 +46,10 @@ class BlockLocator:
         last, verified = self._last
         if last is not None and verified >= verify and (at := last.index(seq)) is not None:
             return last, at
-        found = self._find_in(self._likely_table(seq), seq, verify) or self._find_on_disk(
-            seq, verify
-        )
-        self._last = (found[0], verify)
-        return found
+        match = self._find_in(self._likely_table(seq), seq, verify)
+        match = match or self._find_on_disk(seq, verify)
+        self._last = (match[0], verify)
+        return match
 
     def _find_on_disk(self, seq: int, verify: bool) -> tuple[Block, int]:
         names = self._files.names()
@@ -60,14 +59,14 @@ class BlockLocator:
             names, following = names[at : at + 1], _next_name(names, at)
             sparse = block_table.load_sparse_table(self._files, names[0])
             if sparse is not None:
-                self._keep(names[0], sparse)
-                if found := self._find_in(names[0], seq, verify):
-                    return found
+                self._store(names[0], sparse)
+                if match := self._find_in(names[0], seq, verify):
+                    return match
         table = block_table.build_table(self._files, names, following)
         key = self._key(names[0]) if names else _WHOLE_JOURNAL
-        self._keep(key, table)
-        if found := self._find_in(key, seq, verify):
-            return found
+        self._store(key, table)
+        if match := self._find_in(key, seq, verify):
+            return match
         raise table.missing_error(seq)
 
     def backward(self) -> Iterator[BlockTable]:
@@ -88,7 +87,7 @@ class BlockLocator:
         return max(0, bisect_right(self._first_seqs, seq) - 1)
 
     def _likely_table(self, seq: int) -> str:
-        """Return the key of the table that should contain event ``seq``, as far as is known."""
+        """Return the key of the table that should contain event ``seq``, by the read headers."""
         if not self._first_seqs:
             return _WHOLE_JOURNAL
         return self._heads[max(0, bisect_right(self._first_seqs, seq) - 1)].name
@@ -97,22 +96,22 @@ class BlockLocator:
         return name if self._first_seqs else _WHOLE_JOURNAL
 
     def _is_chain(self, names: list[str]) -> bool:
-        """Return whether each file continues the one before it: then no file shifts its numbers."""
+        """Return whether each file continues the previous file, so that no number shifts."""
         if len(names) < 2:
             return False
-        known = [head.name for head in self._heads]
-        if names[: len(known)] != known:
-            self._heads, known = [], []
-        self._heads += self._files.read_heads(names[len(known) :])
+        old_names = [head.name for head in self._heads]
+        if names[: len(old_names)] != old_names:
+            self._heads, old_names = [], []
+        self._heads += self._files.read_heads(names[len(old_names) :])
         headers = [head.header for head in self._heads]
-        chain = all(
+        is_chain = all(
             before is not None and header is not None and header.continues(before)
             for before, header in pairwise(headers)
         )
-        self._first_seqs = [header.first_seq for header in headers if header] if chain else []
-        return chain
+        self._first_seqs = [header.first_seq for header in headers if header] if is_chain else []
+        return is_chain
 
-    def _keep(self, key: str, table: BlockTable) -> None:
+    def _store(self, key: str, table: BlockTable) -> None:
         while len(self._tables) >= _TABLES_MAX:
             del self._tables[next(iter(self._tables))]
         self._tables[key] = table
@@ -124,15 +123,15 @@ class BlockLocator:
         row = table.find_row(seq) if table else -1
         if table is None or row < 0:
             return None
-        known = self._rows.get((key, row))
-        if known is None:
+        cached = self._rows.get((key, row))
+        if cached is None:
             source = self._source(table.name_of(row))
             if source is None:
                 return None
             if len(self._rows) >= _ROWS_MAX:
                 self._rows.clear()
-            known = self._rows[key, row] = (source, table.block_refs(row, source) or [])
-        source, refs = known
+            cached = self._rows[key, row] = (source, table.block_refs(row, source) or [])
+        source, refs = cached
         for ref in refs:
             if len(refs) == 1 or ref.may_contain(seq):
                 block = block_table.read_block(source, ref, verify=verify)

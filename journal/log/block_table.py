@@ -1,4 +1,4 @@
-"""Tables that map sequence numbers to block offsets, and the reading of one block."""
+"""Tables that map sequence numbers to block offsets, and a function that reads one block."""
 
 from array import array
 from bisect import bisect_right
@@ -42,7 +42,7 @@ class BlockRef(NamedTuple):
 class BlockTable:
     """Block offsets of some files of a journal.
 
-    A row is one block or a run of small adjacent blocks.
+    A row is one block, or several small adjacent blocks.
 
     > Why not a scan? A scan passes all headers before the requested one. A table is searched by
     bisection, and a sealed segment stores its own table.
@@ -96,7 +96,7 @@ class BlockTable:
         self.next_seq = rows.next_seq
 
     def find_row(self, seq: int) -> int:
-        """Return the only row that can contain event ``seq``, -1 if it is before the first row."""
+        """Return the only row that can contain event ``seq``, -1 if ``seq`` precedes all rows."""
         return bisect_right(self._first_seqs, seq) - 1
 
     def missing_error(self, seq: int) -> Exception:
@@ -121,7 +121,7 @@ class BlockTable:
         """
         segment = self.segments[bisect_right(self._rows_before, row) - 1]
         offset, end = self._offsets[row], self._ends[row]
-        found, link = [], None
+        refs, link = [], None
         while offset < end or (self.is_sparse and offset < segment.limit):
             header = read_header(data, offset, segment.header.salt, offset - segment.offset)
             if header is None or find_flaw(header):
@@ -131,10 +131,10 @@ class BlockTable:
             if offset >= end:
                 break
             if header.frame_count:
-                found.append(BlockRef(segment, header, offset))
+                refs.append(BlockRef(segment, header, offset))
             link = (header.end, header.hash)
             offset += header.size
-        return found
+        return refs
 
     def name_of(self, row: int) -> str:
         """Return the name of the file that contains a row."""
@@ -165,13 +165,13 @@ def build_table(files: SegmentFiles, names: list[str], following: str | None = N
 
     ``following`` is the file that continues the last one.
 
-    > Why scan ``following`` too? Its header records where the last of these files ends, whatever
-    bytes come after that.
+    > Why scan ``following`` too? Its header records the end of the last of these files, whatever
+    bytes come after that end.
     """
     table = BlockTable()
-    walked = [*names, following] if following else names
+    scanned = [*names, following] if following else names
     from_middle = names[:1] != files.names()[:1]
-    for item in scan.scan_files(files.sources(walked), headers_only, from_middle=from_middle):
+    for item in scan.scan_files(files.sources(scanned), headers_only, from_middle=from_middle):
         if isinstance(item, Segment) and following and item.name == following:
             break
         table.add(item)

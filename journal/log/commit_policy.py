@@ -1,4 +1,4 @@
-"""Commit policy, which sets when events become durable, and the thread that commits on time."""
+"""Commit policy, which sets when events become durable, and the thread that commits."""
 
 import threading
 from collections.abc import Callable
@@ -29,10 +29,10 @@ class CommitLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CommitPolicy:
-    """When the events of a writer become durable:
+    """Policy that sets when the events of a writer become durable.
 
-    ``CommitPolicy.EVERY``, ``EXPLICIT``, ``NONE``, or the result of ``CommitPolicy.group(...)`` or
-    ``CommitPolicy.interval(...)``.
+    One of ``CommitPolicy.EVERY``, ``EXPLICIT``, ``NONE``, or the result of
+    ``CommitPolicy.group(...)`` or ``CommitPolicy.interval(...)``.
 
     Importable as ``journal.log.CommitPolicy``.
     """
@@ -77,39 +77,39 @@ class Committer:
     def __init__(
         self,
         sync: Callable[[], None],
-        can_go_on: Callable[[], bool],
+        can_retry: Callable[[], bool],
         period_seconds: float,
         name: str,
     ) -> None:
         self._sync = sync
-        self._can_retry = can_go_on
+        self._can_retry = can_retry
         self._period = period_seconds
-        self._awake = threading.Event()
-        self._stopping = threading.Event()
+        self._wake_event = threading.Event()
+        self._stop_event = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
         """Report that there are events to commit."""
-        if not self._awake.is_set():
-            self._awake.set()
+        if not self._wake_event.is_set():
+            self._wake_event.set()
 
     def stop(self) -> None:
         """End the thread. The caller must sync events that are not committed yet."""
-        self._stopping.set()
-        self._awake.set()
+        self._stop_event.set()
+        self._wake_event.set()
         if self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._awake.wait()
-            if self._stopping.wait(self._period):
+        while not self._stop_event.is_set():
+            self._wake_event.wait()
+            if self._stop_event.wait(self._period):
                 return
-            self._awake.clear()  # Cleared before the sync: later events set it again.
+            self._wake_event.clear()  # Clear before the sync: later events set it again.
             try:
                 self._sync()
             except JournalError:
                 if not self._can_retry():
                     return  # The writer is poisoned; the next append raises.
-                self._awake.set()
+                self._wake_event.set()

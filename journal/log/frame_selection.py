@@ -8,9 +8,8 @@ from typing import NamedTuple
 from journal.format.block import Block
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
 
-_new_frame: Callable[[type[Frame], Iterable[object]], Frame] = (
-    tuple.__new__
-)  # Runs in C, unlike _make.
+# Unlike _make, this constructor runs in C.
+_new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__
 _TAGS = range(TAG_MIN, TAG_MAX + 1)
 
 
@@ -24,12 +23,12 @@ class FrameSelection(NamedTuple):
 
     def frames(self, block: Block) -> Iterator[Frame]:
         """Yield the selected frames. Raises immediately if the block is inconsistent."""
-        picks, offset = self._indices(block), repeat(block.offset)
-        if picks is None:
+        indices, offset = self._indices(block), repeat(block.offset)
+        if indices is None:
             rows = zip(block.seqs, block.tags, block.payloads(), block.times, offset, strict=False)
             return map(_new_frame, repeat(Frame), rows)
-        some = zip(block.rows(picks), block.times_at(picks), offset, strict=False)
-        return (Frame(*row, time, offset) for row, time, offset in some)
+        rows_and_times = zip(block.rows(indices), block.times_at(indices), offset, strict=False)
+        return (Frame(*row, time, offset) for row, time, offset in rows_and_times)
 
     def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
         """Yield tuples of sequence number, tag and payload. Raises as ``frames`` does."""
@@ -42,16 +41,16 @@ class FrameSelection(NamedTuple):
         return block.payloads(self._indices(block))
 
     def _covers(self, block: Block) -> bool:
-        """Return whether all events of the block are selected, apart from tags."""
-        late = self.stop is not None and block.last_seq >= self.stop
-        early = self.since is not None and block.header.time_first < self.since
-        return block.first_seq >= self.start and not late and not early
+        """Return whether the whole block is selected, if tags are ignored."""
+        is_late = self.stop is not None and block.last_seq >= self.stop
+        is_early = self.since is not None and block.header.time_first < self.since
+        return block.first_seq >= self.start and not is_late and not is_early
 
     def _indices(self, block: Block) -> list[int] | None:
         """Return the indices of the selected events; None for all."""
-        picks = None if self.tags is None else block.select(_as_iterable(self.tags))
+        indices = None if self.tags is None else block.select(_as_iterable(self.tags))
         if self._covers(block):
-            return picks
+            return indices
         seqs = block.seqs
         begin = 0 if seqs[0] >= self.start else bisect_left(seqs, self.start)
         end = len(seqs)
@@ -59,11 +58,11 @@ class FrameSelection(NamedTuple):
             end = bisect_left(seqs, self.stop)
         if self.since is not None and block.time(0) < self.since:
             begin = max(begin, bisect_left(block.times, self.since))
-        if picks is None:
+        if indices is None:
             return None if (begin, end) == (0, len(seqs)) else list(range(begin, end))
         if (begin, end) != (0, len(seqs)):
-            picks = picks[bisect_left(picks, begin) : bisect_left(picks, end)]
-        return picks
+            indices = indices[bisect_left(indices, begin) : bisect_left(indices, end)]
+        return indices
 
 
 def _as_iterable(tags: Container[int]) -> Iterable[int]:

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_GATHER_FRACTION = 0.5
+_GROUP_WAIT_FRACTION = 0.5
 """Maximum time that a leader waits for other threads, as a fraction of the last sync's duration."""
 
 
 class _Waiter:
-    """Thread that waits for event ``seq``. It is woken when the event is durable, or to lead."""
+    """Thread that waits until event ``seq`` is durable, or until it becomes the leader."""
 
     __slots__ = ("awake", "is_leader", "seq")
 
@@ -63,54 +63,53 @@ class GroupCommit:
                 yield
         finally:
             with self._queue_lock:
-                done = self._pop_durable()
-            _wake(done)
+                ready = self._pop_durable()
+            _wake(ready)
 
     def wait(self, seq: int, timeout_seconds: float | None) -> bool:
         """Wait until event ``seq`` is durable, and sync if no other thread does.
 
-        False after the timeout.
-
-        The timeout limits only the wait for other threads, not the thread's own sync.
+        Return False after the timeout. The timeout limits only the wait for other threads, not the
+        thread's own sync.
         """
         if self._durable_upto() > seq:
             return True
         end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        me = _Waiter(seq)
+        waiter = _Waiter(seq)
         try:
-            self._join(me)
+            self._join(waiter)
             if (
-                not me.is_leader
-                and not me.awake.acquire(timeout=_seconds_left(end))
-                and self._leave_queue(me)
+                not waiter.is_leader
+                and not waiter.awake.acquire(timeout=_seconds_left(end))
+                and self._leave_queue(waiter)
             ):
                 return False
-            return not me.is_leader or self._lead(seq, end)
+            return not waiter.is_leader or self._lead(seq, end)
         finally:
-            # However the wait ends, even by an interrupt, a leader must pass the lead on.
-            self._leave_queue(me)
-            if me.is_leader:
+            # A leader must hand over, however the wait ends, even by an interrupt.
+            self._leave_queue(waiter)
+            if waiter.is_leader:
                 self._finish_lead()
 
-    def _join(self, me: _Waiter) -> None:
+    def _join(self, waiter: _Waiter) -> None:
         """Become the leader if there is none, else join the queue."""
         with self._queue_lock:
-            me.is_leader = not self._has_leader
+            waiter.is_leader = not self._has_leader
             self._has_leader = True
-            if not me.is_leader:
-                self._queue.append(me)
+            if not waiter.is_leader:
+                self._queue.append(waiter)
                 self._open_gate()
 
-    def _leave_queue(self, me: _Waiter) -> bool:
-        """Leave the queue. Returns False if the thread was already taken out of it."""
+    def _leave_queue(self, waiter: _Waiter) -> bool:
+        """Leave the queue. Return False if the thread has already been removed from the queue."""
         with self._queue_lock:
-            if me in self._queue:
-                self._queue.remove(me)
+            if waiter in self._queue:
+                self._queue.remove(waiter)
                 return True
         return False
 
     def _lead(self, seq: int, end: float | None) -> bool:
-        """Sync after the group has gathered. Returns False after the timeout."""
+        """Sync when the group is complete. Return False after the timeout."""
         self._wait_for_group()
         if not self._sync_lock.acquire(timeout=_seconds_left(end)):
             return False
@@ -124,16 +123,16 @@ class GroupCommit:
         return True
 
     def _finish_lead(self) -> None:
-        """Wake the threads whose events are durable, and make the first other one the leader."""
+        """Wake the threads whose events are durable, and make the first other thread the leader."""
         with self._queue_lock:
             self._group_size = 1 + len(self._queue)
-            done = self._pop_durable()
+            ready = self._pop_durable()
             self._has_leader = bool(self._queue)
             if self._queue:
-                following = self._queue.pop(0)
-                following.is_leader = True
-                done.insert(0, following)  # Woken first, so that the disk is not idle.
-        _wake(done)
+                leader = self._queue.pop(0)
+                leader.is_leader = True
+                ready.insert(0, leader)  # Wake the leader first, so that the disk is not idle.
+        _wake(ready)
 
     def _wait_for_group(self) -> None:
         """Wait briefly for as many threads as at the last sync: they usually return together."""
@@ -143,7 +142,7 @@ class GroupCommit:
             if len(self._queue) + 1 >= self._group_size:
                 return
             self._gate = gate
-        gate.acquire(timeout=_GATHER_FRACTION * self._sync_seconds)
+        gate.acquire(timeout=_GROUP_WAIT_FRACTION * self._sync_seconds)
         with self._queue_lock:
             self._gate = None
 
@@ -156,10 +155,10 @@ class GroupCommit:
         if not self._queue:
             return []
         upto = self._durable_upto()
-        done = [waiter for waiter in self._queue if waiter.seq < upto]
-        if done:
+        ready = [waiter for waiter in self._queue if waiter.seq < upto]
+        if ready:
             self._queue = [waiter for waiter in self._queue if waiter.seq >= upto]
-        return done
+        return ready
 
 
 def _seconds_left(end: float | None) -> float:

@@ -24,20 +24,20 @@ FAILED_HASH_SIZE_MAX = 1 << 30
 """
 _FAILED_HASH_FACTOR = 8
 CACHED_HEADERS_MAX = 1 << 12
-"""Headers of a segment that are kept from the header scan for the segment scan."""
+"""Maximum number of headers that the header scan keeps for the segment scan."""
 
 
 class Segment(NamedTuple):
     """A segment of the journal's file number ``file``, from ``offset`` to ``limit`` in that file.
 
-    ``recovery_links`` maps the predecessor (end, hash) that a block after debris names to the
-    offset of the last block that names it. ``durable_upto`` is the highest durable offset that any
-    block of the segment records. ``seq_regressions`` holds the offsets of blocks whose sequence
+    ``recovery_links`` maps the predecessor (end, hash) that a block after debris records to the
+    offset of the last block that records it. ``durable_upto`` is the highest durable offset that
+    any block of the segment records. ``seq_regressions`` holds the offsets of blocks whose sequence
     numbers fall: a writer that resumes before superseded blocks causes this. ``regressed_to``
     holds, for each of them, the lowest sequence number that a regression there or later reaches.
-    ``shift`` is added to the segment's sequence numbers to get the journal's. ``continuation`` is
-    the (end, hash) of the block that the next segment continues, ``continuation_seq`` the sequence
-    number of that segment's first event.
+    ``shift`` is added to the segment's sequence numbers to get those of the journal.
+    ``continuation`` is the (end, hash) of the block that the next segment continues,
+    ``continuation_seq`` the sequence number of that segment's first event.
     """
 
     offset: int
@@ -85,13 +85,18 @@ class SegmentBytes:
     """
 
     def __init__(
-        self, data: Bytes, start: int, salt: int, budget: HashBudget, known: dict[int, BlockHeader]
+        self,
+        data: Bytes,
+        start: int,
+        salt: int,
+        budget: HashBudget,
+        header_cache: dict[int, BlockHeader],
     ) -> None:
         self._data = data
         self._start = start
         self._salt = salt
         self._budget = budget
-        self._header_cache = known
+        self._header_cache = header_cache
 
     def _header(self, position: int) -> BlockHeader | None:
         offset = position - self._start
@@ -109,11 +114,11 @@ class SegmentBytes:
         self._budget.spend(len(body), self._start + header.offset)
         return False
 
-    def _find(self, position: int, stop: int, least_seq: int = 0) -> BlockHeader | None:
-        """Return the next valid header of this segment that starts at ``least_seq`` or higher."""
+    def _find(self, position: int, stop: int, seq_min: int = 0) -> BlockHeader | None:
+        """Return the next valid header of this segment that starts at ``seq_min`` or higher."""
         while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
             header = self._header(position)
-            if header and header.first_seq >= least_seq and not find_flaw(header):
+            if header and header.first_seq >= seq_min and not find_flaw(header):
                 return header
             position += 1
         return None
@@ -129,9 +134,9 @@ class HeaderScan(SegmentBytes):
         size: int,
         header: SegmentHeader,
         budget: HashBudget,
-        known: dict[int, BlockHeader],
+        header_cache: dict[int, BlockHeader],
     ) -> None:
-        super().__init__(data, start, header.salt, budget, known)
+        super().__init__(data, start, header.salt, budget, header_cache)
         self._segment_header = header
         self._size = size
         self._limit: int | None = None
@@ -140,10 +145,10 @@ class HeaderScan(SegmentBytes):
         self._next_seq = 0
         self._seq_regressions: list[int] = []
         self._regressed_to: list[int] = []
-        self._ahead: BlockHeader | None = None
+        self._next_header: BlockHeader | None = None
 
     def segment(self, begin: int | None = None) -> Segment:
-        """Make the pass, from the segment header or from position ``begin``; return the segment."""
+        """Scan from the segment header or from position ``begin``, and return the segment."""
         position: int | None = begin or self._start + SEGMENT_HEADER_SIZE
         while position is not None:
             position = self._step(position)
@@ -160,9 +165,9 @@ class HeaderScan(SegmentBytes):
         )
 
     def _step(self, position: int) -> int | None:
-        """Record the block at ``position``. Returns the next position, None at the end."""
-        header = self._ahead or self._header(position)
-        self._ahead = None
+        """Record the block at ``position``, and return the next position, or None at the end."""
+        header = self._next_header or self._header(position)
+        self._next_header = None
         if header is None or find_flaw(header):
             return self._search(position)
         if len(self._header_cache) < CACHED_HEADERS_MAX:
@@ -179,7 +184,7 @@ class HeaderScan(SegmentBytes):
         end = self._start + header.end
         following = self._header(end)
         if following and following.follows(header.end, header.hash):
-            self._ahead = following
+            self._next_header = following
             return end
         # A false header can state a size that covers the next real block, so search inside it.
         if end <= self._size and self._is_whole(header, self._body(header)):
@@ -191,5 +196,5 @@ class HeaderScan(SegmentBytes):
             return None
         if self._limit is None:
             self._limit = segment_header.find(self._data, position, self._size)
-        self._ahead = self._find(position, self._limit)
-        return self._start + self._ahead.offset if self._ahead else None
+        self._next_header = self._find(position, self._limit)
+        return self._start + self._next_header.offset if self._next_header else None

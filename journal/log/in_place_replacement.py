@@ -1,7 +1,7 @@
 """Replacement of a journal by a new one that was written and synced beside it.
 
-After a crash either the old or the new journal is complete. A crash can leave the other one under a
-hidden name, where it is of no use.
+After a crash either the old or the new journal is complete. The crash can leave the other journal
+under a hidden name; that file can be deleted.
 """
 
 import os
@@ -19,9 +19,9 @@ class InPlaceReplacement:
     """Lock on a journal that is to be replaced by another one. A context manager.
 
     ``target`` is the path of the journal with links resolved. ``sibling`` is the path for the new
-    journal. It is removed at the end unless ``replace`` succeeded. Raises JournalLocked while
-    another process writes the journal, NotAJournal if the path is no journal, and OptionError for a
-    directory that contains other files.
+    journal, which is removed at the end unless ``replace`` succeeded. Raises JournalLocked while
+    another process writes the journal, NotAJournal if the path is not a journal, and OptionError
+    for a directory that contains other files.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -48,7 +48,7 @@ class InPlaceReplacement:
 
     @property
     def is_directory(self) -> bool:
-        """True if the journal is a directory: its replacement must be one too."""
+        """True if the journal is a directory; its replacement must be a directory too."""
         return stat.S_ISDIR(self._old.st_mode)
 
     def make_output_path(self) -> Path:
@@ -63,13 +63,15 @@ class InPlaceReplacement:
 
         Raises StorageError, which reports whether the old or the new journal is in place.
         """
-        known = self.sibling.stat()
+        status = self.sibling.stat()
         try:
             segment_files.copy_ownership(self.sibling, self._old)
             atomic_file.move_into_place(self.sibling, self.target)
         except OSError as error:
-            placed = segment_files.is_same_file(self.target, known)
-            what = "was replaced, but a power cut may undo it" if placed else "cannot be replaced"
+            is_in_place = segment_files.is_same_file(self.target, status)
+            what = (
+                "was replaced, but a power cut may undo it" if is_in_place else "cannot be replaced"
+            )
             raise StorageError(f"{self.target} {what}: {error.strerror or error}", 0) from error
         if self.is_directory:
             segment_files.remove_journal(self.sibling)  # This is the old journal.

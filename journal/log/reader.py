@@ -106,7 +106,7 @@ class Reader:
     ) -> Iterator[Frame]:
         """Yield the frames from ``start`` to below ``stop`` with one of ``tags``, in order.
 
-        With ``since``, only frames of that time (µs since the epoch) or later. Raises a
+        ``since`` selects frames of that time (µs since the epoch) or later. Raises a
         DamagedJournal if events from ``start`` on are lost; a call with its ``last_seq + 1`` as
         ``start`` continues after them. Damage that lost no event is reported by ``summary`` and
         ``verify``.
@@ -122,7 +122,7 @@ class Reader:
     def payloads(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[bytes]:
-        """Yield only the payloads of what ``frames`` yields, which is faster still."""
+        """Yield only the payloads of these frames, which is faster still."""
         return self._selected(FrameSelection(start, stop, tags), FrameSelection.payloads)
 
     def blocks(
@@ -146,7 +146,7 @@ class Reader:
     ) -> Iterator[_Selected]:
         """Return an iterator over the selected part of each block.
 
-        It is a chain, because a generator would run Python code for each event.
+        The iterator is a chain, because a generator would run Python code for each event.
         """
         blocks = self._blocks(selection.start, selection.tags, selection.stop, selection.since)
         return chain.from_iterable(
@@ -161,10 +161,10 @@ class Reader:
         select_body = self._body_selector(start, _tag_bitmap(tags), since)
         names = self._locator.names_from(start)
         if not names:
-            raise NotAJournal(f"{self.path} contains no segment file any more")
-        middle = names[0] != self._files.names()[0]
+            raise NotAJournal(f"{self.path} no longer contains a segment file")
+        from_middle = names[0] != self._files.names()[0]
         for item in scan.scan_files(
-            self._files.sources(names), select_body, self._verify, from_middle=middle
+            self._files.sources(names), select_body, self._verify, from_middle=from_middle
         ):
             if isinstance(item, scan.ScannedBlock):
                 if item.first_seq >= end:
@@ -174,9 +174,9 @@ class Reader:
                     if block is not None:
                         yield item.segment.name, block
             elif isinstance(item, scan.Damage):
-                costs = max(start, item.first_seq) <= min(item.last_seq, end - 1)
+                loses_events = max(start, item.first_seq) <= min(item.last_seq, end - 1)
                 # If no block follows, the number of lost events is unknown.
-                if self._ends_at(item, costs or item.open_ended):
+                if self._ends_at(item, loses_events or item.open_ended):
                     return
             elif isinstance(item, scan.Tail):
                 self._check_tail(item)
@@ -189,12 +189,12 @@ class Reader:
                 return strict
             if first_seq + header.frame_count <= start and not header.has_seqs:
                 return False
-            late_enough = since is None or header.time_last >= since
-            return late_enough and bool(header.tag_bitmap & bitmap)
+            is_late_enough = since is None or header.time_last >= since
+            return is_late_enough and bool(header.tag_bitmap & bitmap)
 
         return select_body
 
-    # -- one, and backward -------------------------------------------------------------------
+    # -- single and backward -----------------------------------------------------------------
 
     def frame(self, seq: int, *, verify: bool | None = None) -> Frame:
         """Return the frame with sequence number ``seq``, found by bisection.
@@ -234,7 +234,7 @@ class Reader:
         """Return the last ``count`` frames, oldest first."""
         return list(islice(self.backward(tags=tags), count))[::-1]
 
-    # -- following ---------------------------------------------------------------------------
+    # -- follow ------------------------------------------------------------------------------
 
     def follow(
         self,
@@ -246,34 +246,36 @@ class Reader:
     ) -> Iterator[Frame]:
         """Yield the frames from ``start`` on, then wait for new frames and yield these.
 
-        Ends when ``stop()``, called whenever there is nothing new, returns true, or when nothing
-        was appended for ``timeout_seconds``. If another journal replaces this one, as in online
-        compaction, the iteration continues in it.
+        The iteration ends when ``stop()``, called whenever there is no new frame, returns true, or
+        when nothing was appended for ``timeout_seconds``. If another journal replaces this one, as
+        in online compaction, the iteration continues in it.
         """
-        until = _deadline_after(timeout_seconds)
+        deadline = _deadline_after(timeout_seconds)
         while True:
             follower = TailFollower(self._files, start, _tag_bitmap(tags), self._verify)
             with FileWatcher(self.path) as watch:
                 while True:
-                    # Checked first, so that everything appended before a replacement is read.
-                    is_replaced, came = self._files.is_replaced, False
+                    # Check this first, so that everything appended before a replacement is read.
+                    is_replaced, has_new = self._files.is_replaced, False
                     for frame in self._follow_new(follower, tags):
-                        came = True
+                        has_new = True
                         yield frame
                     if is_replaced:
                         break
-                    if came:
-                        until = _deadline_after(timeout_seconds)
-                    elif follower.is_finished or (stop is not None and stop()) or _is_past(until):
+                    if has_new:
+                        deadline = _deadline_after(timeout_seconds)
+                    elif (
+                        follower.is_finished or (stop is not None and stop()) or _is_past(deadline)
+                    ):
                         return
                     else:
-                        watch.wait(None if until is None else until - time.monotonic())
+                        watch.wait(None if deadline is None else deadline - time.monotonic())
             start = follower.next_seq
             self._files = self._files.reopen()
             self._locator = BlockLocator(self._files)
 
     def _follow_new(self, follower: TailFollower, tags: Container[int] | None) -> Iterator[Frame]:
-        """Yield the new frames. Sets ``is_finished`` if nothing more can come."""
+        """Yield the new frames. Set ``follower.is_finished`` if no more frames can come."""
         try:
             for item in follower.scan_new():
                 start = follower.next_seq
@@ -290,7 +292,7 @@ class Reader:
             if not self._files.is_replaced:
                 raise
 
-    # -- what is there, and what is wrong ----------------------------------------------------
+    # -- summary and verification -------------------------------------------------------------
 
     def summary(self) -> Summary:
         """Return a summary of all headers, without reading the bodies of blocks."""
@@ -342,7 +344,7 @@ class Reader:
         except FormatError as error:
             yield Finding(error.offset, 0, 0, -1, error)
 
-    # -- inside ------------------------------------------------------------------------------
+    # -- internals ---------------------------------------------------------------------------
 
     def _check_begin(self) -> None:
         names = self._files.names()
@@ -371,7 +373,7 @@ class Reader:
     def _block_at(
         self, source: ByteSource, ref: block_table.BlockRef
     ) -> Iterator[tuple[str, Block]]:
-        """Yield a block from a table. In salvage mode a damaged block is skipped."""
+        """Yield a block from a table. Skip a damaged block in salvage mode."""
         name = ref.segment.name
         try:
             yield name, block_table.read_block(source, ref, verify=self._verify)
@@ -381,7 +383,7 @@ class Reader:
     def _select(
         self, name: str, block: Block, select: Callable[[Block], Iterable[_Selected]]
     ) -> Iterable[_Selected]:
-        """Return ``select(block)``. In salvage mode an inconsistent block is skipped."""
+        """Return ``select(block)``. Skip an inconsistent block in salvage mode."""
         try:
             return select(block)
         except FormatError as error:
@@ -393,7 +395,7 @@ class Reader:
     ) -> None:
         """Record an inconsistent block as lost in salvage mode, else raise.
 
-        No correct writer writes one.
+        No correct writer writes such a block.
         """
         if self._mode is not RecoveryMode.SALVAGE:
             error.file = name
@@ -405,14 +407,14 @@ class Reader:
             )
         )
 
-    def _ends_at(self, damage: scan.Damage, costs: bool) -> bool:
+    def _ends_at(self, damage: scan.Damage, loses_events: bool) -> bool:
         """Return whether reading ends at this damage. Raises if the mode does not accept it."""
         if self._mode is RecoveryMode.SALVAGE:
             self.losses.append(damage)
             return False
         if self._mode is RecoveryMode.POINT_IN_TIME and not damage.acknowledged:
             return True
-        if costs or self._mode is RecoveryMode.STRICT:
+        if loses_events or self._mode is RecoveryMode.STRICT:
             raise damage.error()
         return False
 

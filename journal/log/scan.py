@@ -53,9 +53,9 @@ class RecoveryMode(StrEnum):
     TOLERATE_TAIL = "tolerate-tail"
     """Also accept a torn tail, which every crash leaves."""
     POINT_IN_TIME = "point-in-time"
-    """Also accept damage if no sync had acknowledged the lost bytes: the journal ends before it."""
+    """Also accept damage of bytes that no sync had acknowledged: the journal ends before them."""
     SALVAGE = "salvage"
-    """Accept everything, in readers only: they skip what is lost."""
+    """Accept everything, in readers only: they skip lost events."""
 
 
 def scan_files(
@@ -111,6 +111,8 @@ def scan_files(
 
 
 class _ReadableSegment(NamedTuple):
+    """A segment with a valid header, and the data and caches to scan it."""
+
     data: Bytes
     segment: Segment
     budget: HashBudget
@@ -118,7 +120,7 @@ class _ReadableSegment(NamedTuple):
 
 
 class _UnreadableSegment(NamedTuple):
-    """A file, or the beginning of one, with an invalid segment header."""
+    """A file, or the beginning of a file, with an invalid segment header."""
 
     error: FormatError
     offset: int
@@ -159,7 +161,7 @@ def _find_segments(
     sources: Iterable[Bytes], resume_after: Tail | None
 ) -> Iterator[_ReadableSegment | _UnreadableSegment]:
     first_error: FormatError | None = None
-    seen = False
+    has_readable = False
     for file, data in enumerate(sources, resume_after.segment.file if resume_after else 0):
         name = data.name if isinstance(data, ByteSource) else ""
         position, begin, size, budget = 0, None, len(data), HashBudget(len(data))
@@ -171,11 +173,11 @@ def _find_segments(
             except FormatError as error:
                 first_error = first_error or error
                 limit = segment_header.find(data, position + 1, size)
-                if not name and not seen and limit == size:
+                if not name and not has_readable and limit == size:
                     raise
                 yield _UnreadableSegment(error, position, limit - position, name)
             else:
-                seen = True
+                has_readable = True
                 cache: dict[int, BlockHeader] = {}
                 segment = HeaderScan(data, position, size, header, budget, cache).segment(begin)
                 limit, begin = segment.limit, None
@@ -183,7 +185,7 @@ def _find_segments(
             position = limit
             if position >= size:
                 break
-    if not seen:
+    if not has_readable:
         raise first_error or NotAJournal("the file contains no journal segment")
 
 
@@ -193,11 +195,11 @@ def _pair_with_next(
     tuple[_ReadableSegment | _UnreadableSegment, _ReadableSegment | _UnreadableSegment | None]
 ]:
     """Yield each item together with the next one, None for the last."""
-    held = next(items, None)
-    while held is not None:
+    current = next(items, None)
+    while current is not None:
         following = next(items, None)
-        yield held, following
-        held = following
+        yield current, following
+        current = following
 
 
 def _check_predecessor(

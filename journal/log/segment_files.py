@@ -32,8 +32,8 @@ def segment_name(index: int) -> str:
 def segment_index(name: str) -> int | None:
     """Return the index in a segment file's name; None for any other name."""
     digits = name.removesuffix(_SUFFIX)
-    known = len(digits) == _DIGITS and digits.isascii() and digits.isdecimal()
-    return int(digits) if known and name != digits else None
+    is_index = len(digits) == _DIGITS and digits.isascii() and digits.isdecimal()
+    return int(digits) if is_index and name != digits else None
 
 
 def list_segments(directory: int | str | os.PathLike[str]) -> list[str]:
@@ -52,25 +52,25 @@ def check_only_segments(path: Path) -> None:
     """Raise OptionError for a directory with other files, which a replacement would remove."""
     if not path.is_dir():
         return
-    known = {*list_segments(path), *_list_unpublished(path)}
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
+    own_names = {*list_segments(path), *_list_unpublished(path)}
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in own_names)
     if others:
-        raise OptionError(f"{path} contains {others[0]!r}, which is no segment: move it away")
+        raise OptionError(f"{path} contains {others[0]!r}, which is not a segment: move it away")
 
 
 def copy_ownership(path: Path, like: os.stat_result) -> None:
-    """Give a journal the owner and mode of another."""
+    """Set the owner and mode of a journal to those of the file with status ``like``."""
     for file in (path, *path.iterdir()) if path.is_dir() else (path,):
-        found = file.stat()
-        if (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
+        status = file.stat()
+        if (status.st_uid, status.st_gid) != (like.st_uid, like.st_gid):
             os.chown(file, like.st_uid, like.st_gid)
     path.chmod(stat.S_IMODE(like.st_mode))
 
 
-def is_same_file(path: Path, known: os.stat_result) -> bool:
-    """Return whether ``path`` leads to the file or directory with status ``known``."""
+def is_same_file(path: Path, status: os.stat_result) -> bool:
+    """Return whether ``path`` leads to the file or directory with this status."""
     try:
-        return os.path.samestat(known, path.stat())
+        return os.path.samestat(status, path.stat())
     except OSError:
         return False
 
@@ -118,7 +118,7 @@ class RepairedSource(OwnedSource):
 
 
 class SegmentHead(NamedTuple):
-    """A segment file of a directory, with its first header if that is valid."""
+    """A segment file of a directory, with its first header, or None if that header is invalid."""
 
     name: str
     header: SegmentHeader | None
@@ -165,20 +165,20 @@ class SegmentFiles:
 
     @property
     def is_replaced(self) -> bool:
-        """True if the path leads to another journal now."""
+        """True if the path now leads to another journal."""
         self._check_open()
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except OSError:
             return False
-        return not os.path.samestat(found, self._status)
+        return not os.path.samestat(status, self._status)
 
     def reopen(self) -> "SegmentFiles":
         """Open the journal at the same path again, with the same options."""
         return SegmentFiles(self.path, patient=self._patient, flips=self._flips)
 
     def names(self) -> list[str]:
-        """Return the names of the segment files. A journal that is a file has one empty name."""
+        """Return the names of the segment files. A single-file journal has one empty name."""
         self._check_open()
         if not self.is_directory:
             return [""]
@@ -194,7 +194,7 @@ class SegmentFiles:
     def open(self, name: str) -> ByteSource | None:
         """Open one file.
 
-        Returns None if it does not exist any more, an empty source for a special file.
+        Returns None if the file no longer exists, and an empty source for a special file.
         """
         self._check_open()
         if not self.is_directory:

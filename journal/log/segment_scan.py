@@ -78,7 +78,7 @@ class Damage(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """The end of a segment's last whole block. A block appended there must record ``link``."""
+    """The end of a segment's last whole block. A block appended after it must record ``link``."""
 
     segment: Segment
     offset: int
@@ -89,10 +89,12 @@ class Tail(NamedTuple):
 
 ScanItem = Segment | ScannedBlock | Debris | Damage | Tail
 BodySelector = Callable[[Segment, BlockHeader, int], bool]
-"""Decides whether to read and check a block's body: (segment, header, first sequence number)."""
+"""Function of (segment, header, first sequence number): whether to read and check the body."""
 
 
 class _BlockFault(NamedTuple):
+    """Reason why no valid block is stored at a position."""
+
     kind: type[FormatError]
     reason: str
     is_trusted: bool = False
@@ -112,9 +114,9 @@ class SegmentScanner(SegmentBytes):
         select_body: BodySelector,
         verify: bool,
         budget: HashBudget,
-        known: dict[int, BlockHeader],
+        header_cache: dict[int, BlockHeader],
     ) -> None:
-        super().__init__(data, segment.offset, segment.header.salt, budget, known)
+        super().__init__(data, segment.offset, segment.header.salt, budget, header_cache)
         self._segment = segment
         self._limit = segment.limit
         self._continuation = segment.continuation
@@ -123,7 +125,7 @@ class SegmentScanner(SegmentBytes):
         self._position = segment.offset + SEGMENT_HEADER_SIZE
         self._link = (SEGMENT_HEADER_SIZE, segment.header.hash)
         self.next_seq = next_seq
-        self._ahead: BlockHeader | None = None
+        self._next_header: BlockHeader | None = None
         self._body_read = b""
         self._is_selected = False
 
@@ -135,14 +137,14 @@ class SegmentScanner(SegmentBytes):
         """Yield the blocks and defects of the segment, and a Tail as the last item."""
         while True:
             if self._link == self._continuation:
-                yield from self._superseded_rest()
+                yield from self._yield_superseded()
                 return
             links = self._segment.recovery_links
             linked = links.get(self._link, 0) + self._start if links else 0
             if linked > self._position:
                 yield Debris(self._position, linked - self._position, self._segment.name)
-                self._position, self._ahead = linked, None
-            header = self._ahead or self._header(self._position)
+                self._position, self._next_header = linked, None
+            header = self._next_header or self._header(self._position)
             fault = self._find_fault(header)
             if fault is None:
                 assert header is not None
@@ -179,7 +181,7 @@ class SegmentScanner(SegmentBytes):
 
         Reads the next header as confirmation.
         """
-        self._ahead, self._body_read = None, b""
+        self._next_header, self._body_read = None, b""
         if header is None:
             return _BlockFault(CorruptBlock, "no valid block header found", is_torn=True)
         if header.offset not in self._header_cache and (error := find_flaw(header)):
@@ -201,24 +203,24 @@ class SegmentScanner(SegmentBytes):
         return self._find_body_fault(header, end)
 
     def _find_body_fault(self, header: BlockHeader, end: int) -> _BlockFault | None:
-        ahead = self._header(end) if end < self._limit else None
+        next_header = self._header(end) if end < self._limit else None
         link = (end - self._start, header.hash)
         confirmed = link in self._segment.recovery_links or (
-            ahead is not None and ahead.follows(*link)
+            next_header is not None and next_header.follows(*link)
         )
         first_seq = header.first_seq + self._segment.shift
         # If the sequence numbers have gaps, the last one is stored in the body.
         self._is_selected = self._select_body(self._segment, header, first_seq)
-        wanted = header.has_seqs or self._is_selected
-        body = self._body(header) if wanted or not confirmed else b""
-        self._ahead = ahead
-        check = not confirmed or (wanted and self._verify)
+        needs_body = header.has_seqs or self._is_selected
+        body = self._body(header) if needs_body or not confirmed else b""
+        self._next_header = next_header
+        check = not confirmed or (needs_body and self._verify)
         if check and not self._is_whole(header, body):
             reason = "the hash of the block's body does not match"
             return _BlockFault(
-                CorruptBlock, reason, is_trusted=confirmed and ahead is not None, is_torn=True
+                CorruptBlock, reason, is_trusted=confirmed and next_header is not None, is_torn=True
             )
-        if not confirmed and ahead is not None and ahead.previous_end == header.end:
+        if not confirmed and next_header is not None and next_header.previous_end == header.end:
             return _BlockFault(
                 CorruptBlock, "the next block records another hash for this block", is_trusted=True
             )
@@ -227,26 +229,26 @@ class SegmentScanner(SegmentBytes):
 
     def _conclude(self, header: BlockHeader | None, fault: _BlockFault) -> ScanItem | None:
         """Return the debris, damage or tail at this position; None to read the position again."""
-        ahead, at = self._ahead, self._position
-        anchor = ahead if fault.is_trusted else None
+        next_header, at = self._next_header, self._position
+        anchor = next_header if fault.is_trusted else None
         if anchor is None:
-            least = self.next_seq - self._segment.shift
+            seq_min = self.next_seq - self._segment.shift
             linked = header is None or fault.kind is not MissingEvents
-            anchor = self._find(at + 1 if linked else at, self._limit, least)
+            anchor = self._find(at + 1 if linked else at, self._limit, seq_min)
             while anchor is not None and self._segment.is_superseded(anchor):
-                anchor = self._find(self._start + anchor.offset + 1, self._limit, least)
+                anchor = self._find(self._start + anchor.offset + 1, self._limit, seq_min)
         if anchor and self._continuation and anchor.offset >= self._continuation[0]:
             anchor = None  # Blocks after the point where the next segment continues are superseded.
         # A live writer may have completed, in the meantime, a block that was written in part.
         if isinstance(self._data, ByteSource):
             self._data.invalidate()
         if self._find_fault(self._header(at)) is None:
-            self._ahead = None
+            self._next_header = None
             return None
         if anchor is None:
             return self._end(fault)
         end = self._start + anchor.offset
-        self._position, self._ahead = end, None
+        self._position, self._next_header = end, None
         if end > at and anchor.follows(*self._link):
             return Debris(at, end - at, self._segment.name)
         first, self.next_seq = self.next_seq, anchor.first_seq + self._segment.shift
@@ -296,7 +298,7 @@ class SegmentScanner(SegmentBytes):
         last, name = self.next_seq - 1, self._segment.name
         return Damage(at, size, first, last, True, reason, MissingEvents, self._link, name)
 
-    def _superseded_rest(self) -> Iterator[ScanItem]:
+    def _yield_superseded(self) -> Iterator[ScanItem]:
         """Yield the superseded bytes after the block that the next segment continues."""
         if not self._is_zero(self._position, self._limit):
             yield Debris(self._position, self._limit - self._position, self._segment.name)

@@ -28,7 +28,7 @@ def is_disk_full(error: OSError) -> bool:
 
 
 class SegmentWriter:
-    """Writer of one segment file. All offsets are the segment's own, except the file's size.
+    """Writer of one segment file. All offsets are relative to the segment, except the file's size.
 
     > Why preallocate? It nearly doubles the commits per second, because a sync need not write a new
     file size. A full disk is detected before a block is written.
@@ -67,24 +67,24 @@ class SegmentWriter:
         self._allocated: int | None = os.fstat(descriptor).st_size
 
     def place(self, first_seq: int) -> BlockPlacement:
-        """Return the placement of the next block, whose first sequence number is the segment's."""
+        """Return the placement of the next block. ``first_seq`` is relative to the segment."""
         end, digest = self.link
         return BlockPlacement(self.header.salt, first_seq, self.end, end, digest, self.durable[0])
 
     def reserve(self, size: int) -> None:
         """Allocate space for a block and the reserve after it.
 
-        Raises OSError, which ``is_disk_full`` accepts, when there is no space; nothing has changed
-        then.
+        Raises OSError, which ``is_disk_full`` accepts, when there is no space; the file is then
+        unchanged.
         """
         if self._allocated is None:
             return
         needed = self.segment_offset + self.end + size + RESERVE_SIZE
         if needed <= self._allocated:
             return
-        ahead = min(max(self._allocated, _PREALLOCATION_SIZE_MIN), PREALLOCATION_SIZE_MAX)
+        extra = min(max(self._allocated, _PREALLOCATION_SIZE_MIN), PREALLOCATION_SIZE_MAX)
         try:
-            self._allocate(needed + ahead)
+            self._allocate(needed + extra)
         except OSError as error:
             if not is_disk_full(error):
                 raise
@@ -109,7 +109,10 @@ class SegmentWriter:
             self._allocated = size
 
     def write(self, parts: list[bytes], header: BlockHeader, next_seq: int) -> None:
-        """Write a block at the end. ``next_seq`` is the segment's sequence number after it."""
+        """Write a block at the end.
+
+        ``next_seq`` is the segment's sequence number after the block.
+        """
         position = self.segment_offset + self.end
         written = os.pwritev(self.descriptor, parts, position)
         if written != header.size:

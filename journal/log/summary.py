@@ -10,11 +10,11 @@ from journal.log.header_scan import Segment
 
 
 class Summary(NamedTuple):
-    """Facts from the headers of a journal. Offsets are the file's, times are µs since the epoch.
+    """Facts from the headers of a journal. Times are in µs since the epoch.
 
     Importable as ``journal.log.Summary``. ``last_seq`` is ``first_seq - 1`` if there are no events.
-    ``debris`` holds (offset, size) pairs. A later block records that all bytes below
-    ``durable_upto`` were durable.
+    ``debris`` holds (offset, size) pairs. Offsets are relative to the file. A later block records
+    that all bytes below ``durable_upto`` were durable.
     """
 
     segments: int
@@ -36,7 +36,7 @@ class Summary(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One defect: ``error`` describes it. It affects the events ``first_seq`` to ``last_seq``.
+    """One defect, described by ``error``, which affects the events ``first_seq`` to ``last_seq``.
 
     Importable as ``journal.log.Finding``.
     """

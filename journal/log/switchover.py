@@ -1,4 +1,4 @@
-"""Switchover of a live writer to another journal, which replaces the one it has open."""
+"""Switchover of a live writer to another journal, which replaces the open journal."""
 
 import os
 from pathlib import Path
@@ -35,24 +35,24 @@ class SwitchoverStats(NamedTuple):
 class SwitchoverTarget:
     """The journal that a writer switches to: opened, locked, and brought up to date.
 
-    It contains the writer's events up to some sequence number, or events with the same effect. It
-    is removed unless the switchover succeeds. ``is_in_place`` is set when the journal's path leads
-    to it, or may.
+    The target contains the writer's events up to some sequence number, or events with the same
+    effect. The target is removed unless the switchover succeeds. ``is_in_place`` is set when the
+    journal's path leads to the target, or may lead to it.
     """
 
-    def __init__(self, path: Path, beside: Path, journal_id: bytes, old: Appender) -> None:
+    def __init__(self, path: Path, sibling: Path, journal_id: bytes, old: Appender) -> None:
         self._path = Path(os.path.realpath(path))
-        self._sibling = beside
+        self._sibling = sibling
         self.is_in_place = self._is_final = False
         self.copied_size = self.rest_size = 0
         self._files = SegmentFiles(self._path)
         try:
-            if not beside.exists() or beside.is_dir() != self._files.is_directory:
+            if not sibling.exists() or sibling.is_dir() != self._files.is_directory:
                 kind = "directory" if self._files.is_directory else "file"
-                raise OptionError(f"{beside} is not a journal {kind} like {path}")
+                raise OptionError(f"{sibling} is not a journal {kind} like {path}")
             segment_files.check_only_segments(self._path)
-            self._known = beside.stat()
-            options = OpenOptions(beside, False, True, journal_id, old.clock, RecoveryMode.STRICT)
+            self._status = sibling.stat()
+            options = OpenOptions(sibling, False, True, journal_id, old.clock, RecoveryMode.STRICT)
             self.appender = Appender(options, old.roll_policy, old.keeps_unsynced)
         except BaseException:
             self._files.close()
@@ -69,10 +69,10 @@ class SwitchoverTarget:
                 return
 
     def finish(self, old: Appender) -> None:
-        """Copy the rest and move the target into place. The old journal must not change any more.
+        """Copy the rest and move the target into place. The old journal must no longer change.
 
-        Raises before anything has changed. It also raises when the state after a crash is unknown:
-        then ``is_in_place`` is set and neither journal can be written again.
+        An exception means that nothing has changed, unless ``is_in_place`` is set: then the state
+        after a crash is unknown, and neither journal can be written again.
         """
         new, self.rest_size = self.appender, self._copy()
         if new.next_seq != old.next_seq:
@@ -87,7 +87,7 @@ class SwitchoverTarget:
             segment_files.copy_ownership(self._sibling, self._path.stat())
             atomic_file.move_into_place(self._sibling, self._path)
         except BaseException as error:
-            if not segment_files.is_same_file(self._sibling, self._known):
+            if not segment_files.is_same_file(self._sibling, self._status):
                 new.poison(error, "the journal was replaced, but a power cut may undo it")
             self.is_in_place, old.failure = False, None
             if not isinstance(error, OSError):

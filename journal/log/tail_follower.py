@@ -11,9 +11,8 @@ from journal.log.segment_files import SegmentFiles
 class TailFollower:
     """Iterator over new blocks of a growing journal.
 
-    ``next_seq`` is the next unread sequence number.
-
-    The caller sets ``is_finished`` when nothing more can come.
+    ``next_seq`` is the next unread sequence number. The caller sets ``is_finished`` when no more
+    events can come.
     """
 
     def __init__(self, files: SegmentFiles, start: int, bitmap: int, verify: bool) -> None:
@@ -43,8 +42,8 @@ class TailFollower:
                 names = names[names.index(resume_after.segment.name) :]
 
         def select_body(_: Segment, header: BlockHeader, first_seq: int) -> bool:
-            past = first_seq + header.frame_count <= start and not header.has_seqs
-            return not past and bool(header.frame_count and header.tag_bitmap & self._bitmap)
+            is_past = first_seq + header.frame_count <= start and not header.has_seqs
+            return not is_past and bool(header.frame_count and header.tag_bitmap & self._bitmap)
 
         for item in scan.scan_files(
             self._files.sources(names), select_body, self._verify, resume_after

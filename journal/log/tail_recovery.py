@@ -32,7 +32,10 @@ from journal.log.scan import RecoveryMode
 from journal.log.segment_writer import SegmentWriter
 
 SEQ_LAST = SEQ_MAX - (1 << 40)
-"""Highest first sequence number of a writer. Readers accept all numbers it can then reach."""
+"""Highest first sequence number of a writer.
+
+Readers accept all numbers that such a writer reaches.
+"""
 _CHUNK_SIZE = 1 << 20
 _REREAD_SIZE = 1 << 26
 """Bytes at the end of a file that are read from the disk again instead of the page cache."""
@@ -75,7 +78,7 @@ class OpenOptions(NamedTuple):
         if not 0 <= self.first_seq <= SEQ_LAST:
             raise OptionError(f"first_seq must be 0 to {SEQ_LAST}, got {self.first_seq}")
         if self.journal_id is not None and len(self.journal_id) != 16:
-            raise OptionError(f"a journal id must have 16 bytes, got {len(self.journal_id)}")
+            raise OptionError(f"journal id must have 16 bytes, got {len(self.journal_id)}")
         if self.mode is RecoveryMode.SALVAGE:
             raise OptionError("mode salvage is for readers only: a writer cannot use it")
 
@@ -90,7 +93,7 @@ def open_journal(options: OpenOptions) -> OpenResult:
             return _create(options)
         try:
             if not options.publish:
-                raise OptionError(f"{path} exists already")
+                raise OptionError(f"{path} already exists")
             mode = os.fstat(lock).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise NotAJournal(f"{path} is neither a regular file nor a directory")
@@ -255,7 +258,7 @@ def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
 
 
 def _check_chain(files: segment_files.SegmentFiles, names: list[str]) -> None:
-    """Raise unless each segment file continues the one before it, at a block that exists."""
+    """Raise unless each segment file continues the previous file, at a block that exists."""
     heads = files.read_heads(names)
     for name, header in heads:
         if header is None:
@@ -333,6 +336,8 @@ def _drop_unsynced_cache(descriptor: int, size: int, path: Path) -> None:
 
 
 class _RecoveredTail(NamedTuple):
+    """Position at which the writer resumes in the last segment."""
+
     segment: Segment
     offset: int
     link: tuple[int, int]
@@ -355,7 +360,7 @@ def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
         [data],
         # A sync has returned for bytes below durable_upto, so their header chain is enough.
         lambda segment, header, _: strict or header.end > segment.durable_upto,
-        from_middle=bool(data.name),  # The chain of the files before it is checked elsewhere.
+        from_middle=bool(data.name),  # ``_check_chain`` checks the files before it.
     ):
         if isinstance(item, Segment):
             segment, rows = item, SegmentIndexBuilder()
@@ -363,8 +368,8 @@ def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
             time = max(time, item.header.time_last)
             rows.add(item.header, _seq_after(item))
         elif isinstance(item, scan.Damage):
-            refused = mode is not RecoveryMode.POINT_IN_TIME or item.acknowledged
-            if refused or segment is None or segment.limit < len(data):
+            is_refused = mode is not RecoveryMode.POINT_IN_TIME or item.acknowledged
+            if is_refused or segment is None or segment.limit < len(data):
                 raise item.error()
             return _RecoveredTail(segment, item.offset, item.link, item.first_seq, time, rows, True)
         elif isinstance(item, scan.Tail) and item.segment.limit == len(data):

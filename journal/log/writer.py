@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _TAG_END = TAG_MAX + 1
 _FIRST, _SECOND = itemgetter(0), itemgetter(1)
-_KEPT_MAX = 1 << 8
-"""Fewer events than this are kept for the next block instead of written in a block of their own."""
+_PENDING_COUNT_MAX = 1 << 8
+"""Fewer events than this wait for the next block instead of filling a block of their own."""
 
 
 class Writer:
@@ -126,7 +126,7 @@ class Writer:
             name = f"commits of {self.path.name}"
             self._committer = Committer(self.sync, self._is_usable, commit.period_seconds, name)
 
-    # -- appending ---------------------------------------------------------------------------
+    # -- append ------------------------------------------------------------------------------
 
     @property
     def time(self) -> int:
@@ -151,8 +151,10 @@ class Writer:
             # has nothing to track. The clock raises when the writer is closed or the disk is full.
             self._pending += tag, payload, self._clock()
             self.next_seq = seq + 1
-            room = self._block_space = self._block_space - len(payload) - COLUMNS_SIZE_PER_EVENT_MAX
-            if room <= 0:
+            space = self._block_space = (
+                self._block_space - len(payload) - COLUMNS_SIZE_PER_EVENT_MAX
+            )
+            if space <= 0:
                 self._close_block(payload)
         if self._must_apply_policy:
             self._apply_commit_policy(seq)
@@ -161,7 +163,8 @@ class Writer:
     def append_many(self, frames: Iterable[tuple[int, bytes]]) -> range:
         """Append encoded events, given as (tag, payload); return their sequence numbers.
 
-        All get the same time. After an exception, ``next_seq`` shows how many were appended.
+        All events get the same time. After an exception, ``next_seq`` shows how many events were
+        appended.
         """
         pairs = frames if isinstance(frames, list) else list(frames)
         return self._append(pack_tags(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
@@ -169,15 +172,18 @@ class Writer:
     def append_payloads(self, tag: int, payloads: Sequence[bytes]) -> range:
         """Append encoded events of one kind; return their sequence numbers.
 
-        All get the same time. After an exception, ``next_seq`` shows how many were appended.
+        All events get the same time. After an exception, ``next_seq`` shows how many events were
+        appended.
         """
         return self._append(pack_tags((tag,)), payloads)
 
     def append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
-        """Append encoded events, with one tag per payload or one tag for all; return their numbers.
+        """Append encoded events; return their sequence numbers.
 
-        This is the fastest way to append many events. All get the same time. After an exception,
-        ``next_seq`` shows how many were appended.
+        ``tags`` has one tag for each payload, or one tag for all.
+
+        This is the fastest way to append many events. All events get the same time. After an
+        exception, ``next_seq`` shows how many events were appended.
         """
         if len(tags) not in (1, len(payloads)):
             raise OptionError(
@@ -191,7 +197,9 @@ class Writer:
             stamp = (tick + self._tick_base) // self._tick_scale
             first_seq, start = self.next_seq, 0
             while start < count:
-                if count - start < _KEPT_MAX and self._keep_pending(tags, payloads, start, tick):
+                if count - start < _PENDING_COUNT_MAX and self._keep_pending(
+                    tags, payloads, start, tick
+                ):
                     break
                 packed, stop = pack_block(tags, payloads, start, stamp)
                 self._write_packed(packed)
@@ -199,18 +207,21 @@ class Writer:
         return range(first_seq, first_seq + count)
 
     def append_rows(self, kind: "type[Event]", rows: Iterable[tuple[Any, ...]]) -> range:
-        """Append events of one kind, each a tuple of values in wire order; return their numbers."""
+        """Append events of one kind; return their sequence numbers.
+
+        Each row is a tuple of the event's values in wire order.
+        """
         from journal.events.codec import pack_rows  # Slow to import, and not needed for frames.
 
         with self._batch() as tick:
             stamp = (tick + self._tick_base) // self._tick_scale
             first_seq = self.next_seq
-            for some in pack_rows(kind, rows, stamp):
-                self._write_packed(some)
+            for packed in pack_rows(kind, rows, stamp):
+                self._write_packed(packed)
         return range(first_seq, self.next_seq)
 
     def append_block(self, source: Block) -> None:
-        """Append the events of another journal's block with their tags, times and numbers."""
+        """Append the events of another journal's block, with their times and sequence numbers."""
         source.check()
         seqs = source.seqs
         if not source.count:
@@ -232,7 +243,7 @@ class Writer:
         if self._must_apply_policy:
             self._apply_commit_policy(self.next_seq - 1)
 
-    # -- making durable ----------------------------------------------------------------------
+    # -- durability --------------------------------------------------------------------------
 
     @property
     def durable_upto(self) -> int:
@@ -263,7 +274,7 @@ class Writer:
             self._sync_all()
 
     def wait(self, seq: int, timeout_seconds: float | None = None) -> bool:
-        """Wait until event ``seq`` is durable. Returns False after the timeout.
+        """Wait until event ``seq`` is durable. Return False after the timeout.
 
         The first waiting thread syncs for all. The timeout limits only the wait for another
         thread's sync.
@@ -345,7 +356,7 @@ class Writer:
                 raise
             error.add_note(str(failure))  # The first error is the one to raise.
 
-    # -- inside ------------------------------------------------------------------------------
+    # -- internals ---------------------------------------------------------------------------
 
     def _is_usable(self) -> bool:
         return self._appender.failure is None
@@ -372,7 +383,7 @@ class Writer:
             self._clock = self._retry_append
 
     def _retry_append(self) -> int:
-        """Stand in for the clock while the disk is full: raise until there is space again."""
+        """Replace the clock while the disk is full: raise until there is space again."""
         try:
             self._appender.reserve_space()
         except DiskFull as full:
@@ -422,7 +433,7 @@ class Writer:
         self._appender.write_frames(packed, self._compressor, last_resort=False)
 
     def _keep_pending(self, tags: bytes, payloads: Sequence[bytes], start: int, tick: int) -> bool:
-        """Keep a few events for the next block if they fit in it. Returns whether they do."""
+        """Keep a few events for the next block, and return whether they fit in it."""
         rest = payloads[start:]
         size = sum(map(len, rest)) + COLUMNS_SIZE_PER_EVENT_MAX * len(rest)
         if size >= self._block_space:
@@ -469,9 +480,11 @@ class Writer:
             count = bisect_right(times, times[0] + TIME_SPAN_MAX)
             stop = 3 * count
             frames = Frames(pending[0:stop:3], pending[1:stop:3], times[:count])
-            reserve_kept = appender.write_frames(frames, self._compressor, last_resort=last_resort)
+            reserve_intact = appender.write_frames(
+                frames, self._compressor, last_resort=last_resort
+            )
             del pending[:stop]
-            if not reserve_kept:
+            if not reserve_intact:
                 self._block_appends()
         self.next_seq = appender.next_seq  # An interrupt may have left an event uncounted.
         self._block_space = BLOCK_SIZE_TARGET

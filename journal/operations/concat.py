@@ -51,7 +51,7 @@ def concat(
     """Write the events of all ``sources``, one after the other, to the new file ``target``.
 
     The first source keeps its sequence numbers and its journal id. The events of each further
-    source follow, renumbered by one constant, so that gaps stay. The debris of crashes is not
+    source follow, renumbered by one constant, so that gaps remain. The debris of crashes is not
     copied. Damage raises a FormatError that names the source, unless ``salvage`` is set: lost
     events then become gaps. ``target`` gets its name when it is complete and durable. Raise
     OptionError if it exists or would be part of a source.
@@ -79,9 +79,7 @@ def concat(
 
 
 class _Joiner:
-    """Writer of several journals into one; it keeps the sequence number at which the next one
-    begins.
-    """
+    """Writer of several journals into one, which tracks the next sequence number."""
 
     def __init__(self, salvage: bool, report: ProgressCallback) -> None:
         self.size = 0
@@ -125,5 +123,5 @@ def _first_seq(item: scan.ScanItem) -> int:
     """Return the first sequence number of a journal from its first scan item."""
     if isinstance(item, scan.Segment):
         return item.header.first_seq
-    assert isinstance(item, scan.Damage), "a scan begins with a segment or a damaged one"
+    assert isinstance(item, scan.Damage), "a scan begins with a segment or with damage"
     return item.first_seq

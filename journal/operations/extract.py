@@ -72,7 +72,7 @@ class ExtractMemoryResult(NamedTuple):
 
 
 class EnvironmentResult(NamedTuple):
-    """Arguments and environment of a process, and its working directory if it changed it."""
+    """Arguments and environment of a process, and its working directory, empty if never changed."""
 
     arguments: tuple[bytes, ...]
     environment: tuple[bytes, ...]
@@ -92,12 +92,13 @@ def extract_files(
     """Write the guest's files in memory mounts, as of event ``at``, to a new directory.
 
     A mount called ``/work`` becomes the subdirectory ``work``. Modification times are those of the
-    guest; only the owner has access. Symbolic links have the targets that the guest wrote, so
-    following them may lead anywhere. Nothing outside the directory is changed. A mount inside
-    another one hides the contents at its path. ``directory`` gets its name when everything is
+    guest; only the owner has access. Symbolic links have the targets that the guest wrote, and
+    may lead anywhere. Nothing outside the directory is changed. A mount inside
+    another mount hides the contents at its path. ``directory`` gets its name when everything is
     durable.
 
-    Raise OptionError if there is no such event, ReplayError, and the errors of reading the journal.
+    Raises OptionError if there is no such event, ReplayError, and the errors of reading the
+    journal.
     """
     target = Path(directory)
     require_linux("extracting files")
@@ -107,11 +108,11 @@ def extract_files(
         folder.mkdir(mode=DIRECTORY_MODE)
         with Reader(source) as reader, DirectoryHost(folder, limits, separate_mounts=True) as host:
             play(reader.frames(tags=host.tags), host, upto=_find_stop(reader, at))
-        with _refusing_long_paths():
+        with _long_path_check():
             _nest_mounts(list(host.mount_paths.values()), folder, whole)
         counts = _count_and_sync(whole, _list_host_mounts(host))
         if os.path.lexists(target):
-            raise OptionError(f"{target} exists already")
+            raise OptionError(f"{target} already exists")
         whole.rename(target)
     finally:
         _remove_tree(folder)
@@ -125,7 +126,7 @@ def archive_files(
 ) -> ExtractFilesResult:
     """Write the files of ``extract_files`` to ``out`` as a tar archive.
 
-    Several names of one file become hard links. A mount inside another one hides the contents at
+    Several names of one file become hard links. A mount inside another mount hides the contents at
     its path.
     """
     with Reader(source) as reader:
@@ -180,7 +181,9 @@ def _iterate_entries(host: ModelHost) -> Iterator[tuple[str, str, TreeEntry]]:
         for path, entry in tree.items():
             names = [*trees[guest], *(name for name in split_path(path) if name != ".")]
             whole = "/".join(names)
-            if whole and not any(whole == one or whole.startswith(f"{one}/") for one in hidden):
+            if whole and not any(
+                whole == mount or whole.startswith(f"{mount}/") for mount in hidden
+            ):
                 yield guest, whole, entry
 
 
@@ -204,19 +207,19 @@ def _make_tar_member(path: str, entry: TreeEntry) -> tarfile.TarInfo:
     return info
 
 
-def _nest_mounts(mounted: list[list[str]], folder: Path, whole: Path) -> None:
+def _nest_mounts(mount_paths: list[list[str]], folder: Path, whole: Path) -> None:
     """Combine the separate directories of all mounts into one tree, as the guest sees it.
 
     A mount replaces the contents at its path. Links are not followed.
     """
-    mounts = dict(enumerate(mounted))
+    mounts = dict(enumerate(mount_paths))
     root = next((number for number, names in mounts.items() if not names), None)
     if root is None:
         whole.mkdir(mode=DIRECTORY_MODE)
     else:
         (folder / str(root)).rename(whole)
         del mounts[root]
-    for number, names in sorted(mounts.items(), key=lambda one: len(one[1])):
+    for number, names in sorted(mounts.items(), key=lambda item: len(item[1])):
         parent = whole
         for name in names[:-1]:
             parent = _remove_non_directory(parent / name)
@@ -259,17 +262,19 @@ def _count_and_sync(folder: Path, mounts: tuple[str, ...]) -> ExtractFilesResult
 def _list_directories(folder: Path) -> list[Path]:
     """Return a directory and all directories below it, each after its parent.
 
-    > Why not ``os.walk``? It recurses for each level, and a guest may create very many.
+    > Why not ``os.walk``? ``os.walk`` recurses for each level, and a guest may create very many.
     """
     directories = [folder]
     for directory in directories:  # The list grows during the loop.
-        with _refusing_long_paths(), os.scandir(directory) as entries:
-            directories += [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
+        with _long_path_check(), os.scandir(directory) as entries:
+            directories += [
+                Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)
+            ]
     return directories
 
 
 @contextmanager
-def _refusing_long_paths() -> Iterator[None]:
+def _long_path_check() -> Iterator[None]:
     """Raise ReplayError for directories nested so deeply that a path becomes too long."""
     try:
         yield
@@ -284,19 +289,19 @@ def _refusing_long_paths() -> Iterator[None]:
 def _remove_tree(folder: Path) -> None:
     """Remove a directory tree if it exists. Ignore OSErrors.
 
-    > Why not ``shutil.rmtree``? It recurses, as ``os.walk`` does. Each directory is moved to the
-    top before it is listed.
+    > Why not ``shutil.rmtree``? ``rmtree`` recurses, as ``os.walk`` does. Each directory is moved
+    to the top before it is listed.
     """
     with suppress(OSError):
-        above = [folder]
-        for directory in above:  # The list grows during the loop.
+        directories = [folder]
+        for directory in directories:  # The list grows during the loop.
             for entry in list(os.scandir(directory)):
                 if entry.is_dir(follow_symlinks=False):
-                    above.append(folder / secrets.token_hex(16))
-                    Path(entry.path).rename(above[-1])
+                    directories.append(folder / secrets.token_hex(16))
+                    Path(entry.path).rename(directories[-1])
                 else:
                     Path(entry.path).unlink()
-        for directory in reversed(above):
+        for directory in reversed(directories):
             directory.rmdir()
 
 
@@ -321,7 +326,7 @@ def extract_memory(
     """Write a memory to ``out``, as of the last snapshot up to event ``at``.
 
     ``pages`` selects the 4 KiB pages from the first to the last number, both included. With
-    ``sparse``, zero pages become holes; ``out`` must then be an empty file. Raise OptionError if
+    ``sparse``, zero pages become holes; ``out`` must then be an empty file. Raises OptionError if
     there is no such event, snapshot, memory or page.
     """
     with Reader(source) as reader:
@@ -410,12 +415,12 @@ def extract_environment(source: StrPath, *, at: int | None = None) -> Environmen
         play(reader.frames(stop=_find_stop(reader, at), tags=_IDENTITY_TAGS), host)
     start = host.process.start
     if start is None:
-        raise OptionError(f"{source} is not the journal of a process: it has no ProcessStart event")
+        raise OptionError(f"{source} has no ProcessStart event: it does not record a process")
     return EnvironmentResult(start.arguments, start.environment, host.process.working_directory)
 
 
 def _find_stop(reader: Reader, at: int | None) -> int | None:
-    """Return the sequence number after event ``at``. Raise OptionError if there is none."""
+    """Return the sequence number after event ``at``. Raises OptionError if there is none."""
     if at is None:
         return None
     try:

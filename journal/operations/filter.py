@@ -2,7 +2,7 @@
 times.
 
 Blocks that pass whole are copied unchanged, and the passing events of other blocks form new blocks.
-Of a block without passing events only the tags are read, to count the dropped events. A page
+If no event of a block passes, only the tags are read, to count the dropped events. A page
 reference of a kept event to a dropped event is replaced by the page.
 """
 
@@ -69,7 +69,7 @@ class FilterResult:
         return sum(self.dropped.values())
 
 
-def filter(  # The command has this name.
+def filter(  # The command has the same name.
     source: str | os.PathLike[str],
     target: str | os.PathLike[str] | None,
     query: Query,
@@ -79,45 +79,46 @@ def filter(  # The command has this name.
     measure_size: bool = False,
     progress: ProgressCallback | None = None,
 ) -> FilterResult:
-    """Write the events of ``source`` that match ``query``, or without ``keep`` all others, to
-    ``target``.
+    """Write the events of ``source`` that match ``query`` to ``target``.
+
+    Without ``keep``, write all other events.
 
     Sequence numbers, times and the journal id do not change. With ``keep_preamble``, the events
-    that identify the program are always kept, and a Seal never is. If a resume would not notice the
-    missing events, the new journal is flagged as not resumable.
+    that identify the program are always kept, and a Seal is always dropped. If a resume would not
+    notice the missing events, the new journal is flagged as not resumable.
 
     Without a ``target`` nothing is written, and the counts are returned. ``measure_size`` then
     computes the size of the new journal, which takes as long as writing it. ``target`` is a new
-    file, which gets its name when it is complete and durable. Raise OptionError if it exists or
+    file, which gets its name when it is complete and durable. Raises OptionError if it exists or
     would be part of the source, and a FormatError for damage.
     """
     if target is not None:
         check_new_journal(Path(target), [Path(source)])
     with closing(SegmentFiles(source)) as files:
         needs_times = query.since is not None or query.until is not None or query.where is not None
-        # First and last time need a scan of all headers, which takes as long as the rest.
+        # The first and last time need a scan of all headers, which takes as long as the rest.
         times, progress_callback = (
             _read_times(files) if needs_times else NO_TIMES,
             progress or ignore_progress,
         )
 
-        def sieve() -> QueryFilter:
+        def make_filter() -> QueryFilter:
             return QueryFilter(query, times, keep=keep, keep_preamble=keep_preamble)
 
         if target is None and not measure_size:
-            return _FilterPass(files, sieve(), "looking").run(progress_callback)
+            return _FilterPass(files, make_filter(), "looking").run(progress_callback)
         path = None if target is None else Path(target)
-        may_flag = sieve().may_pass(ProcessStart.tag)
+        may_flag = make_filter().may_pass(ProcessStart.tag)
         with LazyPageResolver(source) as pages:
             with OutputJournal(path, buffered=may_flag) as output:
                 first = _FilterPass(
-                    files, sieve(), "looking" if may_flag else "filtering", output, pages
+                    files, make_filter(), "looking" if may_flag else "filtering", output, pages
                 )
                 result = first.run(progress_callback)
                 if not output.is_overfull:
                     return _publish(output, result, first.flag)
             with OutputJournal(path, flag=first.flag) as output:
-                second = _FilterPass(files, sieve(), "filtering", output, pages)
+                second = _FilterPass(files, make_filter(), "filtering", output, pages)
                 return _publish(output, second.run(progress_callback))
 
 
@@ -146,22 +147,22 @@ class _FilterPass:
     def __init__(
         self,
         files: SegmentFiles,
-        sieve: QueryFilter,
+        query_filter: QueryFilter,
         what: str,
         target: OutputJournal | None = None,
         pages: LazyPageResolver | None = None,
     ) -> None:
         self._files = files
-        self._filter = sieve
+        self._filter = query_filter
         self._what = what
         self._target = target
         self._pages = pages
         # Without a kept MemoryPages event there is no reference to resolve.
-        self._keeps_pages = target is not None and sieve.may_pass(MemoryPages.tag)
+        self._keeps_pages = target is not None and query_filter.may_pass(MemoryPages.tag)
         self._dropped_pages = DroppedPages()
         self._analysis = ResumabilityAnalysis()
         self._blocks_skipped = 0
-        self._opened: tuple[str, ByteSource | None] | None = None
+        self._open_file: tuple[str, ByteSource | None] | None = None
 
     def run(self, report: ProgressCallback) -> FilterResult:
         """Write the events that pass, and return the result."""
@@ -196,13 +197,11 @@ class _FilterPass:
         )
 
     def _release_unless_process(self) -> None:
-        """Release the buffered blocks of a journal without a process: only that of a process gets a
-        flag.
-        """
-        is_of_process = (
+        """Release the buffered blocks of a journal without a process, which never gets a flag."""
+        has_process = (
             ProcessStart.tag in self._analysis.kept or ProcessStart.tag in self._analysis.dropped
         )
-        if self._target is not None and not is_of_process:
+        if self._target is not None and not has_process:
             self._target.release()
 
     @property
@@ -257,8 +256,8 @@ class _FilterPass:
         resolver = self._pages.resolver
         for index in find_ones(mask):
             seq = block.seq(index)
-            resolved = partial(_resolve_payload, resolver, seq) if seq in referring else None
-            target.add_events(block, [index], resolved)
+            change = partial(_resolve_payload, resolver, seq) if seq in referring else None
+            target.add_events(block, [index], change)
 
     def _skip_block(self, item: scan.ScannedBlock) -> None:
         """Count the events of a block without passing events from its tag column."""
@@ -280,9 +279,9 @@ class _FilterPass:
 
     def _open_source(self, name: str) -> ByteSource | None:
         """Return the file with this name. Most blocks are in the file of the previous block."""
-        if self._opened is None or self._opened[0] != name:
-            self._opened = name, self._files.open(name)
-        return self._opened[1]
+        if self._open_file is None or self._open_file[0] != name:
+            self._open_file = name, self._files.open(name)
+        return self._open_file[1]
 
 
 _PAGES = bytes(tag == MemoryPages.tag for tag in range(256))

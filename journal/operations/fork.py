@@ -1,4 +1,4 @@
-"""Fork: a new journal with the beginning of another one."""
+"""Fork: a new journal with the beginning of another journal."""
 
 import os
 from bisect import bisect_right
@@ -18,9 +18,9 @@ def fork(
 ) -> ParentLink:
     """Write the events of ``source`` up to event ``upto``, included, to the new journal ``target``.
 
-    Sequence numbers and times stay, and a ParentLink event is appended that refers to the source.
-    ``target`` gets its name when it is complete and durable. Raise OptionError if ``source`` has no
-    such event, and the errors of reading it.
+    Sequence numbers and times do not change, and a ParentLink event to the source is appended.
+    ``target`` gets its name when it is complete and durable. Raises OptionError if ``source`` has
+    no such event, and the errors of reading ``source``.
     """
     check_new_journal(Path(target), [Path(source)])
     time = 0  # The link gets the time of the event before it, because nothing ran in between.

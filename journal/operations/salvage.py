@@ -1,7 +1,7 @@
 """Salvage of a damaged journal: copy every readable event, with its sequence number, to a new file.
 
-The source is only read. A single flipped bit of a block or of a segment header is found and
-corrected. All other losses are reported by their bytes and sequence numbers.
+The source is only read. A single flipped bit of a block or of a segment header is corrected. All
+other losses are reported by their bytes and sequence numbers.
 """
 
 import os
@@ -22,8 +22,8 @@ class SalvageResult(NamedTuple):
     """Result of a salvage: the events copied, the bits repaired, and the losses.
 
     ``size`` is that of the source in bytes, ``torn_size`` the bytes that a crash cut short at its
-    end, ``debris_size`` the debris of earlier crashes; neither was ever acknowledged. ``next_seq``
-    is the sequence number after the last event.
+    end, ``debris_size`` the debris of earlier crashes. No sync had acknowledged these bytes.
+    ``next_seq`` is the sequence number after the last event.
     """
 
     journal_id: bytes
@@ -48,7 +48,7 @@ class SalvageResult(NamedTuple):
 
     @property
     def repaired_events(self) -> int:
-        """Number of events that a bit repair saved."""
+        """Number of events that a bit repair restored."""
         spans = {(repair.first_seq, repair.last_seq) for repair in self.repairs}
         return sum(max(0, last - first + 1) for first, last in spans)
 
@@ -65,19 +65,19 @@ def salvage(
     progress: ProgressCallback | None = None,
     body_size_max: int = bit_search.BODY_SIZE_MAX,
 ) -> SalvageResult:
-    """Write everything readable of ``source`` to the new file ``target``. Return what was lost.
+    """Write all readable events of ``source`` to the new file ``target``, and return the losses.
 
     Events keep their sequence numbers and times, and the journal its id. Lost events become gaps.
     ``target`` gets its name when it is complete and durable. Bodies above ``body_size_max`` bytes
-    are not searched for a flipped bit. Raise OptionError if ``target`` exists or would be part of
+    are not searched for a flipped bit. Raises OptionError if ``target`` exists or would be part of
     the source, and a FormatError if no segment header is readable.
     """
     check_new_journal(Path(target), [Path(source)])
     report = progress or ignore_progress
-    mender = BitRepairer(Path(source), body_size_max, report)
+    repairer = BitRepairer(Path(source), body_size_max, report)
     try:
-        mender.repair()
-        return _copy(mender, Path(target), report)
+        repairer.repair()
+        return _copy(repairer, Path(target), report)
     except CorruptBlock as error:
         reason = (
             "segment header has more than one wrong bit, and without its salt no block can be found"
@@ -86,19 +86,19 @@ def salvage(
         raise CorruptBlock(reason, offset, file=file) from error
 
 
-def _copy(mender: BitRepairer, target: Path, report: ProgressCallback) -> SalvageResult:
+def _copy(repairer: BitRepairer, target: Path, report: ProgressCallback) -> SalvageResult:
     """Copy the readable blocks of the source."""
     repairs: list[BitRepair] = []
-    with closing(mender.files()) as files, BlockCopier(target) as copier:
+    with closing(repairer.files()) as files, BlockCopier(target) as copier:
         blocks = ProgressScan(files, report, "copying")
         for item in blocks.items():
             if (
                 isinstance(item, scan.Tail)
-                and (item.segment.name, item.offset) in mender.unreadable_segments
+                and (item.segment.name, item.offset) in repairer.unreadable_segments
             ):
                 copier.add(_make_header_damage(item))
             elif copier.add(item):
-                repairs += _list_repairs(item, mender)
+                repairs += _list_repairs(item, repairer)
         copier.writer.publish()
         return SalvageResult(
             copier.writer.journal_id,
@@ -130,10 +130,10 @@ def _make_header_damage(tail: scan.Tail) -> scan.Damage:
     )
 
 
-def _list_repairs(item: scan.ScanItem, mender: BitRepairer) -> Iterator[BitRepair]:
+def _list_repairs(item: scan.ScanItem, repairer: BitRepairer) -> Iterator[BitRepair]:
     """Yield the bit repairs of a block or a segment header."""
     if isinstance(item, scan.ScannedBlock):
-        for repair in mender.repairs.get((item.segment.name, item.offset), ()):
+        for repair in repairer.repairs.get((item.segment.name, item.offset), ()):
             yield repair._replace(first_seq=item.first_seq, last_seq=last_seq_of(item))
     elif isinstance(item, scan.Segment):
-        yield from mender.repairs.get((item.name, item.offset), ())
+        yield from repairer.repairs.get((item.name, item.offset), ())

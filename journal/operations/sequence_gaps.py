@@ -1,5 +1,6 @@
-"""Gaps in the sequence numbers, as left by a compaction. No guest can be executed from before a
-gap.
+"""Gaps in the sequence numbers, as a compaction leaves them.
+
+No guest can be executed from an event before a gap.
 """
 
 import os
@@ -14,7 +15,8 @@ from journal.log.segment_files import SegmentFiles
 def find_last_gap(path: str | os.PathLike[str], stop: int) -> int:
     """Return the last missing sequence number below ``stop`` that has an event before it, or -1.
 
-    Only blocks with a column of sequence numbers are read. Raise the errors of reading the journal.
+    Only blocks with a column of sequence numbers are read. Raises the errors of reading the
+    journal.
     """
     gap, next_seq = -1, -1
     with closing(SegmentFiles(path)) as files:
@@ -28,14 +30,14 @@ def find_last_gap(path: str | os.PathLike[str], stop: int) -> int:
             next_seq = item.first_seq + item.header.frame_count
             if item.is_selected:
                 seqs = Block(item.header, item.body, item.first_seq, item.offset).seqs
-                for seq, following in pairwise(seqs):
-                    if seq + 1 < min(following, stop):
-                        gap = min(following, stop) - 1
+                for seq, next_one in pairwise(seqs):
+                    if seq + 1 < min(next_one, stop):
+                        gap = min(next_one, stop) - 1
                 next_seq = seqs[-1] + 1
             if next_seq >= stop:
                 break
     return gap
 
 
-def _has_seqs(place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
+def _has_seqs(segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
     return header.has_seqs

@@ -1,4 +1,4 @@
-"""Split of a journal into parts, and cut: a journal's beginning as a new file."""
+"""Split, which divides a journal into parts, and cut, which copies its beginning to a new file."""
 
 import os
 import shutil
@@ -82,8 +82,9 @@ def split(
     self_contained: bool = False,
     progress: ProgressCallback | None = None,
 ) -> SplitResult:
-    """Write ``source`` in parts to files in the new directory ``directory``, in the order of their
-    names.
+    """Write ``source`` in parts to files in the new directory ``directory``.
+
+    The order of the parts is the order of their names.
 
     A part begins at each sequence number in ``at``, after each snapshot with ``snapshots``, and
     before a part would exceed ``size`` bytes. Parts keep sequence numbers, times and the journal
@@ -92,8 +93,8 @@ def split(
     numbers, and is flagged as not resumable, because the events in between are missing. A page
     reference to another part is then replaced by the page.
 
-    ``directory`` gets its name when everything is complete and durable. Raise OptionError if it
-    exists, or if a number in ``at`` splits nothing, and the errors of reading a damaged journal.
+    ``directory`` gets its name when everything is complete and durable. Raises OptionError if it
+    exists, or if no part begins at a number in ``at``, and the errors of reading a damaged journal.
     """
     if not at and not snapshots and size is None:
         raise OptionError("split needs a sequence number, snapshots, or a size to split at")
@@ -138,10 +139,10 @@ def cut(
 ) -> CutResult:
     """Write the events of ``source`` up to event ``at``, included, to the new file ``target``.
 
-    The new journal is the same journal as at that time: journal id, sequence numbers and times do
-    not change, and it can be resumed alike. ``fork`` makes a new journal instead. Later events are
-    not read. ``target`` gets its name when it is complete and durable. Raise OptionError if there
-    is no such event, and the errors of reading a damaged journal.
+    The new journal equals the source at that time: the journal id, sequence numbers and times do
+    not change, and a resume works in the same way. ``fork`` makes a new journal instead. Later
+    events are not read. ``target`` gets its name when it is complete and durable. Raises
+    OptionError if there is no such event, and the errors of reading a damaged journal.
     """
     check_new_journal(Path(target), [Path(source)])
     source_blocks, last_seq, events = BlockStream(Path(source), progress or ignore_progress), -1, 0
@@ -265,7 +266,7 @@ class _PartWriter:
         self._seqs = (part_first, last, count + block.count)
 
     def _append(self, writer: Writer, block: Block) -> None:
-        """Append a block. References to events missing in a self-contained part are resolved."""
+        """Append a block, and resolve references to events that a self-contained part lacks."""
         referring = self._dropped_pages.find_referring_events(block)
         if not referring:
             writer.append_block(block)
@@ -295,7 +296,7 @@ class _PartWriter:
             raise OptionError(f"{self._source} has no events to split")
         atomic_file.sync_directory(self._folder)
         if os.path.lexists(self._target):
-            raise OptionError(f"{self._target} exists already")
+            raise OptionError(f"{self._target} already exists")
         self._folder.rename(self._target)
         atomic_file.sync_directory(self._target.parent)
 
@@ -305,21 +306,21 @@ class _PartWriter:
                 f"{self._source} would be split into more than {PARTS_COUNT_MAX} parts"
             )
         name = f"{self._source.stem}.{len(self.parts):0{_DIGITS}d}.journal"
-        repeated = self._preamble_end
-        if repeated is None or first_seq < repeated:
+        preamble_end = self._preamble_end
+        if preamble_end is None or first_seq < preamble_end:
             # A concatenation continues after the last sequence number of the previous part.
             return _open_part(self._folder / name, self._journal_id, self._next_seq)
         self._dropped_pages = DroppedPages(first_seq)
         writer = _open_part(self._folder / name, self._journal_id, self._origin)
         try:
-            self._write_preamble(writer, repeated, first_seq)
+            self._write_preamble(writer, preamble_end, first_seq)
         except BaseException:
             writer.close()
             raise
         return writer
 
     def _write_preamble(self, writer: Writer, end: int, first_seq: int) -> None:
-        """Write the beginning of the source again, flagged if events after it are missing."""
+        """Write the preamble of the source again, flagged if events after it are missing."""
         reason = _PART_REASON.format(first_seq) if first_seq > end else ""
         builder = BlockBuilder(writer)
         with Reader(self._source) as reader:

@@ -34,7 +34,7 @@ BINS = 60
 DISTINCT_MAX = 1 << 20
 """Maximum number of distinct pages, and of distinct contents, that are counted."""
 
-_ONE = [bytes(other == tag for other in range(256)) for tag in range(256)]
+_TAG_MASKS = [bytes(other == tag for other in range(256)) for tag in range(256)]
 
 
 @dataclass(slots=True)
@@ -109,29 +109,29 @@ def collect_statistics(
 ) -> StatisticsResult:
     """Return the statistics of a journal. With ``pages`` off, memory pages are not decoded.
 
-    Damage is skipped and counted. Raise a FormatError if the file contains no journal segment.
+    Damage is skipped and counted. Raises a FormatError if the file contains no journal segment.
     """
     with closing(SegmentFiles(Path(path), patient=True)) as files:
         summary = summarize(scan.scan_files(files.sources(files.names()), headers_only), 0)
         size = sum(map(len, files.sources(files.names())))
-        meter = _StatisticsCollector(StatisticsResult(summary._replace(size=size)), pages)
+        collector = _StatisticsCollector(StatisticsResult(summary._replace(size=size)), pages)
         for item in ProgressScan(files, progress or ignore_progress, "looking").items():
             if isinstance(item, scan.Damage):
-                meter.result.damaged += 1
+                collector.result.damaged += 1
             elif isinstance(item, scan.ScannedBlock):
-                meter.add(item)
-        return meter.finish()
+                collector.add(item)
+        return collector.finish()
 
 
 class _StatisticsCollector:
     """Collector of statistics, block by block."""
 
-    def __init__(self, found: StatisticsResult, pages: bool) -> None:
-        self.result = found
-        self._looks_at_pages = pages
+    def __init__(self, result: StatisticsResult, pages: bool) -> None:
+        self.result = result
+        self._counts_pages = pages
         self._numbers: set[tuple[int, int]] = set()
         self._contents: set[int] = set()
-        first, last = found.summary.first_time, found.summary.last_time
+        first, last = result.summary.first_time, result.summary.last_time
         self._first, self._span = first, max(1, last - first + 1)
         self._edges = [first - -self._span * step // BINS for step in range(1, BINS)]
 
@@ -150,7 +150,7 @@ class _StatisticsCollector:
             block = Block(header, item.body, item.first_seq, item.offset)
             self._count_kinds(block)
             self._count_times(block)
-            if self._looks_at_pages and MemoryPages.tag in block.tags:
+            if self._counts_pages and MemoryPages.tag in block.tags:
                 self._count_pages(block)
         except FormatError:
             result.damaged += 1
@@ -166,22 +166,22 @@ class _StatisticsCollector:
         counts = Counter(tags)
         raw_size = block.header.payload_raw_size
         if len(counts) == 1 or block.header.has_equal_sizes:
-            each = raw_size // block.count
+            size = raw_size // block.count
             for tag, count in counts.items():
                 kind = kinds.setdefault(tag, KindStatistics(tag))
                 kind.events += count
-                kind.size += raw_size if len(counts) == 1 else each * count
+                kind.size += raw_size if len(counts) == 1 else size * count
             return
         ends = read_u32(block.body, block.header.payload_size, block.count)
         sizes = list(map(sub, ends, (0, *ends)))
         for tag, count in counts.items():
             kind = kinds.setdefault(tag, KindStatistics(tag))
             kind.events += count
-            kind.size += sum(compress(sizes, tags.translate(_ONE[tag])))
+            kind.size += sum(compress(sizes, tags.translate(_TAG_MASKS[tag])))
 
     def _count_times(self, block: Block) -> None:
-        """Add a block to the timeline. The bytes of a block in several bins are split by its
-        events.
+        """Add a block to the timeline. The bytes of a block in several bins are divided by the
+        number of its events in each.
         """
         header, result = block.header, self.result
         first, last = self._find_bin(header.time_first), self._find_bin(header.time_last)

@@ -1,6 +1,4 @@
-"""Verification of a journal: every hash, the hash chain and every event. It can be stopped and
-resumed.
-"""
+"""Verification of every hash, the hash chain and every event, which can be stopped and resumed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -69,19 +67,19 @@ class VerifyCursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the cursor for its text form. Raise OptionError if the text is malformed."""
+        """Return the cursor for its text form. Raises OptionError if the text is malformed."""
         try:
             file, offset, digest, *counts = (int(part, 16) for part in text.split("-"))
             names = (field.name for field in fields(VerifyCounts))
             return cls(file, offset, digest, VerifyCounts(**dict(zip(names, counts, strict=True))))
         except ValueError:
             raise OptionError(
-                f"{text[:80]!r} is not a cursor; pass the one that a stopped verification returned"
+                f"{text[:80]!r} is not a cursor; pass the cursor of a stopped verification"
             ) from None
 
 
 class Verifier:
-    """Verification of a journal; ``counts`` grow as it runs.
+    """Verification of a journal; ``counts`` grow during the run.
 
     ``tail`` is the end of the journal, None until it is reached. ``cursor`` is the position from
     which a stopped verification resumes. With ``decode`` off, event payloads are not decoded. With
@@ -108,9 +106,9 @@ class Verifier:
         self._progress = progress or ignore_progress
 
     def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | scan.Debris]:
-        """Yield findings and crash debris. Stop after the current block once ``stop`` returns true.
+        """Yield findings and crash debris, until a block ends and ``stop`` returns true.
 
-        At least one block is checked per call. Raise a FormatError if the file contains no journal
+        At least one block is checked per call. Raises a FormatError if the file contains no journal
         segment, and OptionError if the journal has no block at the cursor.
         """
         with closing(SegmentFiles(self._path)) as files:
@@ -131,9 +129,9 @@ class Verifier:
                 if self._pages is not None:
                     self._pages.close()
 
-    def _needs_body(self, place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
+    def _needs_body(self, segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
         start = self._start
-        position = (place.file, place.offset + header.offset)
+        position = (segment.file, segment.offset + header.offset)
         return start is None or position > (start.file, start.offset)
 
     def _make_cursor(self, item: scan.ScannedBlock) -> VerifyCursor:
@@ -187,7 +185,10 @@ class Verifier:
             self.tail = item
 
     def _count_finding(self, finding: Finding) -> bool:
-        """Count a finding. Return whether it is an error: an event of a later version is none."""
+        """Count a finding, and return whether it is an error.
+
+        An event of a later version is no error.
+        """
         if isinstance(finding.error, UnknownEvent):
             self.counts.unknown_events += 1
             return False
@@ -243,7 +244,7 @@ class _ReferenceChecker:
             assert isinstance(event, MemoryPages)
             counts.referenced_pages += event.kinds.count(PageKind.SAME)
             try:
-                yield from (wrong.reason for wrong in self._resolver.find_errors(seq, event))
+                yield from (error.reason for error in self._resolver.find_errors(seq, event))
             except MalformedEvent as error:
                 yield error.reason
 

@@ -153,10 +153,10 @@ def hash_page_content(page: bytes) -> int:
 
 
 def decode_resolved_pages(event: MemoryPages) -> Iterator[EncodedPage]:
-    """Yield the pages of an event without references. Raise MalformedEvent if the event is
+    """Yield the pages of an event without references. Raises MalformedEvent if the event is
     malformed.
 
-    Patches are split off, but not validated before they are applied. Raise MalformedEvent for a
+    Patches are split off, but not validated before they are applied. Raises MalformedEvent for a
     reference: resolve the event with :class:`journal.pages.PageResolver` first.
     """
     for page in decode_pages(event):
@@ -189,7 +189,7 @@ def split_into_pages(data: bytes) -> list[bytes]:
 
 
 def decode_pages(event: MemoryPages) -> Iterator[EncodedPage]:
-    """Yield the pages of an event, references included. Raise MalformedEvent if the event is
+    """Yield the pages of an event, references included. Raises MalformedEvent if the event is
     malformed.
     """
     if len(event.kinds) != len(event.numbers):
@@ -237,7 +237,7 @@ def _patch_size_at(data: bytes, start: int) -> int:
 
 
 def apply_patch(before: bytes, patch: bytes) -> bytes:
-    """Return the page that results from applying ``patch`` to ``before``. Raise MalformedEvent."""
+    """Return the page that results from applying ``patch`` to ``before``. Raises MalformedEvent."""
     if _patch_size_at(patch, 0) != len(patch):
         raise MalformedEvent(
             f"patch has {len(patch)} bytes, its header says {_patch_size_at(patch, 0)}"

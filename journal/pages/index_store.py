@@ -2,8 +2,8 @@
 
 The index is derived from the journal and never authoritative: the bytes of each match are compared.
 The file beside the journal is an LMDB file followed by a seal. LMDB trusts the contents of its
-file, so the file is never opened in place: it is copied to an unlinked temporary file, which no
-later change can reach, and used only if the seal authenticates this user. After any failure the
+file, so the file is never opened in place. The index is copied to an unlinked temporary file, which
+no later change can reach, and used only if the seal authenticates this user. After any failure the
 index drops its entries and the recording continues without it.
 """
 
@@ -72,7 +72,7 @@ class Watermark(NamedTuple):
 
     @classmethod
     def from_reader(cls, reader: Reader, seq: int) -> Self:
-        """Return the watermark of a journal at event ``seq``. Raise JournalError if it has no such
+        """Return the watermark of a journal at event ``seq``. Raises JournalError if it has no such
         event.
         """
         return cls(reader.journal_id, seq, _read_block_hash(reader, seq) if seq >= 0 else 0)
@@ -102,7 +102,7 @@ class PageIndexStore:
     """Page hashes and locations in an unlinked temporary file; a context manager.
 
     ``digest`` returns 64 bits. No method raises an LMDB or disk error: after a failure the store
-    finds nothing, and ``failure`` gives the reason.
+    finds nothing, and ``failure`` is the reason.
     """
 
     def __init__(self, folder: Path, digest: DigestFunction = xxh3_64_intdigest) -> None:
@@ -134,14 +134,14 @@ class PageIndexStore:
 
     def find(self, page_hash: int) -> PageLocation | None:
         """Return the location of a page with this hash, or None."""
-        found = self._pending.get(page_hash)
-        if found is None and self._env is not None:
+        value = self._pending.get(page_hash)
+        if value is None and self._env is not None:
             try:
                 with self._env.begin() as transaction:
-                    found = transaction.get(page_hash.to_bytes(8, "big"))
-            except lmdb.Error as problem:
-                self._fail(problem)
-        return None if found is None else PageLocation(*_LOCATION.unpack(found))
+                    value = transaction.get(page_hash.to_bytes(8, "big"))
+            except lmdb.Error as error:
+                self._fail(error)
+        return None if value is None else PageLocation(*_LOCATION.unpack(value))
 
     def put(self, page_hash: int, seq: int, index_in_event: int) -> None:
         """Add the location of a page, unless the hash has an entry."""
@@ -154,38 +154,40 @@ class PageIndexStore:
         self, seq: int, pages: Iterable[tuple[int, Bytes]]
     ) -> list[tuple[int, PageLocation]]:
         """Add the pages of an event, by index and bytes. Return the index and the known location of
-        each page whose hash has an entry already.
+        each page whose hash already has an entry.
 
-        > Why all at once? This runs for every page that is recorded.
+        > Why all at once? This function runs for every recorded page.
         """
         digest, slots, pending = self.digest, self._filter, self._pending
         packed_seq = seq.to_bytes(8, "little")
-        known: list[tuple[int, PageLocation]] = []
+        matches: list[tuple[int, PageLocation]] = []
         for index, page in pages:
-            hashed = digest(page)
-            slot = hashed & _SLOTS
+            page_hash = digest(page)
+            slot = page_hash & _SLOTS
             if slots[slot]:
-                location = self.find(hashed)
+                location = self.find(page_hash)
                 if location is not None:
-                    known.append((index, location))
+                    matches.append((index, location))
                     continue
             slots[slot] = 1
-            pending[hashed] = packed_seq + index.to_bytes(2, "little")
+            pending[page_hash] = packed_seq + index.to_bytes(2, "little")
         if len(pending) >= PENDING_MAX:
             self.flush()
-        return known
+        return matches
 
     def flush(self) -> None:
         """Insert the pending entries into the file."""
         pending, self._pending = self._pending, {}
         if not pending or self.failure:
             return
-        items = [(hashed.to_bytes(8, "big"), pending[hashed]) for hashed in sorted(pending)]
+        items = [
+            (page_hash.to_bytes(8, "big"), pending[page_hash]) for page_hash in sorted(pending)
+        ]
         try:
             self._ensure_open()
             self._put(items)
-        except (lmdb.Error, OSError) as problem:
-            self._fail(problem)
+        except (lmdb.Error, OSError) as error:
+            self._fail(error)
 
     def _put(self, items: list[tuple[bytes, bytes]]) -> None:
         while True:
@@ -205,10 +207,10 @@ class PageIndexStore:
         if self._env is None:
             return
         with self._env.begin() as transaction, transaction.cursor() as cursor:
-            for key, found in cursor:
-                yield int.from_bytes(key, "big"), PageLocation(*_LOCATION.unpack(found))
+            for key, value in cursor:
+                yield int.from_bytes(key, "big"), PageLocation(*_LOCATION.unpack(value))
 
-    # -- the file beside the journal ---------------------------------------------------------------
+    # -- index file ------------------------------------------------------------------------------
 
     def load(self, path: Path, key: UserKey) -> Watermark | None:
         """Replace the entries by those of the index file ``path``. Return its watermark, or None if
@@ -218,12 +220,12 @@ class PageIndexStore:
             temporary = atomic_file.make_temporary_path(self._folder / path.name)
             descriptor = atomic_file.create_private(temporary)
             try:
-                mark = _copy_authenticated(path, descriptor, key)
-                if mark is not None:
+                watermark = _copy_if_authentic(path, descriptor, key)
+                if watermark is not None:
                     self._open(temporary)
-                    for hashed, _ in self.iterate():
-                        self._filter[hashed & _SLOTS] = 1
-                return mark
+                    for page_hash, _ in self.iterate():
+                        self._filter[page_hash & _SLOTS] = 1
+                return watermark
             finally:
                 os.close(descriptor)
                 with suppress(OSError):
@@ -232,9 +234,10 @@ class PageIndexStore:
             self.clear()
             return None
 
-    def save(self, path: Path, key: UserKey, mark: Watermark) -> bool:
-        """Write the entries, valid up to ``mark``, to the index file ``path``. Return whether this
-        succeeded.
+    def save(self, path: Path, key: UserKey, watermark: Watermark) -> bool:
+        """Write the entries, valid up to ``watermark``, to the index file ``path``.
+
+        Returns whether this succeeded.
         """
         self.flush()
         if self._env is None or self.failure:
@@ -245,7 +248,7 @@ class PageIndexStore:
             descriptor = atomic_file.create_private(temporary)
             try:
                 self._env.copyfd(descriptor, compact=True)
-                _write_seal(descriptor, key, mark)
+                _write_seal(descriptor, key, watermark)
             finally:
                 os.close(descriptor)
             # The file is never synced: its seal does not match after a power cut.
@@ -288,19 +291,19 @@ class PageIndexStore:
             lock=False,
         )
 
-    def _fail(self, problem: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         self.close()
-        self.failure = str(problem) or type(problem).__name__
+        self.failure = str(error) or type(error).__name__
 
 
 def _remove_stale_files(path: Path) -> None:
-    """Remove temporary files that a crash has left while an index was saved."""
+    """Remove temporary files that a crash left while an index was saved."""
     for stale in path.parent.glob(f".{escape(path.name)}.*.tmp"):
         if stale.stat().st_mtime < time.time() - _STALE_AGE_SECONDS:
             stale.unlink(missing_ok=True)
 
 
-def _copy_authenticated(path: Path, descriptor: int, key: UserKey) -> Watermark | None:
+def _copy_if_authentic(path: Path, descriptor: int, key: UserKey) -> Watermark | None:
     """Copy the LMDB part of an index file. Return None if the seal does not match its bytes and
     key.
     """
@@ -313,29 +316,31 @@ def _copy_authenticated(path: Path, descriptor: int, key: UserKey) -> Watermark 
         magic, journal_id, seq, chain, length, digest = _SEAL.unpack(seal)
         if magic != _MAGIC or length != size:
             return None
-        hashed, offset = key.new_hash(), 0
+        hasher, offset = key.new_hash(), 0
         while offset < size:
             part = os.pread(source, min(_COPY_SIZE, size - offset), offset)
             if not part:
                 return None
-            hashed.update(part)
+            hasher.update(part)
             os.pwrite(descriptor, part, offset)
             offset += len(part)
-        hashed.update(seal[: -len(digest)])
-        if not compare_digest(digest, hashed.digest()):
+        hasher.update(seal[: -len(digest)])
+        if not compare_digest(digest, hasher.digest()):
             return None
         return Watermark(journal_id, seq - 1, chain)
     finally:
         os.close(source)
 
 
-def _write_seal(descriptor: int, key: UserKey, mark: Watermark) -> None:
+def _write_seal(descriptor: int, key: UserKey, watermark: Watermark) -> None:
     """Append the seal to an LMDB file."""
-    size, offset, hashed = os.fstat(descriptor).st_size, 0, key.new_hash()
+    size, offset, hasher = os.fstat(descriptor).st_size, 0, key.new_hash()
     while offset < size:
         part = os.pread(descriptor, _COPY_SIZE, offset)
-        hashed.update(part)
+        hasher.update(part)
         offset += len(part)
-    head = _SEAL.pack(_MAGIC, mark.journal_id, mark.seq + 1, mark.hash, size, bytes(32))[:-32]
-    hashed.update(head)
-    os.pwrite(descriptor, head + hashed.digest(), size)
+    head = _SEAL.pack(
+        _MAGIC, watermark.journal_id, watermark.seq + 1, watermark.hash, size, bytes(32)
+    )[:-32]
+    hasher.update(head)
+    os.pwrite(descriptor, head + hasher.digest(), size)

@@ -84,24 +84,24 @@ class PageIndex:
 
     @property
     def failure(self) -> str:
-        """Reason why the index takes no more entries; empty if it does."""
+        """Reason why the index takes no more entries; empty if the index takes entries."""
         return self._entries.failure
 
-    # -- loading ----------------------------------------------------------------------------------
+    # -- load -------------------------------------------------------------------------------------
 
     def open(self, *, size_max: int = CATCH_UP_SIZE_MAX) -> bool:
         """Load the index file and complete it. Return whether the file was usable.
 
         Index the pages after its watermark, within about the last ``size_max`` bytes of the
-        journal. With 0, index none.
+        journal, or no pages if ``size_max`` is 0.
         """
         self._reset()
         try:
             reader = self._open_reader()
-            mark = self._entries.load(self.path, self._key)
-            is_known = mark is not None and mark.matches(reader)
-            if mark is not None and is_known:
-                self.last_seq = mark.seq
+            watermark = self._entries.load(self.path, self._key)
+            is_known = watermark is not None and watermark.matches(reader)
+            if watermark is not None and is_known:
+                self.last_seq = watermark.seq
             else:
                 self._entries.clear()
             self._saved_count = self._entries.count
@@ -113,7 +113,10 @@ class PageIndex:
             return False
 
     def rebuild(self) -> None:
-        """Index the whole journal, and ignore the index file. Raise the errors of reading it."""
+        """Index the whole journal, and ignore the index file.
+
+        Raises the errors of reading the journal.
+        """
         self._reset()
         try:
             self._catch_up(self._open_reader(), None)
@@ -135,8 +138,8 @@ class PageIndex:
             start = max(start, _find_recent_seq(reader, size_max))
         for seq, _, payload in reader.rows(start, tags=_TAGS):
             self.last_seq = seq
-            for hashed, index in self._hash_whole_pages(payload):
-                self._entries.put(hashed, seq, index)
+            for page_hash, index in self._hash_whole_pages(payload):
+                self._entries.put(page_hash, seq, index)
         self._snapshot_start = self.last_seq + 1
 
     def _hash_whole_pages(self, payload: bytes) -> Iterator[tuple[int, int]]:
@@ -146,7 +149,7 @@ class PageIndex:
         for index, page in iterate_whole_pages(event):
             yield self._entries.digest(page), index
 
-    # -- recording --------------------------------------------------------------------------------
+    # -- record -----------------------------------------------------------------------------------
 
     def set_path(self, journal: str | os.PathLike[str]) -> None:
         """Set the new path of the journal after a rename. The index file is saved beside it."""
@@ -166,18 +169,18 @@ class PageIndex:
             self._reset()
 
     def deduplicate(self, seq: int, event: MemoryPages) -> MemoryPages:
-        """Return event ``seq`` with references in place of its pages that the journal stores
-        already.
+        """Return event ``seq`` with references in place of its pages that the journal already
+        stores.
         """
         self._recent.cache(seq, event)
-        known = self._entries.add_pages(seq, iterate_whole_pages(event))
-        if not known:
+        candidates = self._entries.add_pages(seq, iterate_whole_pages(event))
+        if not candidates:
             return event
         pages = dict(iterate_whole_pages(event))
         # Comparing bytes is faster than comparing memory views, which go byte by byte.
         matches = [
             (index, location)
-            for index, location in known
+            for index, location in candidates
             if self._has_page(location, bytes(pages[index]))
         ]
         return replace_with_references(seq, event, matches)
@@ -198,7 +201,7 @@ class PageIndex:
                 return False
         return stored == page
 
-    # -- the file beside the journal ---------------------------------------------------------------
+    # -- index file ------------------------------------------------------------------------------
 
     def save(self) -> bool:
         """Write the index file beside the journal. Return whether this succeeded."""
@@ -206,14 +209,14 @@ class PageIndex:
             if self._reader is None:
                 self._open_reader()
             assert self._reader is not None
-            mark = Watermark.from_reader(self._reader, self.last_seq)
+            watermark = Watermark.from_reader(self._reader, self.last_seq)
         except (JournalError, OSError):
             return False
         self._saved_count = self.count
-        return self._entries.save(self.path, self._key, mark)
+        return self._entries.save(self.path, self._key, watermark)
 
     def check(self) -> IndexCheck:
-        """Compare each entry with the page that it leads to. Raise the errors of reading the
+        """Compare each entry with the page that it leads to. Raises the errors of reading the
         journal.
         """
         if self._reader is None:

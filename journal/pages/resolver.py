@@ -29,7 +29,7 @@ CACHE_SIZE_MAX = 32 << 20
 
 _COUNT_AT = 4 + 8
 _SAME = bytes((PageKind.SAME,))
-_HEAD_SIZE_EACH = 4 + 1
+_HEAD_SIZE_PER_PAGE = 4 + 1
 
 
 class _CachedEvent:
@@ -43,7 +43,7 @@ class _CachedEvent:
         self._pages: list[EncodedPage] | None = None
 
     def get_pages(self) -> list[EncodedPage]:
-        """Return the pages of the event. They are decoded at the first call."""
+        """Return the pages of the event, which are decoded at the first call."""
         if self._pages is None:
             self._pages = list(islice(decode_pages(self._event), REFERENCE_INDEX_MAX + 1))
         return self._pages
@@ -52,8 +52,8 @@ class _CachedEvent:
 class PageResolver:
     """Resolver of page references, with a cache of events in bounded memory.
 
-    ``find`` returns the frame of a sequence number, and raises KeyError if there is none. It
-    usually is ``Reader.frame``.
+    ``find``, usually ``Reader.frame``, returns the frame of a sequence number, and raises KeyError
+    if there is none.
     """
 
     def __init__(self, find: Callable[[int], Frame], *, size_max: int | None = None) -> None:
@@ -82,11 +82,11 @@ class PageResolver:
             self._add_to_cache(seq, _CachedEvent(event, len(event.data)))
 
     def resolve_frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield frames with all page references resolved. Raise MalformedEvent."""
+        """Yield frames with all page references resolved. Raises MalformedEvent."""
         return map(self.resolve_frame, frames)
 
     def resolve_frame(self, frame: Frame) -> Frame:
-        """Return a frame with all page references resolved. Raise MalformedEvent."""
+        """Return a frame with all page references resolved. Raises MalformedEvent."""
         if frame.tag != MemoryPages.tag or not has_references(frame.payload):
             return frame
         return frame._replace(payload=self.resolve_payload(frame.seq, frame.payload, frame.offset))
@@ -103,7 +103,7 @@ class PageResolver:
     def resolve_event(self, seq: int, event: MemoryPages) -> MemoryPages:
         """Return MemoryPages event ``seq`` with all page references resolved.
 
-        Raise MalformedEvent if a reference cannot be resolved, and the errors of reading the
+        Raises MalformedEvent if a reference cannot be resolved, and the errors of reading the
         journal.
         """
         if PageKind.SAME not in event.kinds:
@@ -132,7 +132,7 @@ class PageResolver:
     def find_errors(self, seq: int, event: MemoryPages) -> Iterator[MalformedEvent]:
         """Yield an error for each reference of event ``seq`` that cannot be resolved.
 
-        Raise MalformedEvent if the event itself is malformed.
+        Raises MalformedEvent if the event itself is malformed.
         """
         if _exceeds_payload_limit(event):
             yield _payload_limit_error(seq)
@@ -153,27 +153,27 @@ class PageResolver:
             if index <= REFERENCE_INDEX_MAX:
                 own.append(page)
 
-    def find_page(self, seq: int, place: int) -> bytes | None:
+    def find_page(self, seq: int, index_in_event: int) -> bytes | None:
         """Return the bytes of a whole page, or None if there is no such event or whole page.
 
-        Raise the errors of reading the journal.
+        Raises the errors of reading the journal.
         """
         try:
             pages = self._load_pages(seq, 0)
         except MalformedEvent:
             return None
-        is_whole = place < len(pages) and pages[place].kind is PageKind.WHOLE
-        return pages[place].data if is_whole else None
+        is_whole = index_in_event < len(pages) and pages[index_in_event].kind is PageKind.WHOLE
+        return pages[index_in_event].data if is_whole else None
 
     def _resolve_reference(
         self, seq: int, number: int, reference: PageReference, own: list[EncodedPage]
     ) -> bytes:
         """Return the bytes of page ``number`` of event ``seq``; ``own`` are the pages before it."""
-        back, index, hashed = reference
+        back, index, page_hash = reference
         if back > seq or (not back and index >= len(own)):
             raise MalformedEvent(
                 f"page {number} of event {seq} refers to index {index} of event {seq - back}, "
-                "which is no earlier page"
+                "which is not an earlier page"
             )
         target = seq - back
         pages = own if not back else self._load_pages(target, number)
@@ -185,9 +185,10 @@ class PageResolver:
         page = pages[index]
         if page.kind is not PageKind.WHOLE:
             raise MalformedEvent(
-                f"page {number} refers to index {index} of event {target}, which is no whole page"
+                f"page {number} refers to index {index} of event {target}, "
+                "which is not a whole page"
             )
-        if hash_page_content(page.data) != hashed:
+        if hash_page_content(page.data) != page_hash:
             raise MalformedEvent(
                 f"page {number} refers to index {index} of event {target}, "
                 "where the page hash differs"
@@ -196,10 +197,10 @@ class PageResolver:
 
     def _load_pages(self, seq: int, number: int) -> list[EncodedPage]:
         """Return the pages of event ``seq``, to which page ``number`` of a later event refers."""
-        known = self._cache.get(seq)
-        if known is not None:
+        cached = self._cache.get(seq)
+        if cached is not None:
             self._cache.move_to_end(seq)
-            return known.get_pages()
+            return cached.get_pages()
         try:
             frame = self._find(seq)
         except KeyError:
@@ -210,13 +211,13 @@ class PageResolver:
             raise MalformedEvent(f"page {number} refers to event {seq}, which stores no pages")
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         assert isinstance(event, MemoryPages)
-        known = _CachedEvent(event, len(frame.payload))
-        self._add_to_cache(seq, known)
-        return known.get_pages()
+        cached = _CachedEvent(event, len(frame.payload))
+        self._add_to_cache(seq, cached)
+        return cached.get_pages()
 
-    def _add_to_cache(self, seq: int, known: _CachedEvent) -> None:
-        self._cache[seq] = known
-        self._size += known.size
+    def _add_to_cache(self, seq: int, cached: _CachedEvent) -> None:
+        self._cache[seq] = cached
+        self._size += cached.size
         while self._size > self._size_max and len(self._cache) > 1:
             _, oldest = self._cache.popitem(last=False)
             self._size -= oldest.size
@@ -243,9 +244,9 @@ def get_references(event: MemoryPages) -> list[PageReference]:
 
 def _exceeds_payload_limit(event: MemoryPages) -> bool:
     """Return whether an event exceeds the payload limit once its references are resolved."""
-    grown = event.kinds.count(PageKind.SAME) * (PAGE_SIZE - REFERENCE_SIZE)
-    data_size_max = PAYLOAD_SIZE_MAX - _HEAD_SIZE_EACH * len(event.numbers) - _COUNT_AT - 3 * 4
-    return len(event.data) + grown > data_size_max
+    growth = event.kinds.count(PageKind.SAME) * (PAGE_SIZE - REFERENCE_SIZE)
+    data_size_max = PAYLOAD_SIZE_MAX - _HEAD_SIZE_PER_PAGE * len(event.numbers) - _COUNT_AT - 3 * 4
+    return len(event.data) + growth > data_size_max
 
 
 def _payload_limit_error(seq: int) -> MalformedEvent:

@@ -14,7 +14,7 @@ _SIZE = 32
 
 
 class UserKey(NamedTuple):
-    """Secret of this user. If it cannot be stored, a new one that is valid in this process only."""
+    """Secret of this user, or a new secret for this process if no secret can be stored."""
 
     secret: bytes
 

@@ -36,7 +36,7 @@ _OPERATORS = {
 
 
 def explain_mismatch(name: str, operator: str, values: tuple[Literal, ...]) -> str:
-    """Return why no kind of event can compare a field in this way; empty if some kind can."""
+    """Return the reason why no kind of event can compare a field so; empty if a kind can."""
     reasons = [
         _explain_type_mismatch(name, field_type, operator, values)
         for field_type in fields.find_types(name)
@@ -82,17 +82,19 @@ def _explain_pattern_error(operator: str, value: Literal) -> str:
 def _is_of_type(field_type: FieldType, operator: str, value: Literal) -> bool:
     """Return whether a literal is a value of this type."""
     kind = field_type.category
-    number = isinstance(value, int) and not isinstance(value, bool)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
     if kind is TypeCategory.NUMBER:
-        return number or isinstance(value, Duration)
+        return is_number or isinstance(value, Duration)
     if kind is TypeCategory.TIME:
-        return number or isinstance(value, Moment) or (isinstance(value, str) and _is_time(value))
+        return (
+            is_number or isinstance(value, Moment) or (isinstance(value, str) and _is_time(value))
+        )
     if kind is TypeCategory.FLAG:
         return isinstance(value, bool)
     if kind is TypeCategory.BYTES:
         return isinstance(value, str | bytes)
     if kind is TypeCategory.MEMBER:
-        return number or (operator in _EQUALS and _find_member(field_type, value) is not None)
+        return is_number or (operator in _EQUALS and _find_member(field_type, value) is not None)
     if kind is TypeCategory.ADDRESS:
         return isinstance(value, str) and _parse_address(value) is not None
     return isinstance(value, str)
@@ -100,9 +102,9 @@ def _is_of_type(field_type: FieldType, operator: str, value: Literal) -> bool:
 
 def _explain_wrong_value(name: str, field_type: FieldType, value: Literal) -> str:
     if field_type.members is not None and isinstance(value, str):
-        known = [member.name for member in field_type.members]
-        near = get_close_matches(value.upper(), known, 1)
-        hint = f"did you mean {near[0]}?" if near else "known values: " + ", ".join(known)
+        names = [member.name for member in field_type.members]
+        near = get_close_matches(value.upper(), names, 1)
+        hint = f"did you mean {near[0]}?" if near else "known values: " + ", ".join(names)
         return f"{name} has no value {value!r}: {hint}"
     if field_type.category is TypeCategory.TIME and isinstance(value, str):
         return f"{value!r} is not a time; examples: {TIME_EXAMPLES}"
@@ -110,12 +112,12 @@ def _explain_wrong_value(name: str, field_type: FieldType, value: Literal) -> st
 
 
 def _explain_unknown_name(name: str, value: Literal) -> str:
-    """Return why a kind or a group does not exist; empty if it does."""
+    """Return the reason why a name is not a kind or a group; empty if the name exists."""
     words = {fields.KIND: tuple(fields.KINDS), fields.GROUP: tuple(fields.GROUPS)}
-    known = words.get(name)
-    if known is None or not isinstance(value, str) or value in known:
+    names = words.get(name)
+    if names is None or not isinstance(value, str) or value in names:
         return ""
-    folded = {word.lower(): word for word in known}
+    folded = {word.lower(): word for word in names}
     near = [folded[word] for word in get_close_matches(value.lower(), list(folded), 1)]
     return f"unknown {name} {value!r}" + (f": did you mean {near[0]}?" if near else "")
 

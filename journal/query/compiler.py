@@ -1,6 +1,6 @@
 """Compiler of a query: the test of each tag, or a constant where the tag alone decides.
 
-The tags of a block tell which of its events need a test, so that most events are never decoded.
+The tags of a block show which of its events need a test, so that most events are never decoded.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ class EventTest(NamedTuple):
 
 
 TagTest = bool | EventTest
-"""Test of the events of one tag; True if all of them match, False if none does."""
+"""Test of the events of one tag; True if all of them match, False if none matches."""
 
 
 class CompiledQuery:
@@ -90,7 +90,7 @@ class CompiledQuery:
     def matches(
         self, seq: int, time: int, tag: int, payload: bytes, tracker: PathTracker | None
     ) -> bool:
-        """Return whether an event matches. Raise MalformedEvent if a test needs its values and
+        """Return whether an event matches. Raises MalformedEvent if a test needs its values and
         cannot decode them.
 
         ``tracker`` has tracked all earlier events if a test needs paths.
@@ -107,14 +107,14 @@ class CompiledQuery:
         return test.matches(EventView(seq, time, len(payload), values, paths))
 
     def unpack(self, tag: int, payload: bytes, offset: int = 0) -> tuple[Any, ...]:
-        """Return the values of an event. Raise MalformedEvent."""
+        """Return the values of an event. Raises MalformedEvent."""
         unpack = self._unpackers.get(tag)
         if unpack is None:
             unpack = self._unpackers[tag] = codec.make_unpacker(BY_TAG[tag])
         return unpack(payload, offset)
 
     def track(self, tag: int, payload: bytes, tracker: PathTracker) -> None:
-        """Update ``tracker`` with an event. Raise MalformedEvent."""
+        """Update ``tracker`` with an event. Raises MalformedEvent."""
         if tag in TRACKED_TAGS:
             tracker.track(tag, self.unpack(tag, payload))
 
@@ -183,7 +183,7 @@ def _compile_comparison(node: Comparison, tag: int, times: JournalTimes) -> TagT
 
 
 def _make_any_test(field_type: FieldType, node: Comparison, times: JournalTimes) -> ValueTest:
-    """Return a test of several values: one of them must match, and for ``!=`` all of them."""
+    """Return a test of several values: one value must match, and for ``!=`` all values."""
     if node.operator == "!=":
         check = comparison.make_test(field_type, "==", node.values, times)
         return lambda values: bool(values) and not any(map(check, values))

@@ -2,7 +2,7 @@
 events.
 
 The type of a field decides how it can be compared. A field with several values matches if one of
-its values does.
+its values matches.
 """
 
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def _flatten_field(
     name: str, base: Any, get: Callable[[Any], Any]
 ) -> Iterator[tuple[str, EventField]]:
     """Yield a field, or the parts of a record field."""
-    options = {each for each in get_args(base) if each is not type(None)}
+    options = {option for option in get_args(base) if option is not type(None)}
     is_optional = type(None) in get_args(base)
     if get_args(base) and options <= _ADDRESSES:
         yield name, EventField(TypeCategory.ADDRESS, get)
@@ -91,9 +91,9 @@ def _flatten_field(
         yield name, EventField(TypeCategory.MEMBER, get, members=base)
     elif isinstance(base, type) and is_dataclass(base):
         hints = get_type_hints(base)
-        for each in fields(base):
-            attribute = _make_attribute_getter(get, each.name)
-            yield from _flatten_field(f"{name}.{each.name}", hints[each.name], attribute)
+        for member in fields(base):
+            attribute = _make_attribute_getter(get, member.name)
+            yield from _flatten_field(f"{name}.{member.name}", hints[member.name], attribute)
     elif (items := get_args(base)) and items[0] in _PLAIN:
         yield name, EventField(_PLAIN[items[0]], get, is_many=True)
 

@@ -97,7 +97,7 @@ def parse_moment(text: str) -> Moment:
     """Return the moment for ISO 8601 text, ``-5m`` before the last event, or ``+5m`` after the
     first.
 
-    A time without a zone is in UTC. Raise ExpressionError.
+    A time without a zone is in UTC. Raises ExpressionError.
     """
     moment = try_parse_moment(text.strip())
     if moment is None:
@@ -106,7 +106,7 @@ def parse_moment(text: str) -> Moment:
 
 
 def try_parse_moment(text: str) -> Moment | None:
-    """Return the moment for a text, or None if the text is no time."""
+    """Return the moment for a text, or None if the text is not a time."""
     if text[:1] in ("+", "-") and re.fullmatch(DURATION_PATTERN, text[1:], re.ASCII):
         return Moment(
             MomentBase.FIRST if text[0] == "+" else MomentBase.LAST,

@@ -56,8 +56,8 @@ class Comparison:
     values: tuple[Literal, ...]
 
     def __str__(self) -> str:
-        shown = ", ".join(map(format_literal, self.values))
-        return f"{self.name} {self.operator} {f'({shown})' if self.operator == 'in' else shown}"
+        values = ", ".join(map(format_literal, self.values))
+        return f"{self.name} {self.operator} {f'({values})' if self.operator == 'in' else values}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +108,16 @@ def _format_operand(tree: Expression, bracketed: tuple[type, ...]) -> str:
 
 
 def parse(text: str) -> Expression:
-    """Return the tree of an expression. Raise ExpressionError with the position of the error."""
+    """Return the tree of an expression. Raises ExpressionError with the position of the error."""
     if len(text) > TEXT_SIZE_MAX:
-        reason = f"expression has {len(text)} characters, at most {TEXT_SIZE_MAX} are allowed"
+        reason = f"expression must have at most {TEXT_SIZE_MAX} characters, got {len(text)}"
         raise ExpressionError(reason, text, TEXT_SIZE_MAX)
     return _Parser(text).parse()
 
 
 class _Token(NamedTuple):
+    """Token of an expression, at an index of the text."""
+
     kind: str
     text: str
     at: int
@@ -276,8 +278,8 @@ class _Parser:
         if part and int(part) * scale % 10 ** len(part):
             self._fail(f"{token.text} is not a whole number", token)
         number = int(whole) * scale
-        more = int(part) * scale // 10 ** len(part) if part else 0
-        return number - more if whole.startswith("-") else number + more
+        fraction = int(part) * scale // 10 ** len(part) if part else 0
+        return number - fraction if whole.startswith("-") else number + fraction
 
     def _parse_string(self, token: _Token) -> str | bytes:
         prefix = token.text[0] if token.text[0] in "bx" else ""
@@ -315,7 +317,7 @@ class _Parser:
                     raise ExpressionError(reason, self._text, start + position)
                 characters.append(chr(int(digits, 16)))
             else:
-                # Patterns have escapes of their own, which are kept unchanged.
+                # Patterns have their own escapes, which remain unchanged.
                 characters.append("\\" + letter)
                 size = 0
             position += 2 + size

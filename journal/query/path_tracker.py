@@ -1,7 +1,7 @@
 """Tracker of the paths of open descriptors, from the root of the guest's tree.
 
 A path in an event is relative to a descriptor, and an operation on an open file has no path at all.
-Following the journal from its start tells which file a descriptor has open.
+The tracker follows the journal from its start to know the file behind each descriptor.
 """
 
 import posixpath
@@ -15,7 +15,7 @@ from journal.events.process import Mount, ProcessStart
 from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
 
 DESCRIPTORS_MAX = 1 << 18
-"""Maximum number of descriptors with a known path. Beyond it, the oldest are forgotten."""
+"""Maximum number of descriptors with a known path. Above it, the oldest one is dropped."""
 
 _PATHS = ("path", "old_path", "new_path")
 _BASES = {"old_path": ("old_fd",), "new_path": ("new_fd", "fd"), "path": ("dirfd", "fd")}
@@ -35,11 +35,11 @@ def path_fields(cls: type[Event]) -> tuple[str, ...]:
 
 
 def _find_path_fields(cls: type[Event]) -> tuple[tuple[int, int | None], ...]:
-    """Return the index of each path field, and that of the descriptor to which it is relative."""
+    """Return the index of each path field, and that of its base descriptor."""
     indices: list[tuple[int, int | None]] = []
     for name in path_fields(cls):
         bases = [base for base in _BASES.get(name, ()) if base in cls.names]
-        # The target of a symbolic link is stored text, no path that the event acts on.
+        # The target of a symbolic link is stored text, not a path that the event acts on.
         is_link = "new_path" in cls.names and not bases
         if not is_link:
             indices.append((cls.names.index(name), cls.names.index(bases[0]) if bases else None))
@@ -72,37 +72,42 @@ class PathTracker:
 
     def find_paths(self, tag: int, values: tuple[Any, ...]) -> tuple[str, ...]:
         """Return all paths of an event: as stored in it, and from the root."""
-        indices: list[str] = []
+        paths: list[str] = []
         for index, base in _PATH_FIELDS[tag]:
             path = str(values[index])
-            indices.append(path)
+            paths.append(path)
             root = "/" if base is None else self._open.get(values[base])
             if root is not None:
-                indices.append(posixpath.normpath(posixpath.join(root, path)))
-        if not indices:
-            known = [self._open.get(values[index]) for index in _DESCRIPTORS[tag]]
-            indices = [path for path in known if path is not None]
-        return tuple(dict.fromkeys(indices))
+                paths.append(posixpath.normpath(posixpath.join(root, path)))
+        if not paths:
+            open_paths = [self._open.get(values[index]) for index in _DESCRIPTORS[tag]]
+            paths = [path for path in open_paths if path is not None]
+        return tuple(dict.fromkeys(paths))
 
     def track(self, tag: int, values: tuple[Any, ...]) -> None:
         """Update the paths with an event."""
         cls = BY_TAG[tag]
-        named = dict(zip(cls.names, values, strict=True))
+        values_by_name = dict(zip(cls.names, values, strict=True))
         rule = cls.rule
         if cls is InitModule or cls is ProcessStart:
             self._open.clear()
         elif cls is Mount:
-            self._set_path(named["fd"], posixpath.normpath(posixpath.join("/", named["guest"])))
+            self._set_path(
+                values_by_name["fd"],
+                posixpath.normpath(posixpath.join("/", values_by_name["guest"])),
+            )
         elif isinstance(rule, Opens):
             paths = self.find_paths(tag, values) if _PATH_FIELDS[tag] else ()
             for fd in rule.fds:
-                self._set_path(named[fd], paths[-1] if paths else None)
+                self._set_path(values_by_name[fd], paths[-1] if paths else None)
         elif isinstance(rule, Copies):
-            self._set_path(named[rule.target], self._open.get(named[rule.source]))
+            self._set_path(values_by_name[rule.target], self._open.get(values_by_name[rule.source]))
         elif isinstance(rule, Moves):
-            self._set_path(named[rule.target], self._open.pop(named[rule.source], None))
+            self._set_path(
+                values_by_name[rule.target], self._open.pop(values_by_name[rule.source], None)
+            )
         elif isinstance(rule, Closes):
-            self._open.pop(named[rule.fd], None)
+            self._open.pop(values_by_name[rule.fd], None)
 
     def _set_path(self, fd: int, path: str | None) -> None:
         self._open.pop(fd, None)

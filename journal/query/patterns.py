@@ -92,7 +92,7 @@ def compile_regex(pattern: str) -> "Pattern":
     """Return a pattern for a regular expression, which may match anywhere in the subject.
 
     The syntax is ``. [] | () * + ? {} ^ $``, and ``\\d \\w \\s`` in ASCII. Look-around and
-    back-references are not supported. Raise PatternError.
+    back-references are not supported. Raises PatternError.
     """
     _check_size(pattern)
     return Pattern(_PatternParser(pattern).parse_regex(), is_whole=False)
@@ -102,7 +102,7 @@ def compile_glob(pattern: str) -> "Pattern":
     """Return a pattern for a shell glob, which must match the whole subject.
 
     ``*`` and ``?`` do not match a slash. ``**`` does, and ``**/`` matches any number of
-    directories, also none. Raise PatternError.
+    directories, including none. Raises PatternError.
     """
     _check_size(pattern)
     return Pattern(_PatternParser(pattern).parse_glob(), is_whole=True)
@@ -110,7 +110,7 @@ def compile_glob(pattern: str) -> "Pattern":
 
 def _check_size(pattern: str) -> None:
     if len(pattern) > PATTERN_SIZE_MAX:
-        reason = f"pattern has {len(pattern)} characters, at most {PATTERN_SIZE_MAX} are allowed"
+        reason = f"pattern must have at most {PATTERN_SIZE_MAX} characters, got {len(pattern)}"
         raise PatternError(reason, PATTERN_SIZE_MAX)
 
 
@@ -204,8 +204,8 @@ class _PatternParser:
                 bounds = (1, None)
             elif self._accept("?"):
                 bounds = (0, 1)
-            elif self._text[self._at] == "{" and (found := self._parse_bounds()) is not None:
-                bounds = found
+            elif self._text[self._at] == "{" and (braces := self._parse_bounds()) is not None:
+                bounds = braces
             else:
                 return part
             self._accept("?")  # A lazy repetition matches the same subjects.
@@ -239,7 +239,7 @@ class _PatternParser:
             return _CONTROLS[character]
         if character in _HEX_SIZES:
             digits = self._text[self._at : self._at + _HEX_SIZES[character]]
-            if len(digits) < _HEX_SIZES[character] or not all(_is_hex(each) for each in digits):
+            if len(digits) < _HEX_SIZES[character] or not all(map(_is_hex, digits)):
                 raise self._make_error(
                     f"{_HEX_SIZES[character]} hex digits must follow \\{character}"
                 )
@@ -274,7 +274,7 @@ class _PatternParser:
         return CharacterSet(tuple(ranges), negated)
 
     def _is_range_dash(self) -> bool:
-        """Return whether the dash at the current position is followed by the end of a range."""
+        """Return whether the end of a range follows the dash at the current position."""
         return self._text[self._at + 1 : self._at + 2] not in ("]", "")
 
     def _parse_set_member(self) -> int | Ranges:
@@ -319,8 +319,8 @@ def _is_hex(text: str) -> bool:
 class _Automaton:
     """Nondeterministic automaton, built from its end. State 0 accepts.
 
-    ``labels`` are what a state consumes: a character set, an anchor, or nothing for a split.
-    ``successors`` are the states after it.
+    The label of a state is the item that it consumes: a character set, an anchor, or nothing for a
+    split. ``successors`` has the states that follow each state.
     """
 
     def __init__(self) -> None:
@@ -338,32 +338,32 @@ class _Automaton:
         self.successors.append(successors)
         return len(self.labels) - 1
 
-    def add_node(self, node: PatternNode, follows: int) -> int:
-        """Add the states of a node before the state ``follows``. Return the first of them."""
+    def add_node(self, node: PatternNode, successor: int) -> int:
+        """Add the states of a node before state ``successor``, and return the first of them."""
         if isinstance(node, CharacterSet):
-            return self.add_state(node, follows)
+            return self.add_state(node, successor)
         if isinstance(node, Anchor):
-            return self.add_state(node.which, follows)
+            return self.add_state(node.which, successor)
         if isinstance(node, Alternation):
-            return self.add_state(_SPLIT, *[self.add_node(part, follows) for part in node.parts])
+            return self.add_state(_SPLIT, *[self.add_node(part, successor) for part in node.parts])
         if isinstance(node, NodeSequence):
             for part in reversed(node.parts):
-                follows = self.add_node(part, follows)
-            return follows
-        return self._add_repetition(node, follows)
+                successor = self.add_node(part, successor)
+            return successor
+        return self._add_repetition(node, successor)
 
-    def _add_repetition(self, node: Repetition, follows: int) -> int:
+    def _add_repetition(self, node: Repetition, successor: int) -> int:
         if node.maximum is None:
-            loop = self.add_state(_SPLIT, follows)
-            self.successors[loop] = (self.add_node(node.part, loop), follows)
-            follows = loop
+            loop = self.add_state(_SPLIT, successor)
+            self.successors[loop] = (self.add_node(node.part, loop), successor)
+            successor = loop
         else:
-            end = follows
+            end = successor
             for _ in range(node.maximum - node.minimum):
-                follows = self.add_state(_SPLIT, self.add_node(node.part, follows), end)
+                successor = self.add_state(_SPLIT, self.add_node(node.part, successor), end)
         for _ in range(node.minimum):
-            follows = self.add_node(node.part, follows)
-        return follows
+            successor = self.add_node(node.part, successor)
+        return successor
 
 
 class Pattern:
@@ -389,8 +389,8 @@ class Pattern:
         for character in characters:
             if state == _ACCEPTED:
                 return True
-            following = self._steps[state].get(character)
-            state = self._compute_step(state, character) if following is None else following
+            next_state = self._steps[state].get(character)
+            state = self._compute_step(state, character) if next_state is None else next_state
         return state == _ACCEPTED or self._accepts_end(state)
 
     def _clear_cache(self) -> None:
@@ -405,19 +405,19 @@ class Pattern:
 
     def _compute_step(self, state: int, character: int) -> int:
         successors = [
-            self._successors[each] for each in self._sets[state] if self._accepts(each, character)
+            self._successors[item] for item in self._sets[state] if self._accepts(item, character)
         ]
-        starts = [each for group in successors for each in group]
+        starts = [item for group in successors for item in group]
         if not self._is_anchored:
             starts.append(self._first)
-        reached = self._compute_closure(starts, is_begin=False, is_end=False)
+        closure = self._compute_closure(starts, is_begin=False, is_end=False)
         if self._count >= _DFA_TRANSITIONS_MAX or len(self._sets) >= _DFA_STATES_MAX:
             self._clear_cache()
-            return self._intern(reached)
-        following = self._intern(reached)
-        self._steps[state][character] = following
+            return self._intern(closure)
+        next_state = self._intern(closure)
+        self._steps[state][character] = next_state
         self._count += 1
-        return following
+        return next_state
 
     def _accepts(self, state: int, character: int) -> bool:
         label = self._labels[state]
@@ -441,17 +441,17 @@ class Pattern:
         self, starts: Iterable[int], *, is_begin: bool, is_end: bool
     ) -> frozenset[int]:
         """Return the states that are reached without consuming a character."""
-        reached: set[int] = set()
+        closure: set[int] = set()
         pending = list(starts)
         while pending:
             state = pending.pop()
-            if state in reached:
+            if state in closure:
                 continue
-            reached.add(state)
+            closure.add(state)
             label = self._labels[state]
             if label == _SPLIT or (label == _BEGIN and is_begin) or (label == _END and is_end):
                 pending += self._successors[state]
-        return frozenset(reached)
+        return frozenset(closure)
 
 
 def _literal_text(node: PatternNode) -> str | None:

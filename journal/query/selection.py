@@ -85,8 +85,9 @@ def _raise(error: MalformedEvent) -> bool:
 
 
 class QueryFilter:
-    """Filter of the events that match a query, or with ``keep`` off, of all others. Blocks come in
-    order.
+    """Filter of the events that match a query, or with ``keep`` off, of all other events.
+
+    Blocks come in order.
 
     With ``keep_preamble``, the events that identify the program always pass, and a Seal, which
     describes the bytes of the original journal, never passes. ``on_malformed`` returns whether an
@@ -117,9 +118,9 @@ class QueryFilter:
         )
         outside = frozenset() if keep else frozenset(TAGS)
         self._outside = self._make_column(outside, outside, always, never)
-        followed = TRACKED_TAGS if self._tracker is not None else frozenset()
-        self._inside_bits = _make_tag_bitmap(self._inside, followed)
-        self._outside_bits = _make_tag_bitmap(self._outside, followed)
+        tracked_tags = TRACKED_TAGS if self._tracker is not None else frozenset()
+        self._inside_bits = _make_tag_bitmap(self._inside, tracked_tags)
+        self._outside_bits = _make_tag_bitmap(self._outside, tracked_tags)
 
     def needs_block(self, header: BlockHeader, first_seq: int) -> bool:
         """Return whether a block may have events that pass or must be tracked."""
@@ -181,24 +182,23 @@ class QueryFilter:
 
     def _test_events(self, block: Block, mask: bytearray) -> bytes:
         """Test the events that the tags do not decide, and return the complete mask."""
-        predicate, names = self.query, self._tracker
-        picks = list(compress(range(block.count), mask.translate(_TEST_MASK)))
-        if names is not None:
-            followed = block.select(TRACKED_TAGS)
-            picks = sorted({*picks, *followed})
-        if not picks:
+        query, tracker = self.query, self._tracker
+        indices = list(compress(range(block.count), mask.translate(_TEST_MASK)))
+        if tracker is not None:
+            indices = sorted({*indices, *block.select(TRACKED_TAGS)})
+        if not indices:
             return bytes(mask)
-        rows = zip(picks, block.times_at(picks), block.rows(picks), strict=True)
+        rows = zip(indices, block.times_at(indices), block.rows(indices), strict=True)
         for index, time, (seq, tag, payload) in rows:
             try:
                 if mask[index] == _TEST:
-                    mask[index] = predicate.matches(seq, time, tag, payload, names)
-                if names is not None:
-                    predicate.track(tag, payload, names)
+                    mask[index] = query.matches(seq, time, tag, payload, tracker)
+                if tracker is not None:
+                    query.track(tag, payload, tracker)
             except MalformedEvent as error:
                 error.offset = block.offset
-                lenient = self._on_malformed(error)
-                mask[index] = lenient if mask[index] == _TEST else mask[index]
+                passes = self._on_malformed(error)
+                mask[index] = passes if mask[index] == _TEST else mask[index]
         return bytes(mask)
 
     def _find_range(self, block: Block) -> tuple[int, int]:
@@ -224,13 +224,13 @@ class QueryFilter:
     @staticmethod
     def _make_column(
         tags: frozenset[int],
-        sure: frozenset[int],
+        certain: frozenset[int],
         always: frozenset[int],
         never: frozenset[int],
     ) -> bytes:
         column = bytearray(256)
         for tag in TAGS:
-            column[tag] = _YES if tag in sure else _TEST if tag in tags else _NO
+            column[tag] = _YES if tag in certain else _TEST if tag in tags else _NO
             if tag in always:
                 column[tag] = _YES
             if tag in never:
@@ -257,7 +257,7 @@ def _extract_bounds(
         value = part.values[0] if isinstance(part, Comparison) and part.name in bounds else None
         if isinstance(value, Moment):
             value = times.resolve(value)
-        # A condition that is no bound stays in the rest.
+        # A condition that is not a bound remains in the rest.
         if (
             not (isinstance(part, Comparison) and isinstance(value, int))
             or part.operator not in _BOUNDS
@@ -273,8 +273,8 @@ def _extract_bounds(
     return (rest[0] if rest else None), bounds
 
 
-def _make_tag_bitmap(column: bytes, followed: frozenset[int]) -> int:
-    return compute_tag_bitmap({tag for tag in TAGS if column[tag] != _NO} | followed)
+def _make_tag_bitmap(column: bytes, tracked_tags: frozenset[int]) -> int:
+    return compute_tag_bitmap({tag for tag in TAGS if column[tag] != _NO} | tracked_tags)
 
 
 def _resolve_time(moment: Moment | int | None, times: JournalTimes, default: int) -> int:

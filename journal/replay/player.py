@@ -11,7 +11,7 @@ from journal.replay.host import Host
 from journal.replay.limits import ReplayError
 
 _MICROSECOND = 1000
-"""Nanoseconds of a microsecond."""
+"""Nanoseconds in a microsecond."""
 
 
 def play(
@@ -26,7 +26,8 @@ def play(
     For the state at a snapshot, pass its sequence number plus 1. Frames that the host does not
     process are not decoded and not counted. ``pages`` resolves pages of memory that are stored in
     other events; without it, only recently replayed events are searched. Raises ReplayError, with
-    the sequence number, for an event that cannot be replayed. All earlier events have been applied.
+    the sequence number, for an event that cannot be replayed; all earlier events have then been
+    applied.
     """
     tags, count = host.tags, 0
     for frame in frames:
@@ -43,8 +44,8 @@ def _play_one(frame: Frame, host: Host, pages: PageResolver | None) -> None:
     try:
         whole = frame if pages is None else pages.resolve_frame(frame)
         apply(codec.decode(whole.tag, whole.payload, whole.offset), host)
-    except ReplayError as refusal:
-        refusal.seq = frame.seq
+    except ReplayError as error:
+        error.seq = frame.seq
         raise
     except (UnknownEvent, MalformedEvent) as error:
         raise ReplayError(str(error), frame.seq) from error

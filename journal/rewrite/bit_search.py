@@ -34,17 +34,17 @@ assert len(BLOCK_MAGIC) == len(SEGMENT_MAGIC) == 8
 
 
 class SearchBudget:
-    """Remaining search effort of a repair: deliberate damage could otherwise demand very much."""
+    """Limit on the hashing of a repair, which deliberate damage could otherwise make very long."""
 
     def __init__(self, size: int = SEARCH_SIZE_MAX) -> None:
-        self.left = size
+        self.remaining = size
 
     def spend(self, count: int, size: int) -> bool:
         """Subtract ``count`` hashes of ``size`` bytes. Returns False if the budget is too small."""
         cost = count * (size + _HASH_COST)
-        if cost > self.left:
+        if cost > self.remaining:
             return False
-        self.left -= cost
+        self.remaining -= cost
         return True
 
 
@@ -88,7 +88,10 @@ def repair_block_body(
 
 
 def repair_segment_header(raw: bytes, work: SearchBudget) -> int | None:
-    """Return the bit whose flip makes ``raw`` a valid segment header; None as for block headers."""
+    """Return the bit whose flip makes ``raw`` a valid segment header.
+
+    Returns None if there is no such bit, or if the header is already valid.
+    """
     if len(raw) != SEGMENT_HEADER_SIZE or not work.spend(8 * len(raw), len(raw)):
         return None
     if _bit_distance(raw[:8], SEGMENT_MAGIC) > 1 or _is_segment_header(raw):
@@ -106,8 +109,8 @@ def find_block_headers(data: Bytes, start: int, stop: int, base: int) -> Iterato
     for position in _find_magics(data, BLOCK_MAGIC, start, stop):
         raw = data[position : position + BLOCK_HEADER_SIZE]
         offset = int.from_bytes(raw[OFFSET_AT : OFFSET_AT + 8], "little")
-        whole = len(raw) == BLOCK_HEADER_SIZE and (position - base) % 8 == 0
-        if whole and (offset ^ (position - base)).bit_count() <= 1:
+        is_whole = len(raw) == BLOCK_HEADER_SIZE and (position - base) % 8 == 0
+        if is_whole and (offset ^ (position - base)).bit_count() <= 1:
             yield position
 
 
@@ -119,18 +122,18 @@ def find_segment_headers(data: Bytes, start: int, stop: int) -> Iterator[int]:
 def _find_magics(data: Bytes, magic: bytes, start: int, stop: int) -> Iterator[int]:
     """Yield, in order, the positions of ``magic`` with at most one flipped bit.
 
-    One half of it is then unchanged and can be searched at memory speed.
+    One half of the magic is then unchanged and can be searched at memory speed.
     """
     half = len(magic) // 2
     for begin in range(start, stop, _WINDOW_SIZE):
         window = data[begin : min(begin + _WINDOW_SIZE + len(magic) - 1, stop)]
-        found = {at for at in _find_all(window, magic[:half])}
-        found |= {at - half for at in _find_all(window, magic[half:])}
-        for at in sorted(found):
-            near = (
+        positions = {at for at in _find_all(window, magic[:half])}
+        positions |= {at - half for at in _find_all(window, magic[half:])}
+        for at in sorted(positions):
+            is_near = (
                 0 <= at < _WINDOW_SIZE and _bit_distance(window[at : at + len(magic)], magic) <= 1
             )
-            if near:
+            if is_near:
                 yield begin + at
 
 
@@ -177,9 +180,9 @@ def _search(data: bytearray, digest: int, salt: int) -> int | None:
     view = memoryview(data)
     for start in range(0, len(data), _CHUNK_SIZE):
         stop = min(start + _CHUNK_SIZE, len(data))
-        found = _search_chunk(data, view[start:], start, stop, prefix, digest)
-        if found is not None:
-            return found
+        bit = _search_chunk(data, view[start:], start, stop, prefix, digest)
+        if bit is not None:
+            return bit
         prefix.update(view[start:stop])
     return None
 

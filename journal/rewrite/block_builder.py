@@ -14,14 +14,14 @@ TIME_MAX = (1 << 63) - 1
 _SEQ_SPAN_MAX = (1 << 32) - 1
 """Largest difference of sequence numbers in one block."""
 _COUNT_MAX = 1 << 14
-"""Maximum number of events in a built block."""
+"""Maximum number of events in a new block."""
 
 PayloadChange = Callable[[int, bytes], bytes]
 """Maps an event's tag and payload to its new payload."""
 
 
 class BlockBuilder:
-    """Collects single frames into blocks for ``writer``. ``flush`` writes the last block."""
+    """Builder that collects single frames into blocks for ``writer``. ``flush`` writes the last."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -45,8 +45,8 @@ class BlockBuilder:
         self._tags.append(tag)
         self._payloads.append(payload)
         self._times.append(time)
-        self._room -= len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
-        if self._room <= 0:
+        self._space -= len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
+        if self._space <= 0:
             self.flush()
 
     def flush(self) -> None:
@@ -54,29 +54,29 @@ class BlockBuilder:
         if not self._seqs:
             return
         frames = Frames(bytes(self._tags), self._payloads, self._times)
-        built = build_block(frames, self._seqs, self._compressor)
+        new_block = build_block(frames, self._seqs, self._compressor)
         self._begin()
-        self.writer.append_block(built)
+        self.writer.append_block(new_block)
 
     def _begin(self) -> None:
         self._seqs: list[int] = []
         self._tags = bytearray()
         self._payloads: list[bytes] = []
         self._times: list[int] = []
-        self._room = BLOCK_SIZE_TARGET
+        self._space = BLOCK_SIZE_TARGET
 
     def _fits(self, seq: int, time: int) -> bool:
         """Return whether the pending block can take the frame: times in a block never decrease."""
-        near = seq - self._seqs[0] <= _SEQ_SPAN_MAX
-        return near and self._times[-1] <= time <= self._times[0] + TIME_SPAN_MAX
+        is_near = seq - self._seqs[0] <= _SEQ_SPAN_MAX
+        return is_near and self._times[-1] <= time <= self._times[0] + TIME_SPAN_MAX
 
     def _check(self, seq: int, tag: int, payload: bytes, time: int) -> None:
         if not TAG_MIN <= tag <= TAG_MAX:
             raise OptionError(f"event tag must be {TAG_MIN} to {TAG_MAX}, got {tag}")
         if not self.next_seq <= seq:
-            raise OptionError(f"event number must be at least {self.next_seq}, got {seq}")
+            raise OptionError(f"sequence number must be at least {self.next_seq}, got {seq}")
         if seq > SEQ_LAST:
-            raise LimitExceeded(f"event number must be at most {SEQ_LAST}, got {seq}")
+            raise LimitExceeded(f"sequence number must be at most {SEQ_LAST}, got {seq}")
         if not 0 <= time <= TIME_MAX:
             raise LimitExceeded(f"time of event {seq} must be 0 to {TIME_MAX}, got {time}")
         if len(payload) > PAYLOAD_SIZE_MAX:
@@ -86,9 +86,9 @@ class BlockBuilder:
 
 
 class BlockMerger:
-    """Pass unchanged blocks through and collect single events of other blocks into new blocks.
+    """Merger that passes blocks through, and collects single events into new blocks.
 
-    Calls ``write(block, is_unchanged)`` in sequence order.
+    The merger calls ``write(block, is_unchanged)`` in sequence order.
     """
 
     def __init__(self, write: Callable[[Block, bool], None]) -> None:
@@ -133,13 +133,15 @@ class BlockMerger:
         if not self._seqs:
             return
         frames = Frames(self._tags, self._payloads, self._times)
-        built = build_block(frames, self._seqs, self._compressor)
+        new_block = build_block(frames, self._seqs, self._compressor)
         self._begin()
-        self._write(built, False)
+        self._write(new_block, False)
 
     def _fits(self, seqs: Sequence[int], times: Sequence[int]) -> bool:
         """Return whether the pending block can take the events: times in a block never decrease."""
         if not self._seqs:
             return True
-        near = seqs[-1] - self._seqs[0] <= _SEQ_SPAN_MAX
-        return near and self._times[-1] <= times[0] and times[-1] - self._times[0] <= TIME_SPAN_MAX
+        is_near = seqs[-1] - self._seqs[0] <= _SEQ_SPAN_MAX
+        return (
+            is_near and self._times[-1] <= times[0] and times[-1] - self._times[0] <= TIME_SPAN_MAX
+        )

@@ -47,7 +47,8 @@ class Loss(NamedTuple):
 class UnpublishedJournal:
     """A journal at ``path`` that is created when its id is known. A context manager.
 
-    It is removed at the end unless its writer publishes it. Without a path it must never be opened.
+    The journal is removed at the end unless its writer publishes it. Without a path, the journal
+    must never be opened.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -73,7 +74,7 @@ class UnpublishedJournal:
 
 
 class BlockCopier(UnpublishedJournal):
-    """Copies the blocks of scans to a new journal at ``target``, and lists losses.
+    """Copier of the blocks of scans to a new journal at ``target``, with a list of the losses.
 
     The new journal has the id of the first segment. ``shift`` is added to the sequence numbers of a
     scan.
@@ -93,8 +94,8 @@ class BlockCopier(UnpublishedJournal):
         return self._writer
 
     def add(self, item: scan.ScanItem) -> bool:
-        """Copy a block, or record a defect. Returns whether nothing was lost with this item."""
-        before = len(self.losses)
+        """Copy a block, or record a defect, and return whether nothing was lost with this item."""
+        count_before = len(self.losses)
         if isinstance(item, scan.Segment):
             self.open_writer(item.header.journal_id)
         elif isinstance(item, scan.ScannedBlock):
@@ -106,7 +107,7 @@ class BlockCopier(UnpublishedJournal):
         else:
             name, offset, size = item.name, item.offset, item.size
             self._add_loss(name, offset, size, item.first_seq, item.last_seq, item)
-        return len(self.losses) == before
+        return len(self.losses) == count_before
 
     def _copy(self, item: scan.ScannedBlock) -> None:
         header = item.header
@@ -130,12 +131,12 @@ class BlockCopier(UnpublishedJournal):
         size: int,
         first_seq: int,
         last_seq: int,
-        why: scan.Damage | FormatError,
+        cause: scan.Damage | FormatError,
     ) -> None:
         first, last = first_seq + self.shift, last_seq + self.shift
-        durable = isinstance(why, scan.Damage) and why.acknowledged
-        open_ended = isinstance(why, scan.Damage) and why.open_ended
-        loss = Loss(name, offset, size, first, last, why.reason, durable, open_ended)
+        durable = isinstance(cause, scan.Damage) and cause.acknowledged
+        open_ended = isinstance(cause, scan.Damage) and cause.open_ended
+        loss = Loss(name, offset, size, first, last, cause.reason, durable, open_ended)
         self.losses.append(loss)
 
 
@@ -161,7 +162,7 @@ def check_output_path(target: Path, sources: list[Path]) -> None:
         if source.is_dir() and source.resolve() in target.resolve().parents:
             raise OptionError(f"{target} would be inside {source}: sources are not written")
     if os.path.lexists(target):
-        raise OptionError(f"{target} exists already")
+        raise OptionError(f"{target} already exists")
     if not target.parent.is_dir():
         raise OptionError(
             f"{target.parent} is not a directory, so {target.name} cannot be created there"

@@ -28,7 +28,7 @@ class BlockStream:
         self._what = what
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the blocks with events. Raises for damage; FormatErrors name the file."""
+        """Yield the blocks with events. Raises FormatErrors that name the file."""
         try:
             with closing(SegmentFiles(self._path)) as files:
                 progress = ProgressScan(files, self._report, self._what)

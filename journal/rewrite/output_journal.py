@@ -1,6 +1,6 @@
 """Output journal that buffers its first blocks.
 
-A resumability flag belongs in its first event, but is known only at the end.
+The first event may need a resumability flag that is known only at the end.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ PENDING_SIZE_MAX = 1 << 22
 """Maximum number of buffered bytes."""
 
 ResumeFlag = tuple[str, str]
-"""Name and text of a dependency that is added to the ProcessStart event."""
+"""Name and reason of a flag that is added to the ProcessStart event."""
 
 
 class OutputJournal(UnpublishedJournal):
@@ -24,8 +24,8 @@ class OutputJournal(UnpublishedJournal):
     Without a path, blocks are counted and not written.
 
     With ``buffered``, blocks are kept in memory until ``release`` or ``publish``, which may add a
-    resume flag to the first event. Once the buffer ``is_overfull``, the caller must add no more and
-    must start a new output journal with the flag given at construction.
+    resume flag to the first event. Once the journal ``is_overfull``, the caller must add no more
+    blocks, and must start a new output journal with the flag given at construction.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class OutputJournal(UnpublishedJournal):
         self, block: Block, indices: list[int], change: PayloadChange | None = None
     ) -> None:
         """Add the events of a block at ``indices``, with payloads changed by ``change``."""
-        marks = change is None and self._needs_flag(block)
-        self._merger.add_events(block, indices, self._add_flag if marks else change)
+        needs_flag = change is None and self._needs_flag(block)
+        self._merger.add_events(block, indices, self._add_flag if needs_flag else change)
 
     def release(self, flag: ResumeFlag | None = None) -> None:
         """End buffering: write the buffered blocks, with ``flag`` added if it is needed."""
@@ -64,8 +64,8 @@ class OutputJournal(UnpublishedJournal):
             return
         if flag is not None:
             self._merger.flush()  # The collected events may include the ProcessStart event.
-        held, self._pending, self._flag = self._pending, None, flag
-        for block, is_whole in held:
+        buffered, self._pending, self._flag = self._pending, None, flag
+        for block, is_whole in buffered:
             if self._needs_flag(block):
                 self.add_block(block)
                 self._merger.flush()

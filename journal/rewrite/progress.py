@@ -1,4 +1,4 @@
-"""Scan that reports its progress, and the type of the callbacks it reports to."""
+"""Scan that reports its progress, and the type of its callbacks."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,10 +20,7 @@ def ignore_progress(what: str, done: int, size: int) -> None:
 
 
 class ProgressScan:
-    """Scan of a journal's files that reports its progress.
-
-    Reads all bodies by default.
-    """
+    """Scan of a journal's files that reports its progress, and by default reads all bodies."""
 
     def __init__(
         self,

@@ -1,6 +1,4 @@
-"""Catalog of the snapshots in a journal, which needs neither the engine nor the snapshots'
-contents.
-"""
+"""Catalog of the snapshots in a journal. It needs neither the engine nor snapshot contents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -81,7 +79,7 @@ def list_snapshots(
     """Yield the snapshots of a journal in order, those before event ``stop`` only.
 
     A snapshot without its Snapshot event is not listed. With ``count_pages`` off, memory is not
-    read, and ``pages`` and ``size`` do not include it. Raise the errors of ``Reader.frames``, and
+    read, and ``pages`` and ``size`` do not include it. Raises the errors of ``Reader.frames``, and
     MalformedEvent.
     """
     tags = _TAGS if count_pages else _LANDMARK_TAGS
@@ -100,7 +98,10 @@ class SnapshotCollector:
         self._open = _OpenSnapshot()
 
     def add(self, frame: Frame) -> SnapshotInfo | None:
-        """Add a frame. Return the snapshot that it completes, if any. Raise MalformedEvent."""
+        """Add a frame, and return the snapshot that it completes, or None.
+
+        Raises MalformedEvent.
+        """
         info, tag = None, frame.tag
         if tag not in _TAGS:
             return None

@@ -89,7 +89,7 @@ class _SnapshotState:
 
 
 class _GapTracker:
-    """Tracker of dropped events that precede a kept event. Dropped events at the end are not a gap.
+    """Tracker of dropped events that precede a kept event; dropped events at the end are no gap.
 
     ``last_seq`` is the last dropped event, ``kept_seq`` the last kept one, -1 for none.
     """
@@ -100,26 +100,26 @@ class _GapTracker:
         self._pending = -1
         self.last_seq = self.kept_seq = -1
 
-    def add_blocks(self, run: PartitionedBlocks) -> None:
+    def add_blocks(self, batch: PartitionedBlocks) -> None:
         """Add several blocks."""
-        last = max(map(run.retained.rfind, self._kept & run.retained_tags), default=-1)
+        last = max(map(batch.retained.rfind, self._kept & batch.retained_tags), default=-1)
         if last >= 0:
-            self.kept_seq = run.seq(last)
+            self.kept_seq = batch.seq(last)
             self.last_seq, self._pending = max(self.last_seq, self._pending), -1
-        missing = self._missing & run.dropped_tags
+        missing = self._missing & batch.dropped_tags
         if not missing:
             return
-        if (before_kept := max(run.dropped.rfind(tag, 0, last + 1) for tag in missing)) >= 0:
-            self.last_seq = run.seq(before_kept)
-        if (after_kept := max(run.dropped.rfind(tag, last + 1) for tag in missing)) >= 0:
-            self._pending = run.seq(after_kept)
+        if (before_kept := max(batch.dropped.rfind(tag, 0, last + 1) for tag in missing)) >= 0:
+            self.last_seq = batch.seq(before_kept)
+        if (after_kept := max(batch.dropped.rfind(tag, last + 1) for tag in missing)) >= 0:
+            self._pending = batch.seq(after_kept)
 
 
 class ResumabilityAnalysis:
     """Analysis of a journal from its kept and dropped events, which are added in order."""
 
     def __init__(self) -> None:
-        self._parting = TagPartition()
+        self._partition = TagPartition()
         self._payloads: deque[bytes] = deque()  # Payloads of the kept events with _DECODED_TAGS.
         self._level: RecordingLevel | None = None
         self._obstacle = ""
@@ -137,7 +137,7 @@ class ResumabilityAnalysis:
         self._needs_code = False
 
     def add_block(
-        self, kept: bytes, gone: bytes, seqs: Sequence[int], payload: Callable[[int], bytes]
+        self, kept: bytes, dropped: bytes, seqs: Sequence[int], payload: Callable[[int], bytes]
     ) -> None:
         """Add a block: the tags of its kept events, and the tags of its dropped events.
 
@@ -147,46 +147,49 @@ class ResumabilityAnalysis:
         """
         if ProcessStart.tag in kept or SafePoint.tag in kept:
             self._payloads += map(payload, make_tag_finder(_DECODED_TAGS)(kept))
-        if self._parting.add(kept, gone, seqs):
+        if self._partition.add(kept, dropped, seqs):
             self._process_pending()
 
     def add_dropped_block(self, tags: bytes, seqs: Sequence[int]) -> None:
         """Add a block without kept events."""
-        if self._parting.add(bytes(len(tags)), tags, seqs):
+        if self._partition.add(bytes(len(tags)), tags, seqs):
             self._process_pending()
 
     def _process_pending(self) -> None:
-        """Process the blocks that were only collected so far."""
-        run = self._parting.take()
-        if run is None:
+        """Process the collected blocks."""
+        batch = self._partition.take()
+        if batch is None:
             return
-        for tag in run.dropped_tags - self._dropped.keys():
-            self._dropped[tag] = run.seq(run.dropped.find(tag))
+        for tag in batch.dropped_tags - self._dropped.keys():
+            self._dropped[tag] = batch.seq(batch.dropped.find(tag))
         for gap in (self._guest, self._streams, self._sessions, self._gaps):
-            gap.add_blocks(run)
+            gap.add_blocks(batch)
         start = 0
-        for index in run.find(_LANDMARK_TAGS):
-            self._process_parts(run, start, index)
-            self._process_landmark(run.retained[index], run.dropped[index], run.seq(index))
+        for index in batch.find(_LANDMARK_TAGS):
+            self._process_parts(batch, start, index)
+            self._process_landmark(batch.retained[index], batch.dropped[index], batch.seq(index))
             start = index
-        self._process_parts(run, start, len(run.retained))
+        self._process_parts(batch, start, len(batch.retained))
 
-    def _process_parts(self, run: PartitionedBlocks, start: int, stop: int) -> None:
+    def _process_parts(self, batch: PartitionedBlocks, start: int, stop: int) -> None:
         """Process the snapshot parts between two indices."""
         if self._open is None:
             return
-        if any(run.dropped.find(tag, start, stop) >= 0 for tag in _PART_TAGS & run.dropped_tags):
+        if any(
+            batch.dropped.find(tag, start, stop) >= 0 for tag in _PART_TAGS & batch.dropped_tags
+        ):
             self._open.is_complete = False
         if any(
-            column.find(SetThread.tag, start, stop) >= 0 for column in (run.retained, run.dropped)
+            column.find(SetThread.tag, start, stop) >= 0
+            for column in (batch.retained, batch.dropped)
         ):
             self._open.can_resume = True
 
-    def _process_landmark(self, kept: int, gone: int, seq: int) -> None:
+    def _process_landmark(self, kept: int, dropped: int, seq: int) -> None:
         """Process a kept or dropped event that begins or ends a snapshot or a process."""
-        if SafePoint.tag in (kept, gone):
+        if SafePoint.tag in (kept, dropped):
             self._begin_snapshot(bool(kept))
-        elif Snapshot.tag in (kept, gone):
+        elif Snapshot.tag in (kept, dropped):
             self._close_snapshot(bool(kept), seq)
         elif kept == ProcessStart.tag:
             start = _try_decode(kept, self._payloads.popleft())
@@ -228,19 +231,19 @@ class ResumabilityAnalysis:
     def kept(self) -> dict[int, int]:
         """Number of kept events by tag."""
         self._process_pending()
-        return self._parting.retained.counts
+        return self._partition.retained.counts
 
     @property
     def dropped(self) -> dict[int, int]:
         """Number of dropped events by tag."""
         self._process_pending()
-        return self._parting.dropped.counts
+        return self._partition.dropped.counts
 
     @property
     def next_seq(self) -> int:
         """Sequence number after the last kept event; 0 if none is kept."""
         self._process_pending()
-        return self._parting.next_seq
+        return self._partition.next_seq
 
     @property
     def result(self) -> Resumability:
@@ -250,7 +253,7 @@ class ResumabilityAnalysis:
             if ProcessStart.tag in self._dropped:
                 return Resumability(False, "the ProcessStart event was dropped")
             return Resumability(
-                False, "the journal has no ProcessStart event: it is not the journal of a process"
+                False, "the journal has no ProcessStart event: it does not record a process"
             )
         if self._obstacle:
             return Resumability(False, self._obstacle)
@@ -317,7 +320,7 @@ class ResumabilityAnalysis:
             return Resumability(False, "events that identify the program were dropped")
         if self._guest.last_seq >= 0:
             if _INPUT_TAGS & self._dropped.keys() and not (
-                _INPUT_TAGS & self._parting.retained.counts.keys()
+                _INPUT_TAGS & self._partition.retained.counts.keys()
             ):
                 return Resumability(
                     False, "all inputs were dropped: the program cannot be executed again"

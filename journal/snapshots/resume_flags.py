@@ -11,13 +11,12 @@ from journal.events.process import ProcessStart
 NOT_RESUMABLE = "not-resumable"
 """Name of the flag of a journal that cannot be resumed; its value is the reason."""
 
-
 GAPS_ALLOWED = "left-out"
 """Name of the flag of a journal whose dropped events no resume needs; its value is a reason."""
 
 
 def with_flag(start: ProcessStart, reason: str, name: str = NOT_RESUMABLE) -> ProcessStart:
-    """Return a ProcessStart with a flag added. Return a not-resumable one unchanged."""
+    """Return ``start`` with a flag added, or unchanged if it is flagged as not resumable."""
     if not_resumable_reason(start):
         return start
     pairs = (*start.configuration, (name, reason))
@@ -35,7 +34,7 @@ def has_gaps_allowed(start: ProcessStart) -> bool:
 
 
 def add_flag_to_payload(payload: bytes, reason: str, name: str = NOT_RESUMABLE) -> bytes:
-    """Return a ProcessStart payload with a flag added. Raise MalformedEvent."""
+    """Return a ProcessStart payload with a flag added. Raises MalformedEvent."""
     start = codec.decode(ProcessStart.tag, payload)
     assert isinstance(start, ProcessStart)
     return codec.encode(with_flag(start, reason, name))

@@ -13,13 +13,15 @@ from journal.events.snapshots import Trigger
 PERIOD_SECONDS = 10.0
 PERIOD_SECONDS_MAX = 1e9
 
-#: Triggers that fire once per journal. Wasmer's journal also lists ``explicit``, with a note that
-#: it should not; here ``explicit`` may fire again, because each request asks for a snapshot.
 ONCE = frozenset(
     {Trigger.FIRST_LISTEN, Trigger.FIRST_ENVIRON, Trigger.FIRST_STDIN, Trigger.FIRST_SIGINT}
 )
+"""Triggers that fire once per journal.
 
-#: Triggers that Wasmer's command line selects by default.
+Wasmer's journal also lists ``explicit``, with a note that it should not. Here ``explicit`` may fire
+again, because each request asks for a snapshot.
+"""
+
 DEFAULTS = frozenset(
     {
         Trigger.IDLE,
@@ -29,6 +31,7 @@ DEFAULTS = frozenset(
         Trigger.EXPLICIT,
     }
 )
+"""Triggers that Wasmer's command line selects by default."""
 
 _ALIASES = {
     "first-intr": Trigger.FIRST_SIGINT,
@@ -55,8 +58,6 @@ _SOCKET_CALLS = frozenset(
     )
 )
 
-#: Host functions whose entry fires a trigger, before they have any effect. FIRST_STDIN fires for
-#: descriptor 0 only.
 CALLS_BY_TRIGGER = {
     Trigger.FIRST_ENVIRON: frozenset({"environ_get", "environ_sizes_get"}),
     Trigger.FIRST_LISTEN: frozenset({"sock_listen"}),
@@ -65,6 +66,10 @@ CALLS_BY_TRIGGER = {
     Trigger.NON_DETERMINISTIC_CALL: _SOCKET_CALLS
     | {"clock_res_get", "clock_time_get", "poll_oneoff", "random_get"},
 }
+"""Host functions whose entry fires a trigger, before the function has any effect.
+
+FIRST_STDIN fires for descriptor 0 only.
+"""
 
 
 def format_trigger(trigger: Trigger) -> str:
@@ -79,7 +84,7 @@ assert not _BY_NAME.keys() & _ALIASES.keys()
 def parse_trigger(name: str) -> Trigger:
     """Return the trigger with a name, or with another name that Wasmer's journal accepts.
 
-    Raise ``OptionError``, which lists the names.
+    Raises an OptionError that lists the names.
     """
     lowered = name.lower()
     trigger = _BY_NAME.get(lowered, _ALIASES.get(lowered))
@@ -95,7 +100,7 @@ class TriggerState:
 
     ``every_events`` and ``every_bytes`` arm the triggers of the same kind. ``fired`` are the
     triggers of snapshots that the journal has already: a trigger that fires once per journal does
-    not fire again. Raise ``OptionError``.
+    not fire again. Raises OptionError.
     """
 
     __slots__ = ("_armed", "_bytes", "_counting_from", "_events", "_period")

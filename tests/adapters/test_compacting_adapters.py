@@ -29,7 +29,7 @@ from journal.adapters import (
     copy,
     pipe,
 )
-from journal.adapters.compacting import WINDOW_EVENTS_MAX, WINDOW_SIZE_MAX
+from journal.adapters.compacting_sink import WINDOW_EVENTS_MAX, WINDOW_SIZE_MAX
 from journal.compaction import event_classes
 from journal.compaction.liveness.interval_map import IntervalMap
 from journal.events import codec, core, descriptors, inputs, paths, process, snapshots
@@ -361,7 +361,7 @@ def test_over_what_is_not_known_all_is_passed_on_and_what_is_told_counts(tmp_pat
     with Writer(path) as writer:
         sink = CompactingSink(writer)
         assert sink.reason
-    again = open_path(8, WEST, "file", 1)  # The file exists already.
+    again = open_path(8, WEST, "file", 1)  # The file already exists.
     with Writer(path) as writer, Reader(path) as reader:
         sink = CompactingSink(writer, before=reader, events_max=4)
         assert not sink.reason

@@ -140,7 +140,7 @@ def test_compact_writes_over_nothing_unless_told(folder: Path) -> None:
     (folder / "c").write_bytes(b"no journal")
     refused = run_inside("compact", "a", "-o", "b", at=folder)
     assert refused.returncode == 1
-    assert b"exists already" in refused.stderr
+    assert b"already exists" in refused.stderr
     assert len(frames_of(folder / "b")) == len(STORY)
     assert run_inside("compact", "a", "-o", "b", "--force", at=folder).returncode == 0
     assert len(frames_of(folder / "b")) < len(STORY)

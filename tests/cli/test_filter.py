@@ -202,7 +202,7 @@ def test_in_place_a_directory_with_something_else_in_it_is_left_alone(tmp_path: 
     (tmp_path / "a" / "notes").touch()
     code, sentence = refused_in_place(tmp_path)
     assert code == 1
-    assert "contains 'notes', which is no segment" in sentence
+    assert "contains 'notes', which is not a segment" in sentence
 
 
 def test_filter_writes_over_nothing_unless_told(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_filter_writes_over_nothing_unless_told(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"no journal")
     refused = run_inside("filter", "a", "-o", "b", "--group", "core", at=tmp_path)
     assert refused.returncode == 1
-    assert b"exists already" in refused.stderr
+    assert b"already exists" in refused.stderr
     assert len(seqs(tmp_path / "b")) == len(STORY)
     assert (
         run_inside("filter", "a", "-o", "b", "--force", "--group", "core", at=tmp_path).returncode

@@ -285,7 +285,7 @@ def test_info_says_why_a_journal_cannot_be_resumed(tmp_path: Path) -> None:
     written(tmp_path / "a", STORY)
     found = json.loads(run_inside("info", "--json", "a", at=tmp_path).stdout)
     assert not found["resumable"]
-    assert "is not the journal of a process" in found["obstacle"]
+    assert "has no ProcessStart event: it does not record a process" in found["obstacle"]
     assert run_tool("run", "--level", "state", guest("exit7"), at=tmp_path).returncode == 7
     text = run_inside("info", "exit7.journal", at=tmp_path).stdout
     assert b"no: it was recorded with --level state" in text

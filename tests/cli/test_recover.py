@@ -81,13 +81,13 @@ def test_recover_of_a_journal_that_is_being_written_keeps_what_was_there(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("recover", "a", "there"), b"there exists already"),
+        (("recover", "a", "there"), b"there already exists"),
         (("recover", "a", "a"), b"a is also a source: sources are not written"),
         (("recover", "d", "d/0000000009.journal"), b"would be inside d: sources are not written"),
         (("recover", "nothing", "b"), b"nothing: No such file or directory"),
         (("recover", "there", "b"), b"there: "),
         (("recover", "a", "no/b"), b"no is not a directory"),
-        (("concat", "a", "-o", "there"), b"there exists already"),
+        (("concat", "a", "-o", "there"), b"there already exists"),
         (("concat", "a", "d", "-o", "d"), b"d is also a source: sources are not written"),
         (("concat", "a", "there", "-o", "b"), b" of there"),
         (("concat", "a", "nothing", "-o", "b"), b"nothing: No such file or directory"),

@@ -231,7 +231,7 @@ def test_a_run_goes_on_from_a_chosen_snapshot_in_a_journal_of_its_own(tmp_path: 
     assert events_of(tmp_path / "other.journal")
     refused = run_tool(*at, "stdin.journal", at=tmp_path)
     assert refused.returncode == 125
-    assert b"other.journal exists already" in refused.stderr
+    assert b"other.journal already exists" in refused.stderr
 
 
 # -- signals -----------------------------------------------------------------------------------

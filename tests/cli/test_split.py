@@ -63,7 +63,7 @@ def test_cut_ends_with_the_newest_snapshot_unless_told_where(
         (("split", "a", "-o", "b"), 2, b"give at least one of --at, --snapshots and --size"),
         (("split", "a", "--size", "0", "-o", "b"), 1, b"must be greater than 0 bytes, got 0"),
         (("split", "a", "--at", "99", "-o", "b"), 1, b"99"),
-        (("split", "a", "--at", "3", "-o", "there"), 1, b"there exists already"),
+        (("split", "a", "--at", "3", "-o", "there"), 1, b"there already exists"),
         (("split", "a", "--at", "3", "-o", "a/b"), 1, b"a is not a directory"),
         (("split", "nothing", "--at", "3", "-o", "b"), 1, b"nothing: No such file"),
         (("split", "there", "--at", "3", "-o", "b"), 1, b" of there"),
@@ -74,7 +74,7 @@ def test_cut_ends_with_the_newest_snapshot_unless_told_where(
         ),
         (("cut", "a", "-o", "b"), 1, b"has no resumable snapshot"),
         (("cut", "a", "--at", "99", "-o", "b"), 1, b"a has no event 99"),
-        (("cut", "a", "--at", "3", "-o", "there"), 1, b"there exists already"),
+        (("cut", "a", "--at", "3", "-o", "there"), 1, b"there already exists"),
         (("cut", "a", "--at", "3", "-o", "a"), 1, b"a is also a source"),
     ],
 )

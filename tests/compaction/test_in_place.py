@@ -81,7 +81,7 @@ def test_who_reads_a_directory_is_told_to_open_it_again(tmp_path: Path) -> None:
     path = directory(tmp_path / "journal")
     with Reader(path) as reader:
         compact_in_place(path)
-        with pytest.raises(NotAJournal, match="contains no segment file any more"):
+        with pytest.raises(NotAJournal, match="no longer contains a segment file"):
             list(reader.frames())
 
 
@@ -120,7 +120,7 @@ def test_through_a_link_the_journal_itself_is_compacted(tmp_path: Path) -> None:
 def test_a_directory_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
     path = directory(tmp_path / "journal")
     (path / "notes").touch()
-    with pytest.raises(OptionError, match="contains 'notes', which is no segment"):
+    with pytest.raises(OptionError, match="contains 'notes', which is not a segment"):
         compact_in_place(path)
     assert len(frames_of(path)) == len(STORY)
 

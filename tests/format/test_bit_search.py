@@ -119,11 +119,11 @@ def test_a_body_that_holds_or_is_cut_or_has_two_wrong_bits_is_not_mended() -> No
 def test_a_body_above_the_limit_is_left_alone_at_once() -> None:
     raw, body = made([bytes(100)])
     wrong, work = flip_bit(body, 5), SearchBudget()
-    before = work.left
+    before = work.remaining
     assert bit_search.repair_block_body(wrong, read(raw), SALT, work, len(body) - 1) is None
-    assert work.left == before
+    assert work.remaining == before
     assert bit_search.repair_block_body(wrong, read(raw), SALT, work, len(body)) == 5
-    assert work.left < before
+    assert work.remaining < before
 
 
 def test_work_that_is_used_up_ends_the_search() -> None:
@@ -131,7 +131,7 @@ def test_work_that_is_used_up_ends_the_search() -> None:
     spent = SearchBudget(1000)
     assert bit_search.repair_block_body(flip_bit(body, 5), read(raw), SALT, spent) is None
     assert bit_search.repair_block_header(flip_bit(raw, 5), SALT, OFFSET, spent) is None
-    assert spent.left == 1000
+    assert spent.remaining == 1000
 
 
 def test_every_bit_of_a_segment_header_is_found_again() -> None:

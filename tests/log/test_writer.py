@@ -213,11 +213,11 @@ def test_an_unpublished_journal_leaves_nothing_behind(path: Path) -> None:
 def test_publishing_replaces_nothing(path: Path) -> None:
     with Writer(path, publish=False) as writer:
         path.write_text("mine")
-        with pytest.raises(OptionError, match="exists already"):
+        with pytest.raises(OptionError, match="already exists"):
             writer.publish()
     assert inside(path) == [path.name]
     assert path.read_text() == "mine"
-    with pytest.raises(OptionError, match="exists already"):
+    with pytest.raises(OptionError, match="already exists"):
         Writer(path, publish=False)
 
 

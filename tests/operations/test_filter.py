@@ -461,7 +461,7 @@ def test_a_journal_without_a_process_is_not_resumable(tmp_path: Path) -> None:
     found = journal.filter(tmp_path / "a", None, Query())
     assert (found.resumable, found.reason) == (
         False,
-        "the journal has no ProcessStart event: it is not the journal of a process",
+        "the journal has no ProcessStart event: it does not record a process",
     )
 
 

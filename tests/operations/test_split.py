@@ -179,7 +179,7 @@ def test_an_impossible_split_or_cut_is_refused_and_leaves_nothing(tmp_path: Path
         split(tmp_path / "gif", target, at=[1])
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "empty", "gif"]
     target.mkdir()
-    with pytest.raises(OptionError, match="exists already"):
+    with pytest.raises(OptionError, match="already exists"):
         split(source, target, at=[1])
 
 

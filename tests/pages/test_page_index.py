@@ -116,28 +116,31 @@ def test_an_event_may_refer_to_one_of_its_own_earlier_pages() -> None:
 
 
 HOSTILE: dict[str, tuple[PageReference, str]] = {
-    "itself": (PageReference(0, 3, hash_page_content(ONE)), "which is no earlier page"),
+    "itself": (PageReference(0, 3, hash_page_content(ONE)), "which is not an earlier page"),
     "one behind it in its event": (
         PageReference(0, 4, hash_page_content(ONE)),
-        "which is no earlier page",
+        "which is not an earlier page",
     ),
     "an event in front of the first": (
         PageReference(3, 0, hash_page_content(ONE)),
-        "which is no earlier page",
+        "which is not an earlier page",
     ),
     "an event that comes later": (
         PageReference(2**64 - 1, 0, hash_page_content(ONE)),
-        "which is no earlier page",
+        "which is not an earlier page",
     ),
-    "a page of zeros": (PageReference(2, 1, hash_page_content(ONE)), "which is no whole page"),
+    "a page of zeros": (PageReference(2, 1, hash_page_content(ONE)), "which is not a whole page"),
     "a page that is patched": (
         PageReference(2, 3, hash_page_content(ONE)),
-        "which is no whole page",
+        "which is not a whole page",
     ),
-    "a page that is named": (PageReference(2, 2, hash_page_content(ONE)), "which is no whole page"),
+    "a page that is named": (
+        PageReference(2, 2, hash_page_content(ONE)),
+        "which is not a whole page",
+    ),
     "a page that is named in its event": (
         PageReference(0, 2, hash_page_content(ONE)),
-        "which is no whole page",
+        "which is not a whole page",
     ),
     "a page that the event has not": (PageReference(2, 4, hash_page_content(ONE)), "which has 4"),
     "the last index": (PageReference(2, 65535, hash_page_content(ONE)), "which has 4"),
@@ -169,7 +172,7 @@ def test_a_reference_is_refused_if_it_leads_to(case: str) -> None:
 
 def test_two_events_that_refer_to_each_other_are_refused() -> None:
     one = make_event(PageReference(1, 0, hash_page_content(ONE)))
-    with pytest.raises(MalformedEvent, match="which is no whole page"):
+    with pytest.raises(MalformedEvent, match="which is not a whole page"):
         resolve_last(one, one)
 
 

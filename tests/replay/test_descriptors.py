@@ -101,7 +101,7 @@ def test_an_allocation_makes_a_file_longer_and_never_shorter() -> None:
 def test_a_descriptor_is_used_as_what_it_is() -> None:
     opened = [memory_mount(), open_path(4, 3, "a", 1)]
     assert "descriptor 9 is not open" in refusal(*opened, write(9, 0, b""))
-    assert "descriptor 4 is open already" in refusal(*opened, open_path(4, 3, "b", 1))
+    assert "descriptor 4 is already open" in refusal(*opened, open_path(4, 3, "b", 1))
     assert "descriptor 3 is a directory, not a file" in refusal(*opened, write(3, 0, b""))
     assert "descriptor 4 is a file, not a directory" in refusal(*opened, open_path(5, 4, "b", 1))
     assert "descriptor 4 is a file, not a socket" in refusal(

@@ -255,7 +255,7 @@ IN_CIRCLES = paths.PathRename(old_fd=WEST, new_fd=WEST, old_path="c", new_path="
 @pytest.mark.parametrize(
     ("events", "reason"),
     [
-        ([LINK, open_path(8, WEST, "l", 5)], "exists already"),
+        ([LINK, open_path(8, WEST, "l", 5)], "already exists"),
         ([SLASHED, open_path(8, WEST, "l", 0)], "is not a directory"),
         ([paths.CreateDirectory(fd=WEST, path="c"), MOVED, IN_CIRCLES], "refused|into itself"),
         ([paths.RemoveDirectory(fd=WEST, path="d/d/")], "its path ends in / or a dot"),

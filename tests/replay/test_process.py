@@ -120,8 +120,8 @@ def test_another_process_has_nothing_of_the_one_before(tmp_path: Path) -> None:
 
 
 def test_mounts_are_told_apart() -> None:
-    assert "the mount 'a/' exists already" in refusal(memory_mount(3, "/a"), memory_mount(4, "a/"))
-    assert "open already" in refusal(memory_mount(3, "/a"), memory_mount(3, "/b"))
+    assert "the mount 'a/' already exists" in refusal(memory_mount(3, "/a"), memory_mount(4, "a/"))
+    assert "descriptor 3 is already open" in refusal(memory_mount(3, "/a"), memory_mount(3, "/b"))
     host = play_events(memory_mount(3, "/a"), memory_mount(4, "/b"), open_path(5, 4, "x", 1))
     assert host.files == {"/b/x": b""}
     assert "different mounts" in refusal(

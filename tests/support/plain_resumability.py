@@ -164,7 +164,7 @@ class PlainResumabilityAnalysis:
                 return False, "the ProcessStart event was dropped"
             return (
                 False,
-                "the journal has no ProcessStart event: it is not the journal of a process",
+                "the journal has no ProcessStart event: it does not record a process",
             )
         if not_resumable_reason(self.start):
             return False, not_resumable_reason(self.start)

@@ -187,7 +187,7 @@ def _write_atomically(
     def fill(file: BinaryIO) -> None:
         found.append(write(file))
         if os.path.lexists(target):
-            raise OptionError(f"{target} exists already")
+            raise OptionError(f"{target} already exists")
 
     atomic_file.replace(target, fill)
     return found[0]

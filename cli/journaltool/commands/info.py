@@ -146,7 +146,7 @@ def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]
     if "module" in values:
         rows += _start_to_table(values)
     else:
-        rows.append(("module", "not the journal of a process"))
+        rows.append(("module", "none: the journal does not record a process"))
     if "parent" in values:
         rows.append(
             ("parent", f"{values['parent']['id']}, after its event {values['parent']['seq']}")

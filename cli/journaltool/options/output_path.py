@@ -11,7 +11,7 @@ from pathlib import Path
 def prepare_output(path: Path, force: bool) -> Iterator[Path]:
     """Yield the path to write a new journal to. It is named ``path`` when the block ends.
 
-    Raise ``OptionError`` if ``path`` exists. With ``force``, the old journal keeps its name until
+    Raises ``OptionError`` if ``path`` exists. With ``force``, the old journal keeps its name until
     the block ends without an exception.
     """
     from journal import OptionError

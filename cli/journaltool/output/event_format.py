@@ -33,7 +33,7 @@ class EventFormat(NamedTuple):
     converts: tuple[tuple[int, Converter], ...]
 
     def format(self, payload: bytes, offset: int) -> str:
-        """Return the text of one event. Raise ``MalformedEvent`` for an invalid payload."""
+        """Return the text of one event. Raises ``MalformedEvent`` for an invalid payload."""
         values = self.unpack(payload, offset)
         if not self.converts:
             return self.template % values

@@ -28,11 +28,11 @@ class JournalFacts:
 
 
 PROCESS_START = 128
-"""Tag of ProcessStart, the first event of the journal of a process. Its class is slow to import."""
+"""Tag of ProcessStart, the first event of a recorded process. The class is slow to import."""
 
 
 def collect_facts(reader: "Reader") -> JournalFacts:
-    """Read the headers and, from the journal of a process, the blocks with rare events."""
+    """Read the headers and, if the journal records a process, the blocks with rare events."""
     facts = JournalFacts(reader.summary())
     if not _is_process_journal(reader, facts.summary):
         return facts
@@ -86,10 +86,10 @@ def _read_rare_events(reader: "Reader") -> "Iterator[Event]":
 
 
 def resume_obstacle(facts: JournalFacts) -> str:
-    """Return why the journal cannot be resumed here, or an empty string if it can."""
+    """Return the reason why the journal cannot be resumed here, or an empty string."""
     start, summary = facts.start, facts.summary
     if start is None:
-        return "it is not the journal of a process"
+        return "the journal has no ProcessStart event: it does not record a process"
     from journal.errors import JournalError
     from journal.events.process import RecordingLevel
 
@@ -104,7 +104,7 @@ def resume_obstacle(facts: JournalFacts) -> str:
 
 
 def _engine_obstacle(start: "ProcessStart") -> str:
-    """Return why the engine cannot run here, or raise the ``JournalError`` of a resume."""
+    """Return the reason why the engine cannot run here, or raise the JournalError of a resume."""
     from journal._platform import require_linux
 
     require_linux("running a guest")

@@ -53,7 +53,7 @@ class WriterProcess:
     def request_snapshot(self) -> None:
         """Send the request for a snapshot.
 
-        Raise ``OptionError`` unless the process handles the signal, which would otherwise end it.
+        Raises ``OptionError`` unless the process handles the signal, which would otherwise end it.
         """
         from journal import OptionError
 

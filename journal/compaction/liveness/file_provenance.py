@@ -154,25 +154,25 @@ class ProvenanceBackend(MemoryBackend):
 
     def make_file(self, at: ReplayDirectoryNode, name: str, now: int) -> "ProvenanceFile":
         """Create and open a regular file. Inlines ``_make``, because the event is frequent."""
-        self._check_place(at, name)
+        self._check_can_add(at, name)
         assert isinstance(at, ProvenanceDirectoryNode)
         seq = self.graph.seq
         node = ProvenanceFileNode(self._next_inode(), 1, now, seq)
         self.reserve(ENTRY_SIZE)
         at.entries[name], at.name_owners[name] = node, seq
-        at.changed(now)
+        at.touch(now)
         at.owners.set_changed(seq)
         return ProvenanceFile(self, node)
 
     def make_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Create a directory."""
-        self._check_place(at, name)
+        self._check_can_add(at, name)
         self._make(at, name, ProvenanceDirectoryNode(self._next_inode(), links=1, parent=at), now)
         at.links += 1
 
     def make_symlink(self, at: ReplayDirectoryNode, name: str, target: str, now: int) -> None:
         """Create a symbolic link."""
-        self._check_place(at, name)
+        self._check_can_add(at, name)
         self._make(at, name, ProvenanceLinkNode(self._next_inode(), target), now)
 
     def make_hard_link(
@@ -185,7 +185,7 @@ class ProvenanceBackend(MemoryBackend):
     def unlink(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Unlink a file or a symbolic link."""
         node = at.entries[name]
-        is_retained = node.links > 1 or (isinstance(node, ReplayFileNode) and bool(node.opened))
+        is_retained = node.links > 1 or (isinstance(node, ReplayFileNode) and bool(node.open_count))
         super().unlink(at, name, now)
         self._record_removal(at, name, node, depends=is_retained or not self._is_renaming)
 
@@ -234,7 +234,7 @@ class ProvenanceBackend(MemoryBackend):
         if replaced is not None:
             assert isinstance(replaced, ProvenanceFileNode)
             owner = to.name_owners[to_name]
-            if replaced.links > 1 or replaced.opened:
+            if replaced.links > 1 or replaced.open_count:
                 graph.link(seq, owner)
             graph.link_reverse(owner)
             replaced.links -= 1
@@ -247,9 +247,9 @@ class ProvenanceBackend(MemoryBackend):
         to.entries[to_name], to.name_owners[to_name] = node, seq
         node.ctime = now
         get_time_owners(node).ctime = seq
-        at.changed(now)
+        at.touch(now)
         at.owners.set_changed(seq)
-        to.changed(now)
+        to.touch(now)
         to.owners.set_changed(seq)
 
     def set_times(self, at: ReplayDirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
@@ -267,7 +267,7 @@ class ProvenanceBackend(MemoryBackend):
     def release(self, node: ReplayFileNode) -> None:
         """Count the bytes of a file as free if neither a name nor a descriptor refers to it."""
         assert isinstance(node, ProvenanceFileNode)
-        if not node.links and not node.opened:
+        if not node.links and not node.open_count:
             self._size -= node.size
             node.size = 0
 
@@ -373,7 +373,7 @@ class ProvenanceFile(ReplayMemoryFile):
     def _resize(self, size: int, now: int) -> None:
         node, seq = self.node, self.backend.graph.seq
         node.size, node.size_owner = size, seq
-        node.changed(now)
+        node.touch(now)
         node.owners.set_changed(seq)
 
     def set_times(self, times: TimeUpdate, now: int) -> None:

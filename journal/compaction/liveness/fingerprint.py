@@ -54,7 +54,7 @@ def state_tokens(host: ProvenanceHost) -> Iterator[str]:
 def _node_tokens(node: ReplayNode) -> Iterator[str]:
     yield f"{node.kind} {node.inode} {node.links} {node.atime} {node.mtime} {node.ctime}"
     if isinstance(node, ProvenanceFileNode):
-        yield f"{node.opened} {node.size} {node.intervals.intervals(node.size)}"
+        yield f"{node.open_count} {node.size} {node.intervals.intervals(node.size)}"
     elif isinstance(node, ProvenanceLinkNode):
         yield node.target
     elif isinstance(node, ProvenanceDirectoryNode):

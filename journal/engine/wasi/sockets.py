@@ -146,7 +146,7 @@ class GuestNetwork:
 
         value = unwrap_result(self._tape.perform(tag, effect, call, fd, perform))
         if not is_done:
-            # The host result came from the journal. A socket of the host that exists already
+            # The host result came from the journal. A socket of the host that already exists
             # was created from the state before this result, so it has to be created again.
             socket.close()
         return value

@@ -3,7 +3,7 @@
 from journal.events import descriptors
 from journal.events.descriptors import EpollOperation, Whence
 from journal.replay.dispatch import apply
-from journal.replay.effects.pending_calls import Opening, add_opened, request_effect
+from journal.replay.effects.pending_calls import Opening, add_descriptor, request_effect
 from journal.replay.filesystem.directory_ops import MountDirectory, TimeUpdate
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError, check_count
@@ -29,11 +29,11 @@ def _(event: Opening, host: Host) -> None:
     if directory is None:
         request_effect(event, host)
         return
-    found = directory.open(event.path, event.o_flags, event.dirflags, host.now)
-    opened = (
-        OpenMountDirectory(found) if isinstance(found, MountDirectory) else OpenMountFile(found)
+    node = directory.open(event.path, event.o_flags, event.dirflags, host.now)
+    open_object = (
+        OpenMountDirectory(node) if isinstance(node, MountDirectory) else OpenMountFile(node)
     )
-    add_opened(event, opened, host)
+    add_descriptor(event, open_object, host)
 
 
 @apply.register
@@ -59,14 +59,14 @@ def _(event: descriptors.DuplicateFileDescriptorWithFlags, host: Host) -> None:
 @apply.register
 def _(event: descriptors.FileDescriptorWrite, host: Host) -> None:
     description = host.table.description(event.fd)
-    opened = description.object
-    if isinstance(opened, HostNode):
+    open_object = description.object
+    if isinstance(open_object, HostNode):
         request_effect(event, host)
-    elif isinstance(opened, StandardStream):
-        host.streams.write(opened.number, event.data)
-    elif isinstance(opened, PipeEnd):
-        opened.pipe.written += len(event.data)
-    elif not isinstance(opened, EventCounter):
+    elif isinstance(open_object, StandardStream):
+        host.streams.write(open_object.number, event.data)
+    elif isinstance(open_object, PipeEnd):
+        open_object.pipe.written += len(event.data)
+    elif not isinstance(open_object, EventCounter):
         end = event.offset + len(event.data)
         if end > POSITION_MAX:
             raise ReplayError(f"write ends at {end}, above the limit of {POSITION_MAX} bytes")
@@ -83,11 +83,11 @@ def _(event: descriptors.FileDescriptorSeek, host: Host) -> None:
 
 @apply.register
 def _(event: descriptors.FileDescriptorSetTimes, host: Host) -> None:
-    opened = host.table.description(event.fd).object
+    open_object = host.table.description(event.fd).object
     times = TimeUpdate(event.st_atim, event.st_mtim, event.fst_flags)
-    if isinstance(opened, OpenMountDirectory):
-        opened.directory.set_times(times, host.now)
-    elif not isinstance(opened, HostNode):
+    if isinstance(open_object, OpenMountDirectory):
+        open_object.directory.set_times(times, host.now)
+    elif not isinstance(open_object, HostNode):
         host.table.object_of(event.fd, OpenMountFile).file.set_times(times, host.now)
 
 
@@ -168,10 +168,10 @@ def _seek_position(
     if event.whence is Whence.CURRENT:
         base = description.position
     elif event.whence is Whence.END:
-        opened = description.object
-        base = opened.file.size() if isinstance(opened, OpenMountFile) else None
-        if isinstance(opened, HostNode):
-            base = opened.size
+        open_object = description.object
+        base = open_object.file.size() if isinstance(open_object, OpenMountFile) else None
+        if isinstance(open_object, HostNode):
+            base = open_object.size
     elif event.whence is Whence.UNKNOWN:
         base = None
     if base is None or base + event.offset < 0:

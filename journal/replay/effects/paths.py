@@ -33,9 +33,9 @@ def _(event: paths.PathSetTimes, host: Host) -> None:
 
 @apply.register
 def _(event: paths.CreateHardLink, host: Host) -> None:
-    two = _both_directories(event.old_fd, event.new_fd, host)
-    if two is not None:
-        two[0].link(event.old_path, two[1], event.new_path, host.now)
+    directories = _both_directories(event.old_fd, event.new_fd, host)
+    if directories is not None:
+        directories[0].link(event.old_path, directories[1], event.new_path, host.now)
 
 
 @apply.register
@@ -54,9 +54,9 @@ def _(event: paths.UnlinkFile, host: Host) -> None:
 
 @apply.register
 def _(event: paths.PathRename, host: Host) -> None:
-    two = _both_directories(event.old_fd, event.new_fd, host)
-    if two is not None:
-        two[0].rename(event.old_path, two[1], event.new_path, host.now)
+    directories = _both_directories(event.old_fd, event.new_fd, host)
+    if directories is not None:
+        directories[0].rename(event.old_path, directories[1], event.new_path, host.now)
 
 
 @apply.register

@@ -1,7 +1,7 @@
 """Effects of requests to the former host, on a directory or the network.
 
 Such an effect is applied when the host's result reports success. The contents of a host directory
-are not in the journal; only the descriptors opened there and their positions after writes are.
+are not in the journal; only the open descriptors and their positions after writes are.
 """
 
 import struct
@@ -68,9 +68,9 @@ def apply_host_result(event: HostResult, host: Host) -> None:
         if not event.errno:
             _apply_effect(request, event.value, host)
     elif event.call is HostCall.SIZE and not event.errno:
-        found = host.table.entries.get(event.fd)
-        if found is not None and isinstance(found.description.object, HostNode):
-            found.description.object.size = _unpack(_SIZE, event.value)
+        entry = host.table.entries.get(event.fd)
+        if entry is not None and isinstance(entry.description.object, HostNode):
+            entry.description.object.size = _unpack(_SIZE, event.value)
 
 
 def _apply_effect(event: Event, value: bytes | None, host: Host) -> None:
@@ -104,7 +104,7 @@ def _apply_opening(event: Opening, value: bytes | None, host: Host) -> None:
     else:
         is_directory = event.o_flags & _OPEN_DIRECTORY
         kind = FileType.DIRECTORY if is_directory else FileType.UNKNOWN
-    add_opened(event, HostNode(kind, is_certain=value is not None), host)
+    add_descriptor(event, HostNode(kind, is_certain=value is not None), host)
 
 
 def _decode_binding(fd: int, value: bytes) -> Event:
@@ -129,8 +129,8 @@ def _unpack(layout: struct.Struct, value: bytes) -> int:
     return int(number)
 
 
-def add_opened(event: Opening, opened: OpenObject, host: Host) -> None:
-    """Add the descriptor of an open event for ``opened``."""
+def add_descriptor(event: Opening, open_object: OpenObject, host: Host) -> None:
+    """Add the descriptor of an open event for ``open_object``."""
     fd_flags = event.fd_flags if isinstance(event, OpenFileDescriptorWithFlags) else 0
     rights = (event.fs_rights_base, event.fs_rights_inheriting)
-    host.table.add(event.fd, opened, flags=event.fs_flags, fd_flags=fd_flags, rights=rights)
+    host.table.add(event.fd, open_object, flags=event.fs_flags, fd_flags=fd_flags, rights=rights)

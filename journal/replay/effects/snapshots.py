@@ -12,10 +12,10 @@ STDIN = STREAMS[0]
 @apply.register
 def _(event: snapshots.Snapshot, host: Host) -> None:
     for fd, offset in host.machine.close_snapshot(event):
-        found = host.table.entries.get(fd)
-        if found is not None:
-            found.description.position = offset
-            if found.description.object == StandardStream(STDIN):
+        entry = host.table.entries.get(fd)
+        if entry is not None:
+            entry.description.position = offset
+            if entry.description.object == StandardStream(STDIN):
                 # A compaction may have dropped the earlier reads.
                 host.inputs.read[STDIN] = offset
     host.process.snapshot = event

@@ -109,8 +109,8 @@ def _(event: sockets.SocketSetOptTime, host: Host) -> None:
 @apply.register
 def _(event: sockets.SocketShutdown, host: Host) -> None:
     both = {Shutdown.READ, Shutdown.WRITE}
-    shut = both if event.how is Shutdown.BOTH else {event.how}
-    host.table.object_of(event.fd, SocketState).shut |= shut
+    directions = both if event.how is Shutdown.BOTH else {event.how}
+    host.table.object_of(event.fd, SocketState).shut |= directions
 
 
 def _join(event: Membership, host: Host) -> None:
@@ -128,5 +128,5 @@ def _leave(event: Membership, host: Host) -> None:
 
 
 def _set_option(fd: int, option: int, event: Event, host: Host) -> None:
-    """Store the last event of its kind for each option."""
+    """Store an option event, which replaces an earlier event of its kind for the same option."""
     host.table.object_of(fd, SocketState).options[event.tag, option] = event

@@ -21,7 +21,7 @@ from journal.replay.limits import ReplayError, quote_path
 D = TypeVar("D")
 
 LOOKUP_FOLLOW = 1
-"""The one bit of WASI's lookupflags."""
+"""The only bit of WASI's lookupflags."""
 
 
 class TimeUpdate(NamedTuple):
@@ -125,69 +125,71 @@ class MountDirectory(Generic[D]):
         """Open a file or a directory by its path. Create the file if ``flags`` request it."""
         exclusive = bool(flags & OpenFlags.CREATE and flags & OpenFlags.EXCLUSIVE)
         follow = bool(lookup & LOOKUP_FOLLOW) and not exclusive
-        with resolve_path(self.at, path, self.backend, follow=follow) as place:
-            kind = self._kind(place)
+        with resolve_path(self.at, path, self.backend, follow=follow) as location:
+            kind = self._kind(location)
             if kind is None:
                 if not flags & OpenFlags.CREATE:
                     raise ReplayError(f"cannot open {quote_path(path)}: it does not exist")
-                if place.must_be_directory:
+                if location.must_be_directory:
                     raise ReplayError(
                         f"cannot create the file {quote_path(path)}: it names a directory"
                     )
-                return self.backend.make_file(place.parent, place.name, now)
+                return self.backend.make_file(location.parent, location.name, now)
             if exclusive:
-                raise ReplayError(f"cannot create {quote_path(path)}: it exists already")
+                raise ReplayError(f"cannot create {quote_path(path)}: it already exists")
             if kind is FileType.DIRECTORY:
-                return MountDirectory(self.backend, self.backend.enter(place.parent, place.name))
+                return MountDirectory(
+                    self.backend, self.backend.enter(location.parent, location.name)
+                )
             if kind is not FileType.REGULAR_FILE:
                 raise ReplayError(
                     f"cannot open {quote_path(path)}: it is neither a file nor a directory"
                 )
-            if place.must_be_directory or flags & OpenFlags.DIRECTORY:
+            if location.must_be_directory or flags & OpenFlags.DIRECTORY:
                 raise ReplayError(f"{quote_path(path)} is not a directory")
-            file = self.backend.open_file(place.parent, place.name)
+            file = self.backend.open_file(location.parent, location.name)
             if flags & OpenFlags.TRUNCATE:
                 file.set_size(0, now)
             return file
 
     def create_directory(self, path: str, now: int) -> None:
         """Create a directory."""
-        with self._free(path) as place:
-            self.backend.make_directory(place.parent, place.name, now)
+        with self._resolve_free(path) as location:
+            self.backend.make_directory(location.parent, location.name, now)
 
     def symlink(self, target: str, path: str, now: int) -> None:
         """Create a symbolic link to ``target``."""
         check_path(target)
-        with self._free(path) as place:
-            _refuse_directory_path(place, path)
-            self.backend.make_symlink(place.parent, place.name, target, now)
+        with self._resolve_free(path) as location:
+            _refuse_directory_path(location, path)
+            self.backend.make_symlink(location.parent, location.name, target, now)
 
     def remove_directory(self, path: str, now: int) -> None:
         """Remove an empty directory."""
-        with resolve_path(self.at, path, self.backend, follow=False) as place:
-            if self._existing(place, path) is not FileType.DIRECTORY:
+        with resolve_path(self.at, path, self.backend, follow=False) as location:
+            if self._get_existing_kind(location, path) is not FileType.DIRECTORY:
                 raise ReplayError(f"{quote_path(path)} is not a directory")
-            if place.must_be_directory:  # WASI allows no path that ends in a slash or a dot.
+            if location.must_be_directory:  # WASI allows no path that ends in a slash or a dot.
                 raise ReplayError(
                     f"cannot remove the directory {quote_path(path)}: its path ends in / or a dot"
                 )
-            self.backend.remove_directory(place.parent, place.name, now)
+            self.backend.remove_directory(location.parent, location.name, now)
 
     def unlink(self, path: str, now: int) -> None:
         """Unlink a file or a symbolic link."""
-        with resolve_path(self.at, path, self.backend, follow=False) as place:
-            if self._existing(place, path) is FileType.DIRECTORY:
+        with resolve_path(self.at, path, self.backend, follow=False) as location:
+            if self._get_existing_kind(location, path) is FileType.DIRECTORY:
                 raise ReplayError(f"{quote_path(path)} is a directory")
-            self.backend.unlink(place.parent, place.name, now)
+            self.backend.unlink(location.parent, location.name, now)
 
     def rename(self, path: str, to: "MountDirectory[D]", to_path: str, now: int) -> None:
         """Rename a file or a directory, and replace ``to_path``."""
-        self._same_mount(to)
+        self._check_same_mount(to)
         with (
             resolve_path(self.at, path, self.backend, follow=False) as source,
             resolve_path(to.at, to_path, self.backend, follow=False) as target,
         ):
-            kind = self._existing(source, path)
+            kind = self._get_existing_kind(source, path)
             if "." in (source.name, target.name):
                 raise ReplayError(
                     f"{quote_path(path)} cannot be renamed: an open directory has no name"
@@ -198,12 +200,12 @@ class MountDirectory(Generic[D]):
 
     def link(self, path: str, to: "MountDirectory[D]", to_path: str, now: int) -> None:
         """Create a hard link to a file."""
-        self._same_mount(to)
+        self._check_same_mount(to)
         with (
             resolve_path(self.at, path, self.backend, follow=False) as source,
-            to._free(to_path) as target,
+            to._resolve_free(to_path) as target,
         ):
-            if self._existing(source, path) is FileType.DIRECTORY:
+            if self._get_existing_kind(source, path) is FileType.DIRECTORY:
                 raise ReplayError(
                     f"cannot create a hard link to {quote_path(path)}: it is a directory"
                 )
@@ -217,15 +219,15 @@ class MountDirectory(Generic[D]):
     def set_times_at(self, path: str, lookup: int, times: TimeUpdate, now: int) -> None:
         """Set the times of a file or a directory by its path."""
         follow = bool(lookup & LOOKUP_FOLLOW)
-        with resolve_path(self.at, path, self.backend, follow=follow) as place:
-            self._existing(place, path)
-            self.backend.set_times(place.parent, place.name, times, now)
+        with resolve_path(self.at, path, self.backend, follow=follow) as location:
+            self._get_existing_kind(location, path)
+            self.backend.set_times(location.parent, location.name, times, now)
 
     def place_file(self, names: list[str], event: FilePlaced, now: int) -> None:
         """Put a file, a directory or a link in place before the guest starts."""
         _check_placement(names, event)
         is_directory = event.kind is FileType.DIRECTORY
-        at, missing = self.backend.enter(self.at, "."), False
+        at, is_missing = self.backend.enter(self.at, "."), False
         try:
             for index, name in enumerate(names if is_directory else names[:-1]):
                 if self.backend.kind(at, name) is None:
@@ -233,10 +235,10 @@ class MountDirectory(Generic[D]):
                         raise ReplayError(
                             f"cannot continue {quote_path(event.path)}: it does not exist"
                         )
-                    if not missing:
+                    if not is_missing:
                         self.backend.check_space(len(names) - index, len(event.data))
                     self.backend.make_directory(at, name, now)
-                    missing = True
+                    is_missing = True
                 parent, at = at, self.backend.enter(at, name)
                 self.backend.leave(parent)
             if not is_directory and names:
@@ -261,7 +263,7 @@ class MountDirectory(Generic[D]):
         try:
             if file.size() != event.offset:
                 raise ReplayError(
-                    f"a part of {quote_path(event.path)} does not follow the one before"
+                    f"a part of {quote_path(event.path)} does not follow the previous part"
                 )
             file.write(event.offset, event.data, None)
         finally:
@@ -273,33 +275,33 @@ class MountDirectory(Generic[D]):
             self.backend.leave(self.at)
 
     @contextmanager
-    def _free(self, path: str) -> Iterator[ResolvedPath[D]]:
+    def _resolve_free(self, path: str) -> Iterator[ResolvedPath[D]]:
         """Resolve ``path``. Raises ReplayError if it exists."""
-        with resolve_path(self.at, path, self.backend, follow=False) as place:
-            if self._kind(place) is not None:
-                raise ReplayError(f"{quote_path(path)} exists already")
-            yield place
+        with resolve_path(self.at, path, self.backend, follow=False) as location:
+            if self._kind(location) is not None:
+                raise ReplayError(f"{quote_path(path)} already exists")
+            yield location
 
-    def _same_mount(self, other: "MountDirectory[D]") -> None:
+    def _check_same_mount(self, other: "MountDirectory[D]") -> None:
         if other.backend is not self.backend:
             raise ReplayError("the two paths belong to different mounts")
 
-    def _kind(self, place: ResolvedPath[D]) -> FileType | None:
-        if place.name == ".":
+    def _kind(self, location: ResolvedPath[D]) -> FileType | None:
+        if location.name == ".":
             return FileType.DIRECTORY
-        return self.backend.kind(place.parent, place.name)
+        return self.backend.kind(location.parent, location.name)
 
-    def _existing(self, place: ResolvedPath[D], path: str) -> FileType:
-        kind = self._kind(place)
+    def _get_existing_kind(self, location: ResolvedPath[D], path: str) -> FileType:
+        kind = self._kind(location)
         if kind is None:
             raise ReplayError(f"{quote_path(path)} does not exist")
-        if place.must_be_directory and kind is not FileType.DIRECTORY:
+        if location.must_be_directory and kind is not FileType.DIRECTORY:
             raise ReplayError(f"{quote_path(path)} is not a directory")
         return kind
 
 
-def _refuse_directory_path(place: ResolvedPath[D], path: str) -> None:
-    if place.must_be_directory:
+def _refuse_directory_path(location: ResolvedPath[D], path: str) -> None:
+    if location.must_be_directory:
         raise ReplayError(f"{quote_path(path)} is a file, but its path names a directory")
 
 

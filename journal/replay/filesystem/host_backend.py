@@ -35,7 +35,7 @@ def translate_os_errors(operation: Callable[P, R]) -> Callable[P, R]:
     """Return ``operation`` with each OSError converted to ReplayError."""
 
     @wraps(operation)
-    def translated(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return operation(*args, **kwargs)
         except OSError as error:
@@ -44,7 +44,7 @@ def translate_os_errors(operation: Callable[P, R]) -> Callable[P, R]:
                 f"the operating system refused the operation{name}: {error.strerror}"
             ) from error
 
-    return translated
+    return wrapper
 
 
 class HostBackend:
@@ -58,7 +58,7 @@ class HostBackend:
         self._root = root
         self._size = 0
         self._size_max = size_max
-        self._opened: Counter[int] = Counter()
+        self._open_counts: Counter[int] = Counter()
 
     def root(self) -> int:
         """Return the root directory of the mount."""
@@ -73,8 +73,8 @@ class HostBackend:
     @translate_os_errors
     def kind(self, at: int, name: str) -> FileType | None:
         """Return the type of ``name`` without following links, None if it does not exist."""
-        found = _stat_if_exists(at, name)
-        return _file_type(found) if found else None
+        status = _stat_if_exists(at, name)
+        return _file_type(status) if status else None
 
     @translate_os_errors
     def link_target(self, at: int, name: str) -> str | None:
@@ -107,7 +107,7 @@ class HostBackend:
         self.check_space(1, 0)
         handle = os.open(name, _FLAGS | os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=at)
         os.utime(handle, ns=(now, now))
-        self._note_created(at, now)
+        self._count_creation(at, now)
         return HostBackendFile(self, handle)
 
     @translate_os_errors
@@ -116,29 +116,29 @@ class HostBackend:
         self.check_space(1, 0)
         os.mkdir(name, DIRECTORY_MODE, dir_fd=at)
         os.utime(name, ns=(now, now), dir_fd=at, follow_symlinks=False)
-        self._note_created(at, now)
+        self._count_creation(at, now)
 
     @translate_os_errors
     def make_symlink(self, at: int, name: str, target: str, now: int) -> None:
-        """Create a symbolic link with the guest's target. It is never followed here."""
+        """Create a symbolic link with the guest's target. The link is never followed here."""
         self.check_space(1, 0)
         os.symlink(target, name, dir_fd=at)
         os.utime(name, ns=(now, now), dir_fd=at, follow_symlinks=False)
-        self._note_created(at, now)
+        self._count_creation(at, now)
 
     @translate_os_errors
     def make_hard_link(self, at: int, name: str, to: int, to_name: str, now: int) -> None:
         """Create a hard link to a file that is not a directory."""
         self.check_space(1, 0)
         os.link(name, to_name, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
-        self._note_created(to, now)
+        self._count_creation(to, now)
 
     @translate_os_errors
     def unlink(self, at: int, name: str, now: int) -> None:
         """Unlink a file or a symbolic link."""
-        found = os.stat(name, dir_fd=at, follow_symlinks=False)
+        status = os.stat(name, dir_fd=at, follow_symlinks=False)
         os.unlink(name, dir_fd=at)
-        self._note_removed(found)
+        self._count_removal(status)
         _set_mtime(at, now)
 
     @translate_os_errors
@@ -151,23 +151,23 @@ class HostBackend:
     @translate_os_errors
     def rename(self, at: int, name: str, to: int, to_name: str, now: int) -> None:
         """Rename a directory entry, and replace the entry ``to_name``."""
-        node, replaced = _stat_if_exists(at, name), _stat_if_exists(to, to_name)
-        if node and replaced and (node.st_dev, node.st_ino) == (replaced.st_dev, replaced.st_ino):
+        node, old = _stat_if_exists(at, name), _stat_if_exists(to, to_name)
+        if node and old and (node.st_dev, node.st_ino) == (old.st_dev, old.st_ino):
             return
         os.rename(name, to_name, src_dir_fd=at, dst_dir_fd=to)
-        if replaced:
-            self._note_removed(replaced)
+        if old:
+            self._count_removal(old)
         _set_mtime(at, now)
         _set_mtime(to, now)
 
     @translate_os_errors
     def set_times(self, at: int, name: str, times: TimeUpdate, now: int) -> None:
         """Set the times of ``name`` without following links."""
-        found = os.stat(name, dir_fd=at, follow_symlinks=False)
-        resolved = times.resolve(now, found.st_atime_ns, found.st_mtime_ns)
+        status = os.stat(name, dir_fd=at, follow_symlinks=False)
+        resolved = times.resolve(now, status.st_atime_ns, status.st_mtime_ns)
         os.utime(name, ns=resolved, dir_fd=at, follow_symlinks=False)
 
-    # -- accounting of space ---------------------------------------------------------------------
+    # -- used space ---------------------------------------------------------------------------
 
     def check_space(self, names: int, size: int) -> None:
         """Raise ReplayError if ``names`` new entries and ``size`` bytes exceed the limit."""
@@ -179,26 +179,26 @@ class HostBackend:
             check_size("the files", self._size + growth, self._size_max)
         self._size += growth
 
-    def note_opened(self, found: os.stat_result) -> None:
+    def count_open(self, status: os.stat_result) -> None:
         """Count an open of a file."""
-        self._opened[found.st_ino] += 1
+        self._open_counts[status.st_ino] += 1
 
-    def note_closed(self, found: os.stat_result) -> None:
+    def count_close(self, status: os.stat_result) -> None:
         """Count a close of a file. Its bytes are freed with its last name and last descriptor."""
-        self._opened[found.st_ino] -= 1
-        if not self._opened[found.st_ino]:
-            del self._opened[found.st_ino]
-            if not found.st_nlink:
-                self._size -= found.st_size
+        self._open_counts[status.st_ino] -= 1
+        if not self._open_counts[status.st_ino]:
+            del self._open_counts[status.st_ino]
+            if not status.st_nlink:
+                self._size -= status.st_size
 
-    def _note_removed(self, found: os.stat_result) -> None:
-        """Count the removal of a name. ``found`` is the status of the file before."""
+    def _count_removal(self, status: os.stat_result) -> None:
+        """Count the removal of a name. ``status`` is that of the file before."""
         self._size -= ENTRY_SIZE
-        last = found.st_nlink == 1 and found.st_ino not in self._opened
-        if last and stat.S_ISREG(found.st_mode):
-            self._size -= found.st_size
+        last = status.st_nlink == 1 and status.st_ino not in self._open_counts
+        if last and stat.S_ISREG(status.st_mode):
+            self._size -= status.st_size
 
-    def _note_created(self, at: int, now: int) -> None:
+    def _count_creation(self, at: int, now: int) -> None:
         """Count a new name in the directory ``at``."""
         self._size += ENTRY_SIZE
         _set_mtime(at, now)
@@ -209,7 +209,7 @@ class HostBackendFile:
 
     def __init__(self, backend: HostBackend, handle: int) -> None:
         self._backend, self._handle = backend, handle
-        backend.note_opened(os.fstat(handle))
+        backend.count_open(os.fstat(handle))
 
     @translate_os_errors
     def size(self) -> int:
@@ -222,10 +222,10 @@ class HostBackendFile:
         before = os.fstat(self._handle)
         if data:
             self._backend.reserve(max(offset + len(data) - before.st_size, 0))
-        at, left = offset, memoryview(data)
-        while left:
-            written = os.pwrite(self._handle, left, at)
-            at, left = at + written, left[written:]
+        at, rest = offset, memoryview(data)
+        while rest:
+            written = os.pwrite(self._handle, rest, at)
+            at, rest = at + written, rest[written:]
         mtime = before.st_mtime_ns if now is None else now
         os.utime(self._handle, ns=(before.st_atime_ns, mtime))
 
@@ -243,15 +243,15 @@ class HostBackendFile:
     @translate_os_errors
     def set_times(self, times: TimeUpdate, now: int) -> None:
         """Set the times of the file."""
-        found = os.fstat(self._handle)
-        os.utime(self._handle, ns=times.resolve(now, found.st_atime_ns, found.st_mtime_ns))
+        status = os.fstat(self._handle)
+        os.utime(self._handle, ns=times.resolve(now, status.st_atime_ns, status.st_mtime_ns))
 
     @translate_os_errors
     def close(self) -> None:
         """Close the file."""
-        found = os.fstat(self._handle)
+        status = os.fstat(self._handle)
         os.close(self._handle)
-        self._backend.note_closed(found)
+        self._backend.count_close(status)
 
 
 def open_directory(name: str, at: int | None = None) -> int:
@@ -259,8 +259,8 @@ def open_directory(name: str, at: int | None = None) -> int:
     return os.open(name, _FLAGS | os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
 
 
-def _file_type(found: os.stat_result) -> FileType:
-    return next((kind for test, kind in _KINDS if test(found.st_mode)), FileType.UNKNOWN)
+def _file_type(status: os.stat_result) -> FileType:
+    return next((kind for test, kind in _KINDS if test(status.st_mode)), FileType.UNKNOWN)
 
 
 def _set_mtime(handle: int, now: int) -> None:

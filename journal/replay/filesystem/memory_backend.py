@@ -15,16 +15,16 @@ class ReplayNode:
 
     __slots__ = ("atime", "ctime", "inode", "links", "mtime")
 
-    def __init__(self, inode: int, links: int = 0, made: int = 0) -> None:
+    def __init__(self, inode: int, links: int = 0, time: int = 0) -> None:
         self.inode, self.links = inode, links
-        self.atime = self.mtime = self.ctime = made
+        self.atime = self.mtime = self.ctime = time
 
     @property
     def kind(self) -> FileType:
         """Type of the node."""
         return FileType.UNKNOWN
 
-    def changed(self, now: int) -> None:
+    def touch(self, now: int) -> None:
         """Update the times after a change of the contents."""
         self.mtime = self.ctime = now
 
@@ -34,14 +34,17 @@ class ReplayNode:
 
 
 class ReplayFileNode(ReplayNode):
-    """A regular file. ``opened`` counts open descriptors, which keep a file without a name."""
+    """A regular file.
 
-    __slots__ = ("data", "opened")
+    ``open_count`` is that of open descriptors, which keep a file without a name.
+    """
 
-    def __init__(self, inode: int, links: int = 0, made: int = 0) -> None:
-        super().__init__(inode, links, made)
+    __slots__ = ("data", "open_count")
+
+    def __init__(self, inode: int, links: int = 0, time: int = 0) -> None:
+        super().__init__(inode, links, time)
         self.data = bytearray()
-        self.opened = 0
+        self.open_count = 0
 
     @property
     def kind(self) -> FileType:
@@ -163,56 +166,55 @@ class MemoryBackend:
 
     def entries(self) -> dict[str, TreeEntry]:
         """Return all entries of the mount, by their path. The path of its root is ``.``."""
-        found: dict[str, TreeEntry] = {}
+        entries: dict[str, TreeEntry] = {}
         paths_size = 0
         pending: list[tuple[str, ReplayNode]] = [("", self._root)]
         while pending:
             path, node = pending.pop()
             paths_size += len(path)
-            check_size(
-                "all paths", paths_size, self._size_max
-            )  # they grow with the square of depth
+            # All paths together grow with the square of the depth.
+            check_size("all paths", paths_size, self._size_max)
             times = (node.atime, node.mtime, node.ctime)
-            found[path or "."] = TreeEntry(
+            entries[path or "."] = TreeEntry(
                 node.kind, node.inode, node.links, *times, node.content()
             )
             if isinstance(node, ReplayDirectoryNode):
                 prefix = f"{path}/" if path else ""
-                below = sorted(node.entries.items(), reverse=True)
-                pending += [(prefix + name, entry) for name, entry in below]
-        return found
+                children = sorted(node.entries.items(), reverse=True)
+                pending += [(prefix + name, entry) for name, entry in children]
+        return entries
 
     # -- changes ---------------------------------------------------------------------------------
 
     def make_file(self, at: ReplayDirectoryNode, name: str, now: int) -> "ReplayMemoryFile":
         """Create and open a regular file."""
-        self._check_place(at, name)
+        self._check_can_add(at, name)
         node = ReplayFileNode(self._next_inode())
         self._make(at, name, node, now)
         return ReplayMemoryFile(self, node)
 
     def make_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Create a directory."""
-        self._check_place(at, name)
+        self._check_can_add(at, name)
         self._make(at, name, ReplayDirectoryNode(self._next_inode(), links=1, parent=at), now)
         at.links += 1
 
     def make_symlink(self, at: ReplayDirectoryNode, name: str, target: str, now: int) -> None:
         """Create a symbolic link."""
-        self._check_place(at, name)
+        self._check_can_add(at, name)
         self._make(at, name, ReplayLinkNode(self._next_inode(), target), now)
 
     def make_hard_link(
         self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
         """Create a hard link to a file that is not a directory."""
-        self._check_place(to, to_name)
+        self._check_can_add(to, to_name)
         self._add(to, to_name, _find_node(at, name), now)
 
     def unlink(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Unlink a file or a symbolic link."""
         node = at.entries.pop(name)
-        at.changed(now)
+        at.touch(now)
         node.links -= 1
         node.ctime = now
         self._size -= ENTRY_SIZE
@@ -226,7 +228,7 @@ class MemoryBackend:
         if node.entries:
             raise ReplayError(f"the directory {quote_path(name)} is not empty")
         del at.entries[name]
-        at.changed(now)
+        at.touch(now)
         at.links -= 1
         node.links = 0
         node.ctime = now
@@ -236,18 +238,18 @@ class MemoryBackend:
         self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
         """Rename a directory entry, and replace the entry ``to_name``."""
-        node, replaced = _find_node(at, name), to.entries.get(to_name)
-        _check_rename(at, to, to_name, node, replaced)
-        if node is replaced:
+        node, old = _find_node(at, name), to.entries.get(to_name)
+        _check_rename(at, to, to_name, node, old)
+        if node is old:
             return
-        if isinstance(replaced, ReplayDirectoryNode):
+        if isinstance(old, ReplayDirectoryNode):
             self.remove_directory(to, to_name, now)
-        elif replaced is not None:
+        elif old is not None:
             self.unlink(to, to_name, now)
         del at.entries[name]
-        at.changed(now)
+        at.touch(now)
         to.entries[to_name] = node
-        to.changed(now)
+        to.touch(now)
         node.ctime = now
         if isinstance(node, ReplayDirectoryNode):
             at.links -= 1
@@ -270,7 +272,7 @@ class MemoryBackend:
 
     def release(self, node: ReplayFileNode) -> None:
         """Free the bytes of a file that has neither a name nor an open descriptor."""
-        if not node.links and not node.opened:
+        if not node.links and not node.open_count:
             self._size -= len(node.data)
             node.data.clear()
 
@@ -278,14 +280,14 @@ class MemoryBackend:
         self._add(at, name, node, now)
         node.atime = node.mtime = now
 
-    def _check_place(self, at: ReplayDirectoryNode, name: str) -> None:
+    def _check_can_add(self, at: ReplayDirectoryNode, name: str) -> None:
         _check_not_removed(at, name)
         self.check_space(1, 0)
 
     def _add(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
         self.reserve(ENTRY_SIZE)
         at.entries[name] = node
-        at.changed(now)
+        at.touch(now)
         node.links += 1
         node.ctime = now
 
@@ -304,7 +306,7 @@ class ReplayMemoryFile:
 
     def __init__(self, backend: MemoryBackend, node: ReplayFileNode) -> None:
         self._backend, self._node = backend, node
-        node.opened += 1
+        node.open_count += 1
 
     @property
     def inode(self) -> int:
@@ -323,7 +325,7 @@ class ReplayMemoryFile:
             content += bytes(max(offset - len(content), 0))
             content[offset:end] = data
         if now is not None:
-            self._node.changed(now)
+            self._node.touch(now)
 
     def set_size(self, size: int, now: int) -> None:
         """Truncate the file, or extend it with zeros."""
@@ -334,7 +336,7 @@ class ReplayMemoryFile:
             content += bytes(growth)
         else:
             del content[size:]
-        self._node.changed(now)
+        self._node.touch(now)
 
     def extend(self, size: int, now: int) -> None:
         """Extend the file, which is shorter than ``size``, with zeros."""
@@ -346,7 +348,7 @@ class ReplayMemoryFile:
 
     def close(self) -> None:
         """Close the file. Its bytes are freed with the last descriptor if it has no name."""
-        self._node.opened -= 1
+        self._node.open_count -= 1
         self._backend.release(self._node)
 
 
@@ -375,17 +377,17 @@ def _check_rename(
     to: ReplayDirectoryNode,
     to_name: str,
     node: ReplayNode,
-    replaced: ReplayNode | None,
+    old: ReplayNode | None,
 ) -> None:
     _check_not_removed(to, to_name)
-    if isinstance(replaced, ReplayDirectoryNode) and at.is_inside(replaced):
+    if isinstance(old, ReplayDirectoryNode) and at.is_inside(old):
         raise ReplayError(f"the directory {quote_path(to_name)} is not empty")
     if isinstance(node, ReplayDirectoryNode):
         if to.is_inside(node):
             raise ReplayError("a directory cannot be renamed into itself")
-        if replaced is not None and not isinstance(replaced, ReplayDirectoryNode):
+        if old is not None and not isinstance(old, ReplayDirectoryNode):
             raise ReplayError(f"{quote_path(to_name)} is not a directory")
-        if isinstance(replaced, ReplayDirectoryNode) and replaced.entries and replaced is not node:
+        if isinstance(old, ReplayDirectoryNode) and old.entries and old is not node:
             raise ReplayError(f"the directory {quote_path(to_name)} is not empty")
-    elif isinstance(replaced, ReplayDirectoryNode):
+    elif isinstance(old, ReplayDirectoryNode):
         raise ReplayError(f"{quote_path(to_name)} is a directory")

@@ -46,31 +46,31 @@ def split_path(path: str) -> list[str]:
 
 @contextmanager
 def resolve_path(
-    start: D, path: str, steps: DirectoryWalker[D], *, follow: bool
+    start: D, path: str, walker: DirectoryWalker[D], *, follow: bool
 ) -> Iterator[ResolvedPath[D]]:
     """Resolve ``path`` from ``start``. A link as the last name is followed if ``follow`` is set.
 
     Raises ReplayError for a path that is empty, absolute or too long, leaves ``start``, or has a
     missing directory. Directories opened on the way are closed on exit.
     """
-    walk = _ReplayPathResolution(start, path, steps, follow=follow)
+    resolution = _ReplayPathResolution(start, path, walker, follow=follow)
     try:
-        yield walk.resolve()
+        yield resolution.resolve()
     finally:
-        walk.leave()
+        resolution.leave()
 
 
 class _ReplayPathResolution(Generic[D]):
-    """One resolution: the directories visited, and the names left, with the next name last."""
+    """One resolution: the visited directories, and the remaining names, the next name last."""
 
-    def __init__(self, start: D, path: str, steps: DirectoryWalker[D], *, follow: bool) -> None:
+    def __init__(self, start: D, path: str, walker: DirectoryWalker[D], *, follow: bool) -> None:
         self._path = path
-        self._steps = steps
+        self._walker = walker
         self._follow = follow
         self._directories = [start]
         self._links = 0
         self._must_be_directory = path.endswith(("/", "/.", "/..")) or path in {".", ".."}
-        self._pending = self._names(path)
+        self._pending = self._split_reversed(path)
 
     def resolve(self) -> ResolvedPath[D]:
         """Resolve all names."""
@@ -83,24 +83,24 @@ class _ReplayPathResolution(Generic[D]):
             elif not self._follow_link(name):
                 if not self._pending:
                     return ResolvedPath(self._directories[-1], name, self._must_be_directory)
-                self._directories.append(self._steps.enter(self._directories[-1], name))
+                self._directories.append(self._walker.enter(self._directories[-1], name))
         return ResolvedPath(self._directories[-1], ".", True)
 
     def leave(self) -> None:
-        """Close the directories visited."""
+        """Close the visited directories."""
         while len(self._directories) > 1:
-            self._steps.leave(self._directories.pop())
+            self._walker.leave(self._directories.pop())
 
     def _go_up(self) -> None:
         if len(self._directories) == 1:
             raise ReplayError(f"the path {quote_path(self._path)} leaves its directory")
-        self._steps.leave(self._directories.pop())
+        self._walker.leave(self._directories.pop())
 
     def _follow_link(self, name: str) -> bool:
         check_name(name)
         if not (self._pending or self._follow or self._must_be_directory):
             return False
-        target = self._steps.link_target(self._directories[-1], name)
+        target = self._walker.link_target(self._directories[-1], name)
         if target is None:
             return False
         self._links += 1
@@ -110,10 +110,10 @@ class _ReplayPathResolution(Generic[D]):
             )
         if not self._pending:
             self._must_be_directory |= target.endswith("/")
-        self._pending += self._names(target)
+        self._pending += self._split_reversed(target)
         return True
 
-    def _names(self, path: str) -> list[str]:
+    def _split_reversed(self, path: str) -> list[str]:
         check_path(path)
         return split_path(path)[::-1]
 

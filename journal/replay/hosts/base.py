@@ -70,7 +70,7 @@ class BaseHost(ABC, Generic[K]):
         check_count("mounts", len(self.process.mounts) + 1, MOUNTS_COUNT_MAX)
         names = split_path(event.guest)
         if any(split_path(other.guest) == names for other in self.process.mounts.values()):
-            raise ReplayError(f"the mount {quote_path(event.guest)} exists already")
+            raise ReplayError(f"the mount {quote_path(event.guest)} already exists")
         self.table.check_free(event.fd)
         if event.kind is MountKind.MEMORY:
             self.backends[event.guest] = self.make_backend(event.guest)

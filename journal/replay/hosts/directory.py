@@ -33,16 +33,16 @@ FILE_TAGS = frozenset(
 
 
 class DirectoryHost(BaseHost[HostBackend]):
-    """A host in the existing empty directory ``path``. It is a context manager.
+    """A host in the existing empty directory ``path``; a context manager.
 
     The mount ``/work`` is stored in the subdirectory ``work``, the mount ``/`` in the directory
     itself. With ``separate_mounts`` the mounts are stored in subdirectories ``0``, ``1`` and so on,
-    in the order of ``mount_paths``, which maps each mount to its path components in the guest. Only
-    then may mounts be nested.
+    in the order of ``mount_paths``, which maps each mount to its path components in the guest.
+    Mounts may be nested only with ``separate_mounts``.
 
     No file outside the directory is read or written, whatever the journal contains. Symbolic links
-    have the targets that the guest wrote and are never followed here; a later user of the directory
-    who follows them may leave it. Modification times are those of the guest.
+    have the targets that the guest wrote and are never followed here, but may lead a later user out
+    of the directory. Modification times are those of the guest.
     """
 
     keeps_output = False

@@ -38,8 +38,8 @@ class ReplayState:
     """Complete state of a model host, as values that later events do not change.
 
     Equal states compare equal. ``files`` are the entries of each memory mount. ``machine`` is the
-    state at the last snapshot, and the state staged for the next. ``pending`` is a request without
-    a result.
+    state at the last snapshot, and the state staged for the next snapshot. ``pending`` is a request
+    without a result.
     """
 
     process: ProcessState
@@ -94,10 +94,10 @@ class ModelHost(BaseHost[MemoryBackend]):
         """Open descriptors, by number."""
         description_ids: dict[int, int] = {}
         pipes: dict[int, int] = {}
-        found = {}
+        states = {}
         for fd, entry in self.table:
             description = entry.description
-            found[fd] = DescriptorState(
+            states[fd] = DescriptorState(
                 description_ids.setdefault(id(description), len(description_ids)),
                 _object_value(description.object, pipes),
                 description.flags,
@@ -105,7 +105,7 @@ class ModelHost(BaseHost[MemoryBackend]):
                 entry.fd_flags,
                 entry.rights,
             )
-        return found
+        return states
 
     def state(self) -> ReplayState:
         """Return a copy of the complete current state."""
@@ -121,14 +121,19 @@ class ModelHost(BaseHost[MemoryBackend]):
         )
 
 
-def _object_value(opened: Any, pipes: dict[int, int]) -> Any:
+def _object_value(open_object: Any, pipes: dict[int, int]) -> Any:
     """Return the value of an open object. Pipes are numbered in the order of their first use."""
-    if isinstance(opened, OpenMountFile):
-        assert isinstance(opened.file, ReplayMemoryFile)
-        return FileType.REGULAR_FILE, opened.file.inode
-    if isinstance(opened, OpenMountDirectory):
-        return FileType.DIRECTORY, opened.directory.at.inode, opened.preopen
-    if isinstance(opened, PipeEnd):
-        pipe: Pipe = opened.pipe
-        return "pipe", pipes.setdefault(id(pipe), len(pipes)), opened.is_write_end, pipe.written
-    return deepcopy(opened)
+    if isinstance(open_object, OpenMountFile):
+        assert isinstance(open_object.file, ReplayMemoryFile)
+        return FileType.REGULAR_FILE, open_object.file.inode
+    if isinstance(open_object, OpenMountDirectory):
+        return FileType.DIRECTORY, open_object.directory.at.inode, open_object.preopen
+    if isinstance(open_object, PipeEnd):
+        pipe: Pipe = open_object.pipe
+        return (
+            "pipe",
+            pipes.setdefault(id(pipe), len(pipes)),
+            open_object.is_write_end,
+            pipe.written,
+        )
+    return deepcopy(open_object)

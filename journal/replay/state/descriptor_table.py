@@ -150,8 +150,8 @@ class OpenFileDescription:
 
     __slots__ = ("entry_count", "flags", "object", "position")
 
-    def __init__(self, opened: OpenObject, flags: int = 0) -> None:
-        self.object, self.flags, self.entry_count = opened, flags, 0
+    def __init__(self, open_object: OpenObject, flags: int = 0) -> None:
+        self.object, self.flags, self.entry_count = open_object, flags, 0
         self.position: int | None = 0
 
 
@@ -183,72 +183,72 @@ class DescriptorTable:
 
     def entry(self, fd: int) -> DescriptorEntry:
         """Return the entry of ``fd``. Raises ReplayError if ``fd`` is not open."""
-        found = self.entries.get(fd)
-        if found is None:
+        entry = self.entries.get(fd)
+        if entry is None:
             raise ReplayError(f"descriptor {fd} is not open")
-        return found
+        return entry
 
     def description(self, fd: int) -> OpenFileDescription:
         """Return the open file description of ``fd``."""
         return self.entry(fd).description
 
     def object_of(self, fd: int, kind: type[T]) -> T:
-        """Return the open object of ``fd``. Raises ReplayError unless it has the type ``kind``."""
-        found = self.description(fd).object
-        if not isinstance(found, kind):
+        """Return the open object of ``fd``. Raises ReplayError for another type than ``kind``."""
+        open_object = self.description(fd).object
+        if not isinstance(open_object, kind):
             raise ReplayError(
-                f"descriptor {fd} is {_KIND_NAMES[type(found)]}, not {_KIND_NAMES[kind]}"
+                f"descriptor {fd} is {_KIND_NAMES[type(open_object)]}, not {_KIND_NAMES[kind]}"
             )
-        return found
+        return open_object
 
     def directory(self, fd: int) -> MountDirectory[Any] | None:
         """Return the directory of ``fd``, or None if it belongs to the former host."""
-        found = self.description(fd).object
-        if isinstance(found, HostNode) and found.kind is not FileType.REGULAR_FILE:
+        open_object = self.description(fd).object
+        if isinstance(open_object, HostNode) and open_object.kind is not FileType.REGULAR_FILE:
             return None
         return self.object_of(fd, OpenMountDirectory).directory
 
     def check_free(self, fd: int) -> None:
         """Raise ReplayError if ``fd`` is in use or the table is full."""
-        found = self.entries.get(fd)
-        if found is None:
+        entry = self.entries.get(fd)
+        if entry is None:
             check_count("descriptors", len(self.entries) + 1)
             return
-        opened = found.description.object
-        if not isinstance(opened, (HostNode, SocketState)) or opened.is_certain:
-            raise ReplayError(f"descriptor {fd} is open already")
+        open_object = entry.description.object
+        if not isinstance(open_object, (HostNode, SocketState)) or open_object.is_certain:
+            raise ReplayError(f"descriptor {fd} is already open")
 
     def add(
         self,
         fd: int,
-        opened: OpenObject,
+        open_object: OpenObject,
         *,
         flags: int = 0,
         fd_flags: int = 0,
         rights: tuple[int, int] = (0, 0),
     ) -> None:
-        """Add a descriptor ``fd`` for ``opened``, at position 0."""
+        """Add a descriptor ``fd`` for ``open_object``, at position 0."""
         self.check_free(fd)
-        self._put(fd, DescriptorEntry(OpenFileDescription(opened, flags), fd_flags, rights))
+        self._put(fd, DescriptorEntry(OpenFileDescription(open_object, flags), fd_flags, rights))
 
     def duplicate(self, original: int, copied: int, fd_flags: int) -> None:
         """Make the descriptor ``copied`` a duplicate of ``original``."""
-        found = self.entry(original)
+        entry = self.entry(original)
         self.check_free(copied)
-        self._put(copied, DescriptorEntry(found.description, fd_flags, found.rights))
+        self._put(copied, DescriptorEntry(entry.description, fd_flags, entry.rights))
 
     def renumber(self, old: int, new: int) -> None:
         """Move the descriptor ``old`` to ``new``. Close ``new`` first if it is open."""
-        found = self.entry(old)
+        entry = self.entry(old)
         if old == new:
             return
         if new in self.entries:
             self.close(new)
         del self.entries[old]
-        self.entries[new] = found
+        self.entries[new] = entry
 
     def close(self, fd: int) -> None:
-        """Close ``fd``, and its open object if no duplicate of ``fd`` is left."""
+        """Close ``fd``, and its open object if no duplicate of ``fd`` remains."""
         description = self.entry(fd).description
         del self.entries[fd]
         description.entry_count -= 1
@@ -268,8 +268,8 @@ class DescriptorTable:
         self.entries[fd] = entry
 
 
-def _close_object(opened: OpenObject) -> None:
-    if isinstance(opened, OpenMountFile):
-        opened.file.close()
-    elif isinstance(opened, OpenMountDirectory):
-        opened.directory.close()
+def _close_object(open_object: OpenObject) -> None:
+    if isinstance(open_object, OpenMountFile):
+        open_object.file.close()
+    elif isinstance(open_object, OpenMountDirectory):
+        open_object.directory.close()

@@ -1,7 +1,7 @@
 """Machine state that a snapshot closes: memories, threads, globals, tables and file positions.
 
-Their events precede the end of a snapshot and are staged until then. A journal that ends between
-them has the state of the previous snapshot.
+Their events precede the end of a snapshot and are staged until then. A journal that ends before
+the snapshot ends has the state of the previous snapshot.
 """
 
 from array import array
@@ -28,7 +28,7 @@ Positions = tuple[tuple[int, int], ...]
 
 
 class ReplayMachine:
-    """Machine state of the guest at the last snapshot, and the state staged for the next."""
+    """Machine state of the guest at the last snapshot, and the state staged for the next one."""
 
     def __init__(self, limits: ReplayLimits) -> None:
         self._limits = limits
@@ -45,7 +45,7 @@ class ReplayMachine:
     @property
     def memories(self) -> dict[int, int]:
         """Size of each memory in bytes, by index."""
-        return {index: found.size for index, found in self._closed.memories.items()}
+        return {index: memory.size for index, memory in self._closed.memories.items()}
 
     @property
     def pages(self) -> dict[int, bytes]:
@@ -54,17 +54,17 @@ class ReplayMachine:
 
     def pages_of(self, memory: int) -> dict[int, bytes]:
         """Return the pages of a memory that are not all zeros, by number."""
-        found = self._closed.memories.get(memory)
-        return dict(found.pages) if found else {}
+        state = self._closed.memories.get(memory)
+        return dict(state.pages) if state else {}
 
     def read(self, start: int, size: int, memory: int = 0) -> bytes:
         """Return ``size`` bytes of a memory from ``start``; fewer at the end of the memory."""
-        found = self._closed.memories.get(memory, MemoryState())
-        end = min(start + size, found.size)
+        state = self._closed.memories.get(memory, MemoryState())
+        end = min(start + size, state.size)
         parts = []
         while start < end:
             number, at = divmod(start, MEMORY_PAGE_SIZE)
-            part = found.pages.get(number, ZERO_PAGE)[at : at + end - start]
+            part = state.pages.get(number, ZERO_PAGE)[at : at + end - start]
             parts.append(part)
             start += len(part)
         return b"".join(parts)
@@ -72,7 +72,7 @@ class ReplayMachine:
     @property
     def threads(self) -> dict[int, SetThread]:
         """Threads and their stacks, by number."""
-        return {number: found for number, found in self._closed.threads.items() if found}
+        return {number: thread for number, thread in self._closed.threads.items() if thread}
 
     @property
     def globals(self) -> GlobalsSet | None:
@@ -81,9 +81,13 @@ class ReplayMachine:
 
     @property
     def elements(self) -> dict[tuple[int, int], int]:
-        """Functions and empty elements of tables, by table and index, as far as events tell."""
+        """Functions and empty elements of tables, by table and index, as in the events."""
         tables = self._closed.tables.items()
-        return {(table, at): each for table, found in tables for at, each in enumerate(found)}
+        return {
+            (table, index): function
+            for table, functions in tables
+            for index, function in enumerate(functions)
+        }
 
     @property
     def safe_point(self) -> SafePoint | None:
@@ -114,8 +118,8 @@ class ReplayMachine:
         """Stage bytes of the first memory."""
         end = start + len(data)
         check_size("the memory", end, self._limits.memory_size_max)
-        grown = -(-end // WASM_PAGE_SIZE) * WASM_PAGE_SIZE
-        memory = self._stage_memory(0, max(grown, self._size(0)))
+        grown_size = -(-end // WASM_PAGE_SIZE) * WASM_PAGE_SIZE
+        memory = self._stage_memory(0, max(grown_size, self._size(0)))
         view = memoryview(data)
         while view:
             number, at = divmod(start, MEMORY_PAGE_SIZE)
@@ -183,7 +187,7 @@ class ReplayMachine:
         check_size("the listings of directories", size, self._limits.memory_size_max)
         self._staged.set_listing(event)
 
-    # -- both ------------------------------------------------------------------------------------
+    # -- snapshots and layers --------------------------------------------------------------------
 
     def close_snapshot(self, snapshot: Snapshot) -> Positions:
         """Make the staged state the machine's state, and return the positions of files in it."""
@@ -213,14 +217,14 @@ class ReplayMachine:
 
     def _page(self, memory: int, number: int) -> bytes:
         """Return a page as it was when the staged snapshot started."""
-        found = self._base(self._closed.memories).get(memory)
-        return found.pages.get(number, ZERO_PAGE) if found else ZERO_PAGE
+        state = self._base(self._closed.memories).get(memory)
+        return state.pages.get(number, ZERO_PAGE) if state else ZERO_PAGE
 
     def _size(self, memory: int) -> int:
         """Return the size of a memory in bytes, including the staged state."""
         staged = self._staged.memories.get(memory)
-        found = staged or self._base(self._closed.memories).get(memory)
-        return found.size if found else 0
+        state = staged or self._base(self._closed.memories).get(memory)
+        return state.size if state else 0
 
     def _check_memory_size(self, memory: int, size: int) -> None:
         """Raise ReplayError if a memory of ``size`` bytes and the other memories exceed a limit."""

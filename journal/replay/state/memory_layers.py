@@ -1,4 +1,4 @@
-"""Layers of the machine state: the state at a snapshot, and the state staged for the next."""
+"""Layers of the machine state: the state at a snapshot, and the state staged for the next one."""
 
 from array import array
 from collections.abc import Iterator

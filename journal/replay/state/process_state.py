@@ -82,7 +82,10 @@ class StreamState:
     delivered: dict[int, StreamDelivered] = field(default_factory=dict)
 
     def write(self, stream: int, data: bytes, offset: int | None = None) -> None:
-        """Append ``data`` to a stream. Raises ReplayError if ``offset`` is not its size."""
+        """Append ``data`` to a stream.
+
+        Raises ReplayError if ``offset`` is not the stream's size.
+        """
         size = self.sizes.get(stream, 0)
         if offset is not None and offset != size:
             raise ReplayError(

@@ -123,7 +123,7 @@ def test_a_journal_that_is_being_written_is_locked(tmp_path: Path, cache_dir: Pa
 def test_a_journal_that_is_there_is_not_recorded_over(tmp_path: Path, cache_dir: Path) -> None:
     recorded("chatty", tmp_path / "j", cache_dir, "10")
     before = (tmp_path / "j").read_bytes()
-    with pytest.raises(journal.OptionError, match="exists already"):
+    with pytest.raises(journal.OptionError, match="already exists"):
         journal.record(guest("chatty"), tmp_path / "j", cache=cache_dir)
     assert (tmp_path / "j").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1

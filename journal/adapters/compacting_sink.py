@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_tag
-from journal.adapters.protocols import ForwardingSink, Sink, Source, current_microseconds
+from journal.adapters.protocols import ForwardingSink, Sink, Source
 from journal.compaction.output import OutputRow
 from journal.compaction.streaming import StreamCompactor, pack_rows
 from journal.errors import LimitExceeded, OptionError
 from journal.format.block import BLOCK_COUNT_MAX, TIME_SPAN_MAX, Block, make_compressor
 from journal.format.frame import PAYLOAD_SIZE_MAX
+from journal.log.clock import current_microseconds
 
 WINDOW_EVENTS_MAX = BLOCK_COUNT_MAX - 1
 """Maximum number of events in a window."""
@@ -30,24 +31,24 @@ class BlockSink(Protocol):
 
 
 class CompactingSink(ForwardingSink):
-    """Holds events back, and forwards only the live ones.
+    """Sink that holds events back, and forwards only the live ones.
 
     Events are held until ``flush``, ``sync`` or ``close``, or until there are ``events_max`` of
     them or ``size_max`` bytes. The window is then compacted: the events forwarded to ``inner``
-    replay to the same state as all events, at the end and at every snapshot. Dropped are superseded
-    events of files, descriptors and sockets, and events of kinds of which only the latest counts.
-    Snapshots with all their parts, inputs, unknown kinds and all other events are forwarded
-    unchanged. In a journal that records how its guest ran, only events before the last resumable
-    snapshot of a window are dropped, because a resumed guest may execute everything after that
-    snapshot again.
+    replay to the same state as all events, at the end and at every snapshot. Superseded events of
+    files, descriptors and sockets are dropped, and so are earlier events of a kind of which only
+    the latest counts. Snapshots with all their parts, inputs, unknown kinds and all other events
+    are forwarded unchanged. In a journal that records how its guest ran, only events before the
+    last resumable snapshot of a window are dropped, because a resumed guest may execute everything
+    after that snapshot again.
 
     If ``inner`` is a BlockSink, as a ``Writer`` is, events keep the sequence numbers that
     ``append`` returned and their times, and dropped events leave gaps. Each window is one block, so
-    a crash leaves all of it or nothing. The number of an event dropped after the last forwarded one
-    is used again when another writer resumes. Any other ``inner`` assigns new numbers and times;
-    the states are then equal except for numbers and times, since files are numbered by the events
-    that create them. ``append`` then returns the number that the event gets if nothing is dropped,
-    and a journal that records how its guest ran is forwarded whole.
+    a crash leaves all of the window or nothing. The number of an event dropped after the last
+    forwarded event is used again when another writer resumes. Any other ``inner`` assigns new
+    numbers and times; the states are then equal except for numbers and times, since files are
+    numbered by the events that create them. ``append`` then returns the number that the event gets
+    if nothing is dropped, and a journal that records how its guest ran is forwarded whole.
 
     ``inner`` should be empty; otherwise ``before`` must yield its events. If the state cannot be
     analysed, everything is forwarded, and ``reason`` states why. ``dropped`` counts dropped events.
@@ -86,7 +87,7 @@ class CompactingSink(ForwardingSink):
 
     @property
     def reason(self) -> str:
-        """Why everything is forwarded; empty if it is not."""
+        """Reason why everything is forwarded; empty if events are dropped."""
         return self._windows.reason
 
     @property
@@ -106,7 +107,7 @@ class CompactingSink(ForwardingSink):
         return len(self._outgoing) + len(self._held)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Hold an event back. Returns its sequence number, valid if it is not dropped."""
+        """Hold an event back, and return its sequence number, valid if the event is not dropped."""
         check_tag(tag)
         if len(payload) > PAYLOAD_SIZE_MAX:
             reason = f"payload must be at most {PAYLOAD_SIZE_MAX} bytes, got {len(payload)}"
@@ -154,22 +155,22 @@ class CompactingSink(ForwardingSink):
     def finish(self) -> None:
         """Compact the events held back and forward the live ones.
 
-        Events that ``inner`` rejects stay held.
+        Events that ``inner`` rejects remain held back.
         """
         self._send_outgoing()
         if not self._held:
             return
-        stay = self._windows.compact_window(self._held)
-        self.dropped += len(self._held) - len(stay)
-        self._outgoing.extend(stay)
+        live = self._windows.compact_window(self._held)
+        self.dropped += len(self._held) - len(live)
+        self._outgoing.extend(live)
         self._held, self._size = [], 0
         self._send_outgoing()
 
     def _send_outgoing(self) -> None:
-        going = self._outgoing
-        if going and self._blocks is not None:
-            self._blocks.append_block(pack_rows(going, self._compressor))
-            going.clear()
-        while going:
-            self.inner.append_frame(going[0].tag, going[0].payload)
-            going.popleft()
+        outgoing = self._outgoing
+        if outgoing and self._blocks is not None:
+            self._blocks.append_block(pack_rows(outgoing, self._compressor))
+            outgoing.clear()
+        while outgoing:
+            self.inner.append_frame(outgoing[0].tag, outgoing[0].payload)
+            outgoing.popleft()

@@ -1,4 +1,4 @@
-"""Combination of a sink and a source into one journal, and the reverse."""
+"""Journal combined from a sink and a source, and a journal split into a sink and a source."""
 
 from collections.abc import Container, Iterator
 from typing import Protocol
@@ -12,7 +12,7 @@ class ReadWriteJournal(Sink, Source, Protocol):
 
 
 class CombinedJournal(ForwardingSink):
-    """Writes to ``sink`` and reads from ``source``, which are independent of each other."""
+    """Journal that writes to ``sink`` and reads from ``source``, which are independent."""
 
     def __init__(self, sink: Sink, source: Source) -> None:
         super().__init__(sink)
@@ -31,7 +31,7 @@ class CombinedJournal(ForwardingSink):
             self.source.close()
 
     def close(self) -> None:
-        """Close both, the sink first."""
+        """Close the sink, then the source."""
         try:
             self.inner.close()
         finally:
@@ -39,7 +39,7 @@ class CombinedJournal(ForwardingSink):
 
 
 def split(journal: ReadWriteJournal) -> tuple[Sink, Source]:
-    """Return a sink and a source of one journal. It is closed when both are closed."""
+    """Return a sink and a source of one journal, which is closed when both are closed."""
     halves = _Halves(journal)
     return _SinkHalf(halves), _SourceHalf(halves)
 

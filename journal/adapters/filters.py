@@ -9,11 +9,11 @@ from journal.events.codec import decode
 from journal.format.frame import Frame
 
 EventPredicate = Callable[[int, bytes], bool]
-"""Decides by tag and payload whether to keep an event."""
+"""Function that returns, by tag and payload, whether to keep an event."""
 
 
 class CountingSink(ForwardingSink):
-    """Counts, by tag, the events and payload bytes that ``inner`` accepted."""
+    """Sink that counts, by tag, the events and payload bytes that ``inner`` accepted."""
 
     def __init__(self, inner: Sink) -> None:
         super().__init__(inner)
@@ -39,7 +39,7 @@ class CountingSink(ForwardingSink):
 
 
 class PrintingSink(ForwardingSink):
-    """Calls ``write_line``, for example ``print``, for each event that ``inner`` accepted."""
+    """Sink that calls ``write_line``, such as ``print``, for each event that ``inner`` accepted."""
 
     def __init__(self, inner: Sink, write_line: Callable[[str], object]) -> None:
         super().__init__(inner)
@@ -53,7 +53,7 @@ class PrintingSink(ForwardingSink):
 
 
 class FilteredSink(ForwardingSink):
-    """Forwards only events that ``keep`` accepts; ``keep`` is a predicate or a set of tags.
+    """Sink that forwards only events that ``keep``, a predicate or a set of tags, accepts.
 
     A dropped event has no sequence number: ``append`` returns the number of the next kept event.
     """
@@ -70,7 +70,7 @@ class FilteredSink(ForwardingSink):
 
 
 class FilteredSource(Adapter):
-    """Yields only those frames of ``inner`` that ``keep`` accepts, with their sequence numbers."""
+    """Source of the frames of ``inner`` that ``keep`` accepts, with their sequence numbers."""
 
     def __init__(self, inner: Source, keep: EventPredicate | Container[int]) -> None:
         self.inner = inner
@@ -79,7 +79,7 @@ class FilteredSource(Adapter):
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Yield the kept frames among the selected ones."""
+        """Yield the selected frames that ``keep`` accepts."""
         for frame in self.inner.frames(start, stop=stop, tags=tags):
             if self._keep(frame.tag, frame.payload) and is_selected(frame, start, stop, tags):
                 yield frame

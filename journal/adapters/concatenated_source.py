@@ -1,4 +1,4 @@
-"""Several journals read as one."""
+"""Source that reads several journals as one."""
 
 from collections.abc import Container, Iterator, Sequence
 
@@ -7,7 +7,7 @@ from journal.format.frame import Frame
 
 
 class ConcatenatedSource(Adapter):
-    """Reads ``sources`` in order as one journal with increasing sequence numbers.
+    """Source that reads ``sources`` in order as one journal with increasing sequence numbers.
 
     The first source keeps its numbers. The first event of each further source gets the number after
     the last event before it; gaps between its events remain. Each source must be read completely to
@@ -31,9 +31,9 @@ class ConcatenatedSource(Adapter):
                 if stop is not None and seq >= stop:
                     return
                 next_seq = seq + 1
-                moved = frame._replace(seq=seq)
-                if is_selected(moved, start, stop, tags):
-                    yield moved
+                renumbered = frame._replace(seq=seq)
+                if is_selected(renumbered, start, stop, tags):
+                    yield renumbered
 
     def close(self) -> None:
         """Close all sources."""
