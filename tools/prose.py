@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("journal", "cli", "tools", "demo")
+FOLDERS = ("journal", "cli", "tools", "demo", "examples")
 SHARE_MAX = 0.03
 """The share that is tolerated. Dulwich has 0.006, borg 0.03 and mcap 0.08 by the same count."""
 
