@@ -46,10 +46,10 @@ from journal.format.frame import Frame
 from journal.replay import ModelHost, play
 from journal.replay.limits import ReplayError
 from journal.replay.state.descriptor_table import StandardStream
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.journals import Story, ticking, written
 
 rows = st.lists(st.tuples(st.integers(1, 254), st.binary(max_size=30)), max_size=30)
-DIES_AFTER_SECONDS = 20
 
 
 def given_by(source: Source, **wanted: int) -> Story:
@@ -261,7 +261,7 @@ def test_a_pipe_gives_everything_in_order_whatever_its_size(story: Story, size: 
 
     thread = in_thread(write)
     frames = list(source.frames())
-    thread.join(DIES_AFTER_SECONDS)
+    thread.join(DEADLINE_SECONDS)
     assert not thread.is_alive()
     assert [(frame.tag, frame.payload) for frame in frames] == story
     assert [frame.seq for frame in frames] == list(range(3, 3 + len(story)))
@@ -282,10 +282,10 @@ def test_a_full_pipe_waits_and_is_told_when_nobody_reads() -> None:
             failures.append(error)
 
     thread = in_thread(write)
-    waits.wait(DIES_AFTER_SECONDS)
+    waits.wait(DEADLINE_SECONDS)
     assert next(source.frames()).seq == 0
     source.close()
-    thread.join(DIES_AFTER_SECONDS)
+    thread.join(DEADLINE_SECONDS)
     assert len(failures) == 1
     assert list(source.frames()) == []
     sink.close()

@@ -14,6 +14,7 @@ import pytest
 
 import journal
 from tests.support.command_line import build_command, build_environment, run_inside, run_tool
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.file_journals import write_small_tree
 from tests.support.numbered_journals import parse_numbers, write_numbered
 from tests.support.rewrites import frames_without_offsets
@@ -152,7 +153,7 @@ def test_memory_appended_to_what_is_there_leaves_that(recorded: Path, tmp_path: 
             build_command("extract", recorded, "--memory", "-", "--pages", "0-3"),
             stdout=out,
             env=build_environment(),
-            timeout=60,
+            timeout=DEADLINE_SECONDS,
             check=True,
         )
     data = (tmp_path / "all").read_bytes()
@@ -202,7 +203,7 @@ def test_what_is_binary_is_refused_to_a_terminal(
             stdout=theirs,
             stderr=subprocess.PIPE,
             env=build_environment(),
-            timeout=60,
+            timeout=DEADLINE_SECONDS,
             check=False,
         )
     finally:

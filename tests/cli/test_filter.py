@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,9 @@ from tests.support.command_line import (
     run_inside,
     run_on_terminal,
     run_tool,
+    wait_for_watch,
 )
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.journals import ticking
 from tests.support.programs import guest
 
@@ -331,13 +332,13 @@ def test_inspect_follows_what_is_asked_for(tmp_path: Path) -> None:
         ) as process:  # fmt: skip
             assert process.stdout is not None
             assert process.stdout.readline().split() == [b"1"]
-            time.sleep(0.1)
+            wait_for_watch(process)
             for event in (ClockRead(clock=2, time=6), CreateDirectory(fd=3, path="tmp/x")):
                 writer.append(event)
                 writer.flush()
             assert process.stdout.readline().split() == [b"3"]
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            assert process.wait(DEADLINE_SECONDS) == 130
 
 
 def test_inspect_follows_up_to_the_limit(tmp_path: Path) -> None:
@@ -354,4 +355,4 @@ def test_inspect_follows_up_to_the_limit(tmp_path: Path) -> None:
                 writer.append(ClockRead(clock=2, time=6))
             writer.flush()
             assert len(process.stdout.read().splitlines()) == 1
-            assert process.wait(60) == 0
+            assert process.wait(DEADLINE_SECONDS) == 0

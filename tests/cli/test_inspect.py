@@ -26,6 +26,7 @@ from journal.events.paths import CreateDirectory
 from journal.events.process import ProcessStart, RecordingLevel
 from journal.events.streams import StreamWrite
 from tests.support.command_line import build_command, build_environment, run_inside, run_tool
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.programs import ROOT, guest
 from tests.support.strategies import every_event
 
@@ -247,7 +248,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(name: str, tmp_path: Path) -> 
         process.stdout.read(1 if name == "inspect" else 0)
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(60) == 0
+        assert process.wait(DEADLINE_SECONDS) == 0
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,7 +53,8 @@ for writer in writers:
     writer.sync()
 if how == "late":
     print("ready", flush=True)
-    time.sleep(0.5)
+    while not os.path.exists("begun"):
+        time.sleep(0.001)
 asked, sink = os.pipe()
 os.set_blocking(sink, False)
 signal.set_wakeup_fd(sink)
@@ -133,7 +135,15 @@ def test_a_process_that_does_not_expect_it_is_not_asked(
         assert json.loads(done.stderr.splitlines()[-1])["error"] == "OptionError"
 
 
-def test_a_process_that_has_just_begun_is_waited_for(tmp_path: Path) -> None:
+def test_a_process_that_has_just_begun_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float, real: Callable[[float], None] = time.sleep) -> None:
+        (tmp_path / "begun").touch()  # The command has found that the process is not ready.
+        real(seconds)
+
+    monkeypatch.setattr(writer_process, "READY_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr("journaltool.processes.writer_process.time.sleep", sleep)
     with writing(tmp_path, "a.journal", how="late"):
         done = run_inside("snapshot", "--json", "a.journal", at=tmp_path)
         assert (done.returncode, done.stderr) == (0, b"")

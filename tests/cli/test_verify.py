@@ -16,6 +16,7 @@ import journal
 from journal.events.inputs import ClockRead
 from journal.format.block import BLOCK_HEADER_SIZE
 from tests.support.command_line import Done, build_command, build_environment, run_inside, run_tool
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.numbered_journals import write_numbered
 from tests.support.writer_process import LiveWriter
 
@@ -236,7 +237,7 @@ def on_terminal(*arguments: str, at: Path) -> tuple[int, bytes]:
             except OSError:
                 break
             shown += more
-        return process.wait(60), shown
+        return process.wait(DEADLINE_SECONDS), shown
     finally:
         os.close(main)
 

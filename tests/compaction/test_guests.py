@@ -18,6 +18,7 @@ from journal.replay import ReplayLimits
 from journal.snapshots import Trigger
 from tests.support import compaction_histories as compacted
 from tests.support.compaction_histories import check, frames_of
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.engine_state import Described, Fresh, blocks_of
 from tests.support.guest_runs import finished
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, STAGED_GUESTS, Needs, SnapshotGuest
@@ -92,7 +93,7 @@ def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path
         journal.verify_replay(target, cache=cache)
     assert journal.verify_replay(target, start=found.snapshots[-1], cache=cache).matches
     with journal.resume(target, cache=cache) as recorder:
-        assert recorder.wait(60) == plain[0]
+        assert recorder.wait(DEADLINE_SECONDS) == plain[0]
         assert recorder.stdout == plain[1]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import signal
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -189,11 +190,14 @@ def test_a_guest_may_be_killed_whatever_its_snapshots_are_taken_for(
 @pytest.mark.deep
 def test_a_guest_may_be_killed_while_it_is_sent_signals(bench: Bench, tmp_path: Path) -> None:
     plan = small("sleeper", "40", "15", options=BY_SIGNAL)
+    wanted = {Trigger.EXPLICIT, Trigger.SIGALRM, Trigger.SIGTSTP, Trigger.SIGSTOP}
     taken: set[Trigger] = set()
-    for number in range(4):
+    for number in count():
+        if number >= 4 and taken >= wanted:  # Chance decides which signals a process gets.
+            break
         trial = tell_all(replace(plan, signals=SIGNALS), f"signals {number}", bench, tmp_path)
         taken |= {info.trigger for info in snapshots_in(trial.journal)}
-    assert taken == {Trigger.EXPLICIT, Trigger.SIGALRM, Trigger.SIGTSTP, Trigger.SIGSTOP}
+    assert taken == wanted
 
 
 # -- where a snapshot is taken, and where it is gone on from ---------------------------------------

@@ -14,7 +14,7 @@ from journal import Reader, Writer
 from journal.errors import JournalError, OptionError, StorageError
 from journal.log import CommitPolicy
 from journal.log.group_commit import GroupCommit
-from tests.support.deadlines import wait_until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ class Disk:
 
     def sync(self, descriptor: int) -> None:
         self.syncs += 1
-        assert self.free.wait(60)
+        assert self.free.wait(DEADLINE_SECONDS)
         if self.fails:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._sync(descriptor)
@@ -259,7 +259,7 @@ def test_whoever_waits_is_told_when_the_sync_of_another_fails(path: Path, disk: 
         disk.free.set()
         for future in (first, second):
             with pytest.raises(StorageError):
-                future.result(60)
+                future.result(DEADLINE_SECONDS)
     with pytest.raises(StorageError):
         writer.close()
 
@@ -275,7 +275,7 @@ def test_what_comes_while_a_writer_closes_is_refused(
     def slow(descriptor: int) -> None:
         monkeypatch.setattr(os, "fdatasync", real)
         with ThreadPoolExecutor(1) as pool:
-            refused.append(pool.submit(writer.append_frame, 2, b"late").exception(60))
+            refused.append(pool.submit(writer.append_frame, 2, b"late").exception(DEADLINE_SECONDS))
         real(descriptor)
 
     monkeypatch.setattr(os, "fdatasync", slow)
@@ -310,19 +310,21 @@ def test_a_waiter_that_is_interrupted_keeps_no_other_from_leading(path: Path, di
         disk.free.clear()
         first = pool.submit(writer.wait, writer.append_frame(1, b"leads"))
         wait_until(lambda: disk.syncs > 1)
-        before = signal.signal(signal.SIGALRM, _interrupt)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                writer.wait(writer.append_frame(1, b"interrupted"))
-        finally:
-            signal.signal(signal.SIGALRM, before)
+        seq = writer.append_frame(1, b"interrupted")
+        interrupted = pool.submit(_interrupt_waiter, writer)
+        with pytest.raises(KeyboardInterrupt):
+            writer.wait(seq)
+        interrupted.result(DEADLINE_SECONDS)
         disk.free.set()
-        assert first.result(60)
+        assert first.result(DEADLINE_SECONDS)
         for _ in range(3):
-            assert pool.submit(writer.wait, writer.append_frame(1, b"next")).result(60)
+            assert pool.submit(writer.wait, writer.append_frame(1, b"next")).result(
+                DEADLINE_SECONDS
+            )
         assert writer.durable_upto == 5
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _interrupt_waiter(writer: Writer) -> None:
+    """Interrupt the main thread once it waits for the sync of another thread."""
+    wait_until(lambda: writer._group_commit._queue)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from journal.log import CommitPolicy, RecoveryMode, RollPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.forged_journals import segment_name
 from tests.support.plain_reader import reading
 from tests.support.reader_oracle import outcome
@@ -150,7 +151,9 @@ class LogMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def sync_and_wait(self, data: st.DataObject) -> None:
         self.sync()
-        assert self.writer.wait(data.draw(st.integers(0, len(self.events) - 1)), timeout_seconds=5)
+        assert self.writer.wait(
+            data.draw(st.integers(0, len(self.events) - 1)), timeout_seconds=DEADLINE_SECONDS
+        )
 
     # -- ending ------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.rigs import needs
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
 from tests.support.compaction_histories import frames_of
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 
 SMALL = RollPolicy(1 << 12)
 
@@ -92,13 +92,13 @@ def test_it_goes_on_with_what_was_kept_and_with_all_that_came_behind(
 def test_those_who_append_meanwhile_lose_nothing_and_order_stays(tmp_path: Path) -> None:
     path, stop = tmp_path / "j", threading.Event()
     promised: list[int] = []
+    counts = [0, 0, 0]
 
     def work(which: int, writer: Writer) -> None:
-        count = 0
         while not stop.is_set():
-            seq = writer.append_frame(200 + which, count.to_bytes(8, "little"))
-            count += 1
-            if count % 16 == 0:
+            seq = writer.append_frame(200 + which, counts[which].to_bytes(8, "little"))
+            counts[which] += 1
+            if counts[which] % 16 == 0:
                 writer.wait(seq)
                 promised.append(seq)
 
@@ -108,7 +108,8 @@ def test_those_who_append_meanwhile_lose_nothing_and_order_stays(tmp_path: Path)
             thread.start()
         for nth in range(6):
             writer.sync()
-            time.sleep(0.01)
+            before = list(counts)
+            wait_until(lambda before=before: all(map(int.__gt__, counts, before)))  # type: ignore[misc]
             copied(path, tmp_path / f".{nth}")
             writer.switch_to(tmp_path / f".{nth}")
         stop.set()
@@ -173,7 +174,7 @@ def test_a_damaged_successor_is_not_believed(tmp_path: Path) -> None:
 def test_a_follower_goes_on_in_the_new_one(tmp_path: Path, roll: RollPolicy | None) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
     with filled(path, 100, roll) as writer, Reader(path) as reader:
-        frames = reader.follow(timeout_seconds=30)
+        frames = reader.follow(timeout_seconds=DEADLINE_SECONDS)
         first = [next(frames) for _ in range(100)]
         copied(path, beside, every=9, roll=roll)
         writer.append_frame(201, b"before")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from demo.run import Day, differences
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.programs import ROOT
 
 
@@ -22,7 +23,7 @@ def test_the_demonstration_tells_its_story(quickjs: Path, tmp_path: Path) -> Non
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -42,7 +43,12 @@ def test_the_demonstration_tells_its_story(quickjs: Path, tmp_path: Path) -> Non
     assert len(commands) == 3
     for command in commands:
         pasted = subprocess.run(
-            ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            ["sh", "-c", command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
         )
         assert (pasted.returncode, pasted.stderr) == (0, ""), command
         assert pasted.stdout

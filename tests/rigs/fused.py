@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-_PATIENCE_SECONDS = 20.0
+from tests.support.deadlines import DEADLINE_SECONDS
+
 _OPTIONS = {
     "foreground": True,
     "nothreads": True,
@@ -115,7 +116,7 @@ class Served:
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            self._process.wait(_PATIENCE_SECONDS)
+            self._process.wait(DEADLINE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

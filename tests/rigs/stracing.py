@@ -15,8 +15,8 @@ from typing import NamedTuple, Self
 from tests.rigs import api
 from tests.rigs.promise import Promise, check
 from tests.rigs.traced import CODE_REFUSED, rows
+from tests.support.deadlines import DEADLINE_SECONDS
 
-_PATIENCE_SECONDS = 60.0
 _STRACE = ("strace", "--follow-forks")
 
 
@@ -64,7 +64,7 @@ class Forking:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(_PATIENCE_SECONDS)
+        self._process.wait(DEADLINE_SECONDS)
         self._process.stdout.close()
 
     def follow(self, child: int, injects: Sequence[Inject]) -> tuple[int, Counter[str]]:
@@ -81,7 +81,7 @@ class Forking:
             finally:
                 os.kill(child, signal.SIGCONT)
             code = self.ask("wait", child=child)
-            tracer.communicate(timeout=_PATIENCE_SECONDS)
+            tracer.communicate(timeout=DEADLINE_SECONDS)
         return code, _calls(log)
 
     def ask(self, question: str, **arguments: object) -> int:

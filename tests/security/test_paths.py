@@ -17,6 +17,7 @@ import pytest
 import journal
 from journal import HostMount
 from tests.support import wat
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.guest_runs import finished
 from tests.support.killed_runs import JOURNALTOOL
 from tests.support.programs import guest
@@ -222,7 +223,7 @@ def test_a_fifo_in_the_place_of_a_journal_or_a_module_is_refused(tmp_path: Path)
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=DEADLINE_SECONDS,
             check=False,
         )
         assert done.returncode == 125, done.stderr

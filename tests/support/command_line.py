@@ -149,6 +149,18 @@ def read_process_state(process: subprocess.Popen[bytes]) -> str:
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+def wait_for_watch(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process watches files by inotify, so that it has read its journal once."""
+    folder = Path(f"/proc/{process.pid}/fd")
+
+    def has_watch() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # A descriptor was closed meanwhile.
+            return any("inotify" in str(path.readlink()) for path in folder.iterdir())
+        return False
+
+    wait_until(has_watch)
+
+
 def run_uninterrupted(at: Path, *arguments: str | Path, stdin: bytes = b"") -> bytes:
     """Return the output of an undisturbed run of a program."""
     done = run_tool("run", "-j", "whole.journal", "--no-snapshots", *arguments, at=at, stdin=stdin)

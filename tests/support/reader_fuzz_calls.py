@@ -10,7 +10,6 @@ import resource
 import shutil
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -112,14 +111,12 @@ def write_on(
 
 
 def _run_queries(path: Path) -> dict[str, Any]:
-    begin = time.monotonic()
     errors = ask(path)
     if path.is_dir() or path.is_file():
         write_on(path)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "path": str(path),
-        "seconds": time.monotonic() - begin,
         "kib": used,
         "errors": {name: f"{type(error).__name__}: {error}" for name, error in errors.items()},
     }

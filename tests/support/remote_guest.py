@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import journal
-from tests.support.deadlines import wait_until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import ROOT
 from tests.support.wat import module
 
@@ -139,7 +139,9 @@ class Remote:
     def end(self) -> None:
         """Let it come to its end."""
         self.recorder.feed(END)
-        assert self.recorder.wait(60) == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
+        assert self.recorder.wait(DEADLINE_SECONDS) == journal.engine.RunResult(
+            journal.engine.ExitKind.EXITED, 0
+        )
 
     def _is_over(self) -> bool:
         outcome = self.recorder.wait(0)
@@ -207,7 +209,7 @@ class Session:
         """Let the guest come to its end."""
         assert self._process.stdin is not None
         self._process.stdin.write(END)
-        assert self._process.wait(60) == 0
+        assert self._process.wait(DEADLINE_SECONDS) == 0
 
     def kill(self) -> None:
         """SIGKILL."""

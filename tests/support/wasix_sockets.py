@@ -13,7 +13,7 @@ import pytest
 import journal
 from journal.engine.wasi.sockets import SocketLost
 from journal.events.streams import StreamWrite
-from tests.support.deadlines import wait_until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.remote_guest import ANSWER_SIZE, DATA, Answer, Remote, Session, answer_of
 from tests.support.rewrites import events_of
 
@@ -52,7 +52,7 @@ def listen(guest: Sockets) -> tuple[int, int]:
 
 def is_reached(port: int, address: str = "127.0.0.1") -> bool:
     try:
-        socket.create_connection((address, port), timeout=10).close()
+        socket.create_connection((address, port), timeout=DEADLINE_SECONDS).close()
     except ConnectionRefusedError:
         return False
     return True

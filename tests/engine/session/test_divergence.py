@@ -23,6 +23,7 @@ from journal.events.inputs import (
 from journal.events.paths import PathRename
 from journal.events.process import SessionStart
 from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.guest_runs import finished
 from tests.support.programs import guest
 from tests.support.rewrites import Change, altered, events_of, frames_of, rewritten, with_event
@@ -96,7 +97,7 @@ def diverged(path: Path, cache: Path) -> Divergence:
     """Resume a journal and return the divergence that ends it."""
     with journal.resume(path, stdin=LINES, cache=cache) as again:
         with pytest.raises(Divergence) as caught:
-            again.wait(60)
+            again.wait(DEADLINE_SECONDS)
         return caught.value
 
 
@@ -210,7 +211,7 @@ def test_a_divergence_leaves_the_journal_as_it_was_and_it_can_be_put_right(
             journal.resume(target, stdin=LINES, stdout=stdout, cache=cache_dir) as again,
             pytest.raises(Divergence),
         ):
-            again.wait(60)
+            again.wait(DEADLINE_SECONDS)
         said = output.read_bytes()
         assert printed.startswith(said), "nothing that is in doubt may leave"
         after = frames_of(target)
@@ -238,7 +239,7 @@ def test_an_event_of_an_unknown_kind_is_not_passed_over(
         journal.resume(target, stdin=LINES, cache=cache_dir) as again,
         pytest.raises(journal.NotResumable, match="of the unknown kind 254"),
     ):
-        again.wait(60)
+        again.wait(DEADLINE_SECONDS)
 
 
 @pytest.mark.parametrize("value", [b"", b"\x01", b"\xff" * 7, b"\xff" * 300])
@@ -286,7 +287,7 @@ def test_a_poll_result_that_no_host_gives_is_refused_in_a_sentence(
         journal.resume(target, cache=cache_dir) as again,
         pytest.raises(journal.JournalError) as caught,
     ):
-        again.wait(60)
+        again.wait(DEADLINE_SECONDS)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -301,5 +302,5 @@ def test_input_that_is_longer_than_was_asked_for_is_refused_in_a_sentence(
         journal.resume(target, stdin=LINES, cache=cache_dir) as again,
         pytest.raises(journal.JournalError) as caught,
     ):
-        again.wait(60)
+        again.wait(DEADLINE_SECONDS)
     assert len(str(caught.value).splitlines()) == 1

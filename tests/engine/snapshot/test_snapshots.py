@@ -15,6 +15,7 @@ import pytest
 import journal
 from journal.engine import DirtyPageTracking, SnapshotOptions, Stacks
 from journal.snapshots import Trigger
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.dirty_pages import why_not_by_kernel
 from tests.support.guest_runs import finished
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
@@ -116,7 +117,7 @@ def test_the_monotonic_clock_goes_on_from_a_snapshot_and_counts_no_time_between(
     path = tmp_path / "run.journal"
     wanted = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
     with journal.record(TELLING, path, cache=cache_dir, snapshots=wanted) as recorder:
-        seq = recorder.snapshot(timeout_seconds=30)
+        seq = recorder.snapshot(timeout_seconds=DEADLINE_SECONDS)
         assert seq is not None
     said = snapshots_in(path)[-1].monotonic
     time.sleep(1.5)  # This time must not count.

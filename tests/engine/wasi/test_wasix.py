@@ -25,7 +25,7 @@ from journal.events.streams import StreamWrite
 from journal.events.wire_types import SocketAddress
 from journal.replay import ModelHost, play
 from journal.replay.state import descriptor_table as replayed
-from tests.support.deadlines import wait_until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_runs import tool
 from tests.support.killed_runs import CACHE_HOME, JOURNALTOOL
 from tests.support.programs import ROOT
@@ -277,7 +277,7 @@ def test_the_command_allows_sockets_where_it_is_told_to(tmp_path: Path) -> None:
             env={"XDG_CACHE_HOME": str(CACHE_HOME), "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"},
             input=order("sock_open", INET4, STREAM, 0, DATA) + END,
             capture_output=True,
-            timeout=60,
+            timeout=DEADLINE_SECONDS,
             check=True,
         )
         assert answer_of(done.stdout).errno == errno
@@ -443,7 +443,7 @@ def test_a_guest_that_does_something_else_with_a_socket_is_stopped(
         journal.resume(target, network=True, cache=cache_dir) as recorder,
         pytest.raises(journal.Divergence) as caught,
     ):
-        recorder.wait(60)
+        recorder.wait(DEADLINE_SECONDS)
     assert caught.value.seq == at
 
 
@@ -471,7 +471,7 @@ def test_an_answer_that_is_no_address_is_refused_in_a_sentence(
         journal.resume(target, network=True, cache=cache_dir) as recorder,
         pytest.raises(journal.JournalError) as caught,
     ):
-        recorder.wait(60)
+        recorder.wait(DEADLINE_SECONDS)
     assert len(str(caught.value).splitlines()) == 1
     if value == NO_ADDRESSES[-1]:
         return  # A valid address, but of another kind of socket.
@@ -547,12 +547,12 @@ def test_whatever_a_guest_asks_of_sockets_is_answered_or_its_own_fault(
     with journal.record(
         REMOTE, path, stdin=orders_given + END, network=allowed, cache=cache_dir
     ) as recorder:
-        outcome = recorder.wait(60)
+        outcome = recorder.wait(DEADLINE_SECONDS)
         assert outcome is not None
         printed = recorder.stdout
     assert {answer.errno for answer in answers_in(printed)} <= ERRNOS
     with journal.resume(path, cache=cache_dir) as again:
-        assert again.wait(60) == outcome
+        assert again.wait(DEADLINE_SECONDS) == outcome
         assert again.files == {}
         assert again.stdout == printed
     played(path)

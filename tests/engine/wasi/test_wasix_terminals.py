@@ -17,7 +17,7 @@ from journal.engine.wasi_abi import Errno
 from journal.events.core import TtySet
 from journal.events.inputs import StreamRead, TtyRead
 from journal.replay import ModelHost, play
-from tests.support.deadlines import wait_until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_runs import finished
 from tests.support.remote_guest import (
     ANSWER_SIZE,
@@ -110,7 +110,7 @@ def test_an_answer_of_another_size_is_refused_in_a_sentence(
             journal.resume(target, cache=cache_dir) as recorder,
             pytest.raises(journal.JournalError) as caught,
         ):
-            recorder.wait(60)
+            recorder.wait(DEADLINE_SECONDS)
         assert len(str(caught.value).splitlines()) == 1
 
 

@@ -387,9 +387,16 @@ def test_a_tool_that_makes_no_memory_for_stacks_is_found_out(tmp_path: Path) -> 
 
 def test_a_tool_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     hanging = fake(tmp_path, f'sleep 600 & echo $$ $! > "{tmp_path}/pids"; wait')
-    with pytest.raises(NotInstrumentable, match=r"instrumentation took longer than 3 s"):
-        instrument(guest("spin").read_bytes(), tool=hanging, seconds_max=3)
-    for pid in (tmp_path / "pids").read_text().split():
+    pids = tmp_path / "pids"
+    for seconds in (1, 10, 100):  # A busy machine may need longer to start the tool.
+        with pytest.raises(
+            NotInstrumentable, match=rf"instrumentation took longer than {seconds} s"
+        ):
+            instrument(guest("spin").read_bytes(), tool=hanging, seconds_max=seconds)
+        if pids.exists() and len(pids.read_text().split()) == 2:
+            break
+    assert len(pids.read_text().split()) == 2
+    for pid in pids.read_text().split():
         wait_until(lambda pid=pid: is_gone(int(pid)))  # type: ignore[misc]
 
 
