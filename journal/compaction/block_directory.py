@@ -1,4 +1,4 @@
-"""Directory of a journal's blocks, so that later passes read only the blocks they need."""
+"""Directory of a journal's blocks, with which later passes read only the blocks they need."""
 
 from array import array
 from collections.abc import Callable, Iterator
@@ -17,7 +17,8 @@ from journal.rewrite.progress import ProgressCallback, ProgressScan
 
 ANALYSED, REPLAYED, SNAPSHOT_PARTS, RETAINED = 1, 2, 4, 8
 """Contents of a block, as bit flags: events analysed one by one, other events that the analysis
-replays, snapshot parts, and other events that may be kept."""
+replays, snapshot parts, and other events that may be kept.
+"""
 _ONLY_REPLAYED = (
     (event_classes.REPLAYED - event_classes.ANALYSED)
     | event_classes.BOUNDARIES
@@ -31,8 +32,9 @@ _RETAINED_TAGS = (
 )
 
 BlockFilter = Callable[[int, int, int], bool]
-"""Return whether to read a block, given its content flags, its first sequence number, and its last
-one plus 1."""
+"""Function that returns whether to read a block, from its content flags, its first sequence number,
+and its last sequence number plus 1.
+"""
 
 
 def _accept_all(classes: int, start: int, stop: int) -> bool:
@@ -47,22 +49,22 @@ class BlockDirectory:
     """Directory of the blocks that contain events, filled by the first pass over a journal.
 
     > Why not scan again? The directory stores offsets and header hashes, so a skipped block costs
-    nothing, and a block that is read costs no look at its neighbours.
+    nothing, and reading a block does not read its neighbours.
     """
 
     def __init__(self, path: Path, report: ProgressCallback) -> None:
         self._path = path
         self._report = report
         self._segments: list[scan.Segment] = []
-        self._counts: list[int] = []  # number of blocks in each segment
+        self._counts: list[int] = []  # Number of blocks in each segment.
         self._firsts, self._stops = array("Q"), array("Q")
         self._classes = bytearray()
         self._offsets, self._hashes = array("Q"), array("Q")
-        self._ends = array("Q")  # file position after each block, counted over all files
+        self._ends = array("Q")  # File position after each block, counted over all files.
         self._size = 0
 
     def scan_all(self) -> Iterator[Block]:
-        """Yield all blocks of the first pass. Raises a FormatError where anything is damaged."""
+        """Yield all blocks in the first pass. Raises a FormatError for damage."""
         end = 0
 
         def report(what: str, done: int, size: int) -> None:
@@ -94,8 +96,8 @@ class BlockDirectory:
     def reread(self, what: str, accepts: BlockFilter = _accept_all) -> Iterator[Block]:
         """Yield the blocks that ``accepts`` selects. Reports no progress if ``what`` is empty.
 
-        Raises a DamagedJournal if a block is damaged by now, and JournalChanged if another block is
-        stored at its offset.
+        Raises a DamagedJournal if a block has since been damaged, and JournalChanged if another
+        block is stored at its offset.
         """
         at = 0
         with closing(SegmentFiles(self._path)) as files:

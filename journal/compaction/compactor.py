@@ -1,4 +1,4 @@
-"""Compaction: writes a shorter journal that replays to the same states."""
+"""Compaction, which writes a shorter journal that replays to the same states."""
 
 import os
 from bisect import bisect_right
@@ -62,7 +62,10 @@ from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 DROPPED_DEPENDENCY = "a kept event depends on a dropped event"
 PASSES_MAX = 8
-"""Passes of the liveness analysis. Each pass may drop events that only dropped events needed."""
+"""Passes of the liveness analysis.
+
+Each pass may drop events on which only dropped events depend.
+"""
 
 
 class KindCounts(NamedTuple):
@@ -78,12 +81,12 @@ class KindCounts(NamedTuple):
 
     @property
     def dropped_events(self) -> int:
-        """Return the number of events dropped."""
+        """Number of dropped events."""
         return self.events - self.kept_events
 
     @property
     def dropped_size(self) -> int:
-        """Return the payload bytes saved; negative if merged pages exceed their patches."""
+        """Payload bytes saved; negative if merged pages exceed their patches."""
         return self.size - self.kept_size
 
 
@@ -91,8 +94,8 @@ class CompactionResult(NamedTuple):
     """Result of a compaction or of a dry run. Sizes are payload bytes before compression.
 
     ``snapshots`` and ``dropped_snapshots`` are the sequence numbers of the kept and the dropped
-    snapshots. Only events before sequence number ``upto`` were dropped. ``reason`` says why fewer
-    events than possible, or none, were dropped; it is empty otherwise.
+    snapshots. Only events before sequence number ``upto`` were dropped. ``reason`` says cause fewer
+    events than possible, or no events, were dropped; otherwise it is empty.
     """
 
     journal_id: bytes
@@ -105,32 +108,32 @@ class CompactionResult(NamedTuple):
 
     @property
     def is_unchanged(self) -> bool:
-        """Return whether the compaction drops nothing."""
+        """Whether the compaction drops nothing."""
         return (self.events, self.size) == (self.kept_events, self.kept_size)
 
     @property
     def events(self) -> int:
-        """Return the number of events before the compaction."""
+        """Number of events before the compaction."""
         return sum(kind.events for kind in self.kinds)
 
     @property
     def kept_events(self) -> int:
-        """Return the number of events after the compaction."""
+        """Number of events after the compaction."""
         return sum(kind.kept_events for kind in self.kinds)
 
     @property
     def size(self) -> int:
-        """Return the payload bytes before the compaction."""
+        """Payload bytes before the compaction."""
         return sum(kind.size for kind in self.kinds)
 
     @property
     def kept_size(self) -> int:
-        """Return the payload bytes after the compaction."""
+        """Payload bytes after the compaction."""
         return sum(kind.kept_size for kind in self.kinds)
 
 
 class _NeedsMoreSpace(Exception):
-    """A replay of only the kept events needs more file space at some moment than before."""
+    """A replay of only the kept events needs more file space at some event than before."""
 
 
 class CompactionMismatch(JournalError):
@@ -146,13 +149,13 @@ def compact(
     dry_run: bool = False,
     roll: RollPolicy | None = None,
 ) -> CompactionResult:
-    """Write to ``target``, a new journal, the events that the kept states of ``source`` need.
+    """Write the events that the kept states of ``source`` need to the new journal ``target``.
 
     The kept states are those at the snapshots that ``policy`` keeps, and at the end. Events keep
     their sequence numbers and times, and the journal its id; all events after the newest kept
     snapshot are kept. ``target`` appears under its name when it is complete and durable. With
     ``dry_run`` nothing is written; with ``roll`` the target is a directory. Raises OptionError if
-    ``target`` exists or would be inside ``source``, and a FormatError where ``source`` is damaged.
+    ``target`` exists or would be inside ``source``, and a FormatError if ``source`` is damaged.
     """
     path = Path(target)
     if not dry_run:
@@ -200,15 +203,15 @@ class CompactionPlan:
                 self.keep_all(str(error))
                 return
 
-    def keep_verbatim(self, why: str) -> None:
-        """Keep all snapshots unmerged, for the reason ``why``."""
-        assert not self.frontier.is_verbatim, why
-        self.frontier = find_frontier(self.survey, self.policy, verbatim_reason=why)
+    def keep_verbatim(self, cause: str) -> None:
+        """Keep all snapshots unmerged, for the reason ``cause``."""
+        assert not self.frontier.is_verbatim, cause
+        self.frontier = find_frontier(self.survey, self.policy, verbatim_reason=cause)
 
-    def keep_all(self, why: str) -> None:
-        """Keep all analysed events, for the reason ``why``."""
-        why = f"events of files and descriptors are kept unchanged: {why}"
-        reason = "; ".join(filter(None, (self.frontier.reason, why)))
+    def keep_all(self, cause: str) -> None:
+        """Keep all analysed events, for the reason ``cause``."""
+        cause = f"events of files and descriptors are kept unchanged: {cause}"
+        reason = "; ".join(filter(None, (self.frontier.reason, cause)))
         self.frontier = replace(self.frontier, reason=reason)
         self.live = SeqBitset()
         for block in self.blocks.reread("analysing"):
@@ -224,8 +227,8 @@ class CompactionPlan:
         def accepts(classes: int, start: int, stop: int) -> bool:
             if start >= upto or classes & REPLAYED:
                 return start < upto
-            wanted = classes & (ANALYSED | SNAPSHOT_PARTS if staged else ANALYSED)
-            return bool(wanted) and (only is None or only.has_any(start, stop))
+            contents = classes & (ANALYSED | SNAPSHOT_PARTS if staged else ANALYSED)
+            return bool(contents) and (only is None or only.has_any(start, stop))
 
         return find_live_events(
             self.blocks.reread("analysing", accepts), self.survey, self.frontier, only
@@ -274,10 +277,10 @@ class CompactionPlan:
         while True:
             try:
                 with begin() as target:
-                    found = _write_journal(self, target, folder)
-                    if publish_unchanged or not found.is_unchanged:
+                    result = _write_journal(self, target, folder)
+                    if publish_unchanged or not result.is_unchanged:
                         target.publish()
-                    return found
+                    return result
             except (DependsOnDroppedSnapshot, MalformedEvent, NoFreeSeqs) as error:
                 if self.frontier.is_verbatim:
                     raise
@@ -286,7 +289,7 @@ class CompactionPlan:
 
     @property
     def is_merged(self) -> bool:
-        """Return whether the pages of dropped snapshots are merged into the kept snapshots."""
+        """Whether the pages of dropped snapshots are merged into the kept snapshots."""
         frontier = self.frontier
         return bool(frontier.kept) and not frontier.is_verbatim and not frontier.analyses_parts
 
@@ -365,13 +368,13 @@ class _MergedRows:
         self._state = state
         infos = [info for info in survey.snapshots if info.seq < frontier.upto]
         self.groups = group_snapshots(frontier.kept, infos) if plan.is_merged else []
-        merged = [at for at, group in enumerate(self.groups) if not group.is_verbatim]
-        left = self.groups[: merged[-1] + 1] if merged else []
-        self._left, self._last = iter(left), left[-1] if left else None
-        # Several snapshots are merged during the writing, which then reports the progress.
-        what = "merging" if len(merged) == 1 else ""
+        merged_indices = [at for at, group in enumerate(self.groups) if not group.is_verbatim]
+        groups = self.groups[: merged_indices[-1] + 1] if merged_indices else []
+        self._remaining, self._last = iter(groups), groups[-1] if groups else None
+        # Several snapshots are merged while the output is written, which then reports the progress.
+        what = "merging" if len(merged_indices) == 1 else ""
         self._merger = (
-            SnapshotMerger(plan.snapshot_blocks(what), state, resolver) if merged else None
+            SnapshotMerger(plan.snapshot_blocks(what), state, resolver) if merged_indices else None
         )
         self._is_first, self._last_seq = True, -1
         self._rows: Iterator[OutputRow] = iter(())
@@ -380,11 +383,11 @@ class _MergedRows:
 
     @property
     def next_seq(self) -> int:
-        """Return the sequence number of the next row; SEQ_MAX if no row is left."""
+        """Sequence number of the next row; SEQ_MAX if no row remains."""
         return self._row.seq if self._row is not None else SEQ_MAX
 
     def take(self, time: int) -> OutputRow:
-        """Remove and return the next row; limit its time to ``time``, that of the row after it."""
+        """Remove and return the next row, with a time of at most ``time``."""
         row = self._row
         assert row is not None
         self._advance()
@@ -393,7 +396,7 @@ class _MergedRows:
     def _advance(self) -> None:
         self._row = next(self._rows, None)
         while self._row is None:
-            group = next(self._left, None)
+            group = next(self._remaining, None)
             if group is None:
                 return
             self._rows = self._rows_for(group)
@@ -421,7 +424,7 @@ class _MergedRows:
         def last(stop: int) -> int:
             if last_kept >= stop:
                 raise NoFreeSeqs(
-                    f"event {last_kept} is kept, and is stored between the parts of a snapshot"
+                    f"kept event {last_kept} is stored between the parts of a snapshot"
                 )
             return max(last_kept, plan.live.last_below(stop), last_seq)
 
@@ -430,11 +433,11 @@ class _MergedRows:
 
     def _iterate_free_seqs(self, floor: int, last: int) -> Iterator[int]:
         """Yield the unused sequence numbers between ``floor`` and ``last``, in descending order."""
-        taken, selector = SeqBitset(), self._plan.selector([])
+        used, selector = SeqBitset(), self._plan.selector([])
         for block in self._plan.retained_blocks([]):
             for seq in compress(block.seqs, selector.flags(block)):
-                taken.add(seq)
-        yield from (seq for seq in range(last - 1, floor, -1) if seq not in taken)
+                used.add(seq)
+        yield from (seq for seq in range(last - 1, floor, -1) if seq not in used)
 
 
 def _write_journal(plan: CompactionPlan, target: BlockTarget, folder: Path) -> CompactionResult:
@@ -459,12 +462,12 @@ def _write_block(
 ) -> None:
     count = flags.count(1)
     if count == block.count and inserts.next_seq > block.last_seq:
-        changed = deduplicator.rewrite_block(block)
-        if not changed:
+        new_payloads = deduplicator.rewrite_block(block)
+        if not new_payloads:
             writer.put_block(block)
             return
         for index, row in enumerate(read_rows(block, flags)):
-            writer.put(row._replace(payload=changed.get(index, row.payload)))
+            writer.put(row._replace(payload=new_payloads.get(index, row.payload)))
         return
     for row in read_rows(block, flags) if count else ():
         while inserts.next_seq < row.seq:

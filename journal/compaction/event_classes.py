@@ -55,8 +55,7 @@ REPLAYED = (
 """Kinds that change files and descriptors."""
 ALWAYS_KEPT = (
     _tags_with_rule(Keep, Resets)
-    # The module is needed whole. A resume asks for the first output targets as long as there are
-    # any.
+    # A resume needs the whole module, and the first target of each output.
     | (_tags_with_rule(Region) - SNAPSHOT_PARTS)
     | {StreamOpened.tag}
 )

@@ -1,4 +1,4 @@
-"""First pass over a journal: finds its snapshots, and the limit for dropping events."""
+"""First pass over a journal, which finds its snapshots and the limit for dropping events."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,7 +69,7 @@ class JournalSurvey:
     processes in order, ``snapshots`` all its snapshots; ``code_hashes`` are the hashes of the
     instrumented modules stored in it. ``unknown`` is the first event of an unknown kind, as
     sequence number and tag. ``own_seq`` is the first event that only this runtime's snapshots
-    contain, ``foreign_seq`` the first that they never contain. ``unclosed`` are the parts of
+    contain, ``foreign_seq`` the first event that they never contain. ``unclosed`` are the parts of
     snapshots that were never closed; ``cleared`` are the last snapshots before each ClearEthereal.
     ``points`` maps each snapshot of this runtime to its safe point, by sequence number.
     """
@@ -88,17 +88,17 @@ class JournalSurvey:
 
     @property
     def is_of_process(self) -> bool:
-        """Return whether the journal records a process."""
+        """Whether the journal records a process."""
         return bool(self.levels)
 
     @property
     def is_executable(self) -> bool:
-        """Return whether a guest can be executed again from the start, which needs every event."""
+        """Whether a guest can be executed again from the start, which needs every event."""
         return RecordingLevel.FULL in self.levels
 
 
 class SurveyBuilder:
-    """Survey under construction. Takes the blocks of a journal in order."""
+    """Builder of a survey from the blocks of a journal, added in order."""
 
     def __init__(self) -> None:
         self.survey = JournalSurvey()
@@ -147,9 +147,9 @@ class SurveyBuilder:
             return
         if tag == Snapshot.tag:
             if self._safe_point is not None:
-                kept, heard = self._last_before(block, seq)
+                last_kept, last_input = self._last_before(block, seq)
                 self.survey.points[seq] = self._safe_point._replace(
-                    last_kept=kept, last_input=heard
+                    last_kept=last_kept, last_input=last_input
                 )
             self._snapshot, self._unclosed_start, self._safe_point = seq, seq + 1, None
             return
@@ -209,23 +209,26 @@ def _last_with_tags(block: Block, stop: int, tags: Iterable[int]) -> int:
 
 
 def survey_journal(blocks: Iterable[Block]) -> JournalSurvey:
-    """Return the survey of a journal that consists of ``blocks``. Raises as reading them does."""
-    builder, watch, infos = SurveyBuilder(), SnapshotCollector(), list[SnapshotInfo]()
+    """Return the survey of a journal that consists of ``blocks``.
+
+    Raises the errors of reading the blocks.
+    """
+    builder, collector, infos = SurveyBuilder(), SnapshotCollector(), list[SnapshotInfo]()
     for block in blocks:
         builder.add_block(block)
-        infos += _closed_snapshots(block, watch)
+        infos += _closed_snapshots(block, collector)
     survey = builder.finish()
     survey.snapshots = infos
     return survey
 
 
-def _closed_snapshots(block: Block, watch: SnapshotCollector) -> Iterator[SnapshotInfo]:
+def _closed_snapshots(block: Block, collector: SnapshotCollector) -> Iterator[SnapshotInfo]:
     """Yield the snapshots that a block closes. Their pages are not counted."""
     if _SNAPSHOT_TAGS.isdisjoint(block.tags):
-        return  # Its payloads need no decompression.
+        return  # The payloads need no decompression.
     indices = block.select(_SNAPSHOT_TAGS)
     for index, row in zip(indices, block.rows(indices), strict=True):
-        info = watch.add(Frame(*row, block.time(index), block.offset))
+        info = collector.add(Frame(*row, block.time(index), block.offset))
         if info is not None:
             yield info
 
@@ -235,9 +238,9 @@ class Frontier:
     """Limit below which events may be dropped, and the kept snapshots.
 
     Events before sequence number ``upto`` may be dropped. ``kept`` are the kept snapshots before
-    it. ``reason`` says why less than possible, or nothing, can be dropped. ``is_verbatim`` keeps
-    all snapshots with all their parts, unmerged; ``analyses_parts`` analyses snapshot parts one by
-    one; ``drops_inputs`` drops the guest's inputs.
+    ``upto``. ``reason`` says why fewer events than possible, or no events, can be dropped.
+    ``is_verbatim`` keeps all snapshots with all their parts, unmerged; ``analyses_parts`` analyses
+    snapshot parts one by one; ``drops_inputs`` drops the guest's inputs.
     """
 
     upto: int
@@ -259,9 +262,9 @@ def find_frontier(
     if survey.is_executable:
         usable = [info for info in infos if not _obstacle(survey, info)]
         if not usable:
-            why = _obstacle(survey, infos[-1]) if infos else "the journal has no snapshot"
+            cause = _obstacle(survey, infos[-1]) if infos else "the journal has no snapshot"
             return Frontier(
-                0, reason=f"nothing can be dropped: {_EXECUTION_NEEDS_ALL}, because {why}"
+                0, reason=f"nothing can be dropped: {_EXECUTION_NEEDS_ALL}, because {cause}"
             )
     else:
         usable = [info for info in infos if info.resumable] or infos
@@ -291,7 +294,7 @@ _EXECUTION_NEEDS_ALL = "the guest is executed again from its start, which needs 
 
 
 def _obstacle(survey: JournalSurvey, info: SnapshotInfo) -> str:
-    """Return the reason why nothing can be dropped before a snapshot; empty if there is none."""
+    """Return the reason cause nothing can be dropped before a snapshot; empty if there is none."""
     if not info.resumable:
         return f"snapshot {info.seq} cannot be resumed ({info.reason})"
     if info.entry and info.code not in survey.code_hashes:

@@ -1,4 +1,4 @@
-"""Compaction in place: writes the new journal beside the old one, then replaces the old one."""
+"""Compaction in place, which writes a sibling journal and then replaces the old journal."""
 
 import os
 
@@ -22,31 +22,31 @@ def compact_in_place(
 ) -> CompactionResult:
     """Replace a journal by its compacted form; see ``compact``.
 
-    After a crash the path holds either the old or the new journal; a leftover file beside it is
-    hidden and has no use. If nothing is dropped, nothing is written. Raises JournalLocked while
+    After a crash the path holds either the old or the new journal; a hidden sibling file that is
+    left over can be deleted. If nothing is dropped, nothing is written. Raises JournalLocked while
     another process writes the journal.
 
     A ``Reader`` that has the file open continues with the old journal. A ``Reader`` of a directory
-    opens segments by name: it raises NotAJournal, and must be opened again.
+    opens segments by name, so it raises NotAJournal and must be opened again.
     """
-    with InPlaceReplacement(path) as exchange, Reader(exchange.target) as reader:
-        folder = exchange.target.parent
+    with InPlaceReplacement(path) as replacement, Reader(replacement.target) as reader:
+        folder = replacement.target.parent
         plan = CompactionPlan(reader, policy, progress or ignore_progress)
         if dry_run:
             return plan.execute(NullTarget, folder)
-        roll = RollPolicy() if exchange.is_directory else None
+        roll = RollPolicy() if replacement.is_directory else None
 
         def begin() -> Writer:
             journal_id = reader.journal_id
             return Writer(
-                exchange.sibling,
+                replacement.sibling,
                 publish=False,
                 journal_id=journal_id,
                 commit=CommitPolicy.NONE,
                 roll=roll,
             )
 
-        found = plan.execute(begin, folder, publish_unchanged=False)
-        if not found.is_unchanged:
-            exchange.replace()
-        return found
+        result = plan.execute(begin, folder, publish_unchanged=False)
+        if not result.is_unchanged:
+            replacement.replace()
+        return result

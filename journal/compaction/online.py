@@ -1,4 +1,4 @@
-"""Online compaction: compacts the journal of a live writer, which pauses briefly at the end."""
+"""Online compaction of the journal of a live writer, which pauses briefly at the end."""
 
 import os
 import threading
@@ -43,40 +43,39 @@ def compact_online(
     Events appended meanwhile are copied to the compacted journal, which then replaces the old one;
     appends wait only while the last of these events are copied. After a crash the path holds one of
     the two journals. Raises WorkerFailed if the compaction is not possible or ``stop`` is set, and
-    StorageError if the disk fails; the journal is unchanged then.
+    StorageError if the disk fails; the journal is then unchanged.
     """
     writer.flush()
     path = Path(os.path.realpath(writer.path))
-    beside = atomic_file.make_temporary_path(path)
+    sibling = atomic_file.make_temporary_path(path)
     try:
-        found = compact_in_worker(path, beside, policy, writer.roll, stop)
-        size = segment_files.journal_size(beside)
+        result = compact_in_worker(path, sibling, policy, writer.roll, stop)
+        size = segment_files.journal_size(sibling)
     except BaseException:
-        segment_files.remove_journal(beside)
+        segment_files.remove_journal(sibling)
         raise
-    if found.is_unchanged:
-        segment_files.remove_journal(beside)
-        return OnlineCompactionResult(found, None, size)
-    switchover = writer.switch_to(beside)
+    if result.is_unchanged:
+        segment_files.remove_journal(sibling)
+        return OnlineCompactionResult(result, None, size)
+    switchover = writer.switch_to(sibling)
     return OnlineCompactionResult(
-        found, switchover, size + switchover.copied_size + switchover.rest_size
+        result, switchover, size + switchover.copied_size + switchover.rest_size
     )
 
 
 ResultCallback = Callable[["OnlineCompactionResult | JournalError"], object]
 
 
-def ignore_result(found: "OnlineCompactionResult | JournalError") -> None:
+def ignore_result(result: "OnlineCompactionResult | JournalError") -> None:
     """Ignore the result of a compaction."""
 
 
 class BackgroundCompactor:
     """Thread that compacts a writer's journal by a ``schedule``; a context manager.
 
-    It compacts only while ``is_allowed()`` is true. It calls ``report``, in its own thread, with
-    each result or error; after an error the journal is unchanged, and the next attempt follows when
-    the journal has grown by the scheduled amount again. ``count`` is the number of compactions
-    done.
+    The thread compacts only while ``is_allowed()`` is true, and calls ``report`` with each result
+    or error; after an error the journal is unchanged, and the next attempt follows when the journal
+    has grown by the scheduled amount again. ``count`` is the number of completed compactions.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class BackgroundCompactor:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread. Cancels a running compaction, unless the switchover has begun."""
+        """Stop the thread, and cancel a running compaction, unless the switchover has begun."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -137,10 +136,10 @@ class BackgroundCompactor:
 
     def _compact(self) -> None:
         writer = self._writer
-        found = compact_online(writer, policy=self._schedule.policy, stop=self._stop)
-        self._meter.reset(writer.next_seq, writer.size, found.size if found.switchover else None)
-        self.count += found.switchover is not None
-        self._report(found)
+        result = compact_online(writer, policy=self._schedule.policy, stop=self._stop)
+        self._meter.reset(writer.next_seq, writer.size, result.size if result.switchover else None)
+        self.count += result.switchover is not None
+        self._report(result)
 
     def _report_failure(self, error: JournalError) -> None:
         self._meter.reset(self._writer.next_seq, self._writer.size)

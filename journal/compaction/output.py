@@ -1,4 +1,4 @@
-"""Output of a compaction: passes whole blocks through unchanged, and packs single events anew."""
+"""Output of a compaction, which passes whole blocks through and packs single events again."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, Self
@@ -80,7 +80,7 @@ class TagTotals:
 
 
 class RowWriter:
-    """Writes rows and blocks to ``target``, in sequence order."""
+    """Writer of rows and blocks to ``target``, in sequence order."""
 
     def __init__(self, target: BlockTarget) -> None:
         self.totals = TagTotals()
@@ -94,7 +94,7 @@ class RowWriter:
 
     @property
     def time(self) -> int:
-        """Return the time of the last row not yet written; 0 if there is none."""
+        """Time of the last pending row; 0 if no row is pending."""
         return self._times[-1] if self._times else 0
 
     def put(self, row: OutputRow) -> None:
@@ -103,7 +103,7 @@ class RowWriter:
         self._append(row)
 
     def put_block(self, block: Block) -> None:
-        """Write all events of a block. Joins a small block with the pending rows."""
+        """Write all events of a block. Join a small block with the pending rows."""
         self.totals.add_block(block)
         if block.size < _SMALL_BLOCK_SIZE_MAX and self._seqs:
             for (seq, tag, payload), time in zip(block.rows(), block.times, strict=True):
@@ -139,7 +139,7 @@ class RowWriter:
 
 
 class EventSelector:
-    """Selects the events of a block that are written unchanged.
+    """Selector of the events of a block that are written unchanged.
 
     ``live`` is the result of the liveness analysis. ``whole`` are the ranges of the snapshots kept
     with all their parts, or None to keep all parts; ``kept_snapshots`` are the sequence numbers of
@@ -202,16 +202,16 @@ class EventSelector:
         return either.to_bytes(size, "little")
 
     def _select_special(self, block: Block, codes: bytes) -> bytes:
-        found, seqs, tags = bytearray(codes), block.seqs, block.tags
+        flags, seqs, tags = bytearray(codes), block.seqs, block.tags
         at = codes.find(_SPECIAL)
         while at >= 0:
             seq = seqs[at]
             if tags[at] in event_classes.SNAPSHOT_MARKERS:
-                found[at] = seq in self._kept_snapshots
+                flags[at] = seq in self._kept_snapshots
             else:
-                found[at] = any(seq in part for part in self._whole or ())
+                flags[at] = any(seq in part for part in self._whole or ())
             at = codes.find(_SPECIAL, at + 1)
-        return bytes(found)
+        return bytes(flags)
 
 
 _DROP, _KEEP, _LOOK_UP, _SPECIAL = range(4)
@@ -220,9 +220,9 @@ _WITHOUT_LOOK_UP = bytes(0 if value == _LOOK_UP else value for value in range(25
 _AFTER_FRONTIER = bytes(tag not in event_classes.REWRITTEN for tag in range(256))
 
 
-def _and_bytes(one: bytes, other: bytes) -> bytes:
-    size = len(one)
-    both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
+def _and_bytes(left: bytes, right: bytes) -> bytes:
+    size = len(left)
+    both = int.from_bytes(left, "little") & int.from_bytes(right, "little")
     return both.to_bytes(size, "little")
 
 

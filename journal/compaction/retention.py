@@ -1,4 +1,4 @@
-"""Retention of snapshots: selects the snapshots that a compaction keeps."""
+"""Retention of snapshots: the selection of the snapshots that a compaction keeps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """Keep the newest ``keep_last`` snapshots, and the snapshots that another option selects.
+    """Policy that keeps the newest ``keep_last`` snapshots, and those that another option selects.
 
     ``keep_every`` keeps the newest snapshot of each span of that many sequence numbers;
     ``keep_within_seconds`` keeps the snapshots taken at most that long before the newest.
 
     > Why spans, and not every n-th snapshot? A compaction drops snapshots, so a count would select
-    other snapshots the next time. And ages count from the newest snapshot, not from the clock, so
+    other snapshots the next time. Ages count from the newest snapshot, not from the clock, so
     that the journal alone decides the result.
     """
 
@@ -39,10 +39,10 @@ class RetentionPolicy:
 
     def kept(self, infos: Sequence[SnapshotInfo]) -> list[SnapshotInfo]:
         """Return the kept snapshots of ``infos``; both are in sequence order."""
-        last = {info.seq for info in infos[-self.keep_last :]}
+        kept_seqs = {info.seq for info in infos[-self.keep_last :]}
         if self.keep_every is not None:
-            last |= set({info.seq // self.keep_every: info.seq for info in infos}.values())
+            kept_seqs |= set({info.seq // self.keep_every: info.seq for info in infos}.values())
         if self.keep_within_seconds is not None and infos:
             oldest = infos[-1].time - self.keep_within_seconds * _MICROSECONDS
-            last |= {info.seq for info in infos if info.time >= oldest}
-        return [info for info in infos if info.seq in last]
+            kept_seqs |= {info.seq for info in infos if info.time >= oldest}
+        return [info for info in infos if info.seq in kept_seqs]

@@ -10,11 +10,11 @@ SIZE_MIN = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class CompactionSchedule:
-    """Compact after a number of events or bytes, after growth by a factor, or on close.
+    """Schedule of compactions: after a number of events or bytes, after growth, or on close.
 
     ``every_size`` counts the bytes of written blocks. Growth counts from the size after the last
-    compaction, or at opening; ``factor`` applies from ``size_min`` bytes on, so that the first
-    writes do not count as growth. ``on_close`` compacts the journal after it was closed.
+    compaction, or at opening. ``factor`` applies to at least ``size_min`` bytes, so that the first
+    writes do not count as growth. ``on_close`` compacts the journal after it is closed.
     """
 
     policy: RetentionPolicy = field(default_factory=RetentionPolicy)
@@ -35,14 +35,14 @@ class CompactionSchedule:
 
     @property
     def is_active(self) -> bool:
-        """Return whether compactions happen while the writer is open."""
+        """Whether compactions happen while the writer is open."""
         return (self.every_events, self.every_size, self.factor) != (None, None, None)
 
 
 class GrowthMeter:
-    """Decides when a compaction is due, starting at ``next_seq`` with ``size`` bytes of journal.
+    """Meter of a journal's growth, from ``next_seq`` and ``size`` bytes, that a compaction resets.
 
-    Its methods take the writer's next sequence number, and the bytes ``written`` since it was
+    The methods take the writer's next sequence number, and the bytes ``written`` since it was
     opened.
     """
 
@@ -54,13 +54,13 @@ class GrowthMeter:
 
     def is_due(self, next_seq: int, written: int) -> bool:
         """Return whether a compaction is due."""
-        schedule, grown = self._schedule, written - self._written
+        schedule, growth = self._schedule, written - self._written
         if schedule.every_events is not None and next_seq - self._next_seq >= schedule.every_events:
             return True
-        if schedule.every_size is not None and grown >= schedule.every_size:
+        if schedule.every_size is not None and growth >= schedule.every_size:
             return True
         base = max(self._size, schedule.size_min)
-        return schedule.factor is not None and self._size + grown >= schedule.factor * base
+        return schedule.factor is not None and self._size + growth >= schedule.factor * base
 
     def reset(self, next_seq: int, written: int, size: int | None = None) -> None:
         """Start a new interval. After a successful compaction ``size`` is the new size in bytes."""

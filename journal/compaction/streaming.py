@@ -16,11 +16,12 @@ from journal.snapshots.catalog import SnapshotCollector, SnapshotInfo
 
 NAMES_PER_EVENT_MAX = 16
 """File names per event of a window. With more names the analysis costs more than it may save, and
-the window passes unchanged."""
+the window passes unchanged.
+"""
 
 
 class StreamCompactor:
-    """Drops events of a stream, window by window, so that each window leads to the same state.
+    """Compactor of a stream, window by window, such that each window leads to the same state.
 
     The state at each snapshot is the same, too. In a stream that records a process, events may be
     dropped only before the last snapshot of a window, only if a guest can resume from that
@@ -37,14 +38,14 @@ class StreamCompactor:
         self._survey_builder = SurveyBuilder()
         self._snapshot_collector = SnapshotCollector()
         self._names = self._pending_count = 0
-        # The first replays all events, the second only the kept ones.
+        # The first analysis replays all events, the second only the kept events.
         self._analyses = tuple(
             LivenessAnalysis(self._survey_builder.survey, _NO_LIMIT, keeps_all=True)
             for _ in range(2)
         )
 
     def add_unchanged(self, rows: Sequence[OutputRow]) -> None:
-        """Replay a window that was passed on whole."""
+        """Replay a window that was forwarded unchanged."""
         self._run_guarded(rows, may_drop=False)
 
     def compact_window(self, rows: Sequence[OutputRow]) -> Sequence[OutputRow]:
@@ -132,7 +133,7 @@ class StreamCompactor:
         else:
             survey.snapshots = infos
             upto = find_frontier(survey, RetentionPolicy(keep_last=len(infos))).upto if infos else 0
-        survey.snapshots = []  # Facts about past windows are not needed any more.
+        survey.snapshots = []  # Facts about past windows are no longer needed.
         for column in (survey.unclosed, survey.cleared, survey.points):
             column.clear()
         return upto
@@ -142,7 +143,7 @@ _NO_LIMIT = Frontier(SEQ_MAX)
 
 
 def pack_rows(rows: Sequence[OutputRow], compressor: Compressor | None = None) -> Block:
-    """Return a block of these events, which must fit in one."""
+    """Return a block of the events ``rows``, which must fit in one block."""
     frames = Frames(
         [row.tag for row in rows], [row.payload for row in rows], [row.time for row in rows]
     )

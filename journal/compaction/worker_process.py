@@ -1,4 +1,4 @@
-"""Compaction in a worker process, so that the process that writes the journal continues meanwhile.
+"""Compaction in a worker process, during which the process of the writer continues.
 
 The worker runs at low priority, and ends together with its parent.
 """
@@ -36,6 +36,8 @@ class WorkerFailed(JournalError):
 
 
 class _Task(NamedTuple):
+    """Arguments of a compaction, which the worker receives as JSON."""
+
     source: str
     target: str
     policy: tuple[int, int | None, float | None]
@@ -52,7 +54,7 @@ def compact_in_worker(
 ) -> CompactionResult:
     """Do the work of ``compact`` in a worker process; ``stop`` cancels it.
 
-    Raises WorkerFailed for every failure of the worker; it leaves no files then.
+    Raises WorkerFailed for every failure of the worker, which then leaves no files.
     """
     policy_fields = policy.keep_last, policy.keep_every, policy.keep_within_seconds
     roll_fields = (roll.size_bytes, roll.age_seconds) if roll is not None else None
@@ -109,7 +111,7 @@ def main(text: str) -> None:
     """Run the worker process."""
     task = _Task(*json.loads(text))
     signal.signal(signal.SIGTERM, _exit_on_signal)
-    with suppress(AttributeError, OSError):  # only Linux ends it with a killed parent
+    with suppress(AttributeError, OSError):  # Only Linux ends the worker with a killed parent.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != task.parent:
         sys.exit("the parent process has ended")
@@ -117,10 +119,10 @@ def main(text: str) -> None:
         os.nice(_NICENESS)
     roll = RollPolicy(*task.roll) if task.roll is not None else None
     try:
-        found = compact(task.source, task.target, policy=RetentionPolicy(*task.policy), roll=roll)
+        result = compact(task.source, task.target, policy=RetentionPolicy(*task.policy), roll=roll)
     except (JournalError, OSError) as error:
         sys.exit(str(error))
-    fields = found._asdict() | {"journal_id": found.journal_id.hex()}
+    fields = result._asdict() | {"journal_id": result.journal_id.hex()}
     os.write(sys.stdout.fileno(), json.dumps(fields).encode())
 
 

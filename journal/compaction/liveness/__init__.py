@@ -1,1 +1,1 @@
-"""Liveness analysis: finds the events that the kept states depend on."""
+"""Liveness analysis, which finds the events on which the kept states depend."""

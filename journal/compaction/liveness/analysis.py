@@ -1,6 +1,6 @@
 """Liveness analysis by one replay of all events before the frontier.
 
-Each state that compaction keeps is a root. The live events are then replayed by themselves: they
+Each state that compaction keeps is a root. The live events are then replayed by themselves, and
 must lead to the same states, or nothing is written.
 """
 
@@ -129,7 +129,7 @@ class LivenessAnalysis:
     def _put_latest(self, seq: int, tag: int, payload: bytes) -> None:
         """Record the newest event of its kind.
 
-        Keep also the first StreamDelivered after each StreamOpened: a resumed session takes it as
+        Also keep the first StreamDelivered after each StreamOpened: a resumed session takes it as
         the size that the target had when it was opened.
         """
         key: object = tag
@@ -153,21 +153,21 @@ class LivenessAnalysis:
         self.fingerprints.append(compute_fingerprint(self._state_tokens()))
 
     def mark_pending_state(self) -> None:
-        """Mark the current state, and also the requests whose host results are still to come.
+        """Mark the current state, and the requests whose host results have not arrived.
 
-        An event that is not live now is gone when the result arrives.
+        An event that is not live now is dropped before the result arrives.
         """
         for owner in self._host.pending_requests():
             self.graph.mark_live(owner)
         self.mark_state()
 
     def settle_before(self, upto: int) -> None:
-        """Declare that all events before ``upto`` that are still present are kept."""
+        """Record that all remaining events before ``upto`` are kept."""
         self.graph.settle_before(upto)
         self.fingerprints = []
 
     def forget_before(self, upto: int) -> int:
-        """Settle, and forget the owners before ``upto``. Return how many names there are."""
+        """Settle and forget the owners before ``upto``, and return the number of names."""
         self.settle_before(upto)
         return self._host.forget_before(upto)
 
@@ -178,7 +178,7 @@ class LivenessAnalysis:
             self.graph.sweep(self._owners())
 
     def result(self) -> LivenessResult:
-        """Return the result."""
+        """Return the result of the analysis."""
         return LivenessResult(self.graph.live, self.fingerprints, self._host.peaks)
 
     def _owners(self) -> Iterator[int]:
@@ -191,8 +191,10 @@ class LivenessAnalysis:
         yield repr(sorted((str(key), seq) for key, seq in self._latest.items()))
 
     def add_block(self, block: Block, upto: int, only: SeqBitset | None) -> None:
-        """Replay the events of a block before ``upto``; of the analysed events only those in
-        ``only``."""
+        """Replay the events of a block before ``upto``.
+
+        Of the analysed events, replay only those in ``only``.
+        """
         tags, count = block.tags, block.count
         if block.last_seq >= upto:
             count = bisect_left(block.seqs, upto)
@@ -204,9 +206,9 @@ class LivenessAnalysis:
         if only is not None:
             mask = self._filter_mask(block, mask, only)
         if 1 in mask:
-            self._take_rows(EventRows(block, mask))
+            self._play_rows(EventRows(block, mask))
 
-    def _take_rows(self, rows: EventRows) -> None:
+    def _play_rows(self, rows: EventRows) -> None:
         """Replay events, most of them on the fast path."""
 
         def play_slowly(at: int, was_fast: bool) -> ProvenanceTable:

@@ -1,4 +1,4 @@
-"""Provenance of descriptor attributes: records the event that set each, besides open and close."""
+"""Provenance of descriptor attributes: the event that set each, besides open and close."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +18,9 @@ from journal.replay.state.descriptor_table import HostNode, OpenMountFile, Stand
 
 def record_attributes(event: Event, table: ProvenanceTable) -> None:
     """Record the attributes that ``event`` has set, after its effect was applied to ``table``."""
-    found = _SETTERS.get(type(event))
-    if found is not None:
-        setter, fd = found
+    rule = _SETTERS.get(type(event))
+    if rule is not None:
+        setter, fd = rule
         entry = table.entries[getattr(event, fd)]
         assert isinstance(entry, TrackedDescriptor)
         description = entry.description
@@ -60,7 +60,7 @@ def _record_write(
 def _record_size(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    """Record a new size of a host file. A write depends on the last size reported."""
+    """Record a new size of a host file. A write depends on the last reported size."""
     if not isinstance(description.object, HostNode) or description.object.size is None:
         return
     before = description.attributes.latest.get("size", BEFORE_JOURNAL)
@@ -127,8 +127,8 @@ def _record_connection(
 def _record_option(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    which = event.ty if isinstance(event, sockets.SocketSetOptTime) else event.opt
-    description.attributes.latest["option", event.tag, int(which)] = graph.seq
+    option = event.ty if isinstance(event, sockets.SocketSetOptTime) else event.opt
+    description.attributes.latest["option", event.tag, int(option)] = graph.seq
 
 
 Setter = Callable[[Any, TrackedDescriptor, TrackedDescription, DependencyGraph], None]

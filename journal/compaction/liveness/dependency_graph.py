@@ -16,13 +16,13 @@ BEFORE_JOURNAL = -1
 DROPPED_SNAPSHOT = -2
 """Owner of a value that only a dropped snapshot contains."""
 EVENT_COUNT_MAX = 1 << 18
-"""Limit for undecided events in the graph; above it they are kept as live instead."""
+"""Limit for undecided events in the graph; above it they become live."""
 DEFERRED_COUNT_MAX = 1 << 18
 """Limit for writes deferred until the owners of a file's bytes are needed."""
 
 
 class DependsOnDroppedSnapshot(Exception):
-    """A kept event depends on a snapshot that was to be dropped."""
+    """A kept event depends on a dropped snapshot."""
 
 
 class _SettledSeqs(SeqBitset):
@@ -91,14 +91,14 @@ class DependencyGraph:
             self._dependencies = set()
             live, last = self.live, self.live.last
             missing = [
-                o
-                for o in dependencies
-                if o != BEFORE_JOURNAL and o != seq and (o > last or o not in live)
+                owner
+                for owner in dependencies
+                if owner not in (BEFORE_JOURNAL, seq) and (owner > last or owner not in live)
             ]
             if seq in self._edges or seq <= last:
                 for owner in missing:
                     self.link(seq, owner)
-            elif missing:  # Equal to a call of link for each, in one step.
+            elif missing:  # This step equals a call of link for each owner.
                 self._edges[seq] = tuple(missing) if len(missing) > 1 else missing[0]
         if reverse:
             self._reverse = []
@@ -110,20 +110,20 @@ class DependencyGraph:
     def link(self, seq: int, needed: int) -> None:
         """Record that ``needed`` is live if ``seq`` is."""
         live = self.live
-        last = live.last  # Most numbers are above it and need no look-up.
+        last = live.last  # Most sequence numbers are above the last one and need no look-up.
         if needed == seq or (needed <= last and needed in live):
             return
         if seq <= last and seq in live:
             self.mark_live(needed)
             return
-        known = self._edges.get(seq)
-        if known is None:
+        dependencies = self._edges.get(seq)
+        if dependencies is None:
             self._edges[seq] = needed
-        elif isinstance(known, tuple):
-            if known[-1] != needed:
-                self._edges[seq] = (*known, needed)
-        elif known != needed:
-            self._edges[seq] = (known, needed)
+        elif isinstance(dependencies, tuple):
+            if dependencies[-1] != needed:
+                self._edges[seq] = (*dependencies, needed)
+        elif dependencies != needed:
+            self._edges[seq] = (dependencies, needed)
 
     def link_new(self, seq: int, needed: int) -> None:
         """Record that ``needed`` is live if ``seq`` is. The graph must not contain ``seq``."""
@@ -143,7 +143,10 @@ class DependencyGraph:
             self.link(owner, self.seq)
 
     def link_all(self, seqs: Sequence[int], needed: int) -> None:
-        """Record that ``needed`` is live if any of ``seqs`` is; these have no other dependency."""
+        """Record that ``needed`` is live if any of ``seqs`` is.
+
+        These events have no other dependency.
+        """
         live = self.live
         if needed == BEFORE_JOURNAL or needed in live:
             return
@@ -167,28 +170,28 @@ class DependencyGraph:
                 pending += dependencies if isinstance(dependencies, tuple) else (dependencies,)
 
     def settle_before(self, upto: int) -> None:
-        """Declare that all events before ``upto`` are kept, and clear the graph."""
+        """Record that all events before ``upto`` are kept, and clear the graph."""
         self.live = _SettledSeqs(upto)
         self._edges = {}
         self._limit = EVENT_COUNT_MAX
 
     @property
     def is_full(self) -> bool:
-        """Return whether to sweep: the graph or the deferred writes have reached their limit."""
+        """Whether to sweep, because the graph or the deferred writes have reached their limit."""
         return len(self._edges) >= self._limit or self.deferred_count >= DEFERRED_COUNT_MAX
 
     def sweep(self, roots: Iterable[int]) -> None:
-        """Remove events unreachable from ``roots``; mark all as live if still too many are left."""
-        edges, reached = self._edges, set[int]()
+        """Remove events unreachable from ``roots``; mark all as live if too many remain."""
+        edges, reachable = self._edges, set[int]()
         pending = [root for root in roots if root in edges]
         while pending:
             seq = pending.pop()
-            if seq not in reached:
-                reached.add(seq)
+            if seq not in reachable:
+                reachable.add(seq)
                 dependencies = edges[seq]
-                some = dependencies if isinstance(dependencies, tuple) else (dependencies,)
-                pending += [needed for needed in some if needed in edges]
-        self._edges = {seq: dependencies for seq, dependencies in edges.items() if seq in reached}
+                owners = dependencies if isinstance(dependencies, tuple) else (dependencies,)
+                pending += [needed for needed in owners if needed in edges]
+        self._edges = {seq: dependencies for seq, dependencies in edges.items() if seq in reachable}
         self._limit = max(EVENT_COUNT_MAX, 2 * len(self._edges))
         self.deferred_count = 0  # Computing the roots has applied all deferred writes.
         if len(self._edges) > EVENT_COUNT_MAX:

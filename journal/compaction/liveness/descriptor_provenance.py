@@ -20,8 +20,8 @@ from journal.replay.state.descriptor_table import (
 class AttributeOwners:
     """Owners of an object's attributes, besides the event that opened the object.
 
-    ``latest`` maps an attribute to the event that set it last; ``all`` are events that all count.
-    Both ends of a pipe share one.
+    ``latest`` maps an attribute to the event that set it last. Each event in ``all`` is an owner.
+    Both ends of a pipe share one object.
     """
 
     __slots__ = ("all", "latest")
@@ -32,26 +32,30 @@ class AttributeOwners:
 
 
 class TrackedDescription(OpenFileDescription):
-    """Open description opened by ``owner``. Most have no attribute owners."""
+    """Description opened by ``owner``. Most descriptions have no attribute owners."""
 
     __slots__ = ("_attributes", "flags_owner", "position_owner")
 
     def __init__(
-        self, thing: OpenObject, flags: int, owner: int, attributes: AttributeOwners | None = None
+        self,
+        open_object: OpenObject,
+        flags: int,
+        owner: int,
+        attributes: AttributeOwners | None = None,
     ) -> None:
-        super().__init__(thing, flags)
+        super().__init__(open_object, flags)
         self.flags_owner = self.position_owner = owner
         self._attributes = attributes
 
     @property
     def attributes(self) -> AttributeOwners:
-        """Return the owners of its attributes."""
+        """Owners of the attributes."""
         if self._attributes is None:
             self._attributes = AttributeOwners()
         return self._attributes
 
     def owners(self) -> Iterator[int]:
-        """Yield all its owners."""
+        """Yield all owners."""
         yield self.flags_owner
         yield self.position_owner
         if self._attributes is not None:
@@ -74,8 +78,8 @@ class TrackedDescriptor(DescriptorEntry):
 class ProvenanceTable(DescriptorTable):
     """Descriptor table of one process. A look-up depends on the event that assigned the number.
 
-    If the journal ``lacks_host_results``, the state of host objects is unknown, and each event on
-    one is kept.
+    If the journal ``lacks_host_results``, the state of host objects is unknown, and each event of a
+    host object is kept.
     """
 
     def __init__(self, graph: DependencyGraph) -> None:
@@ -87,43 +91,43 @@ class ProvenanceTable(DescriptorTable):
 
     def entry(self, fd: int) -> DescriptorEntry:
         """Return the descriptor ``fd``, and depend on its owner."""
-        found = super().entry(fd)
-        assert isinstance(found, TrackedDescriptor)
-        self.graph.add_dependency(found.owner)
-        self._pin_if_host_object(found.description.object)
-        return found
+        entry = super().entry(fd)
+        assert isinstance(entry, TrackedDescriptor)
+        self.graph.add_dependency(entry.owner)
+        self._pin_if_host_object(entry.description.object)
+        return entry
 
     def tracked(self, fd: int) -> TrackedDescriptor:
         """Return the descriptor ``fd``, without a dependency."""
-        found = self.entries[fd]
-        assert isinstance(found, TrackedDescriptor)
-        return found
+        entry = self.entries[fd]
+        assert isinstance(entry, TrackedDescriptor)
+        return entry
 
     def add(
         self,
         fd: int,
-        thing: OpenObject,
+        open_object: OpenObject,
         *,
         flags: int = 0,
         fd_flags: int = 0,
         rights: tuple[int, int] = (0, 0),
     ) -> None:
-        """Open ``thing`` at ``fd``, at its beginning."""
+        """Open ``open_object`` as ``fd``, at position 0."""
         self.check_free(fd)
         seq = self.graph.seq
-        attributes = self._attribute_owners_for(thing)
-        description = TrackedDescription(thing, flags, seq, attributes)
+        attributes = self._attribute_owners_for(open_object)
+        description = TrackedDescription(open_object, flags, seq, attributes)
         self._put(fd, TrackedDescriptor(description, fd_flags, rights, seq))
 
     def duplicate(self, original: int, copied: int, fd_flags: int) -> None:
         """Make ``copied`` another descriptor of the description of ``original``."""
-        found, seq = self.entry(original), self.graph.seq
-        assert isinstance(found, TrackedDescriptor)
+        entry, seq = self.entry(original), self.graph.seq
+        assert isinstance(entry, TrackedDescriptor)
         self.check_free(copied)
-        self.graph.add_dependency(found.rights_owner)
-        description = found.description
+        self.graph.add_dependency(entry.rights_owner)
+        description = entry.description
         assert isinstance(description, TrackedDescription)
-        self._put(copied, TrackedDescriptor(description, fd_flags, found.rights, seq))
+        self._put(copied, TrackedDescriptor(description, fd_flags, entry.rights, seq))
 
     def renumber(self, old: int, new: int) -> None:
         """Move the descriptor ``old`` to ``new``, and close the previous ``new``.
@@ -131,16 +135,16 @@ class ProvenanceTable(DescriptorTable):
         The event does not depend on the previous ``new``, which may be absent in the compacted
         journal.
         """
-        found = self.entry(old)
+        entry = self.entry(old)
         if old == new:
             return
         if new in self.entries:
             self._close(new)
         self.graph.add_reverse_dependency(self.tracked(old).owner)
         del self.entries[old]
-        assert isinstance(found, TrackedDescriptor)
-        found.owner = self.graph.seq
-        self.entries[new] = found
+        assert isinstance(entry, TrackedDescriptor)
+        entry.owner = self.graph.seq
+        self.entries[new] = entry
 
     def close(self, fd: int) -> None:
         """Close ``fd``, and its description if no other descriptor uses it."""
@@ -166,18 +170,18 @@ class ProvenanceTable(DescriptorTable):
             description.object.file.close()
 
     def _put(self, fd: int, entry: DescriptorEntry) -> None:
-        if fd in self.entries:  # Without host results a used number is possible.
+        if fd in self.entries:  # Without host results, a number may be in use.
             self.graph.add_reverse_dependency(self.tracked(fd).owner)
         self._pin_if_host_object(entry.description.object)
         super()._put(fd, entry)
 
-    def _pin_if_host_object(self, thing: OpenObject) -> None:
-        if self.lacks_host_results and isinstance(thing, HostNode | SocketState):
+    def _pin_if_host_object(self, open_object: OpenObject) -> None:
+        if self.lacks_host_results and isinstance(open_object, HostNode | SocketState):
             self.graph.is_pinned = True
 
-    def _attribute_owners_for(self, thing: OpenObject) -> AttributeOwners:
+    def _attribute_owners_for(self, open_object: OpenObject) -> AttributeOwners:
         """Return new attribute owners, or those of the other end of the same pipe."""
-        pipe = thing.pipe if isinstance(thing, PipeEnd) else None
+        pipe = open_object.pipe if isinstance(open_object, PipeEnd) else None
         if pipe is None or pipe is not self._pipe:
             self._attributes = AttributeOwners()
         self._pipe = pipe

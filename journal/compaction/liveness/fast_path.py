@@ -1,6 +1,6 @@
-"""Fast path for frequent events of memory files: replays them without decoding event objects.
+"""Fast path for frequent events of memory files, which are replayed without decoding them.
 
-Its effects equal those of the host, in fewer steps. Events with any uncommon property are left to
+The effects equal those of the host, in fewer steps. Events with any uncommon property are left to
 the host.
 """
 
@@ -31,7 +31,7 @@ from journal.replay.limits import COUNT_MAX
 from journal.replay.state.descriptor_table import OpenMountDirectory, OpenMountFile
 
 _OPEN = struct.Struct("<IIIHHQQI")
-_TWO = struct.Struct("<II")
+_FD_PAIR = struct.Struct("<II")
 _RENAME = struct.Struct("<III")
 _SIZE = struct.Struct("<I")
 _CREATE, _DIRECTORY, _EXCLUSIVE, _TRUNCATE = map(int, OpenFlags)
@@ -47,7 +47,7 @@ _RENAME_TAG = paths.PathRename.tag
 class EventRows:
     """Events to replay, in columns.
 
-    Their payloads are ``raw[begins[i]:ends[i]]``; times are in µs since the epoch.
+    The payloads are ``raw[begins[i]:ends[i]]``; times are in µs since the epoch.
     """
 
     __slots__ = ("begins", "ends", "raw", "seqs", "tags", "times")
@@ -69,8 +69,8 @@ class EventRows:
         """Return the file writes as a batch; None if they must be replayed one by one."""
         mask = self.tags.translate(_IS_WRITE)
         begins, ends = list(compress(self.begins, mask)), list(compress(self.ends, mask))
-        found = decode_writes(self.raw, begins, ends)
-        return None if found is None else WriteBatch(found, compress(self.seqs, mask), graph)
+        columns = decode_writes(self.raw, begins, ends)
+        return None if columns is None else WriteBatch(columns, compress(self.seqs, mask), graph)
 
 
 class ResolvedDirectory(NamedTuple):
@@ -82,9 +82,9 @@ class ResolvedDirectory(NamedTuple):
 
 
 class FastPath:
-    """Replayer of frequent events onto a descriptor table and its files.
+    """Player of frequent events onto a descriptor table and its files.
 
-    Caches resolved directories until an event is replayed elsewhere.
+    The player caches resolved directories until an event is replayed elsewhere.
     """
 
     __slots__ = ("_directories", "_entries", "_graph")
@@ -178,21 +178,21 @@ class FastPath:
         return True
 
     def _duplicate(self, seq: int, payload: bytes) -> bool:
-        if len(payload) != _TWO.size:
+        if len(payload) != _FD_PAIR.size:
             return False
-        original, copied = _TWO.unpack(payload)
+        original, copied = _FD_PAIR.unpack(payload)
         entries = self._entries
-        found = entries.get(original)
-        if found is None or copied in entries or len(entries) >= COUNT_MAX:
+        entry = entries.get(original)
+        if entry is None or copied in entries or len(entries) >= COUNT_MAX:
             return False
-        description = found.description
+        description = entry.description
         if not isinstance(description.object, OpenMountFile):
             return False
-        assert isinstance(found, TrackedDescriptor)
+        assert isinstance(entry, TrackedDescriptor)
         assert isinstance(description, TrackedDescription)
-        self._graph.begin_with(seq, (found.owner, found.rights_owner))
+        self._graph.begin_with(seq, (entry.owner, entry.rights_owner))
         description.entry_count += 1
-        entries[copied] = TrackedDescriptor(description, 0, found.rights, seq)
+        entries[copied] = TrackedDescriptor(description, 0, entry.rights, seq)
         return True
 
     def _open(self, seq: int, payload: bytes, now: int) -> bool:
@@ -202,10 +202,10 @@ class FastPath:
         entries = self._entries
         if size != len(payload) - _OPEN.size or fd in entries or len(entries) >= COUNT_MAX:
             return False
-        found = self._resolve_path(dirfd, payload[_OPEN.size :])
-        if found is None:
+        resolved = self._resolve_path(dirfd, payload[_OPEN.size :])
+        if resolved is None:
             return False
-        (backend, at, dependencies), name = found
+        (backend, at, dependencies), name = resolved
         node = at.entries.get(name)
         if node is None:
             if not flags & _CREATE or not at.links:
@@ -240,17 +240,17 @@ class FastPath:
         (other, to, new_dependencies), to_name = new
         if backend is not other or not to.links:
             return False
-        replaced = to.entries.get(to_name)
+        old_node = to.entries.get(to_name)
         if not isinstance(at.entries.get(name), ProvenanceFileNode):
             return False
-        if replaced is not None and not isinstance(replaced, ProvenanceFileNode):
+        if old_node is not None and not isinstance(old_node, ProvenanceFileNode):
             return False
         self._graph.begin_with(seq, (at.name_owners[name], *dependencies, *new_dependencies))
         backend.move(at, name, to, to_name, now)
         return True
 
     def _resolve_path(self, fd: int, path: bytes) -> tuple[ResolvedDirectory, str] | None:
-        """Return directory and file name of a path; None if it passes more than directories."""
+        """Return the directory and the file name of a path; None if it passes a link."""
         if len(path) > NAME_SIZE_MAX or 0 in path:
             return None
         cut = path.rfind(b"/") + 1

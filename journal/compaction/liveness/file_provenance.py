@@ -29,7 +29,7 @@ class TimeOwners:
     def __init__(self, created: int = BEFORE_JOURNAL) -> None:
         self.atime = self.mtime = self.ctime = created
 
-    def set_changed(self, seq: int) -> None:
+    def set_modified(self, seq: int) -> None:
         """Record that the contents changed."""
         self.mtime = self.ctime = seq
 
@@ -39,14 +39,14 @@ class TimeOwners:
 
 
 class ProvenanceFileNode(ReplayFileNode):
-    """File. ``size_owner`` is the owner of ``size``, ``intervals`` has the owners of its bytes."""
+    """File; ``size_owner`` is the owner of ``size``, ``intervals`` has the owners of its bytes."""
 
     __slots__ = ("intervals", "owners", "size", "size_owner")
 
     def __init__(
-        self, inode: int, links: int = 0, made: int = 0, owner: int = BEFORE_JOURNAL
+        self, inode: int, links: int = 0, time: int = 0, owner: int = BEFORE_JOURNAL
     ) -> None:
-        super().__init__(inode, links, made)
+        super().__init__(inode, links, time)
         self.owners = TimeOwners(owner)
         self.intervals = IntervalMap()
         self.size = 0
@@ -96,7 +96,7 @@ def iterate_owners(node: ReplayNode) -> Iterator[int]:
 class ProvenanceBackend(MemoryBackend):
     """Backend for the files of one mount, without their bytes. ``peak`` is the most bytes used.
 
-    A look-up of a name depends on the owner of the name; its removal ends what the owner began.
+    A look-up of a name depends on the owner of the name, and a removal ends what that owner began.
     """
 
     def __init__(self, size_max: int, graph: DependencyGraph) -> None:
@@ -153,7 +153,7 @@ class ProvenanceBackend(MemoryBackend):
     # -- changes ---------------------------------------------------------------------------------
 
     def make_file(self, at: ReplayDirectoryNode, name: str, now: int) -> "ProvenanceFile":
-        """Create and open a regular file. Inlines ``_make``, because the event is frequent."""
+        """Create and open a regular file. This inlines ``_make``, because the event is frequent."""
         self._check_can_add(at, name)
         assert isinstance(at, ProvenanceDirectoryNode)
         seq = self.graph.seq
@@ -161,7 +161,7 @@ class ProvenanceBackend(MemoryBackend):
         self.reserve(ENTRY_SIZE)
         at.entries[name], at.name_owners[name] = node, seq
         at.touch(now)
-        at.owners.set_changed(seq)
+        at.owners.set_modified(seq)
         return ProvenanceFile(self, node)
 
     def make_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
@@ -200,7 +200,7 @@ class ProvenanceBackend(MemoryBackend):
     ) -> None:
         """Rename a node, and replace the node at the new name.
 
-        The event does not depend on the replaced node, which may be absent in the compacted
+        The event does not depend on the old node, which may be absent in the compacted
         journal.
         """
         node = at.entries.get(name)
@@ -222,25 +222,25 @@ class ProvenanceBackend(MemoryBackend):
         to_name: str,
         now: int,
     ) -> None:
-        """Rename a file to a name that is free or of a file: the fast path of ``rename``.
+        """Rename a file to a name that is free or belongs to a file: the fast path of ``rename``.
 
         The caller records all dependencies except those on the owners of the two names.
         """
-        node, replaced = at.entries[name], to.entries.get(to_name)
-        if node is replaced:
+        node, old_node = at.entries[name], to.entries.get(to_name)
+        if node is old_node:
             return
         graph = self.graph
         seq = graph.seq
-        if replaced is not None:
-            assert isinstance(replaced, ProvenanceFileNode)
+        if old_node is not None:
+            assert isinstance(old_node, ProvenanceFileNode)
             owner = to.name_owners[to_name]
-            if replaced.links > 1 or replaced.open_count:
+            if old_node.links > 1 or old_node.open_count:
                 graph.link(seq, owner)
             graph.link_reverse(owner)
-            replaced.links -= 1
-            replaced.ctime, replaced.owners.ctime = now, seq
+            old_node.links -= 1
+            old_node.ctime, old_node.owners.ctime = now, seq
             self._size -= ENTRY_SIZE
-            self.release(replaced)
+            self.release(old_node)
             del to.entries[to_name], to.name_owners[to_name]
         del at.entries[name]
         graph.link_reverse(at.name_owners.pop(name))
@@ -248,9 +248,9 @@ class ProvenanceBackend(MemoryBackend):
         node.ctime = now
         get_time_owners(node).ctime = seq
         at.touch(now)
-        at.owners.set_changed(seq)
+        at.owners.set_modified(seq)
         to.touch(now)
-        to.owners.set_changed(seq)
+        to.owners.set_modified(seq)
 
     def set_times(self, at: ReplayDirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
         """Set the times of a node."""
@@ -281,7 +281,7 @@ class ProvenanceBackend(MemoryBackend):
         owners.ctime = seq
 
     def reset_peak(self) -> None:
-        """Set the peak to the bytes used now."""
+        """Set the peak to the current use."""
         self.peak = self._size
 
     def _make(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
@@ -295,7 +295,7 @@ class ProvenanceBackend(MemoryBackend):
     def _record_name(self, at: ReplayDirectoryNode, name: str, node: ReplayNode) -> None:
         assert isinstance(at, ProvenanceDirectoryNode)
         at.name_owners[name] = self.graph.seq
-        at.owners.set_changed(self.graph.seq)
+        at.owners.set_modified(self.graph.seq)
         get_time_owners(node).ctime = self.graph.seq
 
     def _record_removal(
@@ -306,7 +306,7 @@ class ProvenanceBackend(MemoryBackend):
         if depends:
             self.graph.add_dependency(owner)
         self.graph.add_reverse_dependency(owner)
-        at.owners.set_changed(self.graph.seq)
+        at.owners.set_modified(self.graph.seq)
         get_time_owners(node).ctime = self.graph.seq
 
 
@@ -354,7 +354,7 @@ class ProvenanceFile(ReplayMemoryFile):
         graph.link_new(last, needed)
         node.intervals.defer((writes, first, stop, needed))
         node.mtime = node.ctime = now
-        node.owners.set_changed(last)
+        node.owners.set_modified(last)
 
     def set_size(self, size: int, now: int) -> None:
         """Truncate the file, or extend it with zeros."""
@@ -363,9 +363,9 @@ class ProvenanceFile(ReplayMemoryFile):
         self._resize(size, now)
 
     def extend(self, size: int, now: int) -> None:
-        """Extend the file with zeros; their owner remains the last truncation.
+        """Extend the file with zeros, which the last truncation still owns.
 
-        Such an event, replayed without that truncation over old bytes, would not clear them.
+        Without that truncation, a replay of this event would not clear old bytes.
         """
         self.backend.reserve(size - self.node.size)
         self._resize(size, now)
@@ -374,7 +374,7 @@ class ProvenanceFile(ReplayMemoryFile):
         node, seq = self.node, self.backend.graph.seq
         node.size, node.size_owner = size, seq
         node.touch(now)
-        node.owners.set_changed(seq)
+        node.owners.set_modified(seq)
 
     def set_times(self, times: TimeUpdate, now: int) -> None:
         """Set the times."""

@@ -32,20 +32,20 @@ def compute_fingerprint(parts: Iterable[str]) -> bytes:
 
 
 def state_tokens(host: ProvenanceHost) -> Iterator[str]:
-    """Yield a description of a host's state. Equal states, and only these, give equal tokens."""
+    """Yield a description of a host's state. Only equal states have equal tokens."""
     process = host.process
     yield f"{process.start!r} {process.end_event!r} {sorted(process.mounts)} {host.pending!r}"
     for guest, backend in sorted(host.backends.items()):
         yield f"mount {guest!r}"
         for node in backend.nodes():
             yield from _node_tokens(node)
-    shared: dict[int, int] = {}
+    description_ids: dict[int, int] = {}
     pipes: dict[int, int] = {}
     for fd, entry in host.table:
         description = entry.description
-        share = shared.setdefault(id(description), len(shared))
+        number = description_ids.setdefault(id(description), len(description_ids))
         yield (
-            f"{fd} {share} {description.flags} {description.position} "
+            f"{fd} {number} {description.flags} {description.position} "
             f"{entry.fd_flags} {entry.rights}"
         )
         yield from _object_tokens(description.object, pipes)
@@ -58,7 +58,7 @@ def _node_tokens(node: ReplayNode) -> Iterator[str]:
     elif isinstance(node, ProvenanceLinkNode):
         yield node.target
     elif isinstance(node, ProvenanceDirectoryNode):
-        yield repr([(name, below.inode) for name, below in node.entries.items()])
+        yield repr([(name, child.inode) for name, child in node.entries.items()])
 
 
 def _object_tokens(obj: Any, pipes: dict[int, int]) -> Iterator[str]:

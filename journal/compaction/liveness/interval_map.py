@@ -16,12 +16,12 @@ _FEW_COUNT_MAX = 3
 """Number of writes that are too few to justify columns of their own."""
 _TRUNCATED = -3
 """Owners at and below this value are truncations, stored as ``_TRUNCATED - seq``. Their ranges are
-empty."""
+empty.
+"""
 
 
 DeferredWrites = tuple[WriteBatch, int, int, int]
-"""Deferred writes: a batch, the first index, the last index plus 1, and the event that all depend
-on.
+"""Deferred writes: a batch, the first index, the last index plus 1, and their common dependency.
 
 The dependencies are added to the graph only when the writes are applied.
 """
@@ -30,7 +30,7 @@ The dependencies are added to the graph only when the writes are applied.
 class IntervalMap:
     """Owners of byte ranges. A truncation owns all bytes from its offset to the next write there.
 
-    The intervals are stored in rows of limited length, so that a change moves few of them.
+    The intervals are stored in rows of limited length, so that a change moves few intervals.
 
     > Why does a truncation own the bytes after the end? Bytes written there before must not
     reappear when a later write extends the file.
@@ -43,7 +43,7 @@ class IntervalMap:
 
     def __init__(self) -> None:
         self._deferred: list[DeferredWrites] = []
-        self._heads = _NO_HEADS  # start of each row
+        self._heads = _NO_HEADS  # Start of each row.
         self._starts: list[array[int]]
         self._owners: list[array[int]]
 
@@ -95,7 +95,7 @@ class IntervalMap:
         if self._deferred or not self._heads:
             self._apply_deferred()
         starts, owners = self._starts[-1], self._owners[-1]
-        if start >= starts[-1]:  # at or after the end, like most writes
+        if start >= starts[-1]:  # Like most writes, at or after the end.
             rest = owners[-1]
             if start == starts[-1]:
                 owners[-1] = owner
@@ -129,7 +129,7 @@ class IntervalMap:
         self._split(row)
 
     def truncate(self, start: int, owner: int) -> None:
-        """Truncate at ``start``: ``owner`` owns all bytes from there on."""
+        """Truncate at ``start``: ``owner`` then owns all bytes from ``start`` on."""
         self._apply_deferred()
         row = bisect_right(self._heads, start) - 1
         for column in (self._heads, self._starts, self._owners):
@@ -139,7 +139,7 @@ class IntervalMap:
         self._owners[row][at:] = array("q", (_TRUNCATED - owner,))
 
     def settle_before(self, upto: int) -> None:
-        """Replace all owners before ``upto`` by one: their differences do not matter any more."""
+        """Replace all owners before ``upto`` by one, because they are no longer distinguished."""
         if not self._deferred and not self._heads:
             return
         self._apply_deferred()
@@ -147,18 +147,18 @@ class IntervalMap:
             len(self._heads) == 1
             and _TRUNCATED <= min(self._owners[0]) <= max(self._owners[0]) <= 0
         ):
-            return  # Everything is settled already.
+            return  # All owners are already settled.
         starts, owners = array("q"), array("q")
         for start, owner in zip(
             chain.from_iterable(self._starts), chain.from_iterable(self._owners), strict=True
         ):
             if owner <= _TRUNCATED:
-                settled = _TRUNCATED if _TRUNCATED - owner < upto else owner
+                new_owner = _TRUNCATED if _TRUNCATED - owner < upto else owner
             else:
-                settled = 0 if 0 <= owner < upto else owner
-            if not owners or owners[-1] != settled:
+                new_owner = 0 if 0 <= owner < upto else owner
+            if not owners or owners[-1] != new_owner:
                 starts.append(start)
-                owners.append(settled)
+                owners.append(new_owner)
         size = ROW_COUNT_MAX // 2
         offsets = range(0, len(starts), size)
         self._starts = [starts[at : at + size] for at in offsets]
@@ -176,7 +176,7 @@ class IntervalMap:
 
     @property
     def last_truncation(self) -> int:
-        """Return the event that made the bytes after the last write empty."""
+        """Event that made the bytes after the last write empty."""
         self._apply_deferred()
         return _decode_owner(self._owners[-1][-1])
 
@@ -188,17 +188,17 @@ class IntervalMap:
     def intervals(self, size: int) -> list[tuple[int, int]]:
         """Return start and owner of each interval before ``size``; BEFORE_JOURNAL owns holes."""
         self._apply_deferred()
-        found: list[tuple[int, int]] = []
+        intervals: list[tuple[int, int]] = []
         before = None
         for starts, owners in zip(self._starts, self._owners, strict=True):
             for start, owner in zip(starts, owners, strict=True):
                 if start >= size:
-                    return found
+                    return intervals
                 owner = max(owner, BEFORE_JOURNAL)
                 if owner != before:
-                    found.append((start, owner))
+                    intervals.append((start, owner))
                     before = owner
-        return found
+        return intervals
 
 
 _NO_HEADS: list[int] = []

@@ -67,8 +67,8 @@ class MachineProvenance:
                 raise MalformedEvent(
                     f"event {seq} has a wrong memory region: {start} to {stop}, {size} bytes"
                 )
-            grown = -(-stop // WASM_PAGE_SIZE) * WASM_PAGE_SIZE
-            self._elements.setdefault(-1, _ElementProvenance()).put(start, stop, grown, seq)
+            grown_size = -(-stop // WASM_PAGE_SIZE) * WASM_PAGE_SIZE
+            self._elements.setdefault(-1, _ElementProvenance()).put(start, stop, grown_size, seq)
         elif tag == TableSet.tag:
             table, start, count = _TABLE.unpack_from(payload)
             elements = self._elements.setdefault(table, _ElementProvenance())
@@ -97,9 +97,9 @@ class MachineProvenance:
         self._globals = BEFORE_JOURNAL
 
     def link_ended_threads(self) -> None:
-        """Record that the end of a thread is live if its start is. Call when a state follows.
+        """Record that the end of a thread is live if its start is. Call before a state is marked.
 
-        Before that, an always kept event that ends all threads could have made it unnecessary.
+        Until then, an always kept event that ends all threads can make the end unnecessary.
         """
         for owner, seq in self._ended_threads:
             self._graph.link(owner, seq)
@@ -115,8 +115,8 @@ class MachineProvenance:
     def state_tokens(self) -> Iterator[str]:
         """Yield a description of the state."""
         yield f"{self._globals} {sorted(self._threads.items())}"
-        for which, elements in sorted(self._elements.items()):
-            yield f"{which} {elements.size} {elements.intervals.intervals(elements.size)}"
+        for index, elements in sorted(self._elements.items()):
+            yield f"{index} {elements.size} {elements.intervals.intervals(elements.size)}"
 
 
 assert ClearEthereal.tag not in REGION_TAGS

@@ -59,13 +59,13 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     def __init__(self, graph: DependencyGraph) -> None:
         self.graph = graph
         self._peaks: dict[str, int] = {}
-        self._pending_seq = self._requested = self._probe = BEFORE_JOURNAL
+        self._pending_seq = self._request_seq = self._probe = BEFORE_JOURNAL
         self.backends: dict[str, ProvenanceBackend] = {}
         super().__init__(_UNLIMITED)
 
     @property
     def tags(self) -> frozenset[int]:
-        """Return the tags of the events that it replays."""
+        """Tags of the events that the host replays."""
         return event_classes.REPLAYED
 
     def make_backend(self, guest: str) -> ProvenanceBackend:
@@ -76,15 +76,15 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         self._peaks = self.peaks
         super()._reset()
         self.table = self.provenance = ProvenanceTable(self.graph)
-        self._pending_seq = self._requested = self._probe = BEFORE_JOURNAL
+        self._pending_seq = self._request_seq = self._probe = BEFORE_JOURNAL
 
     @property
     def peaks(self) -> dict[str, int]:
-        """Return the most bytes that the files of each mount ever used."""
-        found = dict(self._peaks)
+        """Maximum number of bytes that the files of each mount have used."""
+        peaks = dict(self._peaks)
         for guest, backend in self.backends.items():
-            found[guest] = max(found.get(guest, 0), backend.peak)
-        return found
+            peaks[guest] = max(peaks.get(guest, 0), backend.peak)
+        return peaks
 
     # -- replay ----------------------------------------------------------------------------------
 
@@ -92,12 +92,12 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         """Replay an event; ``is_pinned`` keeps it. Raises ReplayError and MalformedEvent."""
         self.seq, self.now = seq, now
         self.graph.begin_event(seq, is_pinned=is_pinned)
-        event, waiting = codec.decode(tag, payload), self.pending
+        event, request = codec.decode(tag, payload), self.pending
         self._apply(event)
         if isinstance(event, ProcessStart):
             self.provenance.lacks_host_results = not self.process.has_host_results
         if self.pending is event:
-            if waiting is not None:  # The earlier request never got a result.
+            if request is not None:  # The earlier request has no result.
                 self.graph.add_reverse_dependency(self._pending_seq)
             self._pending_seq = seq
         else:
@@ -108,44 +108,44 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     def _apply(self, event: Event) -> None:
         try:
             apply(event, self)
-        except ReplayError as refusal:
-            refusal.seq = self.seq
+        except ReplayError as error:
+            error.seq = self.seq
             raise
 
     def clear_request(self) -> None:
         """Record that the last event made no request to the host."""
-        self._requested = self._probe = BEFORE_JOURNAL
+        self._request_seq = self._probe = BEFORE_JOURNAL
 
     def set_positions(
         self, positions: tuple[tuple[int, int], ...], seq: int, *, kept: bool
     ) -> None:
-        """Set the descriptor positions that a snapshot stores; owned by ``seq`` if it is kept."""
+        """Set the descriptor positions of a snapshot, owned by ``seq`` if the snapshot is kept."""
         for fd, offset in positions:
-            found = self.table.entries.get(fd)
-            if found is not None:
-                assert isinstance(found.description, TrackedDescription)
-                found.description.position = offset
-                found.description.position_owner = seq if kept else DROPPED_SNAPSHOT
+            entry = self.table.entries.get(fd)
+            if entry is not None:
+                assert isinstance(entry.description, TrackedDescription)
+                entry.description.position = offset
+                entry.description.position_owner = seq if kept else DROPPED_SNAPSHOT
 
     # -- requests to the host ---------------------------------------------------------------------
 
     def _note_request(self, seq: int, event: Event) -> None:
         """Record whether ``event`` is a request to the host, which a host result must follow."""
-        requests = self.pending is event
+        is_request = self.pending is event
         if isinstance(event, _ONE_DIRECTORY):
-            requests = self._is_of_host(event.fd)
+            is_request = self._is_of_host(event.fd)
         elif isinstance(event, _TWO_DIRECTORIES):
-            requests = self._is_of_host(event.old_fd)
-        requests = requests and not self.provenance.lacks_host_results
-        if requests and self._probe != BEFORE_JOURNAL:
+            is_request = self._is_of_host(event.old_fd)
+        is_request = is_request and not self.provenance.lacks_host_results
+        if is_request and self._probe != BEFORE_JOURNAL:
             self.graph.link(seq, self._probe)
-        if requests and isinstance(event, paths.PathRename):
+        if is_request and isinstance(event, paths.PathRename):
             self._record_rename(seq)
-        self._requested, self._probe = (seq if requests else BEFORE_JOURNAL), BEFORE_JOURNAL
+        self._request_seq, self._probe = (seq if is_request else BEFORE_JOURNAL), BEFORE_JOURNAL
 
     def _is_of_host(self, fd: int) -> bool:
-        found = self.table.entries.get(fd)
-        return found is not None and isinstance(found.description.object, HostNode)
+        entry = self.table.entries.get(fd)
+        return entry is not None and isinstance(entry.description.object, HostNode)
 
     def _record_rename(self, seq: int) -> None:
         """Record that open host objects may have new names after the rename ``seq``."""
@@ -157,47 +157,47 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     def add_result(self, seq: int, payload: bytes, now: int) -> None:
         """Replay a host result, and link it with its request. Ignore results without effect."""
-        call, requested, waiting = payload[0] if payload else -1, self._requested, self.pending
-        if waiting is None and call in _QUERIES:
+        call, request_seq, request = payload[0] if payload else -1, self._request_seq, self.pending
+        if request is None and call in _QUERIES:
             return
         if call == _PROBE:
             self._probe = seq
             return
-        if waiting is not None or call == _SIZE:
+        if request is not None or call == _SIZE:
             self.seq, self.now = seq, now
             self.graph.begin_event(seq, is_pinned=self.provenance.lacks_host_results)
             self._apply(codec.decode(HostResult.tag, payload))
-            if waiting is not None and self.pending is None:
-                requested = self._pending_seq
+            if request is not None and self.pending is None:
+                request_seq = self._pending_seq
                 if payload[5:7] == _SUCCESS:
-                    record_attributes(waiting, self.provenance)
+                    record_attributes(request, self.provenance)
             elif call == _SIZE and payload[5:7] == _SUCCESS:
                 self._record_size(int.from_bytes(payload[1:5], "little"))
             self.graph.finish_event()
-        if requested != BEFORE_JOURNAL and (
-            call not in (_SIZE, *_QUERIES) or self._pending_seq == requested
+        if request_seq != BEFORE_JOURNAL and (
+            call not in (_SIZE, *_QUERIES) or self._pending_seq == request_seq
         ):
-            self.graph.link(seq, requested)
-            self.graph.link(requested, seq)
-            self._requested = BEFORE_JOURNAL
+            self.graph.link(seq, request_seq)
+            self.graph.link(request_seq, seq)
+            self._request_seq = BEFORE_JOURNAL
 
     def _record_size(self, fd: int) -> None:
         """Record the size of a host file that was reported to the guest."""
-        found = self.table.entries.get(fd)
-        if found is not None and isinstance(found.description.object, HostNode):
-            assert isinstance(found, TrackedDescriptor)
-            assert isinstance(found.description, TrackedDescription)
-            self.graph.add_dependency(found.owner)
-            found.description.attributes.latest["size"] = self.seq
+        entry = self.table.entries.get(fd)
+        if entry is not None and isinstance(entry.description.object, HostNode):
+            assert isinstance(entry, TrackedDescriptor)
+            assert isinstance(entry.description, TrackedDescription)
+            self.graph.add_dependency(entry.owner)
+            entry.description.attributes.latest["size"] = self.seq
 
     # -- owners ----------------------------------------------------------------------------------
 
     def pending_requests(self) -> tuple[int, int]:
-        """Return the request whose result is still to come, and the probe before it."""
-        return self._requested, self._probe
+        """Return the request whose result has not arrived, and the probe before it."""
+        return self._request_seq, self._probe
 
     def forget_before(self, upto: int) -> int:
-        """Forget owners before ``upto``, and the peaks. Return how many names there are.
+        """Forget owners before ``upto``, and the peaks, and return the number of names.
 
         Descriptors count as names.
         """

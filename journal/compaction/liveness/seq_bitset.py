@@ -53,10 +53,10 @@ class SeqBitset:
                 parts.append(bytes(size))
             else:
                 start = at >> 3
-                found = b"".join(
+                flags = b"".join(
                     map(_BITS_OF_BYTE.__getitem__, chunk[start : (at + size + 7) >> 3])
                 )
-                parts.append(found[at & 7 : (at & 7) + size])
+                parts.append(flags[at & 7 : (at & 7) + size])
             first, count = first + size, count - size
         return b"".join(parts)
 

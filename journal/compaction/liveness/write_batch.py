@@ -12,11 +12,11 @@ from journal.replay.effects.descriptors import POSITION_MAX
 
 try:
     from journal.compaction.liveness.write_columns import decode_columns
-except ImportError:  # librt is a requirement of the compiled build only.
+except ImportError:  # Only the compiled build requires librt.
     NATIVE = False
 else:
     NATIVE = IS_COMPILED
-"""Whether compiled code decodes the columns. Interpreted, that code would be slow."""
+"""Whether compiled code decodes the columns; the same code would be slow if interpreted."""
 
 _WRITE = struct.Struct("<IQBI")
 
@@ -43,16 +43,16 @@ class WriteBatch:
 
     def max_stop(self, first: int, stop: int) -> int:
         """Return the largest stop offset of these writes."""
-        found: int = self.stops[stop - 1]
+        last_stop: int = self.stops[stop - 1]
         if self.is_contiguous(first, stop):
-            return found
+            return last_stop
         return max(self.stops[first:stop])
 
 
 def decode_writes(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
     """Return the columns of FileDescriptorWrite events; None if they must be replayed one by one.
 
-    Their payloads are ``raw[begins[i]:ends[i]]``.
+    The payloads are ``raw[begins[i]:ends[i]]``.
     """
     if not begins:
         return None
@@ -62,7 +62,7 @@ def decode_writes(raw: bytes, begins: list[int], ends: list[int]) -> Columns | N
             return None
         return native[0], array("q", native[1]), array("q", native[2]), native[3]
     try:
-        # One flat list: so many tuples at once would trigger Python's garbage collector.
+        # The list is flat, because many tuples would trigger Python's garbage collector.
         values = list(chain.from_iterable(map(_WRITE.unpack_from, repeat(raw), begins)))
     except struct.error:
         return None

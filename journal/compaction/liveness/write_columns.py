@@ -1,4 +1,4 @@
-"""Native decoder for the columns of file writes. Of use only in the compiled build."""
+"""Native decoder for the columns of file writes, used only in the compiled build."""
 
 from typing import Final
 
@@ -7,7 +7,8 @@ from mypy_extensions import i64
 
 from journal.replay.effects.descriptors import POSITION_MAX
 
-_HEAD_SIZE: Final = 17  # local constants: compiled code looks up names of other modules at run time
+# Repeated here because imported names are looked up at run time.
+_HEAD_SIZE: Final = 17
 _POSITION_MAX: Final = (1 << 63) - 1
 assert _POSITION_MAX == POSITION_MAX
 
@@ -16,9 +17,9 @@ PackedColumns = tuple[list[int], bytes, bytes, bytes]
 
 
 def decode_columns(raw: bytes, begins: list[int], ends: list[int]) -> PackedColumns | None:
-    """Return the columns of FileDescriptorWrite events; None if one has an uncommon property.
+    """Return the columns of FileDescriptorWrite events; None if an event has an uncommon property.
 
-    Their payloads are ``raw[begins[i]:ends[i]]``.
+    The payloads are ``raw[begins[i]:ends[i]]``.
     """
     fds: list[int] = []
     starts, stops, gaps = BytesWriter(), BytesWriter(), BytesWriter()

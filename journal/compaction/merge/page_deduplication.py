@@ -1,7 +1,7 @@
-"""Page deduplication in the output: stores each page once, and references it from then on.
+"""Page deduplication in the output, which stores each page once and refers to it afterwards.
 
-A reference of the source is resolved in the source first, because its page may be dropped or may
-get another sequence number.
+A reference of the source is first resolved in the source, because the referenced page may be
+dropped or get another sequence number.
 """
 
 import os
@@ -23,16 +23,15 @@ from journal.pages import PageResolver
 from journal.pages.deduplication import iterate_whole_pages, replace_with_references
 
 POOL_COUNT_MAX = 1 << 18
-"""Number of newest pages that the pool remembers. Merged pages are stored in a file of at most 1
-GiB."""
+"""Number of newest pages in the pool. Merged pages are stored in a file of at most 1 GiB."""
 _TAG = MemoryPages.tag
 
 
 class PagePool:
     """Pages written so far, by the hashes of their bytes.
 
-    ``read`` returns the bytes of a page stored in the source. Pages not stored there are kept in a
-    file without a name; when there is no space for it, no more of them are remembered.
+    ``read`` returns the bytes of a page stored in the source. Other pages are stored in a
+    file without a name; without space for that file, no more of them are added.
     """
 
     def __init__(
@@ -47,8 +46,8 @@ class PagePool:
         self._file = -1
         self._is_full = False
         self._slots: dict[int, int] = {}
-        self._hashes, self._seqs, self._places = array("Q"), array("Q"), array("H")
-        self._is_kept = bytearray()
+        self._hashes, self._seqs, self._indices = array("Q"), array("Q"), array("H")
+        self._is_in_file = bytearray()
         self._next = 0
 
     def close(self) -> None:
@@ -60,38 +59,38 @@ class PagePool:
     def find(self, at: tuple[int, int], page: bytes, *, is_stored: bool) -> tuple[int, int] | None:
         """Return the sequence number and index of an equal page written before, or None.
 
-        In the second case remember the page as written ``at`` this sequence number and index.
+        If there is none, add the page as written ``at`` this sequence number and index.
         ``is_stored`` says that the source stores the same bytes at the same position.
         """
-        hashed = self._digest(page)
-        slot = self._slots.get(hashed)
+        page_hash = self._digest(page)
+        slot = self._slots.get(page_hash)
         if slot is None:
-            self._put(hashed, at, page, is_stored=is_stored)
+            self._put(page_hash, at, page, is_stored=is_stored)
             return None
         if self._read(slot) != page:
             return None
-        return self._seqs[slot], self._places[slot]
+        return self._seqs[slot], self._indices[slot]
 
-    def _put(self, hashed: int, at: tuple[int, int], page: bytes, *, is_stored: bool) -> None:
+    def _put(self, page_hash: int, at: tuple[int, int], page: bytes, *, is_stored: bool) -> None:
         slot = self._next
-        if not is_stored and not self._keep(slot, page):
+        if not is_stored and not self._save(slot, page):
             return
         if slot < len(self._hashes):
             old = self._hashes[slot]
             if self._slots.get(old) == slot:
                 del self._slots[old]
-            self._hashes[slot], self._is_kept[slot] = hashed, not is_stored
-            self._seqs[slot], self._places[slot] = at
+            self._hashes[slot], self._is_in_file[slot] = page_hash, not is_stored
+            self._seqs[slot], self._indices[slot] = at
         else:
-            self._hashes.append(hashed)
-            self._is_kept.append(not is_stored)
+            self._hashes.append(page_hash)
+            self._is_in_file.append(not is_stored)
             self._seqs.append(at[0])
-            self._places.append(at[1])
-        self._slots[hashed] = slot
+            self._indices.append(at[1])
+        self._slots[page_hash] = slot
         self._next = (slot + 1) % POOL_COUNT_MAX
 
-    def _keep(self, slot: int, page: bytes) -> bool:
-        """Save the bytes of a page to the file. Return whether there was space."""
+    def _save(self, slot: int, page: bytes) -> bool:
+        """Save the bytes of a page to the file, and return whether there was space."""
         if self._is_full:
             return False
         try:
@@ -107,9 +106,9 @@ class PagePool:
         return not self._is_full
 
     def _read(self, slot: int) -> bytes | None:
-        if self._is_kept[slot]:
+        if self._is_in_file[slot]:
             return os.pread(self._file, PAGE_SIZE, slot * PAGE_SIZE)
-        return self._read_source(self._seqs[slot], self._places[slot])
+        return self._read_source(self._seqs[slot], self._indices[slot])
 
 
 class PageDeduplicator:
@@ -130,14 +129,14 @@ class PageDeduplicator:
 
     def rewrite_block(self, block: Block) -> dict[int, bytes]:
         """Return the new payloads of the events of a block that change, by index."""
-        found: dict[int, bytes] = {}
+        payloads: dict[int, bytes] = {}
         if _TAG in block.tags:
             for index in block.select({_TAG}):
                 before = block.payload(index)
                 payload = self.rewrite_payload(block.seq(index), before)
                 if payload is not before:
-                    found[index] = payload
-        return found
+                    payloads[index] = payload
+        return payloads
 
     def rewrite_row(self, row: OutputRow, *, is_merged: bool = False) -> OutputRow:
         """Return an event in its output form; ``is_merged`` if it differs from the source."""
@@ -156,15 +155,15 @@ class PageDeduplicator:
             whole = self._resolver.resolve_event(seq, event)
             if PageKind.WHOLE not in whole.kinds:
                 return payload
-            pages = [(place, bytes(page)) for place, page in iterate_whole_pages(whole)]
+            pages = [(index, bytes(page)) for index, page in iterate_whole_pages(whole)]
         except MalformedEvent:
             return payload
         matches = []
-        for place, page in pages:
-            is_stored = not is_merged and event.kinds[place] == PageKind.WHOLE
-            previous = self._pool.find((seq, place), page, is_stored=is_stored)
+        for index, page in pages:
+            is_stored = not is_merged and event.kinds[index] == PageKind.WHOLE
+            previous = self._pool.find((seq, index), page, is_stored=is_stored)
             if previous is not None:
-                matches.append((place, previous))
+                matches.append((index, previous))
         if whole is event and not matches:
             return payload
         after = codec.encode(replace_with_references(seq, whole, matches))

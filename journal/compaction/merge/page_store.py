@@ -1,6 +1,6 @@
 """Merged memories and tables of snapshots, in bounded memory.
 
-The store holds two states of each: at the snapshot reached, and at the last kept snapshot (base).
+The store holds two states: at the current snapshot, and at the last kept snapshot (the base).
 """
 
 from array import array
@@ -35,8 +35,8 @@ class _MergedMemory:
     __slots__ = ("first", "fresh", "present", "size", "touched")
 
     def __init__(self, first: int) -> None:
-        self.first = first  # slot of its page 0 in the spill files
-        self.size = -1  # the memory does not exist
+        self.first = first  # Slot of page 0 in the spill files.
+        self.size = -1  # The memory does not exist.
         self.touched = bytearray()
         self.fresh = bytearray()
         self.present = bytearray()
@@ -46,8 +46,8 @@ class _MergedMemory:
         self.size = size
         missing = size // PAGE_SIZE - len(self.touched)
         if missing > 0:
-            for marks in (self.touched, self.fresh, self.present):
-                marks += bytes(missing)
+            for flags in (self.touched, self.fresh, self.present):
+                flags += bytes(missing)
 
     def reset(self) -> None:
         """Set all pages to zeros, and the size to unknown."""
@@ -67,7 +67,7 @@ class _MergedMemory:
 
 
 class MergedState:
-    """Memories and tables; a context manager. Its files in ``folder`` exist while it is open."""
+    """Memories and tables; a context manager. The files in ``folder`` exist while it is open."""
 
     def __init__(self, folder: Path) -> None:
         self._current, self._base = SpillFile(folder), SpillFile(folder)
@@ -83,7 +83,7 @@ class MergedState:
         self._current.close()
         self._base.close()
 
-    # -- applying snapshots ----------------------------------------------------------------------
+    # -- apply snapshots -------------------------------------------------------------------------
 
     def begin_snapshot(self, *, whole: bool) -> None:
         """Begin a snapshot. A ``whole`` snapshot discards the state before it."""
@@ -107,7 +107,7 @@ class MergedState:
                 raise DependsOnDroppedSnapshot
             memory = _MergedMemory(len(self._memories) * _PAGES_PER_MEMORY)
             self._memories[event.memory] = memory
-        others = sum(max(found.size, 0) for found in self._memories.values() if found is not memory)
+        others = sum(max(other.size, 0) for other in self._memories.values() if other is not memory)
         if event.size < memory.size or event.size + others > SIZE_MAX:
             raise DependsOnDroppedSnapshot  # A memory cannot shrink.
         pages = encoding.get_whole_pages(event)
@@ -119,14 +119,14 @@ class MergedState:
 
     def _pages_in(self, event: MemoryPages, memory: _MergedMemory) -> list[bytes]:
         """Return the pages of an event after its patches, in order."""
-        found = []
+        pages = []
         for number, kind, data in encoding.decode_resolved_pages(event):
             if kind is PageKind.PATCHED:
                 if memory.fresh[number : number + 1] == b"\1":
                     raise DependsOnDroppedSnapshot
                 data = encoding.apply_patch(self._current.page(memory.first + number), data)
-            found.append(data or ZERO_PAGE)
-        return found
+            pages.append(data or ZERO_PAGE)
+        return pages
 
     def put_elements(self, event: TableSet) -> None:
         """Set elements of a table."""
@@ -142,18 +142,18 @@ class MergedState:
 
     @property
     def has_shrunk(self) -> bool:
-        """Return whether a memory or table of the base is now smaller or absent."""
+        """Whether a memory or table of the base is now smaller or absent."""
         sizes = self.sizes
         return any(sizes.get(index, -1) < size for index, size in self._base_sizes.items()) or any(
-            len(self.tables.get(table, ())) < len(found)
-            for table, found in self._base_tables.items()
+            len(self.tables.get(table, ())) < len(elements)
+            for table, elements in self._base_tables.items()
         )
 
     @property
     def sizes(self) -> dict[int, int]:
-        """Return the bytes of each memory, by index."""
-        found = sorted(self._memories.items())
-        return {index: memory.size for index, memory in found if memory.size >= 0}
+        """Size of each memory in bytes, by index."""
+        memories = sorted(self._memories.items())
+        return {index: memory.size for index, memory in memories if memory.size >= 0}
 
     def clear_base(self) -> None:
         """Clear the base, so that the next kept snapshot stores everything."""
@@ -164,10 +164,12 @@ class MergedState:
 
     def changed_pages(self, index: int) -> "array[int]":
         """Return the numbers of the pages of a memory that differ from the base."""
-        memory, found = self._memories[index], array("I")
+        memory, changed = self._memories[index], array("I")
         for start, stop in _page_ranges(memory.touched[: memory.size // PAGE_SIZE]):
-            found.extend(n for n, now, before in self._pages(memory, start, stop) if now != before)
-        return found
+            changed.extend(
+                n for n, now, before in self._pages(memory, start, stop) if now != before
+            )
+        return changed
 
     def pages(self, index: int, numbers: "array[int]") -> Iterator[ChangedPage]:
         """Yield pages of a memory, each with its content in the base."""
@@ -184,24 +186,24 @@ class MergedState:
         """Make the current state the base."""
         for memory in self._memories.values():
             for start, stop in _page_ranges(memory.touched):
-                places = range(memory.first + start, memory.first + stop)
-                self._base.put(places, self._current.pages(places))
+                slots = range(memory.first + start, memory.first + stop)
+                self._base.put(slots, self._current.pages(slots))
             memory.touched = bytearray(len(memory.touched))
         self._base_sizes = self.sizes
-        self._base_tables = {table: found[:] for table, found in self.tables.items()}
+        self._base_tables = {table: elements[:] for table, elements in self.tables.items()}
 
     def _pages(self, memory: _MergedMemory, start: int, stop: int) -> Iterator[ChangedPage]:
-        places = range(memory.first + start, memory.first + stop)
+        slots = range(memory.first + start, memory.first + stop)
         return map(
-            ChangedPage, range(start, stop), self._current.pages(places), self._base.pages(places)
+            ChangedPage, range(start, stop), self._current.pages(slots), self._base.pages(slots)
         )
 
 
-def _page_ranges(marks: bytearray) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of set marks, at most _READ_PAGES pages each."""
-    start = marks.find(1)
+def _page_ranges(flags: bytearray) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of set flags, at most ``_READ_PAGES`` pages each."""
+    start = flags.find(1)
     while start >= 0:
-        stop = marks.find(0, start, start + _READ_PAGES)
-        stop = min(start + _READ_PAGES, len(marks)) if stop < 0 else stop
+        stop = flags.find(0, start, start + _READ_PAGES)
+        stop = min(start + _READ_PAGES, len(flags)) if stop < 0 else stop
         yield start, stop
-        start = marks.find(1, stop)
+        start = flags.find(1, stop)

@@ -1,8 +1,8 @@
 """Merge of dropped snapshots into the kept snapshots after them.
 
-Each kept snapshot stores the pages that changed since the kept one before it. Its Snapshot event
-keeps its sequence number and its digest. Its pages get the sequence numbers of dropped events, and
-so may its safe point.
+Each kept snapshot stores the pages that changed since the previous kept snapshot. The Snapshot
+event keeps its sequence number and its digest. The pages, and possibly the safe point, get the
+sequence numbers of dropped events.
 """
 
 from array import array
@@ -38,10 +38,10 @@ class NoFreeSeqs(JournalError):
 
 
 class SnapshotGroup(NamedTuple):
-    """A kept snapshot, and the snapshots between it and the kept snapshot before it.
+    """A kept snapshot, and the dropped snapshots between it and the previous kept snapshot.
 
-    ``members`` are in order, the kept snapshot last. A snapshot without others before it is kept
-    unmerged: ``is_verbatim``.
+    ``members`` are in order, the kept snapshot last. ``is_verbatim`` is set if no
+    dropped snapshot precedes it, so that it is kept unmerged.
     """
 
     info: SnapshotInfo
@@ -50,7 +50,7 @@ class SnapshotGroup(NamedTuple):
 
     @property
     def seqs(self) -> range:
-        """Return the sequence numbers from its safe point to before its Snapshot event."""
+        """Sequence numbers from the safe point to before the Snapshot event."""
         assert self.info.first_seq is not None
         return range(self.info.first_seq, self.info.seq)
 
@@ -59,19 +59,19 @@ def group_snapshots(
     kept: Sequence[SnapshotInfo], infos: Sequence[SnapshotInfo]
 ) -> list[SnapshotGroup]:
     """Return the groups of the ``kept`` snapshots of a journal that has the snapshots ``infos``."""
-    found: list[SnapshotGroup] = []
+    groups: list[SnapshotGroup] = []
     at = 0
     for info in kept:
         stop = next(n for n in range(at, len(infos)) if infos[n].seq == info.seq) + 1
         members = infos[at:stop]
-        verbatim = info.whole if not found else len(members) == 1 and not info.whole
-        found.append(SnapshotGroup(info, members, verbatim))
+        verbatim = info.whole if not groups else len(members) == 1 and not info.whole
+        groups.append(SnapshotGroup(info, members, verbatim))
         at = stop
-    return found
+    return groups
 
 
 class SnapshotMerger:
-    """Applies the snapshots of a journal in order to ``state``.
+    """Merger that applies the snapshots of a journal, in order, to ``state``.
 
     ``resolver`` resolves page references.
     """
@@ -83,7 +83,7 @@ class SnapshotMerger:
         self._next = next(self._frames, None)
 
     def advance_to(self, group: SnapshotGroup) -> list[Frame]:
-        """Apply all snapshots of a group. Return the events of its kept snapshot without its pages.
+        """Apply all snapshots of a group, and return the events of its kept snapshot without pages.
 
         Raises MalformedEvent and DependsOnDroppedSnapshot.
         """
@@ -94,7 +94,7 @@ class SnapshotMerger:
             assert info.first_seq is not None
             self._skip_to(info.first_seq)
             self.state.begin_snapshot(whole=info.whole)
-            own = [frame for frame in self._frames_before(info.seq) if self._take(frame)]
+            own = [frame for frame in self._frames_before(info.seq) if self._apply(frame)]
         return own
 
     def _skip_to(self, seq: int) -> None:
@@ -106,8 +106,8 @@ class SnapshotMerger:
             yield self._next
             self._next = next(self._frames, None)
 
-    def _take(self, frame: Frame) -> bool:
-        """Apply an event to the state. Return whether to keep the event, too."""
+    def _apply(self, frame: Frame) -> bool:
+        """Apply an event to the state, and return whether to keep the event."""
         if frame.tag in _PAGE_TAGS or frame.tag in _TABLE_TAGS:
             event = codec.decode(frame.tag, frame.payload, frame.offset)
             if isinstance(event, MemoryPages):
@@ -129,8 +129,8 @@ class FreeSeqs(NamedTuple):
     """Sequence numbers that are free before a snapshot.
 
     ``last_before`` returns the last used number before a given one; all numbers between the two are
-    free. It raises NoFreeSeqs if a kept event is stored between the parts of the snapshot.
-    ``iterate_before`` yields the free numbers before a used one, in descending order.
+    free. The function raises NoFreeSeqs if a kept event is stored between the parts of the
+    snapshot. ``iterate_before`` yields the free numbers before a used one, in descending order.
     """
 
     last_before: Callable[[int], int]
@@ -153,8 +153,8 @@ def plan_snapshot(
     whole = first or state.has_shrunk
     if whole:
         state.clear_base()
-    begun = codec.decode(own[0].tag, own[0].payload)
-    safe_point = type(begun)(**field_dict(begun) | {"whole": whole})
+    old_point = codec.decode(own[0].tag, own[0].payload)
+    safe_point = type(old_point)(**field_dict(old_point) | {"whole": whole})
     rest = own[1:]
     tables = [] if _has_full_tables(rest, state) else _full_tables(state)
     if tables:
@@ -185,15 +185,15 @@ def _has_full_tables(rest: Sequence[Frame], state: MergedState) -> bool:
             if event.start != sizes.get(event.table, 0):
                 return False
             sizes[event.table] = event.start + len(event.functions)
-    return sizes == {table: len(found) for table, found in state.tables.items()}
+    return sizes == {table: len(elements) for table, elements in state.tables.items()}
 
 
 def _full_tables(state: MergedState) -> list[TableSet]:
     """Return few, large events with all elements of all tables."""
     return [
-        TableSet(table=table, start=start, functions=tuple(found[start : start + _ELEMENTS_MAX]))
-        for table, found in sorted(state.tables.items())
-        for start in range(0, max(len(found), 1), _ELEMENTS_MAX)
+        TableSet(table=table, start=start, functions=tuple(elements[start : start + _ELEMENTS_MAX]))
+        for table, elements in sorted(state.tables.items())
+        for start in range(0, max(len(elements), 1), _ELEMENTS_MAX)
     ]
 
 
@@ -208,8 +208,8 @@ def _assign_seqs(
 ) -> list[PlannedEvents]:
     """Assign sequence numbers to the events of a snapshot.
 
-    Events after its pages keep their numbers; if tables are written anew, the globals before them
-    move.
+    Events after the pages keep their numbers. If the tables are written again, the globals before
+    them move.
     """
     moved: list[tuple[int, bytes]] = []
     if tables:
@@ -219,7 +219,7 @@ def _assign_seqs(
         rest = rest[len(head) :]
     stop = rest[0].seq if rest else group.info.seq
     changed = {index: state.changed_pages(index) for index in state.sizes}
-    pages_each, seqs = _choose_seqs(changed, len(moved), point, stop, free)
+    pages_per_event, seqs = _choose_seqs(changed, len(moved), point, stop, free)
     count = len(seqs) - len(moved)
 
     def begin() -> Iterator[tuple[int, bytes]]:
@@ -227,7 +227,7 @@ def _assign_seqs(
 
     def pages() -> Iterator[tuple[int, bytes]]:
         for index, size in state.sizes.items():
-            for event in _page_events(state, index, size, changed[index], pages_each):
+            for event in _page_events(state, index, size, changed[index], pages_per_event):
                 yield event.tag, codec.encode(event)
 
     return [
@@ -246,16 +246,17 @@ def _choose_seqs(
     changed: "dict[int, array[int]]", moved: int, point: SafePointInfo, stop: int, free: FreeSeqs
 ) -> tuple[int, list[int]]:
     """Return pages per event, and sequence numbers for safe point, pages, and moved events."""
-    pages_each, last = encoding.EVENT_PAGES_MAX, free.last_before(stop)
+    pages_per_event, last = encoding.EVENT_PAGES_MAX, free.last_before(stop)
     free_count = stop - last - 1
     while (
-        pages_each < PAGES_MAX and _count_page_events(changed, pages_each) + moved + 1 > free_count
+        pages_per_event < PAGES_MAX
+        and _count_page_events(changed, pages_per_event) + moved + 1 > free_count
     ):
-        pages_each = min(2 * pages_each, PAGES_MAX)
-    count = _count_page_events(changed, pages_each) + moved
+        pages_per_event = min(2 * pages_per_event, PAGES_MAX)
+    count = _count_page_events(changed, pages_per_event) + moved
     if count + 1 <= free_count:
         first = max(last + 1, min(point.seq, stop - count - 1))
-        return pages_each, [first, *range(first + 1, first + 1 + count)]
+        return pages_per_event, [first, *range(first + 1, first + 1 + count)]
     seqs = list(range(last + 1, stop))[::-1]
     for seq in free.iterate_before(last):
         if len(seqs) > count:
@@ -266,20 +267,20 @@ def _choose_seqs(
             f"the pages of a snapshot need {count} sequence numbers before {stop}, but only "
             f"{len(seqs)} are free"
         )
-    return pages_each, seqs[::-1]
+    return pages_per_event, seqs[::-1]
 
 
-def _count_page_events(changed: "dict[int, array[int]]", pages_each: int) -> int:
+def _count_page_events(changed: "dict[int, array[int]]", pages_per_event: int) -> int:
     """Return the number of page events; at least one for each memory."""
-    return sum(max(1, -(-len(numbers) // pages_each)) for numbers in changed.values())
+    return sum(max(1, -(-len(numbers) // pages_per_event)) for numbers in changed.values())
 
 
 def _page_events(
-    state: MergedState, index: int, size: int, numbers: "array[int]", pages_each: int
+    state: MergedState, index: int, size: int, numbers: "array[int]", pages_per_event: int
 ) -> Iterator[MemoryPages]:
-    """Yield the page events of a memory, with ``pages_each`` pages in each."""
-    for start in range(0, max(len(numbers), 1), pages_each):
-        pages = list(state.pages(index, numbers[start : start + pages_each]))
+    """Yield the page events of a memory, with ``pages_per_event`` pages in each."""
+    for start in range(0, max(len(numbers), 1), pages_per_event):
+        pages = list(state.pages(index, numbers[start : start + pages_per_event]))
         parts = list(encoding.encode_pages(index, size, pages))
         yield MemoryPages(
             memory=index,
