@@ -108,7 +108,7 @@ class CompactionResult(NamedTuple):
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the compaction drops nothing."""
+        """Return whether the compaction drops nothing."""
         return (self.events, self.size) == (self.kept_events, self.kept_size)
 
     @property
@@ -289,7 +289,7 @@ class CompactionPlan:
 
     @property
     def is_merged(self) -> bool:
-        """Whether the pages of dropped snapshots are merged into the kept snapshots."""
+        """Return whether the pages of dropped snapshots are merged into the kept snapshots."""
         frontier = self.frontier
         return bool(frontier.kept) and not frontier.is_verbatim and not frontier.analyses_parts
 

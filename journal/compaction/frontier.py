@@ -88,12 +88,12 @@ class JournalSurvey:
 
     @property
     def is_of_process(self) -> bool:
-        """Whether the journal records a process."""
+        """Return whether the journal records a process."""
         return bool(self.levels)
 
     @property
     def is_executable(self) -> bool:
-        """Whether a guest can be executed again from the start, which needs every event."""
+        """Return whether a guest can be executed again from the start, which needs every event."""
         return RecordingLevel.FULL in self.levels
 
 

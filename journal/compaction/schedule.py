@@ -35,7 +35,7 @@ class CompactionSchedule:
 
     @property
     def is_active(self) -> bool:
-        """Whether compactions happen while the writer is open."""
+        """Return whether compactions happen while the writer is open."""
         return (self.every_events, self.every_size, self.factor) != (None, None, None)
 
 

@@ -110,7 +110,7 @@ def row_codes(cls: type[Event]) -> str:
 
     > Why only plain fields? The kinds that occur in large numbers are plain.
     """
-    codes = [_row_code(named.subcon) for named in cls.layout.subcons]
+    codes = [_row_code(field.subcon) for field in cls.layout.subcons]
     return "".join(codes) if all(codes) else ""
 
 
@@ -190,7 +190,7 @@ class _Plan:
         self.pack_parts: list[str] = []
         self.prepare_lines: list[str] = []
         self.run: list[_RunValue] = []
-        constructs = [named.subcon for named in cls.layout.subcons]
+        constructs = [field.subcon for field in cls.layout.subcons]
         for name, con in zip(cls.names, constructs, strict=True):
             self.add_field(name, con)
         self.end_run()

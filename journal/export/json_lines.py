@@ -210,7 +210,7 @@ def make_line_error(number: int, offset: int, error: ValueError | MalformedEvent
 @lru_cache(maxsize=len(BY_TAG))
 def _get_conversions(tag: int) -> dict[str, Conversion]:
     kind = BY_TAG[tag]
-    constructs = (named.subcon for named in kind.layout.subcons)
+    constructs = (field.subcon for field in kind.layout.subcons)
     return {name: make_conversion(con) for name, con in zip(kind.names, constructs, strict=True)}
 
 

@@ -126,7 +126,7 @@ def rewrite_header(
         columns, flags = columns[: header.frame_count * event_size], flags | SEQS
         columns += _pack_deltas(seqs)
         columns += bytes(-(len(payload) + len(columns)) % ALIGNMENT)
-    moved = header._replace(
+    new_header = header._replace(
         flags=flags,
         columns_size=len(columns),
         first_seq=place.first_seq,
@@ -137,8 +137,8 @@ def rewrite_header(
         mask=0,
     )
     unmasked = apply_mask(payload, header.mask) if header.mask else payload
-    parts, moved = _finish_block(moved[:-2], unmasked, columns, place.salt)
-    return b"".join(parts), moved
+    parts, new_header = _finish_block(new_header[:-2], unmasked, columns, place.salt)
+    return b"".join(parts), new_header
 
 
 def compute_tag_bitmap(tags: Iterable[int]) -> int:

@@ -66,9 +66,9 @@ class TagCounts:
         """Count a column and return the tags in it."""
         rest, tags = column.translate(None, _HOLE), set()
         # The most frequent tags come first, so that few bytes remain to scan for the other tags.
-        known = iter(sorted(self.counts, key=self.counts.__getitem__, reverse=True))
+        frequent = iter(sorted(self.counts, key=self.counts.__getitem__, reverse=True))
         while rest:
-            tag = next(known, rest[0])
+            tag = next(frequent, rest[0])
             if tag in rest:
                 others = rest.translate(None, _TAGS[tag])
                 self.counts[tag] = self.counts.get(tag, 0) + len(rest) - len(others)

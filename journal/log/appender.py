@@ -147,17 +147,17 @@ class Appender:
 
     @property
     def is_open(self) -> bool:
-        """True if the appender is not closed."""
+        """Return whether the appender is open."""
         return self._lock >= 0
 
     @property
     def is_published(self) -> bool:
-        """True if the journal has its final name."""
+        """Return whether the journal has its final name."""
         return self._temporary is None
 
     @property
     def must_sync(self) -> bool:
-        """True if so many unsynced bytes are kept in memory that a sync is needed."""
+        """Return whether so many unsynced bytes are kept in memory that a sync is needed."""
         return self._unsynced_size > UNSYNCED_SIZE_MAX
 
     @property
@@ -167,7 +167,7 @@ class Appender:
 
     @property
     def keeps_unsynced(self) -> bool:
-        """True if blocks are kept in memory until they are durable, for fail-over."""
+        """Return whether blocks are kept in memory until they are durable, for fail-over."""
         return self._keeps_unsynced
 
     def set_path(self, path: Path) -> None:
@@ -291,7 +291,7 @@ class Appender:
 
     @property
     def should_roll(self) -> bool:
-        """True if the next segment is due."""
+        """Return whether the next segment is due."""
         roll, file = self._roll_policy, self._file
         if roll is None or not self._has_events or file.end < self._retry_end:
             return False

@@ -48,7 +48,7 @@ class InPlaceReplacement:
 
     @property
     def is_directory(self) -> bool:
-        """True if the journal is a directory; its replacement must be a directory too."""
+        """Return whether the journal is a directory; its replacement must be a directory too."""
         return stat.S_ISDIR(self._old.st_mode)
 
     def make_output_path(self) -> Path:

@@ -165,7 +165,7 @@ class SegmentFiles:
 
     @property
     def is_replaced(self) -> bool:
-        """True if the path now leads to another journal."""
+        """Return whether the path now leads to another journal."""
         self._check_open()
         try:
             status = self.path.stat()

@@ -241,7 +241,7 @@ def _remove_non_directory(path: Path) -> Path:
 def _count_and_sync(folder: Path, mounts: tuple[str, ...]) -> ExtractFilesResult:
     """Count the contents of a directory without following links, and sync all of them."""
     files = directories = links = size = 0
-    seen: set[int] = set()
+    inodes: set[int] = set()
     for directory in reversed(_list_directories(folder)):
         directories += directory != folder
         with os.scandir(directory) as entries:
@@ -251,8 +251,8 @@ def _count_and_sync(folder: Path, mounts: tuple[str, ...]) -> ExtractFilesResult
                     continue
                 files += 1
                 status = entry.stat(follow_symlinks=False)
-                if status.st_ino not in seen:
-                    seen.add(status.st_ino)
+                if status.st_ino not in inodes:
+                    inodes.add(status.st_ino)
                     size += status.st_size
                     atomic_file.sync_file(entry.path)
         atomic_file.sync_directory(directory)

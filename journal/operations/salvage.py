@@ -54,7 +54,7 @@ class SalvageResult(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether no event is lost."""
+        """Return whether no event is lost."""
         return not any(loss.events or loss.open_ended for loss in self.losses)
 
 

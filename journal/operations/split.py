@@ -243,7 +243,7 @@ class _PartWriter:
 
     @property
     def has_source(self) -> bool:
-        """Whether the journal id of the source is known."""
+        """Return whether the journal id of the source is known."""
         return self._journal_id is not None
 
     @property

@@ -50,9 +50,9 @@ class SearchBudget:
 
 def flip_bit(data: bytes, bit: int) -> bytes:
     """Return ``data`` with one bit inverted."""
-    changed = bytearray(data)
-    changed[bit >> 3] ^= 1 << (bit & 7)
-    return bytes(changed)
+    flipped = bytearray(data)
+    flipped[bit >> 3] ^= 1 << (bit & 7)
+    return bytes(flipped)
 
 
 def repair_block_header(raw: bytes, salt: int, offset: int, work: SearchBudget) -> int | None:
@@ -155,8 +155,8 @@ def _search_hash(raw: bytes, salt: int) -> int | None:
     """Return the flipped bit if it is in the hash at the end of ``raw``."""
     hashed = len(raw) - _HASH_SIZE
     digest = int.from_bytes(raw[hashed:], "little")
-    changed = digest ^ xxh3_64_intdigest(raw[:hashed], salt)
-    return 8 * hashed + changed.bit_length() - 1 if changed.bit_count() == 1 else None
+    difference = digest ^ xxh3_64_intdigest(raw[:hashed], salt)
+    return 8 * hashed + difference.bit_length() - 1 if difference.bit_count() == 1 else None
 
 
 def _is_header(raw: bytes, salt: int, offset: int) -> bool:

@@ -41,7 +41,7 @@ class OutputJournal(UnpublishedJournal):
 
     @property
     def is_overfull(self) -> bool:
-        """True if more bytes are buffered than the limit allows."""
+        """Return whether more bytes are buffered than the limit allows."""
         return self._pending is not None and self._pending_size > PENDING_SIZE_MAX
 
     def add_block(self, block: Block) -> None:

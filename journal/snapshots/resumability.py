@@ -272,8 +272,9 @@ class ResumabilityAnalysis:
 
     @property
     def needs_not_resumable_flag(self) -> bool:
-        """Whether the journal must be flagged as not resumable, because a resume would not notice
-        the dropped events and would continue wrongly.
+        """Return whether the journal must be flagged as not resumable.
+
+        Without the flag, a resume would not notice the dropped events and would continue wrongly.
         """
         resumable, _ = self.result
         if self._level is None or self._obstacle or resumable:
@@ -288,7 +289,7 @@ class ResumabilityAnalysis:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether dropped events precede a snapshot, as a compaction leaves them."""
+        """Return whether dropped events precede a snapshot, as a compaction leaves them."""
         self._process_pending()
         return self._gaps.last_seq >= 0
 

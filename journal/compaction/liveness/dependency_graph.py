@@ -177,7 +177,7 @@ class DependencyGraph:
 
     @property
     def is_full(self) -> bool:
-        """Whether to sweep, because the graph or the deferred writes have reached their limit."""
+        """Return whether the graph or the deferred writes have reached their limit."""
         return len(self._edges) >= self._limit or self.deferred_count >= DEFERRED_COUNT_MAX
 
     def sweep(self, roots: Iterable[int]) -> None:

@@ -142,7 +142,7 @@ class MergedState:
 
     @property
     def has_shrunk(self) -> bool:
-        """Whether a memory or table of the base is now smaller or absent."""
+        """Return whether a memory or table of the base is now smaller or absent."""
         sizes = self.sizes
         return any(sizes.get(index, -1) < size for index, size in self._base_sizes.items()) or any(
             len(self.tables.get(table, ())) < len(elements)
