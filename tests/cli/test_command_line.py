@@ -80,7 +80,7 @@ def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
         ("frobnicate",),
     ],
 )
-def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
+def test_wrong_usage_exits_with_2_and_names_the_mistake(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     done = run_inside(*arguments, at=tmp_path)
@@ -90,7 +90,7 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"),
+    ("choices", "members"),
     [
         (common.DurabilityChoice, journal.engine.Durability),
         (journaltool.commands.resume.InFlightChoice, journal.engine.InFlightPolicy),
@@ -98,9 +98,11 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
     ],
 )
 def test_the_choices_of_an_option_are_those_of_the_library(
-    ours: type[Enum], theirs: type[Enum]
+    choices: type[Enum], members: type[Enum]
 ) -> None:
-    assert {each.name: each.value for each in ours} == {each.name: each.value for each in theirs}
+    assert {each.name: each.value for each in choices} == {
+        each.name: each.value for each in members
+    }
 
 
 def test_the_levels_are_those_of_the_library() -> None:

@@ -62,34 +62,34 @@ def names_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("options", "policy"), POLICIES)
-def test_compact_keeps_the_snapshots_that_are_asked_for(
+def test_compact_keeps_the_requested_snapshots(
     options: tuple[str, ...], policy: RetentionPolicy, folder: Path
 ) -> None:
     done = run_inside("compact", "a", "-o", "b", "--json", *options, at=folder)
     assert (done.returncode, done.stderr) == (0, b"")
-    wanted = compact(folder / "a", folder / "c", policy=policy)
+    expected = compact(folder / "a", folder / "c", policy=policy)
     assert frames_of(folder / "b") == frames_of(folder / "c")
-    known = json.loads(done.stdout)
-    assert tuple(known["snapshots"]) == wanted.snapshots
-    assert tuple(known["dropped_snapshots"]) == wanted.dropped_snapshots
-    assert known["snapshots"] == kept_of(frames_of(folder / "b"))
-    assert known["new_file_size"] == (folder / "b").stat().st_size < known["file_size"]
+    report = json.loads(done.stdout)
+    assert tuple(report["snapshots"]) == expected.snapshots
+    assert tuple(report["dropped_snapshots"]) == expected.dropped_snapshots
+    assert report["snapshots"] == kept_of(frames_of(folder / "b"))
+    assert report["new_file_size"] == (folder / "b").stat().st_size < report["file_size"]
 
 
-def test_the_policies_of_these_tests_are_different_ones(source: Path) -> None:
+def test_the_policies_of_these_tests_differ(source: Path) -> None:
     kept = [compact(source, source, policy=policy, dry_run=True) for _, policy in POLICIES]
     assert len({found.snapshots for found in kept}) == len(POLICIES)
     assert all(found.dropped_snapshots for found in kept)
 
 
-def test_a_dry_run_tells_by_kind_what_would_go_and_writes_nothing(folder: Path) -> None:
-    dry = run_inside("compact", "a", "--dry-run", "--json", at=folder)
+def test_a_dry_run_reports_dropped_events_by_kind_and_writes_nothing(folder: Path) -> None:
+    dry_run = run_inside("compact", "a", "--dry-run", "--json", at=folder)
     assert names_in(folder) == ["a"]
     done = run_inside("compact", "a", "-o", "b", "--json", at=folder)
-    told, did = json.loads(dry.stdout), json.loads(done.stdout)
-    assert told == did | {"target": None, "new_file_size": None}
+    report, done_report = json.loads(dry_run.stdout), json.loads(done.stdout)
+    assert report == done_report | {"target": None, "new_file_size": None}
     before, after = frames_of(folder / "a"), frames_of(folder / "b")
-    for kind in told["kinds"]:
+    for kind in report["kinds"]:
         sizes = [len(frame.payload) for frame in before if frame.tag == kind["tag"]]
         kept = [len(frame.payload) for frame in after if frame.tag == kind["tag"]]
         assert (kind["events"], kind["size"]) == (len(sizes), sum(sizes))
@@ -97,18 +97,20 @@ def test_a_dry_run_tells_by_kind_what_would_go_and_writes_nothing(folder: Path) 
         assert kind["dropped_size"] == sum(sizes) - sum(kept)
     text = run_inside("compact", "a", "--dry-run", at=folder).stdout.decode()
     assert "not written (--dry-run)" in text
-    shown = {line.split()[0]: line.split()[2:] for line in text.splitlines() if line[:1].isupper()}
-    assert {kind for kind in shown if kind != "ProcessStart"} == {
-        kind["kind"] for kind in told["kinds"] if kind["dropped_events"] or kind["dropped_size"]
+    columns_by_kind = {
+        line.split()[0]: line.split()[2:] for line in text.splitlines() if line[:1].isupper()
     }
-    pages = next(kind for kind in told["kinds"] if kind["kind"] == "MemoryPages")
-    numbers = ("events", "dropped_events", "size", "dropped_size")
-    assert shown["MemoryPages"] == [f"{pages[name]:,}" for name in numbers]
+    assert {kind for kind in columns_by_kind if kind != "ProcessStart"} == {
+        kind["kind"] for kind in report["kinds"] if kind["dropped_events"] or kind["dropped_size"]
+    }
+    pages = next(kind for kind in report["kinds"] if kind["kind"] == "MemoryPages")
+    columns = ("events", "dropped_events", "size", "dropped_size")
+    assert columns_by_kind["MemoryPages"] == [f"{pages[name]:,}" for name in columns]
     assert text.splitlines()[-1].split()[2:] == [
         f"{len(before):,}",
         f"{len(before) - len(after):,}",
-        f"{told['size']:,}",
-        f"{told['size'] - told['kept_size']:,}",
+        f"{report['size']:,}",
+        f"{report['size'] - report['kept_size']:,}",
     ]
 
 
@@ -125,17 +127,19 @@ def test_compact_in_place_replaces_the_journal(folder: Path) -> None:
     assert names_in(folder) == ["a", "b"]
 
 
-def test_a_journal_that_is_being_written_is_not_replaced(folder: Path) -> None:
+def test_a_journal_in_use_is_not_replaced(folder: Path) -> None:
     with journal.Writer(folder / "a"):
         done = run_tool("compact", "a", "--in-place", at=folder)
         assert (done.returncode, done.stdout) == (7, b"")
         assert b"is being written by another process" in done.stderr
-        assert run_inside("compact", "a", "-o", "b", at=folder).returncode == 0, "that only reads"
+        assert run_inside("compact", "a", "-o", "b", at=folder).returncode == 0, (
+            "compact to a new file only reads"
+        )
     assert frames_of(folder / "a")[: len(STORY)] == frames_of(folder / "a")
     assert names_in(folder) == ["a", "b"]
 
 
-def test_compact_writes_over_nothing_unless_told(folder: Path) -> None:
+def test_compact_overwrites_only_with_force(folder: Path) -> None:
     (folder / "b").write_bytes((folder / "a").read_bytes())
     (folder / "c").write_bytes(b"no journal")
     refused = run_inside("compact", "a", "-o", "b", at=folder)
@@ -151,18 +155,18 @@ def test_compact_writes_over_nothing_unless_told(folder: Path) -> None:
 
 
 def test_compact_reads_and_writes_pipes(folder: Path) -> None:
-    wanted = compact(folder / "a", folder / "b")
+    expected = compact(folder / "a", folder / "b")
     first = run_tool("compact", "-", "-o", "-", at=folder, stdin=(folder / "a").read_bytes())
     assert first.returncode == 0
-    assert f"{wanted.kept_events} of {wanted.events} events".encode() in first.stderr
+    assert f"{expected.kept_events} of {expected.events} events".encode() in first.stderr
     (folder / "c").write_bytes(first.stdout)
     assert frames_of(folder / "c") == frames_of(folder / "b")
     second = run_tool("compact", "-", "-o", "-", "--json", at=folder, stdin=first.stdout)
-    assert parse_last_json(second)["kept_events"] == wanted.kept_events
+    assert parse_last_json(second)["kept_events"] == expected.kept_events
     assert run_tool("compact", "-", "--dry-run", at=folder, stdin=b"GIF89a").returncode == 1
 
 
-def test_where_less_goes_than_might_it_says_why(tmp_path: Path) -> None:
+def test_compact_reports_the_reason_if_it_drops_nothing(tmp_path: Path) -> None:
     assert run_tool("run", guest("exit7"), at=tmp_path).returncode == 7
     done = run_inside("compact", "exit7.journal", "-o", "b", at=tmp_path)
     assert done.returncode == 0
@@ -175,7 +179,7 @@ def test_where_less_goes_than_might_it_says_why(tmp_path: Path) -> None:
     assert b"nothing can be dropped" in piped.stderr
 
 
-def test_a_quiet_compaction_says_nothing(folder: Path) -> None:
+def test_a_quiet_compaction_prints_nothing(folder: Path) -> None:
     for target in (("-o", "b"), ("--in-place",), ("--dry-run",)):
         done = run_inside("compact", "a", *target, "--quiet", at=folder)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -187,13 +191,13 @@ def test_a_damaged_journal_is_not_compacted(folder: Path) -> None:
     (folder / "a").write_bytes(data)
     for target in (("-o", "b"), ("--in-place",), ("--dry-run",)):
         done = run_inside("compact", "a", *target, at=folder)
-        assert done.returncode == 6, "what is lost had been durable"
+        assert done.returncode == 6, "the lost events had been synced"
         assert b"error: a: " in done.stderr
     assert (folder / "a").read_bytes() == data
     assert names_in(folder) == ["a"]
 
 
-def test_a_tail_that_a_crash_cut_short_is_left_out(folder: Path) -> None:
+def test_a_torn_tail_is_left_out(folder: Path) -> None:
     whole = (folder / "a").read_bytes()
     (folder / "a").write_bytes(whole[:-300])
     old = frames_of(folder / "a")
@@ -216,7 +220,7 @@ def test_a_tail_that_a_crash_cut_short_is_left_out(folder: Path) -> None:
         (("-o", "b", "--keep-within", "-5m"), b"write for example 90s, 10m"),
     ],
 )
-def test_wrong_usage_of_compact_says_what_is_right(
+def test_wrong_usage_of_compact_prints_the_remedy(
     options: tuple[str, ...], part: bytes, folder: Path
 ) -> None:
     done = run_inside("compact", "a", *options, at=folder)
@@ -225,31 +229,31 @@ def test_wrong_usage_of_compact_says_what_is_right(
     assert names_in(folder) == ["a"]
 
 
-def test_what_is_compacted_is_not_written_to_a_terminal(folder: Path) -> None:
+def test_a_compacted_journal_is_not_written_to_a_terminal(folder: Path) -> None:
     code, output = run_on_terminal(build_command("compact", "a", "-o", "-"), folder)
     assert code == 2
     assert b"terminal" in output
     assert b"JNL" not in output
 
 
-def test_kinds_that_nobody_knows_are_shown_by_their_tags(tmp_path: Path) -> None:
+def test_unknown_kinds_are_shown_by_their_tags(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append_frame(200, b"unknown")
         writer.append(ClockRead(clock=1, time=5))
-    known = json.loads(run_inside("compact", "a", "--dry-run", "--json", at=tmp_path).stdout)
-    assert {"kind": None, "tag": 200, "group": None}.items() <= known["kinds"][-1].items()
-    assert known["kept_events"] == 2
+    report = json.loads(run_inside("compact", "a", "--dry-run", "--json", at=tmp_path).stdout)
+    assert {"kind": None, "tag": 200, "group": None}.items() <= report["kinds"][-1].items()
+    assert report["kept_events"] == 2
 
 
-def test_an_interrupt_waits_for_the_next_report_and_a_second_does_not() -> None:
+def test_the_first_interrupt_waits_for_the_next_report_and_the_second_does_not() -> None:
     before = signal.getsignal(signal.SIGINT)
-    told: list[int] = []
-    with progress.defer_interrupts(lambda what, done, size: told.append(done)) as report:
+    reported: list[int] = []
+    with progress.defer_interrupts(lambda what, done, size: reported.append(done)) as report:
         report("scanning", 1, 2)
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             report("scanning", 2, 2)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert told == [1]
+    assert reported == [1]
     assert signal.getsignal(signal.SIGINT) is before

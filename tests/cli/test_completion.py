@@ -14,7 +14,7 @@ from tests.support.command_line import build_environment, run_inside
 
 Asked = Callable[[str, Path, Mapping[str, str]], set[str]]
 
-TOLD: dict[str, Asked] = {
+COMPLETE_BY_SHELL: dict[str, Asked] = {
     "bash": shells.told_by_bash,
     "fish": shells.told_by_fish,
     "zsh": shells.told_by_zsh,
@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
     """Return a directory with the start-up file of each shell and two files, one with a space."""
     for name in ("work.journal", "my journal"):
         (tmp_path / name).touch()
-    for shell in TOLD:
+    for shell in COMPLETE_BY_SHELL:
         script = run_inside("completion", shell, at=tmp_path).stdout
         (tmp_path / f".script.{shell}").write_bytes(script)
     return tmp_path
@@ -75,27 +75,27 @@ def env() -> dict[str, str]:
     return build_environment(PATH=f"{folder}:{os.environ['PATH']}")
 
 
-@each(COMPLETED, *TOLD)
+@each(COMPLETED, *COMPLETE_BY_SHELL)
 def test_commands_options_groups_and_kinds_are_completed(
     shell: str, line: str, folder: Path, env: dict[str, str]
 ) -> None:
-    found = TOLD[shell](line, folder, env)
+    words = COMPLETE_BY_SHELL[shell](line, folder, env)
     files = {one.name for one in folder.iterdir()} if shell == "fish" else set()
-    assert found - files == COMPLETED[line]
+    assert words - files == COMPLETED[line]
 
 
-@each(JOINED, *TOLD)
-def test_a_value_is_completed_that_is_joined_to_its_option(
+@each(JOINED, *COMPLETE_BY_SHELL)
+def test_a_value_joined_to_its_option_is_completed(
     shell: str, line: str, folder: Path, env: dict[str, str]
 ) -> None:
     option = "" if shell == "bash" else line.split()[-1].partition("=")[0] + "="
     files = {f"{option}{one.name}" for one in folder.iterdir()} if shell == "fish" else set()
-    found = TOLD[shell](line, folder, env)
-    assert found - files == {option + value for value in JOINED[line]}
+    words = COMPLETE_BY_SHELL[shell](line, folder, env)
+    assert words - files == {option + value for value in JOINED[line]}
 
 
 @each(UNIQUE, "bash", "zsh")
-def test_a_key_completes_what_only_one_word_begins_with(
+def test_a_key_completes_the_only_matching_word(
     shell: str, line: str, folder: Path, env: dict[str, str]
 ) -> None:
     assert shells.words_typed(shell, line, folder, env) == UNIQUE[line]
@@ -103,12 +103,12 @@ def test_a_key_completes_what_only_one_word_begins_with(
 
 @pytest.mark.deep
 @needs.mark(needs.why_no_shell("fish"))
-def test_fish_lists_files_where_nothing_else_is_known(folder: Path, env: dict[str, str]) -> None:
+def test_fish_lists_files_if_it_has_no_other_candidates(folder: Path, env: dict[str, str]) -> None:
     assert shells.told_by_fish("journaltool info wo", folder, env) == {"work.journal"}
     assert shells.told_by_fish("journaltool info m", folder, env) == {"my journal"}
 
 
-SAID = {
+HELP_PARTS = {
     "--path": ("journaltool filter --p", "* matches within a name, ** across names."),
     "--drop": ("journaltool filter --dr", "Drop what is meant, or keep it. [keep]"),
     "--where": ("journaltool inspect --", "such as 'size > 4Ki and not fd in (1, 2)'."),
@@ -117,25 +117,25 @@ SAID = {
 
 @pytest.mark.deep
 @needs.mark(needs.why_no_shell("fish"))
-@pytest.mark.parametrize("option", SAID)
-def test_fish_says_of_an_option_what_its_help_says(
+@pytest.mark.parametrize("option", HELP_PARTS)
+def test_fish_describes_an_option_with_its_help(
     option: str, folder: Path, env: dict[str, str]
 ) -> None:
-    line, said = SAID[option]
-    assert said in shells.said_by_fish(line, folder, env)[option]
+    line, help_part = HELP_PARTS[option]
+    assert help_part in shells.said_by_fish(line, folder, env)[option]
 
 
 @pytest.mark.deep
 @needs.mark(needs.why_no_shell("zsh"))
-@pytest.mark.parametrize("option", SAID)
-def test_zsh_says_of_an_option_what_its_help_says(
+@pytest.mark.parametrize("option", HELP_PARTS)
+def test_zsh_describes_an_option_with_its_help(
     option: str, folder: Path, env: dict[str, str]
 ) -> None:
-    shells.shows_in_zsh(*SAID[option], folder, env)
+    shells.shows_in_zsh(*HELP_PARTS[option], folder, env)
 
 
 def test_each_shell_has_a_script_and_others_have_none(tmp_path: Path) -> None:
-    for shell in TOLD:
+    for shell in COMPLETE_BY_SHELL:
         done = run_inside("completion", shell, at=tmp_path)
         assert done.returncode == 0
         assert f"complete_{shell}".encode() in done.stdout

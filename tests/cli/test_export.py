@@ -28,19 +28,19 @@ def test_an_export_through_a_pipe_is_imported_as_the_same_journal(tmp_path: Path
     done = run_tool("export", "a", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(done.stdout.splitlines()) == 42
-    again = run_tool("import", "-", "-o", "b", at=tmp_path, stdin=done.stdout)
-    assert (again.returncode, again.stderr) == (0, b"")
-    assert "b, 40 events" in again.stdout.decode()
+    imported = run_tool("import", "-", "-o", "b", at=tmp_path, stdin=done.stdout)
+    assert (imported.returncode, imported.stderr) == (0, b"")
+    assert "b, 40 events" in imported.stdout.decode()
     assert frames_without_offsets(tmp_path / "b") == frames_without_offsets(tmp_path / "a")
 
 
-def test_an_export_to_a_file_tells_of_it_and_replaces_nothing_unasked(tmp_path: Path) -> None:
+def test_an_export_to_a_file_prints_a_report_and_overwrites_only_with_force(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 10)
     done = run_inside(
         "export", "--json", "a", "-o", "a.jsonl", "--redact", "memory,input", at=tmp_path
     )
-    found = json.loads(done.stdout)
-    assert (found["events"], found["redacted"]) == (10, ["input", "memory"])
+    report = json.loads(done.stdout)
+    assert (report["events"], report["redacted"]) == (10, ["input", "memory"])
     before = (tmp_path / "a.jsonl").read_bytes()
     assert (tmp_path / "a.jsonl").stat().st_mode & 0o777 == 0o600
     done = run_inside("export", "a", "-o", "a.jsonl", at=tmp_path)
@@ -55,7 +55,7 @@ def test_an_export_to_a_file_tells_of_it_and_replaces_nothing_unasked(tmp_path: 
     assert run_inside("import", "-q", "--force", "a.jsonl", "-o", "b", at=tmp_path).returncode == 0
 
 
-def test_a_redacted_journal_is_not_resumed_and_info_says_why(
+def test_a_redacted_journal_is_not_resumed_and_info_has_the_reason(
     recorded: Path, tmp_path: Path
 ) -> None:
     run_inside(
@@ -102,7 +102,7 @@ def test_a_redacted_journal_is_not_resumed_and_info_says_why(
         (("extract", "there", "--files", "b"), 1, b"there: "),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
+def test_a_refused_command_prints_one_sentence_and_leaves_nothing(
     arguments: tuple[str, ...], code: int, sentence: bytes, tmp_path: Path
 ) -> None:
     write_numbered(tmp_path / "a", 10)
@@ -114,7 +114,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "there", "x"]
 
 
-def test_files_come_into_a_directory_and_through_a_pipe(tmp_path: Path) -> None:
+def test_files_are_extracted_to_a_directory_and_through_a_pipe(tmp_path: Path) -> None:
     write_small_tree(tmp_path / "a")
     done = run_tool("extract", "a", "--files", "out", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -145,7 +145,7 @@ def test_memory_is_the_same_in_a_file_and_through_a_pipe(recorded: Path, tmp_pat
     assert done.stdout == memory[16 * 4096 : 32 * 4096]
 
 
-def test_memory_appended_to_what_is_there_leaves_that(recorded: Path, tmp_path: Path) -> None:
+def test_memory_is_appended_after_existing_bytes(recorded: Path, tmp_path: Path) -> None:
     with (tmp_path / "all").open("ab") as out:
         out.write(b"before")
         out.flush()
@@ -161,7 +161,7 @@ def test_memory_appended_to_what_is_there_leaves_that(recorded: Path, tmp_path: 
     assert len(data) == 6 + 4 * 4096
 
 
-def test_the_environment_is_told_in_lines_in_json_and_with_nuls(
+def test_the_environment_is_printed_as_lines_as_json_and_with_nuls(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     from tests.support.programs import guest
@@ -191,23 +191,21 @@ def test_the_environment_is_told_in_lines_in_json_and_with_nuls(
         ("extract", "a", "--memory", "-"),
     ],
 )
-def test_what_is_binary_is_refused_to_a_terminal(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_binary_output_is_refused_on_a_terminal(arguments: tuple[str, ...], tmp_path: Path) -> None:
     write_small_tree(tmp_path / "a")
-    ours, theirs = pty.openpty()
+    parent_end, child_end = pty.openpty()
     try:
         done = subprocess.run(
             build_command(*arguments),
             cwd=tmp_path,
-            stdout=theirs,
+            stdout=child_end,
             stderr=subprocess.PIPE,
             env=build_environment(),
             timeout=DEADLINE_SECONDS,
             check=False,
         )
     finally:
-        os.close(theirs)
-        os.close(ours)
+        os.close(child_end)
+        os.close(parent_end)
     assert done.returncode == 2
     assert b"terminal" in done.stderr

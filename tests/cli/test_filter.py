@@ -45,7 +45,7 @@ SECOND = 1_000_000
 EXAMPLE = 'kind == "PathRename" and path glob "/tmp/*"'
 
 
-def story(path: Path, *, blocks: int = 2) -> None:
+def write_story(path: Path, *, blocks: int = 2) -> None:
     """Write the story as a journal with one event per minute from the start of 2026."""
     start = (1_767_225_600 - 60) * SECOND  # The segment header takes the first tick.
     with journal.Writer(path, clock=ticking(start, 60 * SECOND)) as writer:
@@ -75,67 +75,69 @@ FILTERS: list[tuple[tuple[str, ...], list[int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "wanted"), FILTERS)
-def test_filter_keeps_or_drops_what_is_asked_for(
-    options: tuple[str, ...], wanted: list[int], tmp_path: Path
+@pytest.mark.parametrize(("options", "expected"), FILTERS)
+def test_filter_keeps_or_drops_the_selected_events(
+    options: tuple[str, ...], expected: list[int], tmp_path: Path
 ) -> None:
-    story(tmp_path / "a")
+    write_story(tmp_path / "a")
     done = run_inside("filter", "a", "-o", "b", "--no-preamble", *options, at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert seqs(tmp_path / "b") == wanted
+    assert seqs(tmp_path / "b") == expected
     done = run_inside("filter", "a", "-o", "c", "--no-preamble", "--drop", *options, at=tmp_path)
     assert done.returncode == 0
-    assert seqs(tmp_path / "c") == [seq for seq in range(len(STORY)) if seq not in wanted]
+    assert seqs(tmp_path / "c") == [seq for seq in range(len(STORY)) if seq not in expected]
     done = run_inside("inspect", "a", *options, at=tmp_path)
-    assert [int(line.split()[0]) for line in done.stdout.splitlines()] == wanted
+    assert [int(line.split()[0]) for line in done.stdout.splitlines()] == expected
 
 
 @pytest.mark.parametrize(
-    ("numbers", "wanted"), [("2-4", [2, 3, 4]), ("5-", [5, 6, 7]), ("-1", [0, 1]), ("3", [3])]
+    ("numbers", "expected"), [("2-4", [2, 3, 4]), ("5-", [5, 6, 7]), ("-1", [0, 1]), ("3", [3])]
 )
-def test_filter_by_numbers_has_both_ends(numbers: str, wanted: list[int], tmp_path: Path) -> None:
-    story(tmp_path / "a")
+def test_a_range_of_numbers_includes_both_ends(
+    numbers: str, expected: list[int], tmp_path: Path
+) -> None:
+    write_story(tmp_path / "a")
     run_inside("filter", "a", "-o", "b", "--no-preamble", "--numbers", numbers, at=tmp_path)
-    assert seqs(tmp_path / "b") == wanted
+    assert seqs(tmp_path / "b") == expected
 
 
-def test_filter_tells_what_it_did_and_what_is_left_of_use(tmp_path: Path) -> None:
+def test_filter_reports_its_counts_and_the_resumability(tmp_path: Path) -> None:
     assert run_tool("run", guest("exit7"), at=tmp_path).returncode == 7
     done = run_inside("filter", "exit7.journal", "-o", "b", "--drop", "--group", "stdio", "--json",
                   at=tmp_path)  # fmt: skip
-    known = json.loads(done.stdout)
-    assert not known["resumable"]
-    assert known["dropped"].keys() == {"StreamOpened", "StreamDelivered", "StreamWrite"}
-    assert known["events"] == sum(known["kept"].values()) == len(seqs(tmp_path / "b"))
+    report = json.loads(done.stdout)
+    assert not report["resumable"]
+    assert report["dropped"].keys() == {"StreamOpened", "StreamDelivered", "StreamWrite"}
+    assert report["events"] == sum(report["kept"].values()) == len(seqs(tmp_path / "b"))
     refused = run_tool("resume", "b", at=tmp_path)
     assert refused.returncode == 125
-    assert known["reason"].encode() in refused.stderr
+    assert report["reason"].encode() in refused.stderr
     dry_run = ("--dry-run", "--json")
-    told = run_inside(
+    dry_report = run_inside(
         "filter", "exit7.journal", "--drop", "--group", "stdio", *dry_run, at=tmp_path
     )
-    assert json.loads(told.stdout) == known | {"target": None}
+    assert json.loads(dry_report.stdout) == report | {"target": None}
     text = run_inside("filter", "exit7.journal", "--dry-run", at=tmp_path).stdout.decode()
     assert "the program has exited" in text
     assert "not written (--dry-run)" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "exit7.journal"]
 
 
-def test_filter_in_place_replaces_the_journal_when_the_new_one_is_whole(tmp_path: Path) -> None:
-    story(tmp_path / "a")
+def test_filter_in_place_replaces_the_journal_only_with_a_complete_one(tmp_path: Path) -> None:
+    write_story(tmp_path / "a")
     inode = (tmp_path / "a").stat().st_ino
     assert run_inside("filter", "a", "--in-place", "--group", "core", at=tmp_path).returncode == 0
     assert seqs(tmp_path / "a") == [0, 7]
     assert (tmp_path / "a").stat().st_ino != inode
-    bad = run_inside("filter", "a", "--in-place", "--where", "fd =", at=tmp_path)
-    assert bad.returncode == 2
+    invalid = run_inside("filter", "a", "--in-place", "--where", "fd =", at=tmp_path)
+    assert invalid.returncode == 2
     assert seqs(tmp_path / "a") == [0, 7]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     with journal.Writer(tmp_path / "a"):
         assert run_tool("filter", "a", "--in-place", at=tmp_path).returncode == 7
 
 
-def in_segments(path: Path) -> None:
+def write_segments(path: Path) -> None:
     """Write the story to a directory with a few events in each segment."""
     with journal.Writer(path, roll=journal.log.RollPolicy(1 << 10)) as writer:
         for event in STORY:
@@ -143,12 +145,12 @@ def in_segments(path: Path) -> None:
             writer.flush()
 
 
-@pytest.mark.parametrize("shape", [story, in_segments])
-def test_in_place_a_journal_stays_what_and_whose_it_was(
-    shape: Callable[[Path], None], tmp_path: Path
+@pytest.mark.parametrize("write", [write_story, write_segments])
+def test_filter_in_place_keeps_identity_owner_and_mode(
+    write: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "a"
-    shape(path)
+    write(path)
     path.chmod(0o750)
     if not os.geteuid():
         os.chown(path, 12345, 54321)
@@ -170,7 +172,7 @@ def test_in_place_a_journal_stays_what_and_whose_it_was(
     assert seqs(path) == [0, 7, 8]
 
 
-def refused_in_place(folder: Path) -> tuple[int, str]:
+def refuse_in_place(folder: Path) -> tuple[int, str]:
     """Return the exit code and the message of a command that must change nothing."""
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     done = run_inside("filter", "a", "--in-place", "--group", "core", at=folder)
@@ -180,35 +182,35 @@ def refused_in_place(folder: Path) -> tuple[int, str]:
     return done.returncode, sentence
 
 
-@pytest.mark.parametrize("shape", [story, in_segments])
-def test_in_place_a_journal_that_is_being_written_or_damaged_is_left_alone(
-    shape: Callable[[Path], None], tmp_path: Path
+@pytest.mark.parametrize("write", [write_story, write_segments])
+def test_filter_in_place_leaves_a_journal_in_use_or_damaged_unchanged(
+    write: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "a"
-    shape(path)
+    write(path)
     with journal.Writer(path):
-        code, sentence = refused_in_place(tmp_path)
+        code, sentence = refuse_in_place(tmp_path)
     assert (code, "is being written by another process" in sentence) == (7, True)
     last = max(path.iterdir()) if path.is_dir() else path
     data = bytearray(last.read_bytes())
     data[100:300] = bytes(200)
     last.write_bytes(data)
-    code, sentence = refused_in_place(tmp_path)
+    code, sentence = refuse_in_place(tmp_path)
     assert code in (3, 5, 6)
     assert "at offset" in sentence
 
 
-def test_in_place_a_directory_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
-    in_segments(tmp_path / "a")
+def test_filter_in_place_leaves_a_directory_with_other_files_unchanged(tmp_path: Path) -> None:
+    write_segments(tmp_path / "a")
     (tmp_path / "a" / "notes").touch()
-    code, sentence = refused_in_place(tmp_path)
+    code, sentence = refuse_in_place(tmp_path)
     assert code == 1
     assert "contains 'notes', which is not a segment" in sentence
 
 
-def test_filter_writes_over_nothing_unless_told(tmp_path: Path) -> None:
-    story(tmp_path / "a")
-    story(tmp_path / "b")
+def test_filter_overwrites_only_with_force(tmp_path: Path) -> None:
+    write_story(tmp_path / "a")
+    write_story(tmp_path / "b")
     (tmp_path / "c").write_bytes(b"no journal")
     refused = run_inside("filter", "a", "-o", "b", "--group", "core", at=tmp_path)
     assert refused.returncode == 1
@@ -226,7 +228,7 @@ def test_filter_writes_over_nothing_unless_told(tmp_path: Path) -> None:
 
 
 def test_filter_reads_and_writes_pipes(tmp_path: Path) -> None:
-    story(tmp_path / "a")
+    write_story(tmp_path / "a")
     first = run_tool("filter", "a", "-o", "-", "--group", "files", at=tmp_path)
     assert first.returncode == 0
     assert b"kept" in first.stderr
@@ -252,10 +254,10 @@ def test_filter_reads_and_writes_pipes(tmp_path: Path) -> None:
         (("-o", "b", "--path", "[a"), b"set is not closed"),
     ],
 )
-def test_wrong_usage_of_filter_says_what_is_right(
+def test_wrong_usage_of_filter_prints_the_remedy(
     options: tuple[str, ...], part: bytes, tmp_path: Path
 ) -> None:
-    story(tmp_path / "a")
+    write_story(tmp_path / "a")
     done = run_inside("filter", "a", *options, at=tmp_path)
     assert done.returncode == 2
     assert part in done.stderr
@@ -264,37 +266,37 @@ def test_wrong_usage_of_filter_says_what_is_right(
 
 @pytest.mark.parametrize("name", ["filter", "inspect"])
 @pytest.mark.parametrize("padding", ["", "fd == 1 or " * 30])
-def test_a_caret_stands_under_what_is_wrong(name: str, padding: str, tmp_path: Path) -> None:
-    story(tmp_path / "a")
-    where = f'{padding}kind == "PathRenam" and fd == 3'
+def test_a_caret_marks_the_mistake(name: str, padding: str, tmp_path: Path) -> None:
+    write_story(tmp_path / "a")
+    expression = f'{padding}kind == "PathRenam" and fd == 3'
     rest = ("--dry-run",) if name == "filter" else ()
-    done = run_inside(name, "a", "--where", where, *rest, at=tmp_path)
+    done = run_inside(name, "a", "--where", expression, *rest, at=tmp_path)
     assert done.returncode == 2
-    told, shown, caret = done.stderr.decode().splitlines()[-3:]
-    assert "PathRename?" in told
-    assert shown[caret.index("^") :].startswith('"PathRenam"')
-    assert len(shown) < 80
+    message, excerpt, caret = done.stderr.decode().splitlines()[-3:]
+    assert "PathRename?" in message
+    assert excerpt[caret.index("^") :].startswith('"PathRenam"')
+    assert len(excerpt) < 80
 
 
 def test_a_binary_journal_is_not_written_to_a_terminal(tmp_path: Path) -> None:
-    story(tmp_path / "a")
+    write_story(tmp_path / "a")
     code, output = run_on_terminal(build_command("filter", "a", "-o", "-"), tmp_path)
     assert code == 2
     assert b"terminal" in output
     assert b"JNL" not in output
 
 
-def test_inspect_has_colours_on_terminals_alone(tmp_path: Path) -> None:
-    story(tmp_path / "a")
+def test_inspect_has_colours_only_on_terminals(tmp_path: Path) -> None:
+    write_story(tmp_path / "a")
     _, output = run_on_terminal(build_command("inspect", "a"), tmp_path)
     assert b"\x1b[1;32mPathRename" in output
-    _, plain = run_on_terminal(build_command("inspect", "a"), tmp_path, NO_COLOR="1")
-    assert b"\x1b" not in plain
+    _, uncoloured = run_on_terminal(build_command("inspect", "a"), tmp_path, NO_COLOR="1")
+    assert b"\x1b" not in uncoloured
     assert b"\x1b" not in run_tool("inspect", "a", at=tmp_path).stdout
 
 
-def test_inspect_shows_the_columns_that_are_asked_for(tmp_path: Path) -> None:
-    story(tmp_path / "a")
+def test_inspect_shows_the_requested_columns(tmp_path: Path) -> None:
+    write_story(tmp_path / "a")
     done = run_inside(
         "inspect", "--columns", "tag,size,group,kind", "--limit", "2", "a", at=tmp_path
     )
@@ -307,7 +309,7 @@ def test_inspect_shows_the_columns_that_are_asked_for(tmp_path: Path) -> None:
     assert run_inside("inspect", "--columns", "kid", "a", at=tmp_path).returncode == 2
 
 
-def test_inspect_shows_what_it_cannot_look_into(tmp_path: Path) -> None:
+def test_inspect_shows_malformed_events(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append_frame(ClockRead.tag, b"short")
         writer.append(ClockRead(clock=1, time=5))
@@ -320,14 +322,14 @@ def test_inspect_shows_what_it_cannot_look_into(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
-def test_inspect_follows_what_is_asked_for(tmp_path: Path) -> None:
+def test_inspect_follows_only_selected_events(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append(Mount(fd=3, kind=MountKind.MEMORY, guest="/", host=""))
         writer.append(ClockRead(clock=1, time=5))
         writer.sync()
-        where = ("--where", 'clock == 1 or path glob "/tmp/*"')
+        expression = ("--where", 'clock == 1 or path glob "/tmp/*"')
         with subprocess.Popen(
-            build_command("inspect", "-f", "--columns", "seq", *where, "a"),
+            build_command("inspect", "-f", "--columns", "seq", *expression, "a"),
             cwd=tmp_path, env=build_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
             assert process.stdout is not None

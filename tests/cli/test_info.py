@@ -39,11 +39,11 @@ def test_info_of_a_log_imports_nothing_slow(tmp_path: Path) -> None:
         assert done.stdout.splitlines()[-1] == b"[]"
 
 
-def test_the_tag_by_which_the_journal_of_a_process_is_known_is_that_of_its_event() -> None:
+def test_info_recognizes_a_process_by_the_tag_of_process_start() -> None:
     assert ProcessStart.tag == journal_facts.PROCESS_START
 
 
-def test_info_of_a_log_reads_no_body_but_the_first(tmp_path: Path) -> None:
+def test_info_of_a_log_reads_only_the_first_body(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 100)
     data = bytearray((tmp_path / "a").read_bytes())
     with journal.Reader(tmp_path / "a") as reader:
@@ -71,7 +71,7 @@ def test_info_of_a_directory_counts_all_its_segments(tmp_path: Path) -> None:
     assert f"of {files[-1].name}\n" in text
 
 
-def test_info_tells_of_a_torn_tail_and_of_damage(tmp_path: Path) -> None:
+def test_info_reports_a_torn_tail_and_damage(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 30)
     with journal.Reader(tmp_path / "a") as reader:
         blocks = list(reader.blocks())

@@ -41,7 +41,7 @@ STORY: list[Event] = [
 ]
 
 
-def written(path: Path, *blocks: list[Event]) -> list[int]:
+def write_blocks(path: Path, *blocks: list[Event]) -> list[int]:
     """Write a journal with a sync after each list, and return the end offsets of the blocks."""
     ends = []
     with journal.Writer(path) as writer:
@@ -54,8 +54,8 @@ def written(path: Path, *blocks: list[Event]) -> list[int]:
     return ends
 
 
-def read_back(found: Any, value: Any) -> Any:
-    """Return the value that the JSON of ``value`` stands for."""
+def restore_value(found: Any, value: Any) -> Any:
+    """Return a value restored from its JSON, in the type of ``value``."""
     if isinstance(value, bytes):
         return base64.b64decode(found, validate=True)
     if isinstance(value, IntEnum):
@@ -63,40 +63,40 @@ def read_back(found: Any, value: Any) -> Any:
     if isinstance(value, IPv4Address | IPv6Address):
         return ip_address(found)
     if isinstance(value, tuple):
-        return tuple(read_back(*pair) for pair in zip(found, value, strict=True))
+        return tuple(restore_value(*pair) for pair in zip(found, value, strict=True))
     if dataclasses.is_dataclass(value):
         assert not isinstance(value, type)
         assert found.keys() == {part.name for part in dataclasses.fields(value)}
-        parts = {name: read_back(each, getattr(value, name)) for name, each in found.items()}
+        parts = {name: restore_value(each, getattr(value, name)) for name, each in found.items()}
         return dataclasses.replace(value, **parts)
     assert type(found) is type(value)
     return found
 
 
 @given(every_event().filter(lambda event: event.group is not Group.MEMORY))
-def test_json_keeps_every_value_of_every_kind(event: Event) -> None:
+def test_json_output_keeps_every_value_of_every_kind(event: Event) -> None:
     text = event_format.json_formats()[event.tag].format(codec.encode(event), 0)
     found = json.loads("{" + text + "}")
     assert (found["tag"], found["kind"]) == (event.tag, type(event).__name__)
     assert found["group"] == event.group.value
     values = field_dict(event)
     assert found["fields"].keys() == values.keys()
-    assert {name: read_back(found["fields"][name], values[name]) for name in values} == values
+    assert {name: restore_value(found["fields"][name], values[name]) for name in values} == values
 
 
 @given(every_event())
 def test_no_event_can_control_a_terminal(event: Event) -> None:
-    for shown in (0, 48, None):
+    for bytes_max in (0, 48, None):
         try:
-            text = event_format.text_formats(shown)[event.tag].format(codec.encode(event), 0)
+            text = event_format.text_formats(bytes_max)[event.tag].format(codec.encode(event), 0)
         except MalformedEvent as error:  # The pages are invalid.
             text = str(error)
         assert text.isprintable()
         assert text.startswith(type(event).__name__)
 
 
-def test_inspect_prints_a_line_an_event(tmp_path: Path) -> None:
-    written(tmp_path / "a", STORY)
+def test_inspect_prints_one_line_per_event(tmp_path: Path) -> None:
+    write_blocks(tmp_path / "a", STORY)
     done = run_tool("inspect", "a", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
@@ -110,8 +110,8 @@ def test_inspect_prints_a_line_an_event(tmp_path: Path) -> None:
     assert repr(bytes(range(256)))[2:-1] in whole
 
 
-def test_inspect_json_gives_the_events_back(tmp_path: Path) -> None:
-    written(tmp_path / "a", STORY[:2], STORY[2:])
+def test_inspect_json_restores_the_events(tmp_path: Path) -> None:
+    write_blocks(tmp_path / "a", STORY[:2], STORY[2:])
     done = run_tool("inspect", "--json", "a", at=tmp_path)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     with journal.Reader(tmp_path / "a") as reader:
@@ -135,13 +135,13 @@ def test_inspect_json_gives_the_events_back(tmp_path: Path) -> None:
         (("--group", "files"), range(20, 30)),
     ],
 )
-def test_inspect_shows_what_is_asked_for(
+def test_inspect_shows_the_selected_events(
     options: tuple[str, ...], seqs: range, tmp_path: Path
 ) -> None:
     blocks: list[list[Event]] = [[ClockRead(clock=0, time=time) for time in range(10)]]
     blocks += [[StreamWrite(stream=1, offset=0, data=b"x")] * 10]
     blocks += [[CreateDirectory(fd=3, path="p")] * 10]
-    written(tmp_path / "a", *blocks)
+    write_blocks(tmp_path / "a", *blocks)
     lines = run_inside("inspect", *options, "a", at=tmp_path).stdout.splitlines()
     assert [int(line.split()[0]) for line in lines] == list(seqs)
 
@@ -172,7 +172,7 @@ def test_a_malformed_event_is_shown_and_counts_as_damage(tmp_path: Path) -> None
 
 
 def test_a_torn_tail_is_normal(tmp_path: Path) -> None:
-    first, *_ = written(tmp_path / "a", STORY, STORY)
+    first, *_ = write_blocks(tmp_path / "a", STORY, STORY)
     os.truncate(tmp_path / "a", first + 100)
     done = run_inside("inspect", "a", at=tmp_path)
     assert done.returncode == 0
@@ -185,8 +185,8 @@ def test_a_torn_tail_is_normal(tmp_path: Path) -> None:
     assert b"torn" in run_inside("info", "a", at=tmp_path).stdout
 
 
-def test_damage_in_the_middle_loses_only_what_it_hit(tmp_path: Path) -> None:
-    first, second, _ = written(tmp_path / "a", STORY, STORY, STORY)
+def test_damage_in_the_middle_loses_only_the_damaged_block(tmp_path: Path) -> None:
+    first, second, _ = write_blocks(tmp_path / "a", STORY, STORY, STORY)
     data = bytearray((tmp_path / "a").read_bytes())
     data[second - 40] ^= 1
     (tmp_path / "a").write_bytes(data)
@@ -222,7 +222,7 @@ def test_verify_names_the_findings_of_the_damaged_fixtures(path: Path, tmp_path:
 
 @pytest.mark.parametrize("name", READING)
 @pytest.mark.parametrize("content", [None, b"", b"GIF89a" + bytes(500)])
-def test_what_is_no_journal_exits_with_1_and_one_sentence(
+def test_a_file_that_is_no_journal_exits_with_1_and_one_sentence(
     name: str, content: bytes | None, tmp_path: Path
 ) -> None:
     if content is not None:
@@ -234,8 +234,8 @@ def test_what_is_no_journal_exits_with_1_and_one_sentence(
 
 
 @pytest.mark.parametrize("name", READING)
-def test_a_reader_that_has_enough_ends_it_quietly(name: str, tmp_path: Path) -> None:
-    written(tmp_path / "a", [StreamWrite(stream=1, offset=0, data=b"x")] * 20_000)
+def test_a_closed_pipe_ends_inspect_quietly(name: str, tmp_path: Path) -> None:
+    write_blocks(tmp_path / "a", [StreamWrite(stream=1, offset=0, data=b"x")] * 20_000)
     with subprocess.Popen(
         build_command(name, "a"),
         cwd=tmp_path,
@@ -251,8 +251,8 @@ def test_a_reader_that_has_enough_ends_it_quietly(name: str, tmp_path: Path) -> 
         assert process.wait(DEADLINE_SECONDS) == 0
 
 
-def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
-    written(tmp_path / "a", STORY)
+def test_a_full_disk_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    write_blocks(tmp_path / "a", STORY)
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             build_command("inspect", "a"),
@@ -265,7 +265,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     assert done.stderr == b"journaltool: error: No space left on device\n"
 
 
-def test_info_tells_what_ran_and_no_secret(tmp_path: Path) -> None:
+def test_info_describes_the_program_and_prints_no_secret(tmp_path: Path) -> None:
     (tmp_path / "room").mkdir()
     run = ("run", "--env", "TOKEN=secret", "--dir", "room::/room:ro", guest("exit7"), "3")
     assert run_tool(*run, at=tmp_path).returncode == 3
@@ -282,8 +282,8 @@ def test_info_tells_what_ran_and_no_secret(tmp_path: Path) -> None:
     assert [mount["kind"] for mount in found["mounts"]] == ["memory", "host-read-only"]
 
 
-def test_info_says_why_a_journal_cannot_be_resumed(tmp_path: Path) -> None:
-    written(tmp_path / "a", STORY)
+def test_info_has_the_reason_if_a_journal_cannot_be_resumed(tmp_path: Path) -> None:
+    write_blocks(tmp_path / "a", STORY)
     found = json.loads(run_inside("info", "--json", "a", at=tmp_path).stdout)
     assert not found["resumable"]
     assert "has no ProcessStart event: it does not record a process" in found["obstacle"]
@@ -309,7 +309,7 @@ def test_info_is_safe_on_hostile_text(tmp_path: Path) -> None:
         platform=HOSTILE,
         configuration=((HOSTILE, HOSTILE),),
     )
-    written(tmp_path / "a", [start])
+    write_blocks(tmp_path / "a", [start])
     done = run_inside("info", "--env", "a", at=tmp_path)
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()

@@ -45,7 +45,7 @@ FIRST_IMPORTS = 6
 LATER_IMPORTS = 6
 
 
-def interrupted_at(number: int, arguments: tuple[str, ...], folder: Path) -> tuple[int, str]:
+def run_interrupted(number: int, arguments: tuple[str, ...], folder: Path) -> tuple[int, str]:
     """Run a command that is interrupted at an import. Return its status in a shell and stderr."""
     (folder / "hook").mkdir(exist_ok=True)
     (folder / "hook" / "sitecustomize.py").write_text(INTERRUPTER)
@@ -67,10 +67,10 @@ def test_an_interrupt_at_an_import_ends_a_command_with_130_and_no_traceback(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     written(tmp_path / "a.journal", [(200, b"text")])
-    interrupted_at(0, arguments, tmp_path)
+    run_interrupted(0, arguments, tmp_path)
     imports = int((tmp_path / "imports").read_text())
     assert imports > FIRST_IMPORTS + LATER_IMPORTS
     step = (imports - FIRST_IMPORTS) // LATER_IMPORTS
     moments = [*range(1, FIRST_IMPORTS + 1), *range(FIRST_IMPORTS + step, imports + 1, step)]
-    results = {number: interrupted_at(number, arguments, tmp_path) for number in moments}
+    results = {number: run_interrupted(number, arguments, tmp_path) for number in moments}
     assert results == dict.fromkeys(moments, (130, ""))

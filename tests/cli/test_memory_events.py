@@ -26,17 +26,17 @@ SECRET = b"secret" * 682 + b"abcd"
 CHANGED = b"S" + SECRET[1:]
 
 
-def line(event: Event, shown: int | None = 48) -> str:
-    return event_format.text_formats(shown)[event.tag].format(codec.encode(event), 0)
+def format_line(event: Event, bytes_max: int | None = 48) -> str:
+    return event_format.text_formats(bytes_max)[event.tag].format(codec.encode(event), 0)
 
 
-def found(event: Event) -> dict[str, Any]:
+def json_fields(event: Event) -> dict[str, Any]:
     text = event_format.json_formats()[event.tag].format(codec.encode(event), 0)
-    known: dict[str, Any] = json.loads("{" + text + "}")["fields"]
-    return known
+    fields: dict[str, Any] = json.loads("{" + text + "}")["fields"]
+    return fields
 
 
-def of_pages(*pages: ChangedPage, size: int = 1_245_184, memory: int = 0) -> MemoryPages:
+def make_pages_event(*pages: ChangedPage, size: int = 1_245_184, memory: int = 0) -> MemoryPages:
     """Return one event with any number of pages."""
     parts = list(encode_pages(memory, size, list(pages)))
     return MemoryPages(
@@ -48,15 +48,15 @@ def of_pages(*pages: ChangedPage, size: int = 1_245_184, memory: int = 0) -> Mem
     )
 
 
-def test_pages_are_told_in_runs() -> None:
-    event = of_pages(
+def test_pages_are_printed_as_ranges() -> None:
+    event = make_pages_event(
         *(ChangedPage(number, SECRET, ZERO_PAGE) for number in range(16, 20)),
         ChangedPage(23, CHANGED, SECRET),
         *(ChangedPage(number, ZERO_PAGE, SECRET) for number in range(40, 100)),
     )
-    told = "memory 0 of 1.2 MiB: pages 16-19 whole, 23 patched (22 B), 40-99 zero"
-    assert line(event) == f"MemoryPages  {told}"
-    assert found(event) == {
+    expected = "memory 0 of 1.2 MiB: pages 16-19 whole, 23 patched (22 B), 40-99 zero"
+    assert format_line(event) == f"MemoryPages  {expected}"
+    assert json_fields(event) == {
         "memory": 0,
         "size": 1_245_184,
         "runs": [[16, 19, "whole", 4 * PAGE_SIZE], [23, 23, "patched", 22], [40, 99, "zero", 0]],
@@ -64,11 +64,11 @@ def test_pages_are_told_in_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "expected"),
     [
-        (of_pages(memory=3, size=0), "MemoryPages  memory 3 of 0 B: no page"),
+        (make_pages_event(memory=3, size=0), "MemoryPages  memory 3 of 0 B: no page"),
         (
-            of_pages(ChangedPage(5, SECRET, ZERO_PAGE), size=1 << 32),
+            make_pages_event(ChangedPage(5, SECRET, ZERO_PAGE), size=1 << 32),
             "MemoryPages  memory 0 of 4 GiB: page 5 whole",
         ),
         (region(4094, b"abcd"), "UpdateMemoryRegion  4 B from 4094 to before 4098, in pages 0-1"),
@@ -86,8 +86,8 @@ def test_pages_are_told_in_runs() -> None:
         (thread(1), "SetThread  thread 1: no stack"),
     ],
 )
-def test_what_snapshots_have_is_told_in_short(event: Event, told: str) -> None:
-    assert line(event) == told
+def test_parts_of_snapshots_are_printed_briefly(event: Event, expected: str) -> None:
+    assert format_line(event) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,19 @@ def test_what_snapshots_have_is_told_in_short(event: Event, told: str) -> None:
         ((1 << 64) - 1, "16 EiB"),
     ],
 )
-def test_sizes_are_small_numbers(size: int, text: str) -> None:
+def test_sizes_are_printed_with_units(size: int, text: str) -> None:
     assert format_size(size) == text
 
 
 @given(st.dictionaries(st.integers(0, 30), st.sampled_from([SECRET, CHANGED, ZERO_PAGE])))
-def test_runs_are_of_all_pages_and_of_no_others(pages: dict[int, bytes]) -> None:
-    event = of_pages(*(ChangedPage(n, page, SECRET[::-1]) for n, page in sorted(pages.items())))
-    runs = found(event)["runs"]
-    told = [(n, kind) for first, last, kind, _ in runs for n in range(first, last + 1)]
-    assert told == [
-        (given.number, given.kind.name.lower()) for given in decode_resolved_pages(event)
+def test_ranges_cover_exactly_the_pages_of_the_event(pages: dict[int, bytes]) -> None:
+    event = make_pages_event(
+        *(ChangedPage(n, page, SECRET[::-1]) for n, page in sorted(pages.items()))
+    )
+    runs = json_fields(event)["runs"]
+    kinds_in_runs = [(n, kind) for first, last, kind, _ in runs for n in range(first, last + 1)]
+    assert kinds_in_runs == [
+        (page.number, page.kind.name.lower()) for page in decode_resolved_pages(event)
     ]
     assert sum(size for *_, size in runs) == len(event.data)
     for one, other in pairwise(runs):
@@ -121,20 +123,22 @@ def test_runs_are_of_all_pages_and_of_no_others(pages: dict[int, bytes]) -> None
         )
 
 
-def test_many_runs_are_cut() -> None:
-    event = of_pages(*(ChangedPage(2 * n, ZERO_PAGE, SECRET) for n in range(100)))
-    assert line(event, 1) == (
+def test_many_ranges_are_cut() -> None:
+    event = make_pages_event(*(ChangedPage(2 * n, ZERO_PAGE, SECRET) for n in range(100)))
+    assert format_line(event, 1) == (
         "MemoryPages  memory 0 of 1.2 MiB: pages 0 zero, 2 zero, 4 zero, 6 zero, "
         "… 100 ranges in total"
     )
-    assert line(event, None).count("zero") == 100
-    assert len(found(event)["runs"]) == 100
+    assert format_line(event, None).count("zero") == 100
+    assert len(json_fields(event)["runs"]) == 100
 
 
-def test_memory_is_never_shown_and_stacks_where_all_is_asked_for(tmp_path: Path) -> None:
+def test_memory_is_never_printed_and_stacks_only_on_request(tmp_path: Path) -> None:
     stack = base64.b64encode(b"of the stack")
     with journal.Writer(tmp_path / "a") as writer:
-        writer.append(of_pages(ChangedPage(0, SECRET, ZERO_PAGE), ChangedPage(1, CHANGED, SECRET)))
+        writer.append(
+            make_pages_event(ChangedPage(0, SECRET, ZERO_PAGE), ChangedPage(1, CHANGED, SECRET))
+        )
         writer.append(region(0, SECRET))
         writer.append(thread(0, b"of the stack"))
     for name in ("inspect", "tail"):
@@ -148,7 +152,7 @@ def test_memory_is_never_shown_and_stacks_where_all_is_asked_for(tmp_path: Path)
             assert (stack in done.stdout) == (options == ("--json",))
 
 
-def test_pages_that_make_no_sense_are_malformed(tmp_path: Path) -> None:
+def test_pages_with_invalid_numbers_are_malformed(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append(pages_event(1 << 16, numbers=(1, 1), kinds=b"\0\0"))
         writer.append(thread(0))

@@ -26,7 +26,7 @@ def events(name: str, at: Path) -> list[int]:
     return parse_numbers(run_inside("inspect", name, at=at).stdout)
 
 
-def test_recover_turns_a_bit_back_and_exits_with_0(tmp_path: Path) -> None:
+def test_recover_repairs_a_bit_and_exits_with_0(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 40)
     block = damage_block(tmp_path / "a", 1, 4)
     before = (tmp_path / "a").read_bytes()
@@ -40,7 +40,7 @@ def test_recover_turns_a_bit_back_and_exits_with_0(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == before
 
 
-def test_recover_tells_what_is_lost_and_exits_with_3(tmp_path: Path) -> None:
+def test_recover_reports_losses_and_exits_with_3(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 40)
     block = damage_block(tmp_path / "a", 1, 6)
     done = run_inside("recover", "a", "b", at=tmp_path)
@@ -57,7 +57,7 @@ def test_recover_tells_what_is_lost_and_exits_with_3(tmp_path: Path) -> None:
     assert (loss["offset"], loss["size"], loss["acknowledged"]) == (block.offset, block.size, True)
 
 
-def test_a_journal_recovered_is_the_same_journal_and_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_a_recovered_journal_has_the_same_id_and_can_be_continued(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 40)
     damage_block(tmp_path / "a", 1, 6)
     assert run_inside("recover", "-q", "a", "b", at=tmp_path).stdout == b""
@@ -67,7 +67,7 @@ def test_a_journal_recovered_is_the_same_journal_and_can_be_gone_on_with(tmp_pat
     assert events("b", tmp_path) == [*range(10), *range(20, 45)]
 
 
-def test_recover_of_a_journal_that_is_being_written_keeps_what_was_there(tmp_path: Path) -> None:
+def test_recover_of_a_journal_in_use_keeps_the_flushed_events(tmp_path: Path) -> None:
     with LiveWriter(tmp_path / "d", 1 << 16) as writer:
         writer.write(10_000)
         done = run_inside("recover", "--json", "d", "b", at=tmp_path)
@@ -93,7 +93,7 @@ def test_recover_of_a_journal_that_is_being_written_keeps_what_was_there(tmp_pat
         (("concat", "a", "nothing", "-o", "b"), b"nothing: No such file or directory"),
     ],
 )
-def test_what_cannot_be_done_exits_with_1_and_one_sentence(
+def test_a_refused_command_exits_with_1_and_one_sentence(
     arguments: tuple[str, ...], sentence: bytes, tmp_path: Path
 ) -> None:
     write_numbered(tmp_path / "a", 10)
@@ -108,7 +108,7 @@ def test_what_cannot_be_done_exits_with_1_and_one_sentence(
     assert len(list((tmp_path / "d").iterdir())) == 1
 
 
-def test_a_journal_without_its_salt_is_one_sentence(tmp_path: Path) -> None:
+def test_a_journal_without_its_salt_is_refused_in_one_sentence(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 10)
     data = bytearray((tmp_path / "a").read_bytes())
     data[24:32] = bytes(8)
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_a_recovery_with_130_and_leaves_nothing(tmp_path: Path) -> N
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
 
 
-def test_concat_numbers_go_on_and_exit_is_0(tmp_path: Path) -> None:
+def test_concat_continues_the_numbers_and_exits_with_0(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 25)
     write_numbered(tmp_path / "d", 15, roll=journal.log.RollPolicy())
     done = run_tool("concat", "a", "d", "-o", "b", at=tmp_path)
@@ -163,7 +163,7 @@ def test_concat_numbers_go_on_and_exit_is_0(tmp_path: Path) -> None:
     assert (found["events"], found["whole"], found["losses"]) == (40, True, [])
 
 
-def test_concat_refuses_damage_with_the_code_of_its_kind_unless_it_is_to_salvage(
+def test_concat_refuses_damage_with_its_exit_code_unless_salvage_is_on(
     tmp_path: Path,
 ) -> None:
     write_numbered(tmp_path / "a", 25)
@@ -179,7 +179,7 @@ def test_concat_refuses_damage_with_the_code_of_its_kind_unless_it_is_to_salvage
     assert run_inside("verify", "c", at=tmp_path).returncode == 0
 
 
-def test_each_kind_of_error_has_an_exit_code_of_its_own() -> None:
+def test_each_kind_of_error_has_its_own_exit_code() -> None:
     kinds = {
         journal.NotAJournal: 1,
         journal.UnsupportedVersion: 1,
@@ -195,8 +195,8 @@ def test_each_kind_of_error_has_an_exit_code_of_its_own() -> None:
     for kind, code in kinds.items():
         error = kind("no reason", 0) if kind is journal.StorageError else kind("no reason")
         assert exit_codes.code_for_error(error) == code, kind
-    known = {kind.__name__ for kind in kinds}
-    assert set(exit_codes._CODE_OF_ERROR) <= known
+    error_names = {kind.__name__ for kind in kinds}
+    assert set(exit_codes._CODE_OF_ERROR) <= error_names
     assert exit_codes.code_for_errors([]) == 0
     lost, gap = journal.LostAcknowledged("", 0), journal.MissingEvents("", 0)
     assert exit_codes.code_for_errors([journal.CorruptBlock("", 0), gap]) == 5
@@ -212,7 +212,7 @@ def test_each_kind_of_error_has_an_exit_code_of_its_own() -> None:
         (True, b"\xff" * 9, 6),
     ],
 )
-def test_corrupt_missing_and_durable_are_told_apart(
+def test_corrupt_missing_and_synced_losses_have_different_exit_codes(
     synced: bool, noise: bytes, code: int, tmp_path: Path
 ) -> None:
     with journal.Writer(tmp_path / "live", compress=False) as writer:

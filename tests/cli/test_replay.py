@@ -20,7 +20,7 @@ from tests.support.rewrites import altered, change_output_of_exit7, rewritten, w
 LINES = b"".join(b"line %d\n" % number for number in range(30))
 
 
-def rows_of(output: bytes) -> list[tuple[str, str]]:
+def parse_rows(output: bytes) -> list[tuple[str, str]]:
     """Return the names and values of a table."""
     lines = output.decode().splitlines()
     width = next(len(line) - len(line.removeprefix("journal").lstrip()) for line in lines)
@@ -38,7 +38,7 @@ def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
     return found
 
 
-def forged(frames: list[Frame]) -> list[Frame]:
+def forge_digest(frames: list[Frame]) -> list[Frame]:
     """Return the frames with the digest of another state in the first snapshot."""
     index = next(index for index, frame in enumerate(frames) if frame.tag == Snapshot.tag)
     event = journal.decode(frames[index].tag, frames[index].payload)
@@ -46,7 +46,7 @@ def forged(frames: list[Frame]) -> list[Frame]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "ended"),
+    ("arguments", "code", "end"),
     [
         ((guest("exit7"), "19"), 19, "with exit code 19"),
         ((guest("trap"), "divide"), 134, "trapped: integer division by zero"),
@@ -57,89 +57,91 @@ def forged(frames: list[Frame]) -> list[Frame]:
         ),
     ],
 )
-def test_a_replay_tells_how_the_program_ended(
-    arguments: tuple[str | Path, ...], code: int, ended: str, tmp_path: Path
+def test_a_replay_reports_the_end_of_the_program(
+    arguments: tuple[str | Path, ...], code: int, end: str, tmp_path: Path
 ) -> None:
     assert run_tool("run", "-j", "a.journal", *arguments, at=tmp_path).returncode == code
     done = run_inside("replay", "a.journal", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    found = dict(rows_of(done.stdout))
-    assert (found["ended"], found["verdict"]) == (ended, "the same")
+    found = dict(parse_rows(done.stdout))
+    assert (found["ended"], found["verdict"]) == (end, "the same")
     quiet = run_inside("replay", "--quiet", "a.journal", at=tmp_path)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, b"", b"")
 
 
-def test_a_replay_touches_nothing(tmp_path: Path) -> None:
+def test_a_replay_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "room").mkdir()
     run = ("run", "--dir", "room::/room", guest("worker"), "/room", "3")
-    said = run_tool(*run, at=tmp_path).stdout
-    assert said
+    output = run_tool(*run, at=tmp_path).stdout
+    assert output
     shutil.rmtree(tmp_path / "room")
     before = (tmp_path / "worker.journal").read_bytes()
     done = run_tool("replay", "worker.journal", at=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert said not in done.stdout
+    assert output not in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["worker.journal"]
     assert (tmp_path / "worker.journal").read_bytes() == before
 
 
 @pytest.mark.parametrize("options", [(), ("--each",)])
-def test_a_verification_shows_what_was_found_at_each_snapshot(
+def test_a_verification_shows_the_verdict_of_each_snapshot(
     options: tuple[str, ...], snapshots: list[SnapshotInfo], tmp_path: Path
 ) -> None:
     done = run_inside("replay", "--verify", *options, "a.journal", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    shown = [value for name, value in rows_of(done.stdout) if name == "snapshot"]
-    assert shown == [f"{one.seq} event-count, the same" for one in snapshots]
-    told = json.loads(run_inside("replay", "--json", *options, "a.journal", at=tmp_path).stdout)
-    assert told["verdict"] == "the same"
-    assert [one["seq"] for one in told["snapshots"]] == [one.seq for one in snapshots]
-    assert all(one["holds"] is True for one in told["snapshots"])
-    assert (told["ended"]["outcome"], told["ended"]["exit_code"]) == ("exited", 0)
+    verdicts = [value for name, value in parse_rows(done.stdout) if name == "snapshot"]
+    assert verdicts == [f"{one.seq} event-count, the same" for one in snapshots]
+    report = json.loads(run_inside("replay", "--json", *options, "a.journal", at=tmp_path).stdout)
+    assert report["verdict"] == "the same"
+    assert [one["seq"] for one in report["snapshots"]] == [one.seq for one in snapshots]
+    assert all(one["holds"] is True for one in report["snapshots"])
+    assert (report["ended"]["outcome"], report["ended"]["exit_code"]) == ("exited", 0)
 
 
-def test_a_replay_begins_where_it_is_told(snapshots: list[SnapshotInfo], tmp_path: Path) -> None:
+def test_a_replay_starts_at_the_requested_snapshot(
+    snapshots: list[SnapshotInfo], tmp_path: Path
+) -> None:
     run = ("replay", "--json", "--from")
     done = run_inside(*run, str(snapshots[0].seq), "a.journal", at=tmp_path)
     assert done.returncode == 0
-    told = json.loads(done.stdout)
-    assert [one["seq"] for one in told["snapshots"]] == [one.seq for one in snapshots[1:]]
+    report = json.loads(done.stdout)
+    assert [one["seq"] for one in report["snapshots"]] == [one.seq for one in snapshots[1:]]
     refused = run_inside(*run, str(snapshots[0].seq - 1), "a.journal", at=tmp_path)
     assert (refused.returncode, refused.stdout) == (1, b"")
     assert refused.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("verify", [True, False])
-def test_a_state_that_is_another_is_named(
+def test_a_different_state_is_reported_with_its_snapshot(
     verify: bool, snapshots: list[SnapshotInfo], tmp_path: Path
 ) -> None:
-    rewritten(tmp_path / "a.journal", tmp_path / "b.journal", forged)
+    rewritten(tmp_path / "a.journal", tmp_path / "b.journal", forge_digest)
     options = ("--verify",) if verify else ()
     done = run_inside("replay", *options, "b.journal", at=tmp_path)
     assert done.returncode == 3
-    found = rows_of(done.stdout)
+    found = parse_rows(done.stdout)
     assert found[-1] == ("verdict", "different")
-    shown = [value for name, value in found if name == "snapshot"]
-    assert shown[0].startswith(f"{snapshots[0].seq} event-count, different: ")
-    assert len(shown) == (len(snapshots) if verify else 1)
-    told = json.loads(run_inside("replay", "--json", "b.journal", at=tmp_path).stdout)
-    assert [one["holds"] for one in told["snapshots"]][:2] == [False, True]
+    verdicts = [value for name, value in found if name == "snapshot"]
+    assert verdicts[0].startswith(f"{snapshots[0].seq} event-count, different: ")
+    assert len(verdicts) == (len(snapshots) if verify else 1)
+    report = json.loads(run_inside("replay", "--json", "b.journal", at=tmp_path).stdout)
+    assert [one["holds"] for one in report["snapshots"]][:2] == [False, True]
 
 
-def test_an_event_that_is_another_is_named(tmp_path: Path) -> None:
+def test_a_different_event_is_reported(tmp_path: Path) -> None:
     assert run_tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
     rewritten(tmp_path / "exit7.journal", tmp_path / "b.journal", change_output_of_exit7)
     done = run_inside("replay", "b.journal", at=tmp_path)
     assert done.returncode == 3
-    found = dict(rows_of(done.stdout))
+    found = dict(parse_rows(done.stdout))
     assert "staying" in found["recorded"]
     assert "leaving" in found["replayed"]
     assert found["verdict"] == "different"
-    told = json.loads(run_inside("replay", "--json", "b.journal", at=tmp_path).stdout)
+    report = json.loads(run_inside("replay", "--json", "b.journal", at=tmp_path).stdout)
     with journal.Reader(tmp_path / "b.journal") as reader:
         (output,) = reader.last(1, tags={StreamWrite.tag})
-    assert told["divergence"]["seq"] == output.seq
-    assert told["ended"] is None
+    assert report["divergence"]["seq"] == output.seq
+    assert report["ended"] is None
 
 
 def test_a_journal_without_inputs_is_refused(tmp_path: Path) -> None:

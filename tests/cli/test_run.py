@@ -33,16 +33,16 @@ from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import guest
 from tests.support.rewrites import change_output_of_exit7, events_of, first_of, rewritten
 
-Begin = Callable[..., subprocess.Popen[bytes]]
+StartCommand = Callable[..., subprocess.Popen[bytes]]
 HOSTILE = "\x1b[31m\x1b]0;title\x07\u202e\nforged line"
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> Iterator[Begin]:
+def start_command(tmp_path: Path) -> Iterator[StartCommand]:
     """Yield a function that starts journaltool. Processes that still run at the end are killed."""
     with ExitStack() as stack:
 
-        def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
+        def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
             process = stack.enter_context(
                 subprocess.Popen(
                     build_command(*arguments),
@@ -56,10 +56,10 @@ def begun(tmp_path: Path) -> Iterator[Begin]:
             stack.callback(process.kill)
             return process
 
-        yield begin
+        yield start
 
 
-def ended(process: subprocess.Popen[bytes], number: int) -> Done:
+def signal_and_wait(process: subprocess.Popen[bytes], number: int) -> Done:
     """Send a signal, and return the result of the process."""
     process.send_signal(number)
     process.wait(DEADLINE_SECONDS)  # communicate() closes stdin, which must happen later.
@@ -67,7 +67,7 @@ def ended(process: subprocess.Popen[bytes], number: int) -> Done:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def stands_still(pipe: IO[bytes] | None) -> int:
+def stable_pipe_size(pipe: IO[bytes] | None) -> int:
     """Return the number of bytes in a pipe without writers, or 0 while it has a writer."""
     assert pipe is not None
     sizes = set()
@@ -77,7 +77,7 @@ def stands_still(pipe: IO[bytes] | None) -> int:
     return int.from_bytes(sizes.pop(), sys.byteorder) if len(sizes) == 1 else 0
 
 
-def test_the_exit_code_and_the_output_are_the_guests(tmp_path: Path) -> None:
+def test_the_exit_code_and_the_output_are_those_of_the_guest(tmp_path: Path) -> None:
     done = run_tool("run", guest("exit7"), "19", at=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (19, b"leaving\n", b"")
     assert (tmp_path / "exit7.journal").exists()
@@ -90,7 +90,7 @@ def test_standard_input_reaches_the_guest_byte_for_byte(tmp_path: Path) -> None:
     assert done.stderr == b"%d bytes\n" % len(data)
 
 
-def test_what_stands_behind_the_module_is_the_guests(tmp_path: Path) -> None:
+def test_arguments_after_the_module_go_to_the_guest(tmp_path: Path) -> None:
     arguments = ["19", "--help", "--json", "-j", "x", "--", "", "a b", "ä", HOSTILE]
     done = run_tool("run", "--arg0", "name", guest("exit7"), *arguments, at=tmp_path)
     assert done.returncode == 19
@@ -118,12 +118,12 @@ def test_a_trap_exits_with_134_and_a_backtrace_and_so_does_its_resume(tmp_path: 
     assert done.stderr.startswith(
         b"journaltool: the guest trapped: integer division by zero\n  0: "
     )
-    told = parse_last_json(done)
-    assert (told["outcome"], told["exit_code"]) == ("trapped", None)
-    assert told["backtrace"]
-    again = run_tool("resume", "trap.journal", at=tmp_path)
-    assert again.returncode == 134
-    assert b"the guest trapped" in again.stderr
+    report = parse_last_json(done)
+    assert (report["outcome"], report["exit_code"]) == ("trapped", None)
+    assert report["backtrace"]
+    resumed = run_tool("resume", "trap.journal", at=tmp_path)
+    assert resumed.returncode == 134
+    assert b"the guest trapped" in resumed.stderr
 
 
 def test_a_time_limit_exits_with_124_and_the_run_can_be_resumed(tmp_path: Path) -> None:
@@ -134,74 +134,76 @@ def test_a_time_limit_exits_with_124_and_the_run_can_be_resumed(tmp_path: Path) 
             break
     assert (done.returncode, done.stdout) == (124, b"spinning\n")
     assert b"continue with: journaltool resume spin.journal\n" in done.stderr
-    told = parse_last_json(done)
-    assert (told["outcome"], told["timed_out"], told["signal"]) == ("stopped", True, None)
+    report = parse_last_json(done)
+    assert (report["outcome"], report["timed_out"], report["signal"]) == ("stopped", True, None)
     with journal.Reader(tmp_path / "spin.journal") as reader:
-        assert told["events"] == reader.summary().events
-    again = run_tool("resume", "--timeout", "0.3", "--quiet", "spin.journal", at=tmp_path)
-    assert (again.returncode, again.stderr) == (124, b"")
+        assert report["events"] == reader.summary().events
+    resumed = run_tool("resume", "--timeout", "0.3", "--quiet", "spin.journal", at=tmp_path)
+    assert (resumed.returncode, resumed.stderr) == (124, b"")
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_a_signal_stops_a_guest_that_computes(
-    number: int, code: int, begun: Begin, tmp_path: Path
+    number: int, code: int, start_command: StartCommand, tmp_path: Path
 ) -> None:
-    process = begun("run", guest("spin"))
+    process = start_command("run", guest("spin"))
     assert process.stdout is not None
     assert process.stdout.readline() == b"spinning\n"
-    done = ended(process, number)
+    done = signal_and_wait(process, number)
     assert done.returncode == code
     assert done.stderr == b"journaltool: stopped; continue with: journaltool resume spin.journal\n"
     assert run_tool("verify", "--quiet", "spin.journal", at=tmp_path).returncode == 0
 
 
-def test_a_signal_stops_a_guest_that_reads_and_a_resume_goes_on(
-    begun: Begin, tmp_path: Path
+def test_a_signal_stops_a_guest_that_reads_and_a_resume_continues(
+    start_command: StartCommand, tmp_path: Path
 ) -> None:
-    process = begun("run", "--json", "-j", "a b.journal", guest("cat"))
+    process = start_command("run", "--json", "-j", "a b.journal", guest("cat"))
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(b"first ")
     process.stdin.flush()
     assert process.stdout.read(6) == b"first "
-    done = ended(process, signal.SIGINT)
+    done = signal_and_wait(process, signal.SIGINT)
     assert done.returncode == 130
     assert b"stopped; continue with: journaltool resume 'a b.journal'\n" in done.stderr
     assert parse_last_json(done)["signal"] == "SIGINT"
-    again = run_tool("resume", "a b.journal", at=tmp_path, stdin=b"second")
-    assert (again.returncode, again.stdout, again.stderr) == (0, b"second", b"12 bytes\n")
-    over = run_tool("resume", "a b.journal", at=tmp_path)
-    assert (over.returncode, over.stdout) == (0, b"")
-    assert over.stderr == b"journaltool: the program had already ended with exit code 0\n"
+    resumed = run_tool("resume", "a b.journal", at=tmp_path, stdin=b"second")
+    assert (resumed.returncode, resumed.stdout, resumed.stderr) == (0, b"second", b"12 bytes\n")
+    finished_again = run_tool("resume", "a b.journal", at=tmp_path)
+    assert (finished_again.returncode, finished_again.stdout) == (0, b"")
+    assert finished_again.stderr == b"journaltool: the program had already ended with exit code 0\n"
 
 
-def test_a_signal_stops_a_guest_whose_output_nobody_reads(begun: Begin, tmp_path: Path) -> None:
-    process = begun("run", guest("chatty"), "10000000")
+def test_a_signal_stops_a_guest_whose_output_nobody_reads(
+    start_command: StartCommand, tmp_path: Path
+) -> None:
+    process = start_command("run", guest("chatty"), "10000000")
     assert process.stdout is not None
     room = fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ)
-    wait_until(lambda: stands_still(process.stdout) > room // 2)
-    done = ended(process, signal.SIGTERM)
+    wait_until(lambda: stable_pipe_size(process.stdout) > room // 2)
+    done = signal_and_wait(process, signal.SIGTERM)
     assert done.returncode == 143
     assert b"continue with: journaltool resume chatty.journal\n" in done.stderr
     assert len(done.stdout) <= room
 
 
-def test_a_journal_that_is_written_cannot_be_resumed_or_replaced(
-    begun: Begin, tmp_path: Path
+def test_a_journal_in_use_cannot_be_resumed_or_replaced(
+    start_command: StartCommand, tmp_path: Path
 ) -> None:
-    process = begun("run", guest("cat"))
+    process = start_command("run", guest("cat"))
     wait_until((tmp_path / "cat.journal").exists)
     locked = b"journaltool: error: cat.journal is being written by another process\n"
     for arguments in (("resume", "cat.journal"), ("run", "--force", guest("cat"))):
         done = run_tool(*arguments, at=tmp_path)
         assert (done.returncode, done.stderr) == (125, locked)
     assert run_tool("inspect", "cat.journal", at=tmp_path).returncode == 0
-    assert ended(process, signal.SIGINT).returncode == 130
+    assert signal_and_wait(process, signal.SIGINT).returncode == 130
 
 
-def test_an_existing_journal_is_only_replaced_by_force(tmp_path: Path) -> None:
+def test_an_existing_journal_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert run_tool("run", guest("exit7"), "1", at=tmp_path).returncode == 1
     before = (tmp_path / "exit7.journal").read_bytes()
     refused = run_tool("run", guest("exit7"), "2", at=tmp_path)
@@ -235,7 +237,7 @@ def test_a_read_only_directory_cannot_be_written(tmp_path: Path) -> None:
     assert list(room.iterdir())
 
 
-def test_a_directory_that_has_moved_is_found_by_a_resume(tmp_path: Path) -> None:
+def test_a_resume_finds_a_moved_directory_by_its_new_path(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     run = ("run", "--timeout", "0.4", "--dir", "old::/room", guest("worker"))
     assert run_tool(*run, "/room", "12", "100000", at=tmp_path).returncode == 124
@@ -243,9 +245,9 @@ def test_a_directory_that_has_moved_is_found_by_a_resume(tmp_path: Path) -> None
     refused = run_tool("resume", "worker.journal", at=tmp_path)
     assert refused.returncode == 125
     assert refused.stderr.count(b"\n") == 1
-    again = run_tool("resume", "--dir", "new::/room", "worker.journal", at=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert b"done: 12 steps" in again.stdout
+    resumed = run_tool("resume", "--dir", "new::/room", "worker.journal", at=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert b"done: 12 steps" in resumed.stdout
 
 
 def test_a_directory_in_memory_keeps_files_from_the_machine(tmp_path: Path) -> None:
@@ -254,13 +256,13 @@ def test_a_directory_in_memory_keeps_files_from_the_machine(tmp_path: Path) -> N
     )
     assert done.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["worker.journal"]
-    bare = run_tool("run", "-j", "b", "--no-root", guest("worker"), "/room", "2", at=tmp_path)
-    assert bare.returncode == 1
+    refused = run_tool("run", "-j", "b", "--no-root", guest("worker"), "/room", "2", at=tmp_path)
+    assert refused.returncode == 1
 
 
-def test_closed_streams_are_fine(tmp_path: Path) -> None:
-    closing = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
-    done = run_tool("run", guest("cat"), at=tmp_path, wrapper=closing)
+def test_a_run_works_with_closed_streams(tmp_path: Path) -> None:
+    close_streams = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
+    done = run_tool("run", guest("cat"), at=tmp_path, wrapper=close_streams)
     assert (done.returncode, done.stderr) == (0, b"0 bytes\n")
 
 
@@ -278,7 +280,7 @@ def test_closed_streams_are_fine(tmp_path: Path) -> None:
         ("resume", "."),
     ],
 )
-def test_what_cannot_be_done_exits_with_125_and_one_sentence(
+def test_a_refused_run_exits_with_125_and_one_sentence(
     arguments: tuple[str | Path, ...], tmp_path: Path
 ) -> None:
     done = run_tool(*arguments, at=tmp_path)
@@ -295,7 +297,7 @@ def test_a_hostile_name_is_escaped_in_an_error(tmp_path: Path) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_divergence_is_told_in_readable_lines(tmp_path: Path) -> None:
+def test_a_divergence_is_reported_in_readable_lines(tmp_path: Path) -> None:
     assert run_tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
     rewritten(tmp_path / "exit7.journal", tmp_path / "other.journal", change_output_of_exit7)
     done = run_tool("resume", "--json", "other.journal", at=tmp_path)
@@ -308,7 +310,7 @@ def test_a_divergence_is_told_in_readable_lines(tmp_path: Path) -> None:
     assert parse_last_json(done)["error"] == "Divergence"
 
 
-def test_a_journal_without_its_module_needs_it(tmp_path: Path) -> None:
+def test_a_journal_without_an_embedded_module_needs_the_file(tmp_path: Path) -> None:
     module = tmp_path / "program.wasm"
     module.write_bytes(guest("exit7").read_bytes())
     assert run_tool("run", "--no-embed", module, at=tmp_path).returncode == 7
@@ -322,19 +324,19 @@ def test_a_journal_without_its_module_needs_it(tmp_path: Path) -> None:
 
 
 #: The word after each of these options is created by an example.
-MAKES = ("-o", "--into")
+OUTPUT_OPTIONS = ("-o", "--into")
 #: Words at which the shell syntax of an example starts.
-FOR_THE_SHELL = {"|", "&&", ">", ">>", "<"}
+SHELL_WORDS = {"|", "&&", ">", ">>", "<"}
 
 
-def words_of(line: str) -> list[str]:
+def parse_example(line: str) -> list[str]:
     """Return the words of an example before shell syntax, with its redirected input file for -."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|&<>")
     lexer.whitespace_split = True
     words = list(lexer)
-    end = next((at for at, word in enumerate(words) if word in FOR_THE_SHELL), len(words))
-    given = words[end + 1] if words[end : end + 1] == ["<"] else "-"
-    return [given if word == "-" and given != "-" else word for word in words[:end]]
+    end = next((at for at, word in enumerate(words) if word in SHELL_WORDS), len(words))
+    input_file = words[end + 1] if words[end : end + 1] == ["<"] else "-"
+    return [input_file if word == "-" and input_file != "-" else word for word in words[:end]]
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "snapshot"])
@@ -343,26 +345,28 @@ def test_the_examples_of_the_help_work(tmp_path: Path, name: str) -> None:
     for program in ("hello", "tool", "python"):
         (tmp_path / f"{program}.wasm").write_bytes(module)
     if name != "run":
-        began = ("run", "--snapshot-on", "bootstrap", "--stacks", "never")
-        done = run_tool(*began, "--journal", "hello.journal", "hello.wasm", at=tmp_path)
+        options = ("run", "--snapshot-on", "bootstrap", "--stacks", "never")
+        done = run_tool(*options, "--journal", "hello.journal", "hello.wasm", at=tmp_path)
         assert done.returncode == 7
         run_inside("export", "hello.journal", "-o", "hello.jsonl", at=tmp_path)
-    begun = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    files_before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     text = run_inside(name, "--help", at=tmp_path).stdout.decode()
     for number, line in enumerate(text.partition("Examples:\n")[2].strip().splitlines()):
         folder = tmp_path / str(number)
         folder.mkdir()
-        for file, data in begun.items():
+        for file, data in files_before.items():
             (folder / file).write_bytes(data)
-        program, *arguments = words_of(line)
+        program, *arguments = parse_example(line)
         assert program == "journaltool"
         if name != "run":
-            made = {word for option, word in pairwise(["", *arguments]) if option in MAKES}
-            for word in {*arguments} - made - {"whole.journal", "week.journal", "both.journal"}:
+            outputs = {
+                word for option, word in pairwise(["", *arguments]) if option in OUTPUT_OPTIONS
+            }
+            for word in {*arguments} - outputs - {"whole.journal", "week.journal", "both.journal"}:
                 if word.endswith(".journal") or word == "broken":
-                    (folder / word).write_bytes(begun["hello.journal"])
+                    (folder / word).write_bytes(files_before["hello.journal"])
                 elif word.endswith(".jsonl"):
-                    (folder / word).write_bytes(begun["hello.jsonl"])
+                    (folder / word).write_bytes(files_before["hello.jsonl"])
         if "-f" in arguments:
             assert run_and_interrupt(*arguments, at=folder) == 130, line
             continue

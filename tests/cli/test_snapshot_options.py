@@ -58,7 +58,7 @@ NOISE = random.Random(5).randbytes(200_000)
         ),
     ],
 )
-def test_snapshots_are_taken_for_what_is_named_or_else_for_the_reference_s_defaults(
+def test_snapshots_are_taken_for_the_named_triggers_or_the_defaults(
     name: str, options: tuple[str, ...], triggers: list[str], tmp_path: Path
 ) -> None:
     done = run_tool("run", *options, guest(name), at=tmp_path, stdin=b"one\ntwo\n")
@@ -75,11 +75,11 @@ def test_snapshots_are_taken_for_what_is_named_or_else_for_the_reference_s_defau
         ("clocks", ("--snapshot-on", "non-deterministic-call"), "non-deterministic-call"),
     ],
 )
-def test_snapshots_are_taken_again_and_again(
+def test_snapshots_are_taken_repeatedly(
     name: str, options: tuple[str, ...], trigger: str, tmp_path: Path
 ) -> None:
-    given, arguments = (LINES, ()) if name != "cat" else (NOISE, ("4096",))
-    done = run_tool("run", *options, guest(name), *arguments, at=tmp_path, stdin=given)
+    data, arguments = (LINES, ()) if name != "cat" else (NOISE, ("4096",))
+    done = run_tool("run", *options, guest(name), *arguments, at=tmp_path, stdin=data)
     assert done.returncode == 0, done.stderr
     found = triggers_in(tmp_path / f"{name}.journal")
     assert len(found) >= 2
@@ -95,7 +95,7 @@ def test_a_guest_that_waits_for_long_is_idle(tmp_path: Path) -> None:
     assert set(triggers_in(tmp_path / "stdin.journal")) == {"idle"}
 
 
-def test_how_written_pages_are_found_makes_no_difference(tmp_path: Path) -> None:
+def test_each_method_of_page_tracking_gives_the_same_snapshots(tmp_path: Path) -> None:
     digests = []
     for way in ("auto", "compare"):
         run = ("run", "-j", f"{way}.journal", "--dirty-pages", way, guest("explicit"))
@@ -106,7 +106,7 @@ def test_how_written_pages_are_found_makes_no_difference(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stacks", ["auto", "never"])
-def test_stacks_are_in_snapshots_unless_they_are_not_wanted(stacks: str, tmp_path: Path) -> None:
+def test_stacks_are_in_snapshots_unless_disabled(stacks: str, tmp_path: Path) -> None:
     run = ("run", "--snapshot-on", "first-stdin", "--stacks", stacks, guest("stdin"))
     assert run_tool(*run, at=tmp_path, stdin=LINES).returncode == 0
     (one,) = snapshots_in(tmp_path / "stdin.journal")
@@ -115,7 +115,7 @@ def test_stacks_are_in_snapshots_unless_they_are_not_wanted(stacks: str, tmp_pat
 
 @pytest.mark.deep
 @pytest.mark.parametrize("safe_points", ["calls", "loops"])
-def test_a_guest_that_computes_is_stopped_at_its_loops_if_they_are_safe_points(
+def test_a_computing_guest_is_suspended_in_loops_that_are_safe_points(
     safe_points: str, tmp_path: Path
 ) -> None:
     run = ("run", "--snapshot-period", "0.1", "--safe-points", safe_points)
@@ -152,16 +152,14 @@ def test_a_guest_that_computes_is_stopped_at_its_loops_if_they_are_safe_points(
         ("resume", "--at", "7", "a.journal"),
     ],
 )
-def test_options_that_make_no_sense_are_wrong_usage(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_invalid_options_are_wrong_usage(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run_inside(*arguments, at=tmp_path)
     assert done.returncode == 2, done.stderr
     assert b"Error: " in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_is_no_trigger_is_told_which_there_are(tmp_path: Path) -> None:
+def test_an_unknown_trigger_is_refused_with_a_list(tmp_path: Path) -> None:
     done = run_inside("run", "--snapshot-on", "sometimes", "a.wasm", at=tmp_path)
     text = re.sub(r"\s+", " ", done.stderr.decode())
     assert all(name in text for name in ("first-stdin", "periodic-interval", "explicit"))
@@ -177,18 +175,18 @@ def test_the_help_names_every_trigger(tmp_path: Path) -> None:
 
 
 def test_the_choices_are_those_of_the_library() -> None:
-    for ours, theirs in (
+    for choices, members in (
         (snapshot.StacksChoice, journal.engine.Stacks),
         (snapshot.SafePointsChoice, journal.engine.SafePoints),
         (snapshot.DirtyPagesChoice, journal.engine.DirtyPageTracking),
     ):
-        assert {one.name: one.value for one in ours} == {one.name: one.value for one in theirs}
+        assert {one.name: one.value for one in choices} == {one.name: one.value for one in members}
 
 
 # -- stop after a snapshot, and resume from a snapshot -----------------------------------------
 
 
-def test_a_run_stops_with_its_first_snapshot_and_a_resume_goes_on(tmp_path: Path) -> None:
+def test_a_run_stops_after_its_first_snapshot_and_a_resume_continues(tmp_path: Path) -> None:
     whole = run_uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
     run = ("run", "--json", "--snapshot-on", "first-stdin", "--stop-after-snapshot")
     done = run_tool(*run, guest("stdin"), at=tmp_path, stdin=LINES)
@@ -198,32 +196,32 @@ def test_a_run_stops_with_its_first_snapshot_and_a_resume_goes_on(tmp_path: Path
         b"journaltool: stopped after its snapshot; "
         b"continue with: journaltool resume stdin.journal\n"
     )
-    told = parse_last_json(done)
-    assert (told["outcome"], told["stopped_with_snapshot"]) == ("stopped", True)
-    again = run_tool("resume", "stdin.journal", at=tmp_path, stdin=LINES)
-    assert (again.returncode, again.stderr) == (0, b"")
-    assert done.stdout + again.stdout == whole
+    report = parse_last_json(done)
+    assert (report["outcome"], report["stopped_with_snapshot"]) == ("stopped", True)
+    resumed = run_tool("resume", "stdin.journal", at=tmp_path, stdin=LINES)
+    assert (resumed.returncode, resumed.stderr) == (0, b"")
+    assert done.stdout + resumed.stdout == whole
     assert triggers_in(tmp_path / "stdin.journal") == ["first-stdin"]
 
 
 @pytest.mark.parametrize("options", [(), ("--reexecute",)])
-def test_a_resume_takes_up_the_run_from_a_snapshot_or_from_its_start(
+def test_a_resume_continues_from_a_snapshot_or_executes_again(
     options: tuple[str, ...], tmp_path: Path
 ) -> None:
     whole = run_uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
     with start_tool(tmp_path, "run", "--snapshot-events", "10", guest("stdin")) as process:
         write_input(process, LINES[:100])
-        said = b"".join(read_line(process) for _ in range(LINES[:100].count(b"\n") + 1))
+        output = b"".join(read_line(process) for _ in range(LINES[:100].count(b"\n") + 1))
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 143
     before = triggers_in(tmp_path / "stdin.journal")
     assert before
     done = run_tool("resume", *options, "stdin.journal", at=tmp_path, stdin=LINES[100:])
     assert (done.returncode, done.stderr) == (0, b"")
-    assert said + done.stdout == whole
+    assert output + done.stdout == whole
 
 
-def test_a_run_goes_on_from_a_chosen_snapshot_in_a_journal_of_its_own(tmp_path: Path) -> None:
+def test_a_resume_from_a_chosen_snapshot_writes_a_new_journal(tmp_path: Path) -> None:
     whole = run_uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
     run = ("run", "--snapshot-events", "10", guest("stdin"))
     assert run_tool(*run, at=tmp_path, stdin=LINES).stdout == whole
@@ -244,7 +242,7 @@ def test_a_run_goes_on_from_a_chosen_snapshot_in_a_journal_of_its_own(tmp_path: 
 # -- signals -----------------------------------------------------------------------------------
 
 
-def test_ctrl_c_takes_snapshots_and_does_not_stop_where_it_is_a_trigger(tmp_path: Path) -> None:
+def test_ctrl_c_takes_snapshots_and_does_not_stop_if_it_is_a_trigger(tmp_path: Path) -> None:
     with start_tool(tmp_path, "run", "--snapshot-on", "ctrl-c", guest("stdin")) as process:
         for count in (1, 2, 3):
             assert read_line(process)
@@ -276,7 +274,7 @@ def test_the_first_ctrl_c_takes_a_snapshot_and_the_second_stops(tmp_path: Path) 
     assert triggers_in(tmp_path / "stdin.journal") == ["first-sigint"]
 
 
-def test_an_alarm_is_a_trigger_or_ends_the_process_as_ever(tmp_path: Path) -> None:
+def test_an_alarm_is_a_trigger_or_ends_the_process(tmp_path: Path) -> None:
     with start_tool(tmp_path, "run", "--snapshot-on", "timer", guest("stdin")) as process:
         assert read_line(process)
         for count in (1, 2):
@@ -291,7 +289,7 @@ def test_an_alarm_is_a_trigger_or_ends_the_process_as_ever(tmp_path: Path) -> No
         assert process.wait(DEADLINE_SECONDS) == -signal.SIGALRM
 
 
-def test_ctrl_z_takes_a_snapshot_and_suspends_until_the_process_is_to_go_on(
+def test_ctrl_z_takes_a_snapshot_and_suspends_until_sigcont(
     tmp_path: Path,
 ) -> None:
     names = ("--snapshot-on", "ctrl-z", "--snapshot-on", "sigstop")
@@ -314,7 +312,7 @@ def test_ctrl_z_takes_a_snapshot_and_suspends_until_the_process_is_to_go_on(
 
 
 @pytest.mark.deep
-def test_ctrl_z_suspends_a_guest_that_comes_to_no_safe_point(tmp_path: Path) -> None:
+def test_ctrl_z_suspends_a_guest_that_reaches_no_safe_point(tmp_path: Path) -> None:
     with start_tool(tmp_path, "run", "--snapshot-on", "ctrl-z", guest("spin")) as process:
         assert read_line(process)
         process.send_signal(signal.SIGTSTP)
@@ -325,7 +323,7 @@ def test_ctrl_z_suspends_a_guest_that_comes_to_no_safe_point(tmp_path: Path) -> 
         assert process.wait(DEADLINE_SECONDS) == 143
 
 
-def test_ctrl_z_does_what_it_does_where_it_is_no_trigger(tmp_path: Path) -> None:
+def test_ctrl_z_has_its_default_effect_if_it_is_no_trigger(tmp_path: Path) -> None:
     with start_tool(tmp_path, "run", guest("stdin")) as process:
         assert read_line(process)
         before = triggers_in(tmp_path / "stdin.journal")
@@ -338,7 +336,7 @@ def test_ctrl_z_does_what_it_does_where_it_is_no_trigger(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("by", ["journal", "number"])
-def test_a_running_program_is_asked_for_a_snapshot(by: str, tmp_path: Path) -> None:
+def test_a_running_program_takes_a_requested_snapshot(by: str, tmp_path: Path) -> None:
     with start_tool(tmp_path, "run", "--snapshot-on", "first-environ", guest("stdin")) as process:
         assert read_line(process)
         target = "stdin.journal" if by == "journal" else str(process.pid)
@@ -350,7 +348,7 @@ def test_a_running_program_is_asked_for_a_snapshot(by: str, tmp_path: Path) -> N
     assert triggers_in(tmp_path / "stdin.journal") == ["explicit"] * 2
 
 
-def test_a_program_that_takes_no_snapshots_is_not_asked(tmp_path: Path) -> None:
+def test_a_program_without_snapshots_receives_no_request(tmp_path: Path) -> None:
     with start_tool(tmp_path, "run", "--no-snapshots", guest("stdin")) as process:
         assert read_line(process)
         done = run_inside("snapshot", str(process.pid), at=tmp_path)
@@ -360,7 +358,7 @@ def test_a_program_that_takes_no_snapshots_is_not_asked(tmp_path: Path) -> None:
         assert read_line(process).startswith(b"line 1 ")
 
 
-def test_who_asks_too_late_does_no_harm(tmp_path: Path) -> None:
+def test_a_late_request_has_no_effect(tmp_path: Path) -> None:
     class Recorder:
         takes_snapshots = True
 

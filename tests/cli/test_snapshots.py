@@ -30,7 +30,7 @@ from tests.support.programs import guest
 from tests.support.rewrites import rewritten
 
 #: Process that writes a journal, and appends a Snapshot event at each request.
-_WRITES = """
+_WRITER_PROGRAM = """
 import os, select, signal, sys, time
 import journal
 from journal.events.inputs import ClockRead
@@ -75,10 +75,10 @@ while True:
 
 
 @contextmanager
-def writing(at: Path, *names: str, how: str = "takes") -> Iterator[subprocess.Popen[str]]:
+def run_writer(at: Path, *names: str, mode: str = "takes") -> Iterator[subprocess.Popen[str]]:
     """Yield a process that writes journals with these names. It is killed at the end."""
     with subprocess.Popen(
-        [sys.executable, "-c", _WRITES, how, *names],
+        [sys.executable, "-c", _WRITER_PROGRAM, mode, *names],
         cwd=at,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -92,19 +92,19 @@ def writing(at: Path, *names: str, how: str = "takes") -> Iterator[subprocess.Po
             process.kill()
 
 
-@pytest.mark.parametrize("how", ["takes", "rolls"])
+@pytest.mark.parametrize("mode", ["takes", "rolls"])
 @pytest.mark.parametrize("by", ["journal", "number"])
-def test_a_process_is_asked_for_a_snapshot(by: str, how: str, tmp_path: Path) -> None:
-    with writing(tmp_path, "a.journal", how=how) as process:
+def test_a_process_takes_a_requested_snapshot(by: str, mode: str, tmp_path: Path) -> None:
+    with run_writer(tmp_path, "a.journal", mode=mode) as process:
         target = "a.journal" if by == "journal" else str(process.pid)
         for seq in (2, 3):
             done = run_inside("snapshot", "--json", target, at=tmp_path)
             assert (done.returncode, done.stderr) == (0, b"")
-            told = json.loads(done.stdout)
-            path = Path(told.pop("journal"))
+            report = json.loads(done.stdout)
+            path = Path(report.pop("journal"))
             assert path.is_absolute() == (by == "number")
             assert (tmp_path / path).samefile(tmp_path / "a.journal")
-            assert told == {
+            assert report == {
                 "process": process.pid,
                 "seq": seq,
                 "trigger": "explicit",
@@ -118,11 +118,11 @@ def test_a_process_is_asked_for_a_snapshot(by: str, how: str, tmp_path: Path) ->
         assert process.poll() is None
 
 
-def test_a_process_that_does_not_expect_it_is_not_asked(
+def test_a_process_without_a_handler_receives_no_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_process, "READY_SECONDS", 0.1)
-    with writing(tmp_path, "a.journal", how="deaf") as process:
+    with run_writer(tmp_path, "a.journal", mode="deaf") as process:
         for target in ("a.journal", str(process.pid)):
             done = run_inside("snapshot", target, at=tmp_path)
             assert done.returncode == 1
@@ -135,7 +135,7 @@ def test_a_process_that_does_not_expect_it_is_not_asked(
         assert json.loads(done.stderr.splitlines()[-1])["error"] == "OptionError"
 
 
-def test_a_process_that_has_just_begun_is_waited_for(
+def test_a_request_waits_for_a_process_that_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sleep(seconds: float, real: Callable[[float], None] = time.sleep) -> None:
@@ -144,14 +144,14 @@ def test_a_process_that_has_just_begun_is_waited_for(
 
     monkeypatch.setattr(writer_process, "READY_SECONDS", DEADLINE_SECONDS)
     monkeypatch.setattr("journaltool.processes.writer_process.time.sleep", sleep)
-    with writing(tmp_path, "a.journal", how="late"):
+    with run_writer(tmp_path, "a.journal", mode="late"):
         done = run_inside("snapshot", "--json", "a.journal", at=tmp_path)
         assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
-def test_a_process_of_another_user_is_not_asked(tmp_path: Path) -> None:
-    with writing(tmp_path, "a.journal", how="changes") as process:
+def test_a_process_of_another_user_receives_no_request(tmp_path: Path) -> None:
+    with run_writer(tmp_path, "a.journal", mode="changes") as process:
         for target in ("a.journal", str(process.pid)):
             done = run_inside("snapshot", target, at=tmp_path)
             assert done.returncode == 1
@@ -161,8 +161,8 @@ def test_a_process_of_another_user_is_not_asked(tmp_path: Path) -> None:
         assert process.poll() is None
 
 
-def test_only_who_writes_a_journal_is_asked(tmp_path: Path) -> None:
-    with writing(tmp_path, "a.journal") as process:
+def test_only_the_writer_of_a_journal_receives_a_request(tmp_path: Path) -> None:
+    with run_writer(tmp_path, "a.journal") as process:
         process.communicate()
         for target, reason in (
             ("a.journal", "no process writes a.journal, so it cannot take a snapshot"),
@@ -178,8 +178,8 @@ def test_only_who_writes_a_journal_is_asked(tmp_path: Path) -> None:
             )
 
 
-def test_which_of_several_journals_has_to_be_said(tmp_path: Path) -> None:
-    with writing(tmp_path, "a.journal", "b.journal") as process:
+def test_a_process_with_several_journals_needs_a_journal_name(tmp_path: Path) -> None:
+    with run_writer(tmp_path, "a.journal", "b.journal") as process:
         done = run_inside("snapshot", str(process.pid), at=tmp_path)
         assert done.returncode == 1
         names = f"{tmp_path / 'a.journal'}, {tmp_path / 'b.journal'}"
@@ -187,8 +187,8 @@ def test_which_of_several_journals_has_to_be_said(tmp_path: Path) -> None:
         assert run_inside("snapshot", "b.journal", at=tmp_path).returncode == 0
 
 
-def test_a_snapshot_that_does_not_come_exits_with_9(tmp_path: Path) -> None:
-    with writing(tmp_path, "a.journal", how="ignores") as process:
+def test_a_request_without_a_snapshot_exits_with_9(tmp_path: Path) -> None:
+    with run_writer(tmp_path, "a.journal", mode="ignores") as process:
         done = run_inside("snapshot", "--timeout", "0.3", "a.journal", at=tmp_path)
         assert (done.returncode, done.stdout) == (9, b"")
         assert done.stderr.decode() == (
@@ -197,8 +197,8 @@ def test_a_snapshot_that_does_not_come_exits_with_9(tmp_path: Path) -> None:
         )
 
 
-def test_a_process_that_ends_instead_is_told_of(tmp_path: Path) -> None:
-    with writing(tmp_path, "a.journal", how="ends") as process:
+def test_a_process_that_ends_without_a_snapshot_is_reported(tmp_path: Path) -> None:
+    with run_writer(tmp_path, "a.journal", mode="ends") as process:
         done = run_inside("snapshot", "a.journal", at=tmp_path)
         assert (done.returncode, done.stdout) == (1, b"")
         assert done.stderr.decode() == (
@@ -206,16 +206,16 @@ def test_a_process_that_ends_instead_is_told_of(tmp_path: Path) -> None:
         )
 
 
-def test_the_examples_of_asking_work(tmp_path: Path) -> None:
+def test_the_examples_of_snapshot_work(tmp_path: Path) -> None:
     text = run_inside("snapshot", "--help", at=tmp_path).stdout.decode()
-    with writing(tmp_path, "work.journal"):
+    with run_writer(tmp_path, "work.journal"):
         for line in text.partition("Examples:\n")[2].strip().splitlines():
             program, *arguments = shlex.split(line)
             assert program == "journaltool"
             assert run_inside(*arguments, at=tmp_path).returncode == 0, line
 
 
-def with_snapshots(frames: list[Frame]) -> list[Frame]:
+def add_snapshots(frames: list[Frame]) -> list[Frame]:
     """Return the frames of a run with three snapshots before its end."""
     thread = SetThread(
         id=0,
@@ -250,15 +250,15 @@ def safe_point(code: bytes, *, whole: bool) -> SafePoint:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> list[SnapshotInfo]:
+def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
     """Write a.journal with three snapshots, and return their descriptions."""
     assert run_inside("run", guest("exit7"), at=tmp_path).returncode == 7
-    path = rewritten(tmp_path / "exit7.journal", tmp_path / "a.journal", with_snapshots)
+    path = rewritten(tmp_path / "exit7.journal", tmp_path / "a.journal", add_snapshots)
     with journal.Reader(path) as reader:
         return list(journal.list_snapshots(reader))
 
 
-def test_snapshots_are_listed_in_columns(made: list[SnapshotInfo], tmp_path: Path) -> None:
+def test_snapshots_are_listed_in_columns(snapshots: list[SnapshotInfo], tmp_path: Path) -> None:
     done = run_inside("snapshots", "a.journal", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     heading, *rows = done.stdout.decode().splitlines()
@@ -269,26 +269,29 @@ def test_snapshots_are_listed_in_columns(made: list[SnapshotInfo], tmp_path: Pat
     for row in rows:
         assert all(row[start - 1] == " " != row[start] for start in starts)
         assert all(row[end] == " " != row[end - 1] for end in ends)
-    cells = [row.split(maxsplit=6) for row in rows]
-    assert [row[0] for row in cells] == [str(one.seq) for one in made]
-    assert [row[2] for row in cells] == ["first-stdin", "event-count", "idle"]
-    assert [row[3] for row in cells] == ["3", "0", "0"]
-    assert [row[4] for row in cells] == [str(one.size) for one in made]
-    assert [row[5] for row in cells] == [bytes(range(6)).hex(), "-", "ff" * 6]
-    assert [row[6] for row in cells] == ["yes", *(f"no: {one.reason}" for one in made[1:])]
-    assert all(one.reason for one in made[1:])
+    columns_of_rows = [row.split(maxsplit=6) for row in rows]
+    assert [row[0] for row in columns_of_rows] == [str(one.seq) for one in snapshots]
+    assert [row[2] for row in columns_of_rows] == ["first-stdin", "event-count", "idle"]
+    assert [row[3] for row in columns_of_rows] == ["3", "0", "0"]
+    assert [row[4] for row in columns_of_rows] == [str(one.size) for one in snapshots]
+    assert [row[5] for row in columns_of_rows] == [bytes(range(6)).hex(), "-", "ff" * 6]
+    assert [row[6] for row in columns_of_rows] == [
+        "yes",
+        *(f"no: {one.reason}" for one in snapshots[1:]),
+    ]
+    assert all(one.reason for one in snapshots[1:])
 
 
-def test_snapshots_are_listed_as_json(made: list[SnapshotInfo], tmp_path: Path) -> None:
+def test_snapshots_are_listed_as_json(snapshots: list[SnapshotInfo], tmp_path: Path) -> None:
     done = run_inside("snapshots", "--json", "a.journal", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     names = ("seq", "time", "pages", "size", "whole", "has_stacks", "function", "calls")
-    for line, one in zip(done.stdout.splitlines(), made, strict=True):
-        told = json.loads(line)
-        assert parse_trigger(told.pop("trigger")) is one.trigger
-        assert bytes.fromhex(told.pop("digest")) == one.digest
-        assert (told.pop("resumable"), told.pop("reason")) == (one.resumable, one.reason)
-        assert told == {name: getattr(one, name) for name in names}
+    for line, one in zip(done.stdout.splitlines(), snapshots, strict=True):
+        report = json.loads(line)
+        assert parse_trigger(report.pop("trigger")) is one.trigger
+        assert bytes.fromhex(report.pop("digest")) == one.digest
+        assert (report.pop("resumable"), report.pop("reason")) == (one.resumable, one.reason)
+        assert report == {name: getattr(one, name) for name in names}
 
 
 def test_a_journal_without_snapshots_has_none(tmp_path: Path) -> None:
@@ -300,7 +303,7 @@ def test_a_journal_without_snapshots_has_none(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_snapshots_in_front_of_damage_are_listed(tmp_path: Path) -> None:
+def test_snapshots_before_damage_are_listed(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a.journal") as writer:
         for _ in range(3):
             writer.append(Snapshot(when=7, trigger=Trigger.EXPLICIT))
@@ -316,17 +319,17 @@ def test_snapshots_in_front_of_damage_are_listed(tmp_path: Path) -> None:
     assert done.stderr.endswith(b"at offset %d\n" % offset)
 
 
-def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_waiting_request(tmp_path: Path) -> None:
     with (
-        writing(tmp_path, "a.journal", how="ignores") as asked,
+        run_writer(tmp_path, "a.journal", mode="ignores") as writer,
         subprocess.Popen(
             build_command("snapshot", "a.journal"), cwd=tmp_path, env=build_environment(), stderr=-1
         ) as process,
     ):
         with journal.Reader(tmp_path / "a.journal") as reader:
             assert reader.summary().events == 2
-        assert asked.stdout is not None
-        assert asked.stdout.readline() == "asked\n"
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "asked\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_SECONDS) == 130
-        assert asked.poll() is None
+        assert writer.poll() is None

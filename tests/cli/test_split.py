@@ -30,22 +30,20 @@ def test_split_writes_parts_that_concat_joins_again(tmp_path: Path) -> None:
     assert parse_numbers(run_inside("inspect", "b", at=tmp_path).stdout) == list(range(40))
 
 
-def test_split_by_size_tells_each_part_in_json(tmp_path: Path) -> None:
+def test_split_by_size_reports_each_part_in_json(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 4000)
     done = run_inside("split", "--json", "a", "--size", "16KiB", "-o", "parts", at=tmp_path)
-    found = json.loads(done.stdout)
-    assert (found["events"], found["source"]) == (4000, "a")
-    parts = found["parts"]
+    report = json.loads(done.stdout)
+    assert (report["events"], report["source"]) == (4000, "a")
+    parts = report["parts"]
     assert len(parts) > 2
     assert all(part["size"] == (tmp_path / part["path"]).stat().st_size for part in parts)
     assert all(part["size"] <= 16 << 10 for part in parts)
     ends = [(part["first_seq"], part["last_seq"] + 1) for part in parts]
-    assert [first for first, _ in ends] == [0, *(behind for _, behind in ends[:-1])]
+    assert [first for first, _ in ends] == [0, *(end for _, end in ends[:-1])]
 
 
-def test_cut_ends_with_the_newest_snapshot_unless_told_where(
-    recorded: Path, tmp_path: Path
-) -> None:
+def test_cut_ends_with_the_newest_snapshot_by_default(recorded: Path, tmp_path: Path) -> None:
     done = run_inside("cut", recorded, "-o", "newest", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     newest = snapshot_seqs(recorded)[-1]
@@ -78,7 +76,7 @@ def test_cut_ends_with_the_newest_snapshot_unless_told_where(
         (("cut", "a", "--at", "3", "-o", "a"), 1, b"a is also a source"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
+def test_a_refused_command_prints_one_sentence_and_leaves_nothing(
     arguments: tuple[str, ...], code: int, sentence: bytes, tmp_path: Path
 ) -> None:
     write_numbered(tmp_path / "a", 10)
@@ -89,7 +87,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "there"]
 
 
-REFUSING = [
+REFUSING_COMMANDS = [
     ("split", "--at", "30", "-o", "b"),
     ("cut", "--at", "39", "-o", "b"),
     ("export", "-o", "b"),
@@ -99,8 +97,8 @@ REFUSING = [
 ]
 
 
-@pytest.mark.parametrize("arguments", REFUSING, ids=" ".join)
-def test_who_refuses_damage_says_where_it_is_and_what_to_do(
+@pytest.mark.parametrize("arguments", REFUSING_COMMANDS, ids=" ".join)
+def test_a_command_that_refuses_damage_prints_its_offset_and_a_remedy(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     path, (name, *options) = tmp_path / "my journal", arguments
@@ -109,11 +107,11 @@ def test_who_refuses_damage_says_where_it_is_and_what_to_do(
     done = run_inside(name, path.name, *options, at=tmp_path)
     assert done.returncode == 6, done.stderr
     (sentence,) = done.stderr.decode().splitlines()
-    where, _, told = sentence.partition("; recover the readable events with: journaltool ")
-    assert f"at offset {block.offset}" in where
-    assert "my journal" in where
-    assert shlex.split(told) == ["recover", "my journal", "TARGET"]
-    assert run_inside(*shlex.split(told), at=tmp_path).returncode == 3
+    problem, _, remedy = sentence.partition("; recover the readable events with: journaltool ")
+    assert f"at offset {block.offset}" in problem
+    assert "my journal" in problem
+    assert shlex.split(remedy) == ["recover", "my journal", "TARGET"]
+    assert run_inside(*shlex.split(remedy), at=tmp_path).returncode == 3
     with journal.Reader(tmp_path / "TARGET") as reader:
         assert len(list(reader.frames())) == 30
     assert run_inside(name, "TARGET", *options, at=tmp_path).returncode == 0

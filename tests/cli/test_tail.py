@@ -23,7 +23,7 @@ from tests.support.writer_process import LiveWriter
 
 
 @contextmanager
-def following(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def run_following(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """Yield a process of tail --follow."""
     with subprocess.Popen(
         build_command("tail", "-f", *arguments, path.name),
@@ -43,13 +43,13 @@ def following(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def lines(process: subprocess.Popen[bytes], count: int) -> bytes:
+def read_lines(process: subprocess.Popen[bytes], count: int) -> bytes:
     """Return this number of lines of the output as soon as they are printed."""
     assert process.stdout is not None
     return b"".join(process.stdout.readline() for _ in range(count))
 
 
-def interrupted(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+def interrupt(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=DEADLINE_SECONDS)
     return process.returncode, out, error
@@ -102,29 +102,29 @@ def test_tail_follows_a_live_writer(roll_size: int | None, tmp_path: Path) -> No
     path = tmp_path / "a"
     with LiveWriter(path, roll_size) as writer:
         writer.write(30)
-        with following(path, "-n", "5") as process:
-            assert parse_numbers(lines(process, 5)) == list(range(25, 30))
+        with run_following(path, "-n", "5") as process:
+            assert parse_numbers(read_lines(process, 5)) == list(range(25, 30))
             writer.write(1)
-            assert parse_numbers(lines(process, 1)) == [30]
+            assert parse_numbers(read_lines(process, 1)) == [30]
             writer.write(20_000)
-            assert parse_numbers(lines(process, 20_000)) == list(range(31, 20_031))
+            assert parse_numbers(read_lines(process, 20_000)) == list(range(31, 20_031))
             if roll_size is not None:
                 assert len(list(path.iterdir())) > 3
-            assert interrupted(process) == (130, b"", b"")
+            assert interrupt(process) == (130, b"", b"")
 
 
-def test_tail_follows_from_the_end_when_none_of_the_past_is_wanted(tmp_path: Path) -> None:
+def test_tail_follows_from_the_end_if_no_past_event_is_requested(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with LiveWriter(path) as writer:
         writer.write(30)
-        with following(path, "-n", "0", "--json") as process:
+        with run_following(path, "-n", "0", "--json") as process:
             assert process.stdout is not None
             # Nothing shows that tail waits. Its first line is an event appended after its start.
             while not select.select([process.stdout], [], [], 0.05)[0]:
                 written = writer.write(1)
-            first = json.loads(lines(process, 1))["seq"]
+            first = json.loads(read_lines(process, 1))["seq"]
             assert 30 <= first < written
-            assert interrupted(process)[0] == 130
+            assert interrupt(process)[0] == 130
 
 
 def test_tail_follows_past_a_killed_writer_to_the_next(tmp_path: Path) -> None:
@@ -132,25 +132,25 @@ def test_tail_follows_past_a_killed_writer_to_the_next(tmp_path: Path) -> None:
     with LiveWriter(path) as writer:
         writer.write(10)
         writer.kill()
-    with following(path) as process:
-        assert parse_numbers(lines(process, 10)) == list(range(10))
+    with run_following(path) as process:
+        assert parse_numbers(read_lines(process, 10)) == list(range(10))
         with LiveWriter(path) as writer:
             writer.write(5)
-            assert parse_numbers(lines(process, 5)) == list(range(10, 15))
-        assert interrupted(process) == (130, b"", b"")
+            assert parse_numbers(read_lines(process, 5)) == list(range(10, 15))
+        assert interrupt(process) == (130, b"", b"")
 
 
 def test_ctrl_c_ends_a_waiting_tail_at_once_and_silently(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 3)
-    with following(tmp_path / "a") as process:
-        lines(process, 3)
-        assert interrupted(process) == (130, b"", b"")
+    with run_following(tmp_path / "a") as process:
+        read_lines(process, 3)
+        assert interrupt(process) == (130, b"", b"")
 
 
-def test_a_tail_ends_when_its_reader_goes_although_no_event_comes(tmp_path: Path) -> None:
+def test_a_waiting_tail_ends_when_its_reader_closes_the_pipe(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 3)
-    with following(tmp_path / "a") as process:
-        lines(process, 3)
+    with run_following(tmp_path / "a") as process:
+        read_lines(process, 3)
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -158,7 +158,7 @@ def test_a_tail_ends_when_its_reader_goes_although_no_event_comes(tmp_path: Path
         assert process.stderr.read() == b""
 
 
-def test_tail_of_a_torn_journal_says_nothing_of_it(tmp_path: Path) -> None:
+def test_tail_of_a_torn_journal_reports_no_damage(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 20)
     with journal.Reader(tmp_path / "a") as reader:
         *_, last = reader.blocks()
@@ -168,7 +168,7 @@ def test_tail_of_a_torn_journal_says_nothing_of_it(tmp_path: Path) -> None:
     assert parse_numbers(done.stdout) == [7, 8, 9]
 
 
-def test_tail_shows_what_stands_behind_damage_and_tells_of_it(tmp_path: Path) -> None:
+def test_tail_shows_events_after_damage_and_reports_it(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 40)
     with journal.Reader(tmp_path / "a") as reader:
         block = list(reader.blocks())[2]

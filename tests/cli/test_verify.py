@@ -37,7 +37,7 @@ FIGURES = (
 )
 
 
-def verified(path: Path, *options: str) -> tuple[int, dict[str, Any]]:
+def run_verify(path: Path, *options: str) -> tuple[int, dict[str, Any]]:
     """Return the exit code and the JSON values."""
     done = run_inside("verify", "--json", *options, path.name, at=path.parent)
     assert done.stderr == b""
@@ -49,8 +49,8 @@ def blocks_of(path: Path) -> list[journal.format.block.Block]:
         return list(reader.blocks())
 
 
-def hurt(path: Path, offset: int) -> None:
-    """Change a byte."""
+def flip_byte(path: Path, offset: int) -> None:
+    """Invert a byte of a file."""
     with path.open("r+b") as file:
         file.seek(offset)
         byte = file.read(1)[0]
@@ -59,7 +59,7 @@ def hurt(path: Path, offset: int) -> None:
 
 
 @pytest.fixture(params=["file", "directory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Write a journal of 6000 events, as a file or as a directory."""
     roll = journal.log.RollPolicy(size_bytes=1 << 16) if request.param == "directory" else None
     write_numbered(tmp_path / "a", 6000, roll=roll, compress=False)
@@ -70,49 +70,54 @@ def files_of(path: Path) -> list[Path]:
     return sorted(path.iterdir()) if path.is_dir() else [path]
 
 
-def test_a_whole_journal_exits_with_0_and_has_its_figures(place: Path) -> None:
-    code, found = verified(place)
-    assert (code, found["verdict"], found["finished"], found["cursor"]) == (0, "whole", True, None)
-    assert found["segments"] == len(files_of(place))
-    assert found["events"] == 6000
-    assert found["size"] == sum(file.stat().st_size for file in files_of(place))
-    assert (found["gaps"], found["lost_events"], found["lost_size"]) == (0, 0, 0)
-    assert found["tail_file"] == (files_of(place)[-1].name if place.is_dir() else "")
+def test_a_sound_journal_exits_with_0_and_has_its_counts(path: Path) -> None:
+    code, report = run_verify(path)
+    assert (code, report["verdict"], report["finished"], report["cursor"]) == (
+        0,
+        "whole",
+        True,
+        None,
+    )
+    assert report["segments"] == len(files_of(path))
+    assert report["events"] == 6000
+    assert report["size"] == sum(file.stat().st_size for file in files_of(path))
+    assert (report["gaps"], report["lost_events"], report["lost_size"]) == (0, 0, 0)
+    assert report["tail_file"] == (files_of(path)[-1].name if path.is_dir() else "")
 
 
 def test_the_journal_of_a_killed_writer_is_whole_or_torn(tmp_path: Path) -> None:
     with LiveWriter(tmp_path / "a") as writer:
         writer.write(100)
         writer.kill()
-    code, found = verified(tmp_path / "a")
-    assert (code, found["events"]) == (0, 100)
+    code, report = run_verify(tmp_path / "a")
+    assert (code, report["events"]) == (0, 100)
 
 
-def test_a_torn_tail_and_nothing_else_exits_with_4(place: Path) -> None:
-    file = files_of(place)[-1]
-    with journal.Reader(place) as reader:
+def test_a_torn_tail_alone_exits_with_4(path: Path) -> None:
+    file = files_of(path)[-1]
+    with journal.Reader(path) as reader:
         *_, last = reader.blocks()
     os.truncate(file, last.offset + 140)
-    code, found = verified(place)
-    assert (code, found["verdict"]) == (4, "torn")
-    assert (found["tail"], found["torn_size"]) == (last.offset, 140)
-    assert found["lost_events"] == 0
-    assert b"torn" in run_inside("verify", place.name, at=place.parent).stdout
+    code, report = run_verify(path)
+    assert (code, report["verdict"]) == (4, "torn")
+    assert (report["tail"], report["torn_size"]) == (last.offset, 140)
+    assert report["lost_events"] == 0
+    assert b"torn" in run_inside("verify", path.name, at=path.parent).stdout
 
 
-def test_damage_exits_with_3_and_is_counted_by_numbers_and_bytes(place: Path) -> None:
-    file = files_of(place)[-1]
+def test_damage_exits_with_3_and_is_counted_in_events_and_bytes(path: Path) -> None:
+    file = files_of(path)[-1]
     block = blocks_of(file)[0]
-    shift = next(one.first_seq for one in blocks_of(place)[::-1] if one.offset == block.offset)
-    hurt(file, block.offset + BLOCK_HEADER_SIZE)
-    code, found = verified(place)
-    assert (code, found["verdict"]) == (3, "damaged")
-    (finding,) = found["findings"]
-    assert (found["gaps"], found["lost_events"], found["lost_size"]) == (1, 10, block.size)
+    shift = next(one.first_seq for one in blocks_of(path)[::-1] if one.offset == block.offset)
+    flip_byte(file, block.offset + BLOCK_HEADER_SIZE)
+    code, report = run_verify(path)
+    assert (code, report["verdict"]) == (3, "damaged")
+    (finding,) = report["findings"]
+    assert (report["gaps"], report["lost_events"], report["lost_size"]) == (1, 10, block.size)
     assert (finding["first_seq"], finding["last_seq"]) == (shift, shift + 9)
     assert (finding["offset"], finding["size"]) == (block.offset, block.size)
-    assert finding["file"] == (file.name if place.is_dir() else "")
-    text = run_inside("verify", place.name, at=place.parent).stdout.decode()
+    assert finding["file"] == (file.name if path.is_dir() else "")
+    text = run_inside("verify", path.name, at=path.parent).stdout.decode()
     assert "damaged, 10 events lost" in text
     assert f"10 events in {block.size} bytes, at 1 place" in text
 
@@ -122,14 +127,14 @@ def test_a_missing_segment_file_is_damage(tmp_path: Path) -> None:
         tmp_path / "a", 6000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False
     )
     files_of(tmp_path / "a")[1].unlink()
-    code, found = verified(tmp_path / "a")
+    code, report = run_verify(tmp_path / "a")
     assert code == 3
-    assert found["events"] + found["lost_events"] == 6000
-    assert found["lost_events"] > 0
+    assert report["events"] + report["lost_events"] == 6000
+    assert report["lost_events"] > 0
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty", "folder", "picture"])
-def test_what_is_no_journal_exits_with_1(name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_journal_exits_with_1(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "0000000000.txt").write_text("no segment")
@@ -140,28 +145,30 @@ def test_what_is_no_journal_exits_with_1(name: str, tmp_path: Path) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_wrong_event_in_a_directory_is_told_with_its_file(tmp_path: Path) -> None:
+def test_a_malformed_event_in_a_directory_is_reported_with_its_file(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "d", roll=journal.log.RollPolicy()) as writer:
         writer.append_frame(ClockRead.tag, b"short")
-    _, found = verified(tmp_path / "d")
-    (finding,) = found["findings"]
+    _, report = run_verify(tmp_path / "d")
+    (finding,) = report["findings"]
     assert finding["file"] == "0000000000.journal"
     assert finding["message"].endswith(f"at offset {finding['offset']} of 0000000000.journal")
 
 
-def in_steps(path: Path, *options: str) -> tuple[int, dict[str, Any], int]:
+def verify_in_steps(path: Path, *options: str) -> tuple[int, dict[str, Any], int]:
     """Verify one block at a time, by repeated checks without any time."""
-    code, found = verified(path, "--max-seconds", "1e-9", *options)
+    code, report = run_verify(path, "--max-seconds", "1e-9", *options)
     steps = 1
-    while not found["finished"]:
-        assert found["cursor"]
-        code, found = verified(path, "--max-seconds", "1e-9", "--from", found["cursor"], *options)
+    while not report["finished"]:
+        assert report["cursor"]
+        code, report = run_verify(
+            path, "--max-seconds", "1e-9", "--from", report["cursor"], *options
+        )
         steps += 1
-    return code, found, steps
+    return code, report, steps
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_verify_in_steps_comes_to_the_same_end(damaged: bool, tmp_path: Path) -> None:
+def test_a_verification_in_steps_has_the_same_result(damaged: bool, tmp_path: Path) -> None:
     path = tmp_path / "a"
     roll = journal.log.RollPolicy(size_bytes=1 << 16)
     write_numbered(path, 90, roll=roll)
@@ -170,17 +177,17 @@ def test_a_verify_in_steps_comes_to_the_same_end(damaged: bool, tmp_path: Path) 
         for _ in range(40):
             writer.append_frame(
                 ClockRead.tag, os.urandom(1) * 5000
-            )  # This payload is malformed and long.
+            )  # The payload is malformed and long.
     if damaged:
-        hurt(files_of(path)[0], blocks_of(path)[3].offset + BLOCK_HEADER_SIZE)
-    code, found = verified(path)
-    step_code, step_found, steps = in_steps(path)
+        flip_byte(files_of(path)[0], blocks_of(path)[3].offset + BLOCK_HEADER_SIZE)
+    code, report = run_verify(path)
+    step_code, step_found, steps = verify_in_steps(path)
     assert code == step_code == 3
     assert steps > 10
-    assert {name: found[name] for name in FIGURES} == {name: step_found[name] for name in FIGURES}
+    assert {name: report[name] for name in FIGURES} == {name: step_found[name] for name in FIGURES}
 
 
-def test_a_verify_that_found_nothing_in_its_time_exits_with_9(tmp_path: Path) -> None:
+def test_an_unfinished_verification_without_findings_exits_with_9(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 40)
     done = run_inside("verify", "--max-seconds", "1e-9", "a", at=tmp_path)
     assert done.returncode == 9
@@ -191,31 +198,31 @@ def test_a_verify_that_found_nothing_in_its_time_exits_with_9(tmp_path: Path) ->
     assert b"40 events" in done.stdout
 
 
-def test_damage_found_before_counts_when_it_is_gone_on_with(tmp_path: Path) -> None:
+def test_damage_found_before_counts_in_a_continued_verification(tmp_path: Path) -> None:
     write_numbered(tmp_path / "a", 60)
-    hurt(tmp_path / "a", blocks_of(tmp_path / "a")[0].offset + BLOCK_HEADER_SIZE)
-    code, found = verified(tmp_path / "a", "--max-seconds", "1e-9")
-    assert (code, found["verdict"], found["finished"]) == (3, "damaged", False)
-    code, found = verified(tmp_path / "a", "--from", found["cursor"])
-    assert (code, found["lost_events"], found["findings"]) == (3, 10, [])
+    flip_byte(tmp_path / "a", blocks_of(tmp_path / "a")[0].offset + BLOCK_HEADER_SIZE)
+    code, report = run_verify(tmp_path / "a", "--max-seconds", "1e-9")
+    assert (code, report["verdict"], report["finished"]) == (3, "damaged", False)
+    code, report = run_verify(tmp_path / "a", "--from", report["cursor"])
+    assert (code, report["lost_events"], report["findings"]) == (3, 10, [])
 
 
 def test_a_cursor_of_another_journal_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_numbered(tmp_path / name, 40)
-    _, found = verified(tmp_path / "a", "--max-seconds", "1e-9")
-    done = run_inside("verify", "--from", found["cursor"], "b", at=tmp_path)
+    _, report = run_verify(tmp_path / "a", "--max-seconds", "1e-9")
+    done = run_inside("verify", "--from", report["cursor"], "b", at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"b has no block at the cursor" in done.stderr
 
 
-def test_hashes_alone_find_every_wrong_byte_and_no_malformed_event(tmp_path: Path) -> None:
+def test_the_hashes_option_finds_changed_bytes_but_no_malformed_event(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append_frame(ClockRead.tag, b"short")
-    assert verified(tmp_path / "a")[0] == 3
-    assert verified(tmp_path / "a", "--hashes")[0] == 0
-    hurt(tmp_path / "a", blocks_of(tmp_path / "a")[0].offset + BLOCK_HEADER_SIZE)
-    assert verified(tmp_path / "a", "--hashes")[0] == 3
+    assert run_verify(tmp_path / "a")[0] == 3
+    assert run_verify(tmp_path / "a", "--hashes")[0] == 0
+    flip_byte(tmp_path / "a", blocks_of(tmp_path / "a")[0].offset + BLOCK_HEADER_SIZE)
+    assert run_verify(tmp_path / "a", "--hashes")[0] == 3
 
 
 def on_terminal(*arguments: str, at: Path) -> tuple[int, bytes]:
@@ -242,7 +249,7 @@ def on_terminal(*arguments: str, at: Path) -> tuple[int, bytes]:
         os.close(main)
 
 
-def test_a_bar_is_drawn_for_long_journals_on_a_terminal_alone(tmp_path: Path) -> None:
+def test_a_progress_bar_is_drawn_only_for_long_journals_on_a_terminal(tmp_path: Path) -> None:
     write_numbered(tmp_path / "short", 40)
     with journal.Writer(tmp_path / "long", compress=False) as writer:
         for _ in range(progress.SIZE_MIN // (1 << 20) + 1):

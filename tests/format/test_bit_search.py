@@ -21,7 +21,9 @@ OFFSET = 4096
 HEADER_BITS = 8 * BLOCK_HEADER_SIZE
 
 
-def made(payloads: list[bytes], salt: int = SALT, offset: int = OFFSET) -> tuple[bytes, bytes]:
+def encode_block(
+    payloads: list[bytes], salt: int = SALT, offset: int = OFFSET
+) -> tuple[bytes, bytes]:
     """Return the header and the body of a block."""
     count = len(payloads)
     before = max(0, offset - 8)
@@ -31,14 +33,14 @@ def made(payloads: list[bytes], salt: int = SALT, offset: int = OFFSET) -> tuple
     return data[:BLOCK_HEADER_SIZE], data[BLOCK_HEADER_SIZE:]
 
 
-def read(raw: bytes, salt: int = SALT, offset: int = OFFSET) -> BlockHeader:
+def read_header(raw: bytes, salt: int = SALT, offset: int = OFFSET) -> BlockHeader:
     header = block.read_header(raw, 0, salt, offset)
     assert header is not None
     return header
 
 
-def test_every_bit_of_a_block_header_is_found_again() -> None:
-    raw, _ = made([b"hello", b"world"])
+def test_every_flipped_bit_of_a_block_header_is_found() -> None:
+    raw, _ = encode_block([b"hello", b"world"])
     found = [
         bit_search.repair_block_header(flip_bit(raw, bit), SALT, OFFSET, SearchBudget())
         for bit in range(HEADER_BITS)
@@ -46,21 +48,21 @@ def test_every_bit_of_a_block_header_is_found_again() -> None:
     assert found == list(range(HEADER_BITS))
 
 
-def test_a_header_that_holds_needs_no_bit() -> None:
-    raw, _ = made([b"hello"])
+def test_a_valid_header_needs_no_repair() -> None:
+    raw, _ = encode_block([b"hello"])
     assert bit_search.repair_block_header(raw, SALT, OFFSET, SearchBudget()) is None
 
 
 @given(st.sets(st.integers(0, HEADER_BITS - 1), min_size=2, max_size=5))
-def test_two_bits_of_a_header_are_not_found(which: set[int]) -> None:
-    raw, _ = made([b"hello"])
-    for bit in which:
+def test_two_flipped_bits_of_a_header_are_not_found(bits: set[int]) -> None:
+    raw, _ = encode_block([b"hello"])
+    for bit in bits:
         raw = flip_bit(raw, bit)
     assert bit_search.repair_block_header(raw, SALT, OFFSET, SearchBudget()) is None
 
 
-def test_a_header_of_another_place_or_salt_or_size_is_not_mended() -> None:
-    raw, _ = made([b"hello"])
+def test_a_header_of_another_offset_salt_or_size_is_not_repaired() -> None:
+    raw, _ = encode_block([b"hello"])
     assert (
         bit_search.repair_block_header(flip_bit(raw, 200), SALT, OFFSET + 8, SearchBudget()) is None
     )
@@ -73,9 +75,9 @@ def test_a_header_of_another_place_or_salt_or_size_is_not_mended() -> None:
     )
 
 
-def test_a_header_that_contradicts_itself_is_not_mended_to() -> None:
-    raw, _ = made([b"hello"])
-    header = read(raw)._replace(time_first=9, time_last=8)
+def test_a_repair_never_gives_an_inconsistent_header() -> None:
+    raw, _ = encode_block([b"hello"])
+    header = read_header(raw)._replace(time_first=9, time_last=8)
     unhashed = LAYOUT.pack(*header)[:-8]
     digest = xxh3_64_intdigest(unhashed, SALT)
     wrong = unhashed + digest.to_bytes(8, "little")
@@ -85,27 +87,31 @@ def test_a_header_that_contradicts_itself_is_not_mended_to() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=9), st.data())
-def test_any_bit_of_a_body_is_found_again(payloads: list[bytes], data: st.DataObject) -> None:
-    raw, body = made(payloads)
+def test_any_flipped_bit_of_a_body_is_found(payloads: list[bytes], data: st.DataObject) -> None:
+    raw, body = encode_block(payloads)
     bit = data.draw(st.integers(0, 8 * len(body) - 1))
-    assert bit_search.repair_block_body(flip_bit(body, bit), read(raw), SALT, SearchBudget()) == bit
+    assert (
+        bit_search.repair_block_body(flip_bit(body, bit), read_header(raw), SALT, SearchBudget())
+        == bit
+    )
 
 
 @pytest.mark.parametrize(
     "size", [bit_search._PREFIX_SIZE_MIN - 64, bit_search._PREFIX_SIZE_MIN + 4999]
 )
-@pytest.mark.parametrize("where", [0.0, 0.3, 0.999])
-def test_a_bit_of_a_long_body_is_found_by_its_beginning_hashed_once(
-    size: int, where: float
-) -> None:
-    raw, body = made([secrets.token_bytes(size)])
-    bit = int(8 * len(body) * where)
-    assert bit_search.repair_block_body(flip_bit(body, bit), read(raw), SALT, SearchBudget()) == bit
+@pytest.mark.parametrize("searched", [0.0, 0.3, 0.999])
+def test_a_search_of_a_long_body_hashes_its_beginning_once(size: int, searched: float) -> None:
+    raw, body = encode_block([secrets.token_bytes(size)])
+    bit = int(8 * len(body) * searched)
+    assert (
+        bit_search.repair_block_body(flip_bit(body, bit), read_header(raw), SALT, SearchBudget())
+        == bit
+    )
 
 
-def test_a_body_that_holds_or_is_cut_or_has_two_wrong_bits_is_not_mended() -> None:
-    raw, body = made([b"hello"])
-    header = read(raw)
+def test_a_body_that_is_valid_cut_or_has_two_flipped_bits_is_not_repaired() -> None:
+    raw, body = encode_block([b"hello"])
+    header = read_header(raw)
     assert bit_search.repair_block_body(body, header, SALT, SearchBudget()) is None
     assert (
         bit_search.repair_block_body(flip_bit(body, 1)[:-1], header, SALT, SearchBudget()) is None
@@ -116,25 +122,25 @@ def test_a_body_that_holds_or_is_cut_or_has_two_wrong_bits_is_not_mended() -> No
     )
 
 
-def test_a_body_above_the_limit_is_left_alone_at_once() -> None:
-    raw, body = made([bytes(100)])
+def test_a_body_above_the_limit_is_not_searched() -> None:
+    raw, body = encode_block([bytes(100)])
     wrong, work = flip_bit(body, 5), SearchBudget()
     before = work.remaining
-    assert bit_search.repair_block_body(wrong, read(raw), SALT, work, len(body) - 1) is None
+    assert bit_search.repair_block_body(wrong, read_header(raw), SALT, work, len(body) - 1) is None
     assert work.remaining == before
-    assert bit_search.repair_block_body(wrong, read(raw), SALT, work, len(body)) == 5
+    assert bit_search.repair_block_body(wrong, read_header(raw), SALT, work, len(body)) == 5
     assert work.remaining < before
 
 
-def test_work_that_is_used_up_ends_the_search() -> None:
-    raw, body = made([bytes(100)])
+def test_a_used_up_budget_ends_the_search() -> None:
+    raw, body = encode_block([bytes(100)])
     spent = SearchBudget(1000)
-    assert bit_search.repair_block_body(flip_bit(body, 5), read(raw), SALT, spent) is None
+    assert bit_search.repair_block_body(flip_bit(body, 5), read_header(raw), SALT, spent) is None
     assert bit_search.repair_block_header(flip_bit(raw, 5), SALT, OFFSET, spent) is None
     assert spent.remaining == 1000
 
 
-def test_every_bit_of_a_segment_header_is_found_again() -> None:
+def test_every_flipped_bit_of_a_segment_header_is_found() -> None:
     raw, _ = SegmentHeader(SALT, bytes(range(16)), 5, 6, 7, 8).encode()
     assert bit_search.repair_segment_header(raw, SearchBudget()) is None
     for bit in range(0, 8 * SEGMENT_HEADER_SIZE, 3):
@@ -143,19 +149,19 @@ def test_every_bit_of_a_segment_header_is_found_again() -> None:
 
 
 @given(st.integers(0, 63), st.binary(max_size=200), st.integers(0, 40))
-def test_a_header_is_found_near_its_magic_with_any_bit_of_it_wrong(
+def test_a_header_is_found_near_its_magic_with_any_bit_flipped(
     bit: int, noise: bytes, extra: int
 ) -> None:
     start = 8 * (len(noise) + extra)
-    raw, body = made([b"hello"], offset=start)
+    raw, body = encode_block([b"hello"], offset=start)
     data = noise * 8 + bytes(8 * extra) + flip_bit(raw, bit) + body
     assert start in bit_search.find_block_headers(data, 0, len(data), 0)
     assert list(bit_search.find_block_headers(data, start, len(data), 0)) == [start]
     assert list(bit_search.find_block_headers(data, start + 1, len(data), 0)) == []
 
 
-def test_a_header_that_says_another_place_by_more_than_a_bit_is_passed_over() -> None:
-    raw, body = made([b"hello"], offset=24)
+def test_a_header_of_a_distant_offset_is_skipped() -> None:
+    raw, body = encode_block([b"hello"], offset=24)
     assert list(bit_search.find_block_headers(bytes(24) + raw + body, 0, 200, 0)) == [24]
     # Offsets 16 and 24 differ in one bit.
     assert list(bit_search.find_block_headers(bytes(16) + raw + body, 0, 200, 0)) == [16]
@@ -166,7 +172,7 @@ def test_a_header_that_says_another_place_by_more_than_a_bit_is_passed_over() ->
 def test_headers_are_found_across_the_windows_of_a_search() -> None:
     size = bit_search._WINDOW_SIZE
     for start in range(size - 24, size + 16, 8):
-        raw, body = made([b"hello"], offset=start)
+        raw, body = encode_block([b"hello"], offset=start)
         data = bytes(start) + flip_bit(raw, 3) + body
         assert list(bit_search.find_block_headers(data, 0, len(data), 0)) == [start]
 
@@ -178,7 +184,7 @@ def test_segment_headers_are_found_at_any_alignment() -> None:
 
 
 @pytest.mark.parametrize("size", [4096, 5000, 9000, 16_384])
-def test_a_flipped_bit_is_looked_for_in_pages_that_were_added_at_once(size: int) -> None:
+def test_a_flipped_bit_is_found_in_pages_added_together(size: int) -> None:
     stop = block.find_block_end([bytes(size)] * 100)
     packed, _ = block.pack_block(b"\1", [bytes(size)] * stop, 0, 0)
     _, header = block.encode(BlockPlacement(1, 0, 128, 128, 7, 0), packed)

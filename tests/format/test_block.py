@@ -24,7 +24,7 @@ def batches(draw: st.DrawFn) -> Frames:
     return Frames([row[0] for row in rows], [row[1] for row in rows], times[1:])
 
 
-def decoded(data: bytes) -> tuple[BlockHeader, Block]:
+def decode_block(data: bytes) -> tuple[BlockHeader, Block]:
     header = block.read_header(data, 0, PLACE.salt, PLACE.offset)
     assert header is not None
     body = data[block.BLOCK_HEADER_SIZE :]
@@ -36,10 +36,10 @@ def decoded(data: bytes) -> tuple[BlockHeader, Block]:
 
 
 @given(batches(), st.booleans())
-def test_a_block_gives_back_what_went_in(frames: Frames, compress: bool) -> None:
+def test_a_block_decodes_to_its_frames(frames: Frames, compress: bool) -> None:
     data, header = block.encode(PLACE, frames, block.make_compressor() if compress else None)
-    again, found = decoded(data)
-    assert again == header
+    decoded_header, found = decode_block(data)
+    assert decoded_header == header
     assert len(data) == header.size
     assert len(data) % 8 == 0
     assert list(found.tags) == frames.tags
@@ -49,21 +49,21 @@ def test_a_block_gives_back_what_went_in(frames: Frames, compress: bool) -> None
 
 
 @given(batches(), st.data())
-def test_numbers_with_holes_come_back(frames: Frames, data: st.DataObject) -> None:
+def test_sequence_numbers_with_gaps_are_restored(frames: Frames, data: st.DataObject) -> None:
     steps = st.lists(st.integers(1, 1000), min_size=len(frames.tags), max_size=len(frames.tags))
-    numbers = list(accumulate(data.draw(steps)))
-    place = PLACE._replace(first_seq=numbers[0])
-    raw, _ = block.encode(place, frames, seqs=numbers)
-    header, found = decoded(raw)
-    assert list(found.seqs) == numbers
-    assert block.read_last_delta(header, raw[block.BLOCK_HEADER_SIZE :]) == numbers[-1] - numbers[0]
+    seqs = list(accumulate(data.draw(steps)))
+    place = PLACE._replace(first_seq=seqs[0])
+    raw, _ = block.encode(place, frames, seqs=seqs)
+    header, found = decode_block(raw)
+    assert list(found.seqs) == seqs
+    assert block.read_last_delta(header, raw[block.BLOCK_HEADER_SIZE :]) == seqs[-1] - seqs[0]
 
 
-def test_a_block_of_no_events_is_a_header_alone() -> None:
+def test_a_block_without_events_is_only_a_header() -> None:
     data, header = block.encode(PLACE, Frames([], [], []), time=12)
     assert len(data) == block.BLOCK_HEADER_SIZE
     assert (header.time_first, header.time_last) == (12, 12)
-    assert decoded(data)[1].payloads() == []
+    assert decode_block(data)[1].payloads() == []
 
 
 def test_every_flipped_bit_of_a_block_breaks_one_of_its_hashes() -> None:
@@ -76,7 +76,7 @@ def test_every_flipped_bit_of_a_block_breaks_one_of_its_hashes() -> None:
         assert header is None or not block.is_body_intact(header, body, PLACE.salt)
 
 
-def test_a_block_elsewhere_or_of_another_segment_is_no_block() -> None:
+def test_a_block_of_another_offset_or_segment_is_no_block() -> None:
     data, _ = block.encode(PLACE, Frames([1], [b"x"], [3]))
     assert block.read_header(data, 0, PLACE.salt, PLACE.offset + 8) is None
     assert block.read_header(data, 0, PLACE.salt + 1, PLACE.offset) is None
@@ -88,7 +88,7 @@ def test_no_block_holds_the_magic_of_a_segment(before: bytes, after: bytes, twic
     data, header = block.encode(PLACE, Frames([1], [payload], [3]))
     assert header.mask
     assert SEGMENT_MAGIC not in data
-    assert decoded(data)[1].payloads() == [payload]
+    assert decode_block(data)[1].payloads() == [payload]
 
 
 def test_a_compressed_block_that_would_hold_the_magic_is_masked_too() -> None:
@@ -98,10 +98,10 @@ def test_a_compressed_block_that_would_hold_the_magic_is_masked_too() -> None:
     assert header.codec == 1
     assert header.mask
     assert SEGMENT_MAGIC not in data
-    assert decoded(data)[1].payloads() == frames.payloads
+    assert decode_block(data)[1].payloads() == frames.payloads
 
 
-def test_payloads_are_compressed_only_where_it_gains() -> None:
+def test_payloads_are_compressed_only_if_it_saves_space() -> None:
     def codec(payload: bytes) -> int:
         return block.encode(PLACE, Frames([1], [payload], [3]), block.make_compressor())[1].codec
 
@@ -149,18 +149,18 @@ def hostile(payload: bytes, raw_size: int, ends: list[int], **fields: int) -> Bl
 
 
 @pytest.mark.parametrize("ends", [[5], [3, 2, 4], [4, 3], [1 << 31]])
-def test_ends_that_do_not_fit_are_corrupt(ends: list[int]) -> None:
+def test_payload_ends_that_do_not_fit_are_corrupt(ends: list[int]) -> None:
     with pytest.raises(CorruptBlock, match="at offset 64"):
         hostile(b"abcd", 4, ends).payloads()
 
 
-def test_a_bomb_is_held_to_the_size_it_states() -> None:
+def test_a_decompression_bomb_is_limited_to_its_stated_size() -> None:
     bomb = zstandard.compress(bytes(1 << 26))
     with pytest.raises(CorruptBlock, match=r"frame states 67108864 bytes, but .* 1048576 bytes"):
         hostile(bomb, 1 << 20, [1 << 20], codec=1).payloads()
 
 
-def test_a_bomb_that_hides_its_size_is_refused() -> None:
+def test_a_decompression_bomb_without_a_size_is_refused() -> None:
     packer = zstandard.ZstdCompressor(write_content_size=False)
     bomb = packer.compress(bytes(1 << 26))
     with pytest.raises(
@@ -170,12 +170,12 @@ def test_a_bomb_that_hides_its_size_is_refused() -> None:
 
 
 @given(st.binary(max_size=64))
-def test_garbage_for_a_compressed_payload_is_corrupt(garbage: bytes) -> None:
+def test_an_invalid_compressed_payload_is_corrupt(garbage: bytes) -> None:
     with pytest.raises(CorruptBlock):
         hostile(garbage, 100, [100], codec=1).payloads()
 
 
-def test_a_tag_that_no_event_has_is_corrupt() -> None:
+def test_an_impossible_tag_is_corrupt() -> None:
     _, header = block.encode(PLACE, Frames([1], [b""], [3]))
     for tag in (0, 255):
         with pytest.raises(CorruptBlock):

@@ -18,7 +18,7 @@ KINDS = [pytest.param(cls, id=cls.__name__) for cls in BY_TAG.values()]
 ORACLE_ERRORS = (cs.ConstructError, ValueError)
 
 
-def parsed(cls: type[Event], payload: bytes) -> dict[str, object] | None:
+def parse_with_construct(cls: type[Event], payload: bytes) -> dict[str, object] | None:
     """Return the fields that construct parses from all of ``payload``, or None."""
     whole = cs.Struct("event" / cls.layout, cs.Terminated)
     try:
@@ -39,14 +39,16 @@ def test_a_payload_may_come_as_a_view(event: Event) -> None:
 
 
 @given(every_event())
-def test_the_codec_builds_what_construct_builds(event: Event) -> None:
+def test_the_codec_encodes_like_construct(event: Event) -> None:
     assert codec.encode(event) == event.layout.build(field_dict(event))
 
 
 @given(every_event())
-def test_the_codec_parses_what_construct_parses(event: Event) -> None:
+def test_the_codec_decodes_like_construct(event: Event) -> None:
     payload = event.layout.build(field_dict(event))
-    assert field_dict(codec.decode(event.tag, payload)) == parsed(type(event), payload)
+    assert field_dict(codec.decode(event.tag, payload)) == parse_with_construct(
+        type(event), payload
+    )
 
 
 @pytest.mark.parametrize("cls", KINDS)
@@ -61,7 +63,7 @@ def test_every_kind_survives_its_own_encoding(cls: type[Event], data: st.DataObj
 
 
 @given(every_event())
-def test_every_cut_of_a_payload_is_malformed(event: Event) -> None:
+def test_every_truncated_payload_is_malformed(event: Event) -> None:
     payload = codec.encode(event)
     for size in range(len(payload)):
         with pytest.raises(MalformedEvent) as caught:
@@ -76,22 +78,22 @@ def test_left_over_bytes_are_malformed(event: Event, extra: bytes) -> None:
 
 
 @given(st.integers(0, 255), st.binary(), st.integers(0, 2**63))
-def test_any_bytes_are_an_event_or_an_error_of_ours(tag: int, payload: bytes, offset: int) -> None:
-    again, place = payload, offset
+def test_any_bytes_are_an_event_or_a_format_error(tag: int, payload: bytes, offset: int) -> None:
+    encoded, error_offset = payload, offset
     try:
-        again = codec.encode(codec.decode(tag, payload, offset))
+        encoded = codec.encode(codec.decode(tag, payload, offset))
     except (MalformedEvent, UnknownEvent) as error:
-        place = error.offset
-    assert (again, place) == (payload, offset)
+        error_offset = error.offset
+    assert (encoded, error_offset) == (payload, offset)
 
 
 @given(every_event(), st.data())
-def test_a_damaged_payload_is_read_as_construct_reads_it(event: Event, data: st.DataObject) -> None:
+def test_a_damaged_payload_decodes_like_construct(event: Event, data: st.DataObject) -> None:
     damaged = bytearray(codec.encode(event))
     if not damaged:
         return
     damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
-    expected = parsed(type(event), bytes(damaged))
+    expected = parse_with_construct(type(event), bytes(damaged))
     if expected is None:
         with pytest.raises(MalformedEvent):
             codec.decode(event.tag, bytes(damaged))
@@ -150,7 +152,7 @@ def test_a_host_path_may_be_any_bytes() -> None:
         (threads.GlobalsSet.tag, struct.pack("<I", LIST_COUNT_MAX + 1)),
     ],
 )
-def test_a_payload_that_promises_too_much_fails_before_memory_is_taken(
+def test_a_payload_with_claimed_sizes_fails_before_memory_is_allocated(
     tag: int, payload: bytes
 ) -> None:
     with pytest.raises(MalformedEvent):
@@ -201,7 +203,7 @@ def test_a_value_that_does_not_fit_its_field_is_not_written(event: Event) -> Non
         codec.encode(event)
 
 
-def test_a_packer_of_fixed_fields_is_struct_itself() -> None:
+def test_a_packer_of_fixed_fields_is_that_of_struct() -> None:
     pack = codec.make_packer(inputs.ClockRead)
     assert getattr(pack, "__self__", None).__class__ is struct.Struct
     assert pack(1, 2) == codec.encode(inputs.ClockRead(clock=1, time=2))

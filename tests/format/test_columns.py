@@ -27,10 +27,12 @@ SIZES = st.lists(st.integers(0, 5), max_size=20) | st.builds(
 
 
 @pytest.fixture(params=["the C library", "no ctypes", "no memmem"])
-def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def search_variant(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     real = builtins.__import__
 
-    def without(name: str, *rest: Any, **more: Any) -> Any:
+    def import_variant(name: str, *rest: Any, **more: Any) -> Any:
         if name != "ctypes":
             return real(name, *rest, **more)
         if request.param == "no ctypes":
@@ -41,13 +43,13 @@ def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
     byte_search._memmem_search.cache_clear()
     if request.param != "the C library":
-        monkeypatch.setattr(builtins, "__import__", without)
+        monkeypatch.setattr(builtins, "__import__", import_variant)
     yield
     byte_search._memmem_search.cache_clear()
 
 
-@pytest.mark.usefixtures("searching")
-def test_a_needle_is_found_wherever_it_stands() -> None:
+@pytest.mark.usefixtures("search_variant")
+def test_a_needle_is_found_at_each_offset() -> None:
     for size in (0, 1, 100, 4090, 4096, 4097, 5000, 70_000):
         letters = SEGMENT_MAGIC * (size // 8 + 1)
         for filling in (
@@ -63,7 +65,7 @@ def test_a_needle_is_found_wherever_it_stands() -> None:
 
 
 @given(SIZES)
-def test_payloads_come_apart_where_they_were_joined(sizes: list[int]) -> None:
+def test_joined_payloads_are_split_at_their_ends(sizes: list[int]) -> None:
     payloads = [bytes([index]) * size for index, size in enumerate(sizes)]
     ends, raw = pack_ends(sizes), b"".join(payloads) + b"and more"
     if len(set(sizes)) > 1:
@@ -78,13 +80,13 @@ def test_payloads_come_apart_where_they_were_joined(sizes: list[int]) -> None:
 
 
 @given(st.lists(st.integers(0, 9) | st.integers(0, 2**32 - 1), min_size=1), st.integers(0, 40))
-def test_ends_that_go_back_or_end_elsewhere_do_not_fit(ends: list[int], size: int) -> None:
+def test_decreasing_or_misplaced_ends_do_not_fit(ends: list[int], size: int) -> None:
     expected = ends == sorted(ends) and ends[-1] == size
     assert are_ends_valid(pack_u32(ends), size) == expected
 
 
 @given(st.binary(), st.sets(st.integers(1, 254)))
-def test_a_finder_finds_what_is_wanted(column: bytes, tags: set[int]) -> None:
+def test_a_finder_finds_each_selected_tag(column: bytes, tags: set[int]) -> None:
     indices = make_tag_finder(tags)(column)
     assert indices == [index for index, tag in enumerate(column) if tag in tags]
     assert list(pick(column, indices)) == [column[index] for index in indices]

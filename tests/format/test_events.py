@@ -39,7 +39,7 @@ def test_the_format_has_all_kinds_of_the_reference_and_its_own() -> None:
     assert set(BY_TAG) == REFERENCE_TAGS | OWN_TAGS
 
 
-def test_every_kind_stands_in_the_module_of_its_family() -> None:
+def test_every_kind_is_in_the_module_of_its_family() -> None:
     assert {cls.__module__ for cls in BY_TAG.values()} == {family.__name__ for family in FAMILIES}
 
 
@@ -54,17 +54,19 @@ def test_every_kind_is_described(cls: type[Event]) -> None:
 
 
 @pytest.mark.parametrize("cls", KINDS)
-def test_every_rule_speaks_of_fields_that_are_there(cls: type[Event]) -> None:
+def test_every_rule_names_existing_fields(cls: type[Event]) -> None:
     assert is_dataclass(cls.rule)
     for part in fields(cls.rule):
         if part.name == "of":
             continue
-        told = getattr(cls.rule, part.name)
-        assert set([told] if isinstance(told, str) else told) <= set(cls.names)
+        named_fields = getattr(cls.rule, part.name)
+        assert set([named_fields] if isinstance(named_fields, str) else named_fields) <= set(
+            cls.names
+        )
 
 
 @given(every_event())
-def test_an_event_is_frozen_and_has_nothing_else(event: Event) -> None:
+def test_an_event_is_frozen_and_takes_no_other_attribute(event: Event) -> None:
     for name in (*event.names, "another"):
         with pytest.raises(AttributeError, match="frozen"):
             setattr(event, name, 0)
@@ -116,7 +118,7 @@ def test_a_repr_reads_like_the_call_that_makes_the_event() -> None:
     assert repr(snapshot) == "Snapshot(when=1, trigger=Trigger.EXPLICIT, digest=b'')"
 
 
-def test_a_repr_cuts_what_is_long() -> None:
+def test_a_repr_cuts_long_values() -> None:
     written = descriptors.FileDescriptorWrite(fd=1, offset=0, data=b"a" * 5000)
     assert "data=<5000 bytes: b'aaa" in repr(written)
     assert len(repr(written)) < 200

@@ -29,24 +29,28 @@ def blocks(draw: st.DrawFn) -> Block:
         times.append(times[-1] + step)
         seqs.append(seqs[-1] + 1 + hole)
     tags = draw(st.lists(st.sampled_from([6, 7, 70, 160]), min_size=count, max_size=count))
-    return made(Frames(tags, payloads, times[:-1]), seqs[:-1] if draw(st.booleans()) else None)
+    return make_block(
+        Frames(tags, payloads, times[:-1]), seqs[:-1] if draw(st.booleans()) else None
+    )
 
 
-def made(frames: Frames, numbers: list[int] | None = None) -> Block:
+def make_block(frames: Frames, seqs: list[int] | None = None) -> Block:
     place = BlockPlacement(1, FIRST_SEQ, 128, 128, 1, 0)
-    data, header = block_encoder.encode(place, frames, block_encoder.make_compressor(), numbers)
+    data, header = block_encoder.encode(place, frames, block_encoder.make_compressor(), seqs)
     return Block(header, data[BLOCK_HEADER_SIZE:], FIRST_SEQ, 128)
 
 
 @given(blocks(), st.data())
-def test_some_numbers_and_times_are_those_of_all(block: Block, data: st.DataObject) -> None:
+def test_sequence_numbers_and_times_at_indices_equal_those_of_the_columns(
+    block: Block, data: st.DataObject
+) -> None:
     indices = sorted(data.draw(st.sets(st.integers(0, block.count - 1))))
     assert block.seqs_at(indices) == [block.seqs[index] for index in indices]
     assert block.times_at(indices) == [block.times[index] for index in indices]
 
 
 @given(st.lists(st.sampled_from([0, 0, 0, 1])), st.integers(0, 90))
-def test_few_ones_are_found_like_many(bits: list[int], zeros: int) -> None:
+def test_ones_are_found_in_sparse_and_dense_masks(bits: list[int], zeros: int) -> None:
     mask = bytes(zeros) + bytes(bits)
     assert find_ones(mask) == [index for index, bit in enumerate(mask) if bit]
 
@@ -58,11 +62,11 @@ def test_few_ones_are_found_like_many(bits: list[int], zeros: int) -> None:
     st.none() | st.frozensets(st.sampled_from([6, 7, 70, 160])),
     st.none() | st.integers(FIRST_TIME - 1, FIRST_TIME + 30),
 )
-def test_what_is_picked_is_what_was_asked_for(
+def test_a_selection_equals_a_filter_of_all_frames(
     block: Block, start: int, stop: int | None, tags: frozenset[int] | None, since: int | None
 ) -> None:
-    picking = FrameSelection(start, stop, tags, since)
-    wanted = [
+    selection = FrameSelection(start, stop, tags, since)
+    expected = [
         frame
         for frame in FrameSelection(0).frames(block)
         if start <= frame.seq
@@ -70,18 +74,18 @@ def test_what_is_picked_is_what_was_asked_for(
         and (tags is None or frame.tag in tags)
         and (since is None or frame.time >= since)
     ]
-    assert list(picking.frames(block)) == wanted
-    assert list(picking.rows(block)) == [frame[:3] for frame in wanted]
-    assert list(picking.payloads(block)) == [frame.payload for frame in wanted]
+    assert list(selection.frames(block)) == expected
+    assert list(selection.rows(block)) == [frame[:3] for frame in expected]
+    assert list(selection.payloads(block)) == [frame.payload for frame in expected]
 
 
 @pytest.mark.parametrize("has_equal_sizes", [True, False])
-def test_nothing_is_decompressed_where_nothing_is_picked(has_equal_sizes: bool) -> None:
+def test_nothing_is_decompressed_if_nothing_is_selected(has_equal_sizes: bool) -> None:
     payloads = [b"x" * (100 if has_equal_sizes else 100 + index) for index in range(20)]
-    block = made(Frames([6] * 20, payloads, [FIRST_TIME + index for index in range(20)]))
+    block = make_block(Frames([6] * 20, payloads, [FIRST_TIME + index for index in range(20)]))
     assert block.header.has_equal_sizes is has_equal_sizes
     broken = Block(block.header, bytes(16) + block.body[16:], FIRST_SEQ, 128)
-    for give in (FrameSelection.frames, FrameSelection.rows, FrameSelection.payloads):
-        assert list(give(FrameSelection(0, tags={70}), broken)) == []
+    for read in (FrameSelection.frames, FrameSelection.rows, FrameSelection.payloads):
+        assert list(read(FrameSelection(0, tags={70}), broken)) == []
         with pytest.raises(CorruptBlock):
-            list(give(FrameSelection(0, tags={6}), broken))
+            list(read(FrameSelection(0, tags={6}), broken))

@@ -41,7 +41,7 @@ run().catch((error) => { console.error(error); process.exit(1); });
 """
 
 
-def script(path: str) -> ModuleType:
+def load_script(path: str) -> ModuleType:
     """Return a script of the repository as a module."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
@@ -55,7 +55,7 @@ def test_the_generated_specification_is_not_stale() -> None:
     subprocess.run([sys.executable, ROOT / "spec" / "generate.py", "--check"], check=True)
 
 
-def test_every_kind_and_field_stands_in_the_specification() -> None:
+def test_the_specification_has_every_kind_and_field() -> None:
     text = (ROOT / "spec" / "events.md").read_text(encoding="utf-8")
     sections = {part.split("\n")[0]: part for part in text.split("\n### ")[1:]}
     for cls in BY_TAG.values():
@@ -96,7 +96,7 @@ def test_kaitai_reads_every_kind_to_its_last_byte(tmp_path: Path) -> None:
     modules, node = node_modules(), shutil.which("node")
     if modules is None or node is None:
         pytest.skip(f"needs node, and {NODE_PACKAGES} on NODE_PATH")
-    regenerate = script("fixtures/regenerate_events.py")
+    regenerate = load_script("fixtures/regenerate_events.py")
     events = [regenerate.sample(cls, v) for cls in BY_TAG.values() for v in regenerate.VARIANTS]
     payloads = [(event.tag, codec.encode(event)) for event in events]
     (tmp_path / "one.journal").write_bytes(one_segment([*payloads, (UNKNOWN_TAG, b"?")]))
@@ -111,6 +111,6 @@ def test_kaitai_reads_every_kind_to_its_last_byte(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["parts"] == 2
     assert found["times"] == list(range(len(payloads) + 1))
-    *known, unknown = found["events"]
+    *kinds_seen, unknown = found["events"]
     assert unknown == [UNKNOWN_TAG, "Uint8Array", None]
-    assert known == [[event.tag, f"Event{type(event).__name__}", True] for event in events]
+    assert kinds_seen == [[event.tag, f"Event{type(event).__name__}", True] for event in events]

@@ -106,8 +106,11 @@ def test_an_exported_and_imported_journal_has_the_same_frames(
         lines = export(source)
         assert import_to_frames(lines, target) == frames_without_offsets(source)
         with Reader(source) as before, Reader(target) as after:
-            ours, theirs = before.summary(), after.summary()
-        assert (theirs.journal_id, theirs.created) == (ours.journal_id, ours.created)
+            before_import, after_import = before.summary(), after.summary()
+        assert (after_import.journal_id, after_import.created) == (
+            before_import.journal_id,
+            before_import.created,
+        )
         assert list(Verifier(target, decode=False).run()) == []
         assert export(target) == lines, "the export of the import has the same bytes"
 
@@ -473,8 +476,10 @@ def test_a_redacted_journal_is_replayed_and_listed_but_never_resumed(
         with Reader(path) as reader:
             play(reader.frames(), host)
         hosts.append(host)
-    ours, theirs = ({name: len(data) for name, data in host.files.items()} for host in hosts)
-    assert ours == theirs
+    original_sizes, redacted_sizes = (
+        {name: len(data) for name, data in host.files.items()} for host in hosts
+    )
+    assert original_sizes == redacted_sizes
     assert hosts[0].files != hosts[1].files
     with Reader(target) as reader:
         infos = list(journal.list_snapshots(reader))

@@ -314,7 +314,7 @@ def recording(
 ) -> Recording:
     folder = tmp_path_factory.mktemp("toolkit")
     (folder / "cache").mkdir()
-    modules = folder / "cache" / "modules"  # images belong to one journal
+    modules = folder / "cache" / "modules"  # Images belong to one journal.
     modules.symlink_to(cache_dir)
     run, _ = record_often(request.param, folder / "run.journal", modules)
     return Recording(request.param, folder / "run.journal", run, modules)

@@ -123,7 +123,7 @@ def test_zero_pages_and_wholly_new_pages_are_stored_as_such() -> None:
     assert event.kinds == bytes([PageKind.ZERO, PageKind.WHOLE, PageKind.WHOLE])
     assert event.data == full + b"\2" * PAGE_SIZE
     (same,) = encode_pages(0, SIZE, [ChangedPage(0, full, full)])
-    assert [given.data for given in decode_resolved_pages(same)] == [full], (
+    assert [page.data for page in decode_resolved_pages(same)] == [full], (
         "an unchanged page is stored whole"
     )
 
@@ -138,7 +138,7 @@ def test_an_event_of_an_unchanged_memory_has_its_size() -> None:
 def test_the_last_page_of_4_gib_is_a_page() -> None:
     last = SIZE_MAX // PAGE_SIZE - 1
     (event,) = encode_pages(0, SIZE_MAX, [ChangedPage(last, b"\1" * PAGE_SIZE, ZERO_PAGE)])
-    assert [given.number for given in decode_resolved_pages(event)] == [last]
+    assert [page.number for page in decode_resolved_pages(event)] == [last]
 
 
 # -- forged events --------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_an_event_with_any_fields_is_decoded_or_malformed(
 ) -> None:
     event = MemoryPages(memory=memory, size=size, numbers=numbers, kinds=kinds, data=data)
     with suppress(MalformedEvent):
-        assert sum(len(given.data) for given in decode_resolved_pages(event)) == len(data)
+        assert sum(len(page.data) for page in decode_resolved_pages(event)) == len(data)
         apply_event({}, event)
 
 
@@ -254,8 +254,8 @@ def test_get_whole_pages_returns_pages_only_if_all_are_whole(
     expected = None
     with suppress(MalformedEvent):
         pages = list(decode_resolved_pages(event))
-        if all(given.kind is PageKind.WHOLE for given in pages):
-            expected = [given.data for given in pages]
+        if all(page.kind is PageKind.WHOLE for page in pages):
+            expected = [page.data for page in pages]
     assert get_whole_pages(event) == expected
 
 

@@ -240,10 +240,10 @@ def test_references_and_inline_pages_give_the_same_states(
     ]
     assert sizes[0] <= sizes[1]
     contents = [
-        given.data
+        page.data
         for _, event in pages_in(folder / "references")
-        for given in decode_pages(event)
-        if given.kind is PageKind.WHOLE
+        for page in decode_pages(event)
+        if page.kind is PageKind.WHOLE
     ]
     assert len(contents) == len(set(contents)), "no page is stored inline twice"
 
@@ -395,10 +395,10 @@ def test_a_compacted_journal_has_the_same_states_and_stores_no_page_twice(
     for end, state in list(zip(ends, states(history), strict=True))[-count:]:
         assert played(folder / "b", end) == state
     whole_pages = [
-        given.data
+        page.data
         for _, event in pages_in(folder / "b")
-        for given in decode_pages(event)
-        if given.kind is PageKind.WHOLE
+        for page in decode_pages(event)
+        if page.kind is PageKind.WHOLE
     ]
     assert len(whole_pages) == len(set(whole_pages))
     assert (
@@ -673,9 +673,9 @@ def test_old_temporary_files_of_an_index_are_removed_when_it_is_written(tmp_path
 
 
 @given(st.binary(max_size=200), st.integers(0, 3))
-def test_noise_in_an_event_is_resolved_or_malformed(noise: bytes, where: int) -> None:
+def test_noise_in_an_event_is_resolved_or_malformed(noise: bytes, quarter: int) -> None:
     whole = codec.encode(make_event(ONE, PageReference(1, 0, hash_page_content(ONE)), b"", TWO))
-    at = len(whole) * where // 4
+    at = len(whole) * quarter // 4
     payload = whole[:at] + noise + whole[at + len(noise) :]
     frames = make_frames(make_event(ONE))
     frame = Frame(1, MemoryPages.tag, payload, 0, 0)
@@ -689,7 +689,7 @@ def test_noise_in_an_event_is_resolved_or_malformed(noise: bytes, where: int) ->
 @pytest.mark.deep
 @given(histories(), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_every_operation_gives_the_same_pages_with_and_without_references(
-    tmp_path_factory: pytest.TempPathFactory, history: History, which: int, chance: Random
+    tmp_path_factory: pytest.TempPathFactory, history: History, operation: int, chance: Random
 ) -> None:
     folder = tmp_path_factory.mktemp("journals")
     write(folder / "inline", events(history))
@@ -702,17 +702,17 @@ def test_every_operation_gives_the_same_pages_with_and_without_references(
         with journal.Reader(source) as reader:
             last = reader.summary().events - 1
         seqs = sorted(chance.sample(range(last + 1), chance.randint(1, min(4, last))))
-        if which == 0:
+        if operation == 0:
             cut(source, target, at=seqs[0])
-        elif which == 1:
+        elif operation == 1:
             query = Query(start=seqs[0], stop=seqs[-1] + 1)
             journal.filter(source, target, query, keep=chance.random() < 0.5)
-        elif which == 2:
+        elif operation == 2:
             parts = split(source, folder / f"{name}.parts", at=[seqs[-1]] if seqs[-1] else [1])
             journal.concat([part.path for part in parts.parts], target)
-        elif which == 3:
+        elif operation == 3:
             journal.concat([source, source], target)
-        elif which == 4:
+        elif operation == 4:
             compact(source, target, policy=RetentionPolicy(keep_last=chance.randint(1, 3)))
         else:
             with (folder / "lines").open("wb") as out:

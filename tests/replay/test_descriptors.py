@@ -40,7 +40,7 @@ def test_the_streams_are_open_from_the_start() -> None:
     assert sorted(ModelHost().descriptors) == [0, 1, 2]
 
 
-def test_duplicates_share_a_position_and_flags_and_last_until_the_last_is_closed() -> None:
+def test_duplicates_share_position_and_flags_until_the_last_is_closed() -> None:
     host = play_events(
         memory_mount(),
         open_path(4, 3, "a", 1),
@@ -61,7 +61,7 @@ def test_duplicates_share_a_position_and_flags_and_last_until_the_last_is_closed
     assert host.files == {"/a": b"abcdef"}
 
 
-def test_a_renumbered_descriptor_closes_what_had_its_number() -> None:
+def test_renumbering_closes_the_target_descriptor() -> None:
     events = [memory_mount(), open_path(4, 3, "a", 1), open_path(5, 3, "b", 1)]
     host = play_events(
         *events, descriptors.RenumberFileDescriptor(old_fd=5, new_fd=4), write(4, 0, b"x")
@@ -72,7 +72,7 @@ def test_a_renumbered_descriptor_closes_what_had_its_number() -> None:
     assert same.state() == play_events(*events).state()
 
 
-def test_seeking_moves_the_position_as_far_as_events_say() -> None:
+def test_seek_events_move_the_position() -> None:
     opened = [memory_mount(), open_path(4, 3, "a", 1), write(4, 0, b"abcdef")]
     for whence, offset, position in (
         (Whence.SET, 2, 2),
@@ -91,14 +91,14 @@ def test_seeking_moves_the_position_as_far_as_events_say() -> None:
     )
 
 
-def test_an_allocation_makes_a_file_longer_and_never_shorter() -> None:
+def test_an_allocation_extends_a_file_and_never_truncates_it() -> None:
     opened = [memory_mount(), open_path(4, 3, "a", 1), write(4, 0, b"abc")]
     for offset, size, content in ((0, 2, b"abc"), (2, 3, b"abc\0\0")):
         allocated = descriptors.FileDescriptorAllocate(fd=4, offset=offset, len=size)
         assert play_events(*opened, allocated).files == {"/a": content}
 
 
-def test_a_descriptor_is_used_as_what_it_is() -> None:
+def test_an_event_for_another_type_of_descriptor_is_refused() -> None:
     opened = [memory_mount(), open_path(4, 3, "a", 1)]
     assert "descriptor 9 is not open" in refusal(*opened, write(9, 0, b""))
     assert "descriptor 4 is already open" in refusal(*opened, open_path(4, 3, "b", 1))
@@ -113,7 +113,7 @@ def test_a_descriptor_is_used_as_what_it_is() -> None:
     assert "descriptor 9 is not open" in refusal(advised)
 
 
-def test_pipes_counters_and_polls_are_kept() -> None:
+def test_pipes_event_counters_and_epolls_are_recorded() -> None:
     watched = EpollEvent(events=1, pointer=0, fd=4, data1=0, data2=0)
     control = descriptors.EpollCtl(epfd=7, op=EpollOperation.ADD, fd=4, event=watched)
     opened = [
@@ -129,22 +129,22 @@ def test_pipes_counters_and_polls_are_kept() -> None:
     assert found[5].object == ("pipe", 0, True, 3)
     assert (found[6].object.initial, found[6].object.flags) == (3, 1)
     assert found[7].object.watched == {4: watched}
-    gone = descriptors.EpollCtl(epfd=7, op=EpollOperation.DELETE, fd=4, event=None)
-    assert play_events(*opened, gone).descriptors[7].object.watched == {}
+    removal = descriptors.EpollCtl(epfd=7, op=EpollOperation.DELETE, fd=4, event=None)
+    assert play_events(*opened, removal).descriptors[7].object.watched == {}
 
 
 # -- directories of the former host -------------------------------------------------------------
 
 
-def test_what_a_host_s_directory_was_asked_counts_when_it_has_answered() -> None:
-    asked = [process_start(), host_mount(), open_path(4, 3, "a", 1)]
-    assert 4 not in play_events(*asked).descriptors
-    assert 4 not in play_events(*asked, host_result(HostCall.OPEN, 3, errno=44)).descriptors
+def test_a_request_to_a_host_directory_takes_effect_with_its_result() -> None:
+    requests = [process_start(), host_mount(), open_path(4, 3, "a", 1)]
+    assert 4 not in play_events(*requests).descriptors
+    assert 4 not in play_events(*requests, host_result(HostCall.OPEN, 3, errno=44)).descriptors
     node = bytes([FileType.REGULAR_FILE]) + bytes(16) + b"a"
     session = process.SessionStart(
         realtime=0, monotonic=0, engine_version="", journal_version="", platform=""
     )
-    opened = [*asked, session, host_result(HostCall.OPEN, 3, node)]
+    opened = [*requests, session, host_result(HostCall.OPEN, 3, node)]
     host = play_events(
         *opened, write(4, 10, b"abcdef"), host_result(HostCall.WRITE, 4, b"\4\0\0\0")
     )
@@ -157,7 +157,7 @@ def test_what_a_host_s_directory_was_asked_counts_when_it_has_answered() -> None
     assert host.descriptors[4].position == 99
 
 
-def test_without_answers_what_was_asked_is_taken_for_done() -> None:
+def test_without_recorded_results_requests_take_effect_at_once() -> None:
     start = [process_start(RecordingLevel.STATE), host_mount(3), memory_mount(4, "/m")]
     host = play_events(*start, open_path(5, 3, "a", 1), write(5, 0, b"abc"))
     assert host.descriptors[5].position == 3
@@ -165,11 +165,11 @@ def test_without_answers_what_was_asked_is_taken_for_done() -> None:
     assert host.files == {"/m/b": b""}
 
 
-def test_an_answer_that_says_nothing_is_refused() -> None:
-    asked = [process_start(), host_mount(), open_path(4, 3, "a", 1)]
+def test_an_invalid_host_result_is_refused() -> None:
+    requests = [process_start(), host_mount(), open_path(4, 3, "a", 1)]
     for value in (b"", b"\0", b"\xff" * 17):
         assert "open has no type of file or directory" in refusal(
-            *asked, host_result(HostCall.OPEN, 3, value)
+            *requests, host_result(HostCall.OPEN, 3, value)
         )
 
 
@@ -180,7 +180,7 @@ def socket(fd: int) -> sockets.SocketOpen:
     return sockets.SocketOpen(af=AddressFamily.INET4, ty=SocketType.STREAM, pt=6, fd=fd)
 
 
-def test_a_socket_is_what_was_done_to_it() -> None:
+def test_a_socket_has_the_effects_of_its_events() -> None:
     bound = sockets.SocketBind(fd=4, addr=HERE)
     listening = sockets.SocketListen(fd=4, backlog=5)
     accepted = sockets.SocketAccepted(
@@ -209,7 +209,7 @@ def test_a_socket_is_what_was_done_to_it() -> None:
     assert second.shut == {Shutdown.READ, Shutdown.WRITE}
 
 
-def test_a_socket_is_in_the_groups_that_it_joined() -> None:
+def test_a_socket_is_in_its_joined_groups() -> None:
     group, interface = IPv4Address("224.0.0.1"), IPv4Address("10.0.0.2")
     six = IPv6Address("ff02::1")
     joined = [
@@ -217,12 +217,12 @@ def test_a_socket_is_in_the_groups_that_it_joined() -> None:
         sockets.SocketJoinIpv4Multicast(fd=4, multiaddr=group, iface=interface),
         sockets.SocketJoinIpv6Multicast(fd=4, multiaddr=six, iface=2),
     ]
-    left = sockets.SocketLeaveIpv4Multicast(fd=4, multiaddr=group, iface=interface)
+    leave = sockets.SocketLeaveIpv4Multicast(fd=4, multiaddr=group, iface=interface)
     assert set(play_events(*joined).descriptors[4].object.groups) == {(group, interface), (six, 2)}
-    assert set(play_events(*joined, left).descriptors[4].object.groups) == {(six, 2)}
+    assert set(play_events(*joined, leave).descriptors[4].object.groups) == {(six, 2)}
 
 
-def test_a_network_has_what_was_added_and_not_taken() -> None:
+def test_a_network_has_added_and_not_removed_entries() -> None:
     one, two = (Network(ip_address(f"10.0.{n}.1"), 24) for n in (1, 2))
     routes = [
         ports.PortRouteAdd(cidr=cidr, via_router=one.address, preferred_until=None, expires_at=None)

@@ -33,7 +33,7 @@ def target(tmp_path: Path) -> Path:
 
 # -- hostile journals ---------------------------------------------------------------------------
 
-OUT = [
+ESCAPING_PATHS = [
     "../secret",
     "d/../../secret",
     "/etc/passwd",
@@ -60,8 +60,8 @@ def hostile_tree() -> Iterator[Event]:
     )
 
 
-@pytest.mark.parametrize("path", [*OUT, "absolute"])
-def test_no_path_leads_out_of_the_directory(path: str, target: Path) -> None:
+@pytest.mark.parametrize("path", [*ESCAPING_PATHS, "absolute"])
+def test_no_path_leaves_the_directory(path: str, target: Path) -> None:
     tree = list(hostile_tree())
     attempts: list[Event] = [
         open_path(5, WEST, path, 1),
@@ -72,17 +72,18 @@ def test_no_path_leads_out_of_the_directory(path: str, target: Path) -> None:
     for attempt in attempts:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             with DirectoryHost(folder) as real:
-                said = refusal_of(real, [*tree, attempt])
+                refusal = refusal_of(real, [*tree, attempt])
             assert (
-                said == refusal_of(ModelHost(), [*tree, attempt]) or "refused the operation" in said
+                refusal == refusal_of(ModelHost(), [*tree, attempt])
+                or "refused the operation" in refusal
             )
-            assert f"event {len(tree)} cannot be replayed: " in said
+            assert f"event {len(tree)} cannot be replayed: " in refusal
     assert (target.parent / "secret").read_bytes() == SECRET
     assert sorted(path.name for path in target.parent.iterdir()) == ["outside", "secret", "target"]
 
 
 @pytest.mark.parametrize("path", ["/", "/../secret", "/west/../../secret", "/west/..", "west/a"])
-def test_nothing_is_placed_outside(path: str, target: Path) -> None:
+def test_no_file_is_placed_outside(path: str, target: Path) -> None:
     placed = paths.FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path=path, data=b"x")
     with DirectoryHost(target) as real:
         refusal_of(real, [*MOUNTS, placed])
@@ -111,7 +112,7 @@ def test_no_mount_lies_outside(guest: str, target: Path) -> None:
     assert list((target.parent / "outside").iterdir()) == []
 
 
-def test_a_directory_swapped_for_a_link_meanwhile_leads_nowhere(target: Path) -> None:
+def test_a_directory_replaced_by_a_link_meanwhile_is_not_followed(target: Path) -> None:
     with DirectoryHost(target) as real:
         play(frames_of_events([*MOUNTS, paths.CreateDirectory(fd=WEST, path="d")]), real)
         (target / "west/d").rmdir()
@@ -129,7 +130,7 @@ def test_a_directory_swapped_for_a_link_meanwhile_leads_nowhere(target: Path) ->
     assert (target.parent / "secret").read_bytes() == SECRET
 
 
-def test_a_pipe_that_stands_where_a_file_should_does_not_hold_us_up(target: Path) -> None:
+def test_a_pipe_in_place_of_a_file_does_not_block(target: Path) -> None:
     with DirectoryHost(target) as real:
         play(frames_of_events(MOUNTS), real)
         os.mkfifo(target / "west/f")
@@ -149,10 +150,10 @@ def test_a_file_of_absurd_size_is_refused(target: Path) -> None:
         refusal_of(ModelHost(limits), [*MOUNTS, open_path(5, WEST, "a", 1), event])
 
 
-def test_many_files_are_bounded_by_what_names_cost() -> None:
-    made = [paths.CreateDirectory(fd=WEST, path=f"d{number}") for number in range(100)]
+def test_the_size_limit_counts_names() -> None:
+    events = [paths.CreateDirectory(fd=WEST, path=f"d{number}") for number in range(100)]
     assert "the limit is 65536" in refusal_of(
-        ModelHost(ReplayLimits(files_size_max=1 << 16)), [*MOUNTS, *made]
+        ModelHost(ReplayLimits(files_size_max=1 << 16)), [*MOUNTS, *events]
     )
 
 
@@ -165,10 +166,10 @@ def test_more_open_files_than_the_system_allows_are_refused(target: Path) -> Non
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
         with DirectoryHost(target) as real:
-            said = refusal_of(real, [*MOUNTS, *opened])
+            refusal = refusal_of(real, [*MOUNTS, *opened])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert "Too many open files" in said
+    assert "Too many open files" in refusal
 
 
 # -- the directory itself -----------------------------------------------------------------------
@@ -184,7 +185,7 @@ def test_the_directory_must_be_there_and_empty(target: Path) -> None:
         DirectoryHost(target / "file")
 
 
-def test_a_mount_called_root_is_the_directory_itself(target: Path) -> None:
+def test_a_mount_at_the_root_is_the_directory_itself(target: Path) -> None:
     mount = process.Mount(fd=3, kind=MountKind.MEMORY, guest="/", host="")
     with DirectoryHost(target) as real:
         play(frames_of_events([mount, open_path(4, 3, "a", 1)]), real)
@@ -194,7 +195,7 @@ def test_a_mount_called_root_is_the_directory_itself(target: Path) -> None:
 @pytest.mark.parametrize(
     ("one", "other"), [("/", "/work"), ("/a/b", "/a"), (".", "/"), ("a", "/a/")]
 )
-def test_mounts_in_one_another_are_refused(one: str, other: str, target: Path) -> None:
+def test_nested_mounts_are_refused(one: str, other: str, target: Path) -> None:
     two = [
         process.Mount(fd=fd, kind=MountKind.MEMORY, guest=guest, host="")
         for fd, guest in ((3, one), (4, other))
@@ -203,7 +204,7 @@ def test_mounts_in_one_another_are_refused(one: str, other: str, target: Path) -
         assert "cannot" in refusal_of(real, two)
 
 
-def test_a_host_s_directory_is_not_touched(target: Path) -> None:
+def test_a_directory_of_the_host_is_unchanged(target: Path) -> None:
     outside = target.parent / "outside"
     mount = process.Mount(fd=3, kind=MountKind.HOST, guest="/", host=str(outside))
     events = [mount, open_path(4, 3, "a", 1), paths.CreateDirectory(fd=3, path="d")]

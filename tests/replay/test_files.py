@@ -115,7 +115,7 @@ some_events: st.SearchStrategy[Event] = st.one_of(
 FOLDERS = {"/west": "west", "/lands/east": "lands/east"}
 
 
-class Seen(NamedTuple):
+class VisibleProperties(NamedTuple):
     """Visible properties of a name in memory and on disk. ``twins`` are hard links to one file."""
 
     kind: FileType
@@ -139,20 +139,20 @@ def names_by_inode(inodes: Iterable[tuple[str, int]]) -> dict[int, frozenset[str
     return {inode: frozenset(names) for inode, names in found.items()}
 
 
-def on_the_model(host: ModelHost, guest: str) -> dict[str, Seen]:
+def properties_in_model(host: ModelHost, guest: str) -> dict[str, VisibleProperties]:
     tree = host.trees[guest]
     twins = names_by_inode((name, entry.inode) for name, entry in tree.items())
     return {
-        name: Seen(entry.kind, entry.mtime, entry.content, twins[entry.inode])
+        name: VisibleProperties(entry.kind, entry.mtime, entry.content, twins[entry.inode])
         for name, entry in tree.items()
     }
 
 
-def on_the_disk(root: Path) -> dict[str, Seen]:
+def properties_on_disk(root: Path) -> dict[str, VisibleProperties]:
     found = {str(path.relative_to(root)): path for path in (root, *root.rglob("*"))}
     twins = names_by_inode((name, path.lstat().st_ino) for name, path in found.items())
     return {
-        name: Seen(
+        name: VisibleProperties(
             kind_of(path), path.lstat().st_mtime_ns, content_of(path), twins[path.lstat().st_ino]
         )
         for name, path in found.items()
@@ -161,7 +161,7 @@ def on_the_disk(root: Path) -> dict[str, Seen]:
 
 def assert_same(model: ModelHost, folder: Path) -> None:
     for guest, below in FOLDERS.items():
-        expected, found = on_the_model(model, guest), on_the_disk(folder / below)
+        expected, found = properties_in_model(model, guest), properties_on_disk(folder / below)
         if not expected["."].mtime:  # No entry of the directory was ever changed.
             del expected["."], found["."]
         assert found == expected
@@ -175,7 +175,7 @@ def kind_of(path: Path) -> FileType:
 
 def content_of(path: Path) -> bytes:
     if path.is_symlink():
-        return os.fsencode(os.readlink(path))  # noqa: PTH115 (pathlib says it another way)
+        return os.fsencode(os.readlink(path))  # noqa: PTH115 (pathlib normalizes the target)
     return path.read_bytes() if path.is_file() else b""
 
 
@@ -193,13 +193,13 @@ def test_a_history_gives_the_same_tree_in_memory_and_in_a_directory(events: list
                     play([frame], host)
                 except ReplayError:
                     refused[index] = True
-            assert refused[0] == refused[1], f"{frame} is refused by one alone: {refused}"
+            assert refused[0] == refused[1], f"{frame} is refused by only one host: {refused}"
             if refused[0]:
-                assert model.state() == before, "what is refused changes nothing"
+                assert model.state() == before, "a refused event changes nothing"
         assert_same(model, Path(folder))
 
 
-def test_a_file_that_was_unlinked_while_open_is_gone(target: Path) -> None:
+def test_an_open_file_is_removed_when_it_is_unlinked(target: Path) -> None:
     events = [
         *MOUNTS,
         open_path(5, WEST, "a", 1),
@@ -219,7 +219,9 @@ def test_a_file_that_was_unlinked_while_open_is_gone(target: Path) -> None:
     assert files_below(target) == {"west/b": b"before and after"}
 
 
-def both(target: Path, events: Sequence[Event], limits: ReplayLimits | None = None) -> ModelHost:
+def replay_on_both(
+    target: Path, events: Sequence[Event], limits: ReplayLimits | None = None
+) -> ModelHost:
     """Replay the events onto both hosts, which must agree."""
     model = ModelHost(limits)
     play(frames_of_events(events), model)
@@ -231,18 +233,18 @@ def both(target: Path, events: Sequence[Event], limits: ReplayLimits | None = No
 
 def test_a_rename_changes_both_directories_and_keeps_the_file_s_time(target: Path) -> None:
     moved = paths.PathRename(old_fd=6, new_fd=WEST, old_path="f", new_path="a")
-    tree = both(
+    tree = replay_on_both(
         target, [*TREE, open_path(8, 6, "f", 1), open_path(9, WEST, "late", 1), moved]
     ).trees
     assert tree["/west"]["a"].mtime < tree["/west"]["late"].mtime < tree["/west"]["d"].mtime
     assert tree["/west"]["d"].mtime == tree["/west"]["."].mtime
 
 
-def test_a_file_opened_to_be_cut_is_empty(target: Path) -> None:
-    assert both(target, TREE).files["/west/a"] == b"abc"
+def test_a_file_opened_with_truncate_is_empty(target: Path) -> None:
+    assert replay_on_both(target, TREE).files["/west/a"] == b"abc"
     for folder, flags, content in (("kept", 1, b"abc"), ("cut", 8, b""), ("made", 9, b"")):
         (target.parent / folder).mkdir()
-        model = both(target.parent / folder, [*TREE, open_path(8, WEST, "a", flags)])
+        model = replay_on_both(target.parent / folder, [*TREE, open_path(8, WEST, "a", flags)])
         assert model.files["/west/a"] == content
 
 
@@ -262,7 +264,7 @@ IN_CIRCLES = paths.PathRename(old_fd=WEST, new_fd=WEST, old_path="c", new_path="
         ([open_path(8, WEST, "new/", 1)], "it names a directory"),
     ],
 )
-def test_what_no_guest_can_have_done_is_refused_by_both(
+def test_impossible_events_are_refused_by_both_hosts(
     events: list[Event], reason: str, target: Path
 ) -> None:
     with DirectoryHost(target) as real:
@@ -270,13 +272,13 @@ def test_what_no_guest_can_have_done_is_refused_by_both(
             assert re.search(reason, refusal_of(host, [*TREE, *events]))
 
 
-def test_a_link_s_second_name_is_a_link_too(target: Path) -> None:
+def test_a_hard_link_to_a_symbolic_link_is_a_symbolic_link(target: Path) -> None:
     events = [
         *TREE,
         paths.CreateSymbolicLink(fd=WEST, old_path="a", new_path="l"),
         paths.CreateHardLink(old_fd=WEST, old_flags=0, new_fd=WEST, old_path="l", new_path="m"),
     ]
-    found = both(target, events).trees["/west"]
+    found = replay_on_both(target, events).trees["/west"]
     assert found["m"].kind is FileType.SYMBOLIC_LINK
     assert found["m"].inode == found["l"].inode
 
@@ -285,8 +287,8 @@ def test_a_link_s_second_name_is_a_link_too(target: Path) -> None:
     "way",
     ["unlinked", "unlinked while open", "renamed over", "renumbered over", "cut", "opened anew"],
 )
-def test_files_that_are_gone_leave_room_for_others(way: str, target: Path) -> None:
-    gone = {
+def test_removed_files_free_their_share_of_the_limit(way: str, target: Path) -> None:
+    removed = {
         "unlinked": [
             descriptors.CloseFileDescriptor(fd=8),
             paths.UnlinkFile(fd=WEST, path="f"),
@@ -320,12 +322,12 @@ def test_files_that_are_gone_leave_room_for_others(way: str, target: Path) -> No
     once = [
         open_path(8, WEST, "f", 1),
         descriptors.FileDescriptorWrite(fd=8, offset=3000, data=b"x"),
-        *gone[way],
+        *removed[way],
     ]
-    both(target, [*TREE, *once * 5], ReplayLimits(files_size_max=9 * 1024))
+    replay_on_both(target, [*TREE, *once * 5], ReplayLimits(files_size_max=9 * 1024))
 
 
-def test_an_open_file_without_a_name_takes_its_room_until_it_is_closed(target: Path) -> None:
+def test_an_unlinked_open_file_counts_until_it_is_closed(target: Path) -> None:
     limits = ReplayLimits(files_size_max=8 * 1024)
     events = [
         *TREE,
@@ -338,7 +340,7 @@ def test_an_open_file_without_a_name_takes_its_room_until_it_is_closed(target: P
         assert refusal_of(real, events) == refusal_of(ModelHost(limits), events)
 
 
-def test_what_a_guest_had_is_for_its_owner_alone(target: Path) -> None:
+def test_replayed_files_are_accessible_only_to_the_owner(target: Path) -> None:
     events = [*MOUNTS, paths.CreateDirectory(fd=WEST, path="d"), open_path(5, WEST, "d/a", 1)]
     with DirectoryHost(target) as real:
         play(frames_of_events(events), real)

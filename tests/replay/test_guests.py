@@ -34,7 +34,7 @@ CUTS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedGuest:
     """State of the engine when a guest ended."""
 
     path: Path
@@ -50,7 +50,7 @@ class Recorded:
         return frames_of(self.path)
 
 
-def entry_of(node: Node) -> TreeEntry:
+def make_entry(node: Node) -> TreeEntry:
     content = b""
     if isinstance(node, FileNode):
         content = bytes(node.data)
@@ -64,13 +64,13 @@ def tree_of(root: DirectoryNode) -> dict[str, TreeEntry]:
     found, pending = {}, [("", root)]
     while pending:
         path, at = pending.pop()
-        found[path or "."] = entry_of(at)
+        found[path or "."] = make_entry(at)
         for name, node in at.entries.items():
             below = f"{path}/{name}" if path else name
             if isinstance(node, DirectoryNode):
                 pending.append((below, node))
             else:
-                found[below] = entry_of(node)
+                found[below] = make_entry(node)
     return found
 
 
@@ -79,12 +79,14 @@ def engine_descriptors(used: dict[int, Any]) -> dict[int, int | None]:
     return {fd: found.flags if isinstance(found, OpenFile) else None for fd, found in used.items()}
 
 
-def run(record: Record, folder: Path, cache: Path) -> Recorded:
+def record_run(record: Record, folder: Path, cache: Path) -> RecordedGuest:
     with record(folder, cache) as recorder:
         outcome = finished(recorder)
         opened = engine_descriptors(recorder._get_process_with_files().context.descriptors.used)
-        said = recorder.stdout, recorder.stderr
-        return Recorded(folder / "j", outcome, *said, recorder.files, trees_of(recorder), opened)
+        outputs = recorder.stdout, recorder.stderr
+        return RecordedGuest(
+            folder / "j", outcome, *outputs, recorder.files, trees_of(recorder), opened
+        )
 
 
 def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, TreeEntry]]:
@@ -93,7 +95,7 @@ def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, TreeEntry]]:
     return {name: tree_of(tree.root) for name, tree in mounts._memory.items()}
 
 
-def check(recorded: Recorded) -> None:
+def check_replay(recorded: RecordedGuest) -> None:
     frames = recorded.frames
     last = next(f.seq for f in frames if f.tag in (ProcessExit.tag, ProcessTrap.tag))
     host = ModelHost()
@@ -113,20 +115,20 @@ def check(recorded: Recorded) -> None:
 def engine_descriptors_of(host: ModelHost) -> dict[int, int | None]:
     found: dict[int, int | None] = {}
     for fd, opened in host.descriptors.items():
-        thing = opened.object
-        kind = thing[0] if isinstance(thing, tuple) else getattr(thing, "kind", None)
+        target = opened.object
+        kind = target[0] if isinstance(target, tuple) else getattr(target, "kind", None)
         found[fd] = opened.flags if kind is FileType.REGULAR_FILE else None
     return found
 
 
 @pytest.mark.parametrize("name", REPLAY_GUESTS)
-def test_a_journal_played_gives_the_state_that_the_guest_left(
+def test_a_replay_gives_the_final_state_of_the_guest(
     name: str, tmp_path: Path, cache_dir: Path
 ) -> None:
-    check(run(REPLAY_GUESTS[name], tmp_path, cache_dir))
+    check_replay(record_run(REPLAY_GUESTS[name], tmp_path, cache_dir))
 
 
-def test_quickjs_leaves_the_same_files_without_running(
+def test_a_replay_of_quickjs_gives_the_same_files(
     tmp_path: Path, cache_dir: Path, quickjs: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -144,14 +146,14 @@ def test_quickjs_leaves_the_same_files_without_running(
             cache=cache,
         )
 
-    recorded = run(story, tmp_path, cache_dir)
+    recorded = record_run(story, tmp_path, cache_dir)
     assert recorded.outcome.code == 0
     assert recorded.files["/window/01.txt"].startswith(b"order 0\n")
-    check(recorded)
+    check_replay(recorded)
 
 
-def test_a_journal_cut_anywhere_plays_as_its_prefix(tmp_path: Path, cache_dir: Path) -> None:
-    recorded = run(worker, tmp_path, cache_dir)
+def test_a_cut_journal_replays_like_its_prefix(tmp_path: Path, cache_dir: Path) -> None:
+    recorded = record_run(worker, tmp_path, cache_dir)
     frames = recorded.frames
     for number in range(CUTS + 1):
         count = len(frames) * number // CUTS
@@ -163,10 +165,10 @@ def test_a_journal_cut_anywhere_plays_as_its_prefix(tmp_path: Path, cache_dir: P
         assert prefix.state() == whole.state(), f"cut at {count}"
 
 
-def test_a_journal_torn_at_any_byte_plays_as_far_as_it_goes(
+def test_a_journal_torn_at_any_byte_replays_its_whole_events(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    data = run(worker_on_the_host, tmp_path, cache_dir).path.read_bytes()
+    data = record_run(worker_on_the_host, tmp_path, cache_dir).path.read_bytes()
     frames, torn = frames_of(tmp_path / "j"), tmp_path / "torn"
     counts = set()
     for number in range(1, CUTS + 1):
@@ -182,8 +184,10 @@ def test_a_journal_torn_at_any_byte_plays_as_far_as_it_goes(
 
 
 @pytest.mark.parametrize("name", ["worker", "worker on the host"])
-def test_a_journal_of_two_sessions_plays_as_one(name: str, tmp_path: Path, cache_dir: Path) -> None:
-    recorded = run(REPLAY_GUESTS[name], tmp_path, cache_dir)
+def test_a_journal_of_two_sessions_replays_like_one(
+    name: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    recorded = record_run(REPLAY_GUESTS[name], tmp_path, cache_dir)
     whole = ModelHost()
     play(recorded.frames, whole)
     for part in (2, 3, 5):
@@ -204,8 +208,8 @@ def test_a_journal_of_two_sessions_plays_as_one(name: str, tmp_path: Path, cache
             assert host.files == whole.files
 
 
-def test_playing_in_steps_gives_what_playing_at_once_gives(tmp_path: Path, cache_dir: Path) -> None:
-    frames = run(families, tmp_path, cache_dir).frames
+def test_a_replay_in_steps_gives_the_same_state(tmp_path: Path, cache_dir: Path) -> None:
+    frames = record_run(families, tmp_path, cache_dir).frames
     steps = ModelHost()
     for start in range(0, len(frames), 97):
         play(frames[start : start + 97], steps)
@@ -214,25 +218,23 @@ def test_playing_in_steps_gives_what_playing_at_once_gives(tmp_path: Path, cache
     assert steps.state() == at_once.state()
 
 
-def test_the_files_at_any_number_are_those_of_a_run_cut_there(
-    tmp_path: Path, cache_dir: Path
-) -> None:
-    recorded = run(worker, tmp_path, cache_dir)
+def test_files_grow_event_by_event_to_their_final_size(tmp_path: Path, cache_dir: Path) -> None:
+    recorded = record_run(worker, tmp_path, cache_dir)
     frames = recorded.frames
-    seen = []
+    sizes = []
     host = ModelHost()
     for frame in frames:
         play([frame], host)
-        seen.append(len(host.files.get("/work/log", b"")))
-    assert seen == sorted(seen)
-    assert seen[-1] == len(recorded.files["/work/log"])
+        sizes.append(len(host.files.get("/work/log", b"")))
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == len(recorded.files["/work/log"])
 
 
 @pytest.mark.parametrize("name", ["worker", "families"])
-def test_a_guest_s_files_come_to_stand_in_a_directory(
+def test_files_of_a_guest_are_replayed_into_a_directory(
     name: str, tmp_path: Path, cache_dir: Path
 ) -> None:
-    recorded = run(REPLAY_GUESTS[name], tmp_path, cache_dir)
+    recorded = record_run(REPLAY_GUESTS[name], tmp_path, cache_dir)
     target = tmp_path / "target"
     target.mkdir()
     with DirectoryHost(target) as host:
@@ -251,8 +253,8 @@ def test_a_guest_s_files_come_to_stand_in_a_directory(
                 assert at.lstat().st_mtime_ns == entry.mtime, path
 
 
-def test_who_the_guest_was_is_known(tmp_path: Path, cache_dir: Path) -> None:
-    recorded = run(worker, tmp_path, cache_dir)
+def test_a_replay_has_the_identity_of_the_guest(tmp_path: Path, cache_dir: Path) -> None:
+    recorded = record_run(worker, tmp_path, cache_dir)
     host = ModelHost()
     play(recorded.frames, host)
     process = host.process

@@ -54,7 +54,7 @@ def test_every_kind_of_event_has_an_effect() -> None:
     assert set(BY_TAG.values()) <= set(apply.registry)
 
 
-def test_effects_stand_in_modules_as_their_events_do() -> None:
+def test_effects_are_in_modules_named_like_those_of_events() -> None:
     names = [module.__name__.rpartition(".")[2] for module in EFFECTS]
     assert names == [family.__name__.rpartition(".")[2] for family in FAMILIES]
     for kind in BY_TAG.values():
@@ -62,7 +62,7 @@ def test_effects_stand_in_modules_as_their_events_do() -> None:
         assert apply.registry[kind].__module__ == f"journal.replay.effects.{home}"
 
 
-def near(event: Event) -> Event:
+def use_few_names(event: Event) -> Event:
     """Return the event with few distinct descriptors and paths, so that some exist."""
     changes: dict[str, object] = {}
     for name, value in field_dict(event).items():
@@ -82,11 +82,11 @@ def near(event: Event) -> Event:
     return type(event)(**field_dict(event) | changes)
 
 
-many_events = st.lists(every_event() | every_event().map(near), max_size=60)
+many_events = st.lists(every_event() | every_event().map(use_few_names), max_size=60)
 START = (memory_mount(), host_mount(4), open_path(5, 3, "a", 1), open_path(6, 4, "a", 1))
 
 
-def tolerant(events: Iterable[Event]) -> ModelHost:
+def replay_without_refused(events: Iterable[Event]) -> ModelHost:
     """Return a host after a replay that skips refused events."""
     host = ModelHost(ReplayLimits(files_size_max=1 << 16, memory_size_max=1 << 20))
     for frame in frames_of_events(events):
@@ -96,7 +96,7 @@ def tolerant(events: Iterable[Event]) -> ModelHost:
 
 
 @given(many_events)
-def test_any_events_are_played_or_refused_with_a_number(events: Sequence[Event]) -> None:
+def test_any_event_is_replayed_or_refused_with_its_number(events: Sequence[Event]) -> None:
     host = ModelHost(ReplayLimits(files_size_max=1 << 16, memory_size_max=1 << 20))
     for frame in frames_of_events([*START, *events]):
         refused = ""
@@ -117,7 +117,7 @@ def test_the_state_is_a_value_that_later_events_do_not_change(events: Sequence[E
             play([frame], host)
         states.append(host.state())
     for count in range(1, len(states) + 1, 7):
-        assert tolerant([*START, *events][:count]).state() == states[count - 1]
+        assert replay_without_refused([*START, *events][:count]).state() == states[count - 1]
 
 
 def test_an_event_without_a_frame_is_refused_without_a_number() -> None:
@@ -134,7 +134,7 @@ def test_bytes_that_are_no_event_are_refused_with_their_number() -> None:
         assert play([Frame(7, tag, payload, 0, 64)], ModelHost(), upto=7) == 0
 
 
-def test_a_journal_is_played_from_its_reader(tmp_path: Path) -> None:
+def test_a_journal_is_replayed_from_its_reader(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "j") as writer:
         for event in (memory_mount(), open_path(4, 3, "a", 1), write(4, 0, b"abc")):
             writer.append(event)
@@ -184,7 +184,7 @@ LONG = bytes(101)
         paths.FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path="/b", data=bytes(4096)),
     ],
 )
-def test_what_is_above_a_limit_is_refused_and_takes_nothing(event: Event) -> None:
+def test_an_event_above_a_limit_is_refused_and_allocates_nothing(event: Event) -> None:
     before = [memory_mount(), open_path(4, 3, "a", 1)]
     host = play_events(*before, limits=SMALL)
     state = host.state()

@@ -41,7 +41,7 @@ PAGE = 4096
 # -- the process --------------------------------------------------------------------------------
 
 
-def test_a_process_is_what_its_events_say() -> None:
+def test_a_process_has_the_properties_in_its_events() -> None:
     tty = core.TtySet(
         cols=80,
         rows=24,
@@ -84,15 +84,19 @@ def test_a_process_is_what_its_events_say() -> None:
     assert found.clocks == {core.Clock.REALTIME: clock}
 
 
-@pytest.mark.parametrize(("said", "code"), [(0, 0), (7, 7), (-1, 0xFFFFFFFF), (None, None)])
-def test_an_exit_has_the_code_that_the_guest_passed(said: int | None, code: int | None) -> None:
-    host = play_events(memory_mount(), open_path(4, 3, "a", 1), core.ProcessExit(exit_code=said))
-    assert host.process.end_event == core.ProcessExit(exit_code=said)
+@pytest.mark.parametrize(("passed_code", "code"), [(0, 0), (7, 7), (-1, 0xFFFFFFFF), (None, None)])
+def test_an_exit_has_the_code_that_the_guest_passed(
+    passed_code: int | None, code: int | None
+) -> None:
+    host = play_events(
+        memory_mount(), open_path(4, 3, "a", 1), core.ProcessExit(exit_code=passed_code)
+    )
+    assert host.process.end_event == core.ProcessExit(exit_code=passed_code)
     assert host.process.exit_code == code
     assert host.files == {"/a": b""}
 
 
-def test_what_ends_a_process_takes_what_only_a_living_one_has() -> None:
+def test_the_end_of_a_process_removes_descriptors_threads_and_memory() -> None:
     trap = process.ProcessTrap(kind="unreachable", message="in main")
     for end in (core.ProcessExit(exit_code=0), trap):
         host = play_events(
@@ -103,7 +107,7 @@ def test_what_ends_a_process_takes_what_only_a_living_one_has() -> None:
         assert host.process.end_event == end
 
 
-def test_a_module_started_anew_has_the_files_and_its_mounts() -> None:
+def test_a_restarted_module_keeps_its_files_and_mounts() -> None:
     first = [memory_mount(), host_mount(4), open_path(5, 3, "a", 1), write(5, 0, b"abc"), thread(1)]
     host = play_events(*first, core.ProcessExit(exit_code=1), core.InitModule(wasm_hash=b"other"))
     assert sorted(host.descriptors) == [0, 1, 2, 3, 4]
@@ -112,14 +116,14 @@ def test_a_module_started_anew_has_the_files_and_its_mounts() -> None:
     assert host.process.module_hash == b"other"
 
 
-def test_another_process_has_nothing_of_the_one_before(tmp_path: Path) -> None:
+def test_a_new_process_has_nothing_of_the_previous_one(tmp_path: Path) -> None:
     first = [process_start(), memory_mount(), open_path(5, 3, "a", 1)]
     assert play_events(*first, process_start()).state() == play_events(process_start()).state()
     with DirectoryHost(tmp_path) as host, pytest.raises(ReplayError, match="event 3 "):
         play(frames_of_events([*first, process_start()]), host)
 
 
-def test_mounts_are_told_apart() -> None:
+def test_mounts_are_distinguished() -> None:
     assert "the mount 'a/' already exists" in refusal(memory_mount(3, "/a"), memory_mount(4, "a/"))
     assert "descriptor 3 is already open" in refusal(memory_mount(3, "/a"), memory_mount(3, "/b"))
     host = play_events(memory_mount(3, "/a"), memory_mount(4, "/b"), open_path(5, 4, "x", 1))
@@ -141,7 +145,7 @@ def test_a_placed_file_lies_in_the_innermost_mount() -> None:
         assert set(host.trees["/in"]) == {".", "file"}
 
 
-def test_a_placed_file_comes_in_parts_that_follow_one_another() -> None:
+def test_the_parts_of_a_placed_file_must_be_consecutive() -> None:
     def part(offset: int, data: bytes) -> paths.FilePlaced:
         return paths.FilePlaced(
             kind=FileType.REGULAR_FILE, offset=offset, path="/d/file", data=data
@@ -157,7 +161,7 @@ def test_a_placed_file_comes_in_parts_that_follow_one_another() -> None:
 # -- memory, threads and snapshots --------------------------------------------------------------
 
 
-def test_memory_is_what_the_last_snapshot_closed() -> None:
+def test_memory_is_that_of_the_last_snapshot() -> None:
     first = [region(PAGE - 2, b"abcd"), region(3 * PAGE, b"x" * PAGE), snapshot()]
     host = play_events(*first, region(PAGE, b"ZZ"))
     assert host.machine.memory_size == 65536
@@ -170,7 +174,7 @@ def test_memory_is_what_the_last_snapshot_closed() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 20000), st.binary(max_size=9000)), max_size=8))
-def test_memory_is_the_same_as_one_flat_array(regions: list[tuple[int, bytes]]) -> None:
+def test_memory_reads_like_one_flat_array(regions: list[tuple[int, bytes]]) -> None:
     flat = bytearray(65536)
     for start, data in regions:
         flat[start : start + len(data)] = data
@@ -182,7 +186,7 @@ def test_memory_is_the_same_as_one_flat_array(regions: list[tuple[int, bytes]]) 
         assert host.machine.read(0, 1 << 20) == flat
 
 
-def test_threads_globals_and_tables_are_closed_by_snapshots() -> None:
+def test_threads_globals_and_tables_take_effect_with_snapshots() -> None:
     values = threads.GlobalsSet(globals=((0, 0x7F, bytes(16)),))
     table = threads.TableSet(table=0, start=2, functions=(7, threads.TABLE_NULL))
     first = [thread(1, b"one"), thread(2), values, table]
@@ -197,7 +201,7 @@ def test_threads_globals_and_tables_are_closed_by_snapshots() -> None:
     assert set(play_events(*first, snapshot(), closed, snapshot()).machine.threads) == {2}
 
 
-def test_what_was_held_back_for_no_snapshot_is_void() -> None:
+def test_parts_of_an_unfinished_snapshot_are_void() -> None:
     host = play_events(
         region(0, b"a"),
         thread(1),
@@ -214,16 +218,21 @@ def test_what_was_held_back_for_no_snapshot_is_void() -> None:
 # -- streams and inputs -------------------------------------------------------------------------
 
 
-def test_streams_get_what_was_written_to_them_in_order() -> None:
-    def said(stream: int, offset: int, data: bytes) -> streams.StreamWrite:
+def test_streams_have_their_writes_in_order() -> None:
+    def write_output(stream: int, offset: int, data: bytes) -> streams.StreamWrite:
         return streams.StreamWrite(stream=stream, offset=offset, data=data)
 
     delivered = streams.StreamDelivered(stream=1, upto=3)
-    host = play_events(said(1, 0, b"one"), said(2, 0, b"error"), said(1, 3, b"two"), delivered)
+    host = play_events(
+        write_output(1, 0, b"one"),
+        write_output(2, 0, b"error"),
+        write_output(1, 3, b"two"),
+        delivered,
+    )
     assert (host.stdout, host.stderr) == (b"onetwo", b"error")
     assert host.streams.delivered == {1: delivered}
     assert "at offset 4 of stream 1, which has 3 bytes" in refusal(
-        said(1, 0, b"one"), said(1, 4, b"two")
+        write_output(1, 0, b"one"), write_output(1, 4, b"two")
     )
     duplicate = descriptors.DuplicateFileDescriptor(original_fd=1, copied_fd=4)
     assert play_events(duplicate, write(4, 0, b"as in a converted journal")).stdout.startswith(
@@ -232,7 +241,7 @@ def test_streams_get_what_was_written_to_them_in_order() -> None:
 
 
 def test_inputs_are_counted() -> None:
-    def heard(offset: int, data: bytes) -> inputs.StreamRead:
+    def read_input(offset: int, data: bytes) -> inputs.StreamRead:
         return inputs.StreamRead(stream=0, offset=offset, data=data)
 
     host = play_events(
@@ -241,10 +250,12 @@ def test_inputs_are_counted() -> None:
         inputs.ClockResolution(clock=1, resolution=1),
         inputs.RandomBytes(data=bytes(7)),
         inputs.PollResult(events=b""),
-        heard(0, b"abc"),
-        heard(3, b""),
+        read_input(0, b"abc"),
+        read_input(3, b""),
     )
     found = host.inputs
     assert (found.clocks, found.resolutions, found.random_size) == ({0: 6}, {1: 1}, 7)
     assert (found.poll_count, found.read) == (1, {0: 3})
-    assert "of stream 0, of which 3 bytes were read" in refusal(heard(0, b"abc"), heard(0, b"abc"))
+    assert "of stream 0, of which 3 bytes were read" in refusal(
+        read_input(0, b"abc"), read_input(0, b"abc")
+    )

@@ -47,7 +47,7 @@ def whole_page(number: int, page: bytes, memory: int = 0) -> Event:
 # -- a plain model of a guest, and its recorded events ------------------------------------------
 
 
-def run_on(draw: st.DrawFn, machine: FlatMachine) -> None:
+def change_machine(draw: st.DrawFn, machine: FlatMachine) -> None:
     """Change the state of the guest between two snapshots."""
     for _ in range(draw(st.integers(0, 4))):
         index = draw(st.integers(0, 2))
@@ -67,11 +67,11 @@ def run_on(draw: st.DrawFn, machine: FlatMachine) -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[list[Event], FlatMachine | None]]:
-    """Return groups of events, each with the machine that it closes, or None after a crash."""
+    """Return groups of events, each with the machine of its snapshot, or None after a crash."""
     machine, closed = FlatMachine(), FlatMachine()
     found: list[tuple[list[Event], FlatMachine | None]] = []
     for _ in range(draw(st.integers(1, 5))):
-        run_on(draw, machine)
+        change_machine(draw, machine)
         whole = draw(st.booleans()) or not found
         events: list[Event] = [safe_point(whole=whole), *machine.told(closed, whole=whole)]
         if draw(st.integers(0, 3)) == 0:
@@ -81,8 +81,8 @@ def histories(draw: st.DrawFn) -> list[tuple[list[Event], FlatMachine | None]]:
             continue
         digest = machine.digest()
         closed = machine.copy()
-        closing = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=digest)
-        found.append(([*events, closing], closed))
+        snapshot = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=digest)
+        found.append(([*events, snapshot], closed))
     return found
 
 
@@ -96,7 +96,7 @@ def check(host: ModelHost, machine: FlatMachine) -> None:
 
 
 @given(histories())
-def test_a_model_is_the_machine_at_its_last_snapshot(
+def test_a_model_equals_the_machine_at_its_last_snapshot(
     history: list[tuple[list[Event], FlatMachine | None]],
 ) -> None:
     host, last = ModelHost(), None
@@ -115,17 +115,17 @@ def test_a_model_is_the_machine_at_its_last_snapshot(
             assert host.descriptors[0].position == machine.values
 
 
-def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hash_sums_are_updated_and_not_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [ChangedPage(number, FULL_PAGE, ZERO_PAGE) for number in range(100)]
     host = play_events(safe_point(whole=True), *encode_pages(0, 100 * PAGE_SIZE, pages), GLOBALS)
     apply(snapshot(), host)
     hashed = []
 
-    def counting(memory: int, number: int, page: bytes) -> int:
+    def hash_and_count(memory: int, number: int, page: bytes) -> int:
         hashed.append(number)
         return hash_page(memory, number, page)
 
-    monkeypatch.setattr("journal.replay.state.memory_layers.hash_page", counting)
+    monkeypatch.setattr("journal.replay.state.memory_layers.hash_page", hash_and_count)
     two = encode_pages(
         0,
         100 * PAGE_SIZE,
@@ -135,13 +135,13 @@ def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> 
         apply(event, host)
     apply(snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=bytes(16)), host)
     assert host.machine.digest_matches is False
-    assert hashed == [7, 7, 9], "what was, and what is"
+    assert hashed == [7, 7, 9], "only the old and the new pages are hashed"
 
 
 # -- single cases --------------------------------------------------------------------------------
 
 
-def test_a_snapshot_whose_digest_is_another_is_played_and_told() -> None:
+def test_a_snapshot_with_a_wrong_digest_is_replayed_and_reported() -> None:
     wrong = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=b"x" * 16)
     first = (safe_point(whole=True), whole_page(0, FULL_PAGE), GLOBALS)
     host = play_events(*first, wrong)
@@ -158,7 +158,7 @@ def test_a_snapshot_whose_digest_is_another_is_played_and_told() -> None:
     )
 
 
-def test_what_a_crash_left_is_void_when_another_snapshot_begins() -> None:
+def test_parts_before_a_crash_are_void_when_the_next_snapshot_starts() -> None:
     cut = (
         whole_page(1, FULL_PAGE),
         threads.TableSet(table=0, start=0, functions=(1,)),
@@ -193,7 +193,7 @@ def test_a_session_voids_nothing() -> None:
     assert host.machine.pages == {0: FULL_PAGE}
 
 
-def test_a_whole_snapshot_drops_what_it_does_not_name() -> None:
+def test_a_whole_snapshot_drops_objects_it_does_not_contain() -> None:
     first = (
         safe_point(whole=True),
         whole_page(0, FULL_PAGE),
@@ -215,7 +215,7 @@ def test_a_whole_snapshot_drops_what_it_does_not_name() -> None:
     assert host.machine.elements == {}
 
 
-def test_patches_in_a_whole_snapshot_are_of_zeros() -> None:
+def test_patches_in_a_whole_snapshot_apply_to_zero_pages() -> None:
     patch = pages_event(1 << 16, numbers=(0,), kinds=b"\2", data=b"\1\0\1\0\1\0x")
     first = (safe_point(), whole_page(0, FULL_PAGE), snapshot())
     assert play_events(*first, safe_point(), patch, snapshot()).machine.read(0, 3) == b"\1x\1"
@@ -230,14 +230,14 @@ def test_patches_in_a_whole_snapshot_are_of_zeros() -> None:
     )
 
 
-def test_patches_are_of_what_the_last_snapshot_closed() -> None:
+def test_patches_apply_to_the_pages_of_the_last_snapshot() -> None:
     patch = pages_event(1 << 16, numbers=(0,), kinds=b"\2", data=b"\1\0\1\0\1\0x")
     first = (safe_point(), whole_page(0, FULL_PAGE), snapshot())
     host = play_events(*first, safe_point(), whole_page(0, b"\2" * PAGE_SIZE), patch, snapshot())
     assert host.machine.read(0, 3) == b"\1x\1"
 
 
-def test_a_snapshot_of_ours_has_the_stacks_that_it_names() -> None:
+def test_a_snapshot_of_our_runtime_has_exactly_its_own_stacks() -> None:
     first = (safe_point(), thread(0, b"stacks"), listing(3, b"a"), snapshot())
     host = play_events(memory_mount(), *first)
     assert host.machine.threads == {0: thread(0, b"stacks")}
@@ -261,7 +261,7 @@ def test_memories_share_a_limit() -> None:
     assert host.machine.memories == {9: 3 << 16}
 
 
-def test_regions_are_of_the_first_memory() -> None:
+def test_regions_belong_to_the_first_memory() -> None:
     host = play_events(
         whole_page(0, FULL_PAGE), whole_page(0, b"\2" * PAGE_SIZE, 1), region(0, b"abc")
     )
@@ -274,7 +274,7 @@ def test_regions_are_of_the_first_memory() -> None:
 # -- positions ----------------------------------------------------------------------------------
 
 
-def test_positions_are_what_a_snapshot_says() -> None:
+def test_positions_are_those_of_the_snapshot() -> None:
     first = [
         process_start(),
         memory_mount(),
@@ -286,9 +286,9 @@ def test_positions_are_what_a_snapshot_says() -> None:
         descriptors.DuplicateFileDescriptor(original_fd=5, copied_fd=7),
         streams.StreamWrite(stream=1, offset=0, data=b"out"),
     ]
-    told = (safe_point(), positions((0, 11), (1, 3), (5, 1), (6, 9), (7, 1)))
-    host = play_events(*first, *told)
-    assert host.descriptors[5].position == 3, "they are staged"
+    staged = (safe_point(), positions((0, 11), (1, 3), (5, 1), (6, 9), (7, 1)))
+    host = play_events(*first, *staged)
+    assert host.descriptors[5].position == 3, "the positions are staged"
     apply(snapshot(), host)
     found = {fd: opened.position for fd, opened in host.descriptors.items()}
     assert found == {0: 11, 1: 3, 2: 0, 3: 0, 4: 0, 5: 1, 6: 9, 7: 1}
@@ -300,17 +300,17 @@ def test_positions_are_what_a_snapshot_says() -> None:
     assert "descriptor 8 is not open" in refusal(*first, positions((8, 0)))
     assert "a file" in refusal(*first, listing(5))
     closed = descriptors.CloseFileDescriptor(fd=7)
-    assert 7 not in play_events(*first, *told, closed, snapshot()).descriptors
+    assert 7 not in play_events(*first, *staged, closed, snapshot()).descriptors
 
 
 @pytest.mark.parametrize("kinds", [b"", b"\4\4"])
-def test_a_listing_has_of_all_as_many(kinds: bytes) -> None:
+def test_the_columns_of_a_listing_have_equal_lengths(kinds: bytes) -> None:
     assert "a directory listing has 1 names" in refusal(
         memory_mount(), listing(3, b"a", kinds=kinds)
     )
 
 
-def test_a_play_of_damaged_pages_is_refused_with_a_number() -> None:
+def test_a_replay_of_damaged_pages_is_refused_with_the_event_number() -> None:
     malformed = pages_event(1 << 16, numbers=(0,), kinds=b"\4")
     assert refusal(safe_point(), malformed) == "page 0 has the unknown kind 4"
     assert frames_of_events([malformed])[0].tag == 142

@@ -17,27 +17,31 @@ from tests.support.snapshot_guests import STAGED_GUESTS, SnapshotGuest
 from tests.support.snapshot_runs import record_often
 
 FLAT_SIZE_MAX = 16 << 20
-"""Larger memories are not compared as flat bytes, which takes long."""
+"""Memories above this size are not compared as flat bytes, because that takes long."""
 
 DIGESTED = {kind.tag for kind in (GlobalsSet, TableSet, SetThread, DescriptorPositions)}
 DIGESTED.add(DirectoryListing.tag)
 
 
-def check(host: ModelHost, told: list[Frame]) -> None:
+def check(host: ModelHost, staged_frames: list[Frame]) -> None:
     """Compare a model with the events before a Snapshot, as the spec describes."""
     assert host.machine.digest_matches is True
     sizes = host.machine.memories
     if sum(sizes.values()) <= FLAT_SIZE_MAX:
         flat = [(index, host.machine.read(0, size, index)) for index, size in sizes.items()]
-        assert plain_digest(flat, [frame.payload for frame in told]) == host.machine.digest()
+        assert (
+            plain_digest(flat, [frame.payload for frame in staged_frames]) == host.machine.digest()
+        )
     (positions,) = [
-        codec.decode(*frame[1:3]) for frame in told if frame.tag == DescriptorPositions.tag
+        codec.decode(*frame[1:3]) for frame in staged_frames if frame.tag == DescriptorPositions.tag
     ]
     assert isinstance(positions, DescriptorPositions)
-    held = host.descriptors
+    open_descriptors = host.descriptors
     for fd, position in positions.positions:
-        assert held[fd].position == position
-    listings = [codec.decode(*frame[1:3]) for frame in told if frame.tag == DirectoryListing.tag]
+        assert open_descriptors[fd].position == position
+    listings = [
+        codec.decode(*frame[1:3]) for frame in staged_frames if frame.tag == DirectoryListing.tag
+    ]
     assert list(host.machine.listings.values()) == listings
 
 
@@ -56,14 +60,14 @@ def test_a_model_agrees_with_every_snapshot_of_a_guest(
 ) -> None:
     path = tmp_path / "run.journal"
     record_often(one, path, cache_dir)
-    host, count, told = ModelHost(ReplayLimits(memory_size_max=1 << 32)), 0, list[Frame]()
+    host, count, staged_frames = ModelHost(ReplayLimits(memory_size_max=1 << 32)), 0, list[Frame]()
     for frame in frames_of(path):
         play([frame], host)
         if frame.tag == SafePoint.tag:
-            told = []
+            staged_frames = []
         elif frame.tag in DIGESTED:
-            told.append(frame)
+            staged_frames.append(frame)
         elif frame.tag == Snapshot.tag:
-            check(host, told)
+            check(host, staged_frames)
             count += 1
     assert count > 1

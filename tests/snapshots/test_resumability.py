@@ -72,17 +72,17 @@ PIECES = SNAPSHOTS | (OTHERS | ANY | POINTS | STARTS).map(lambda frame: [frame])
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Row]:
-    """Generate rows, mostly of a process; rows of some kinds and some odd rows are dropped."""
+    """Generate rows, mostly of a process; rows of some kinds are dropped, with exceptions."""
     pieces = draw(st.lists(PIECES, max_size=12))
     frames = [draw(STARTS)] if draw(st.integers(0, 9)) else []
     frames += [frame for piece in pieces for frame in piece]
     dropped_tags = draw(st.frozensets(st.sampled_from(sorted({*(tag for tag, _ in frames), 1}))))
     dropped_tags = dropped_tags if draw(st.booleans()) else frozenset()
-    odd = draw(st.frozensets(st.integers(0, len(frames)), max_size=4))
+    exceptions = draw(st.frozensets(st.integers(0, len(frames)), max_size=4))
     steps = draw(st.lists(st.integers(1, 3), min_size=len(frames), max_size=len(frames)))
     rows, seq = [], draw(st.integers(0, 9))
     for at, ((tag, payload), step) in enumerate(zip(frames, steps, strict=True)):
-        rows.append(Row(seq, tag, payload, (tag not in dropped_tags) is not (at in odd)))
+        rows.append(Row(seq, tag, payload, (tag not in dropped_tags) is not (at in exceptions)))
         seq += step
     return rows
 

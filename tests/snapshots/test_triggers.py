@@ -66,8 +66,8 @@ def test_names_of_the_reference_have_the_same_meaning(name: str, trigger: str, o
 
 def test_every_trigger_has_a_name_of_the_reference_or_its_own() -> None:
     names = {format_trigger(trigger) for trigger in Trigger}
-    theirs = {parse_trigger(name) for name, _, _ in REFERENCE}
-    assert names == {format_trigger(trigger) for trigger in theirs} | OWN_NAMES
+    reference_triggers = {parse_trigger(name) for name, _, _ in REFERENCE}
+    assert names == {format_trigger(trigger) for trigger in reference_triggers} | OWN_NAMES
 
 
 def test_the_defaults_are_those_of_the_reference() -> None:
