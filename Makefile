@@ -12,7 +12,7 @@ WORKERS ?= 3
 COMPILED_TESTS := tests/format tests/log tests/crash tests/security tests/pages tests/operations \
 	tests/replay tests/compaction tests/adapters
 
-.PHONY: demo test test-compiled deep campaign check docs man bench guests clean
+.PHONY: demo test test-compiled deep campaign check docs man bench guests wheels clean
 
 demo: $(RUN_ENV) ## show it: record a real program, kill it, resume it
 	$(PYTHON) tools/programs.py quickjs
@@ -62,6 +62,9 @@ bench: $(BENCH_ENV) ## what it costs
 
 guests: $(GUESTS_ENV) ## build fixtures/guests/*.wasm again
 	$(PYTHON) tools/guests.py
+
+wheels: $(DEV_ENV) ## build the sdist and both wheels into dist/, and try each of them
+	$(PYTHON) tools/wheels.py
 
 clean: ## remove everything that was made
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
