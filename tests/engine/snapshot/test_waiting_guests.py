@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +19,13 @@ from journal.engine import SnapshotOptions, Stacks
 from journal.engine.runtime.asyncify_stack import AsyncifyStack
 from journal.engine.runtime.bindings import Instance
 from journal.engine.snapshot.capture import SnapshotCapture
-from journal.engine.wasi.stdio import stdin as stdin_module
-from journal.engine.wasi.stdio.stdin import IDLE_NS, Interrupter
+from journal.engine.wasi.stdio.stdin import IDLE_NS, Interrupter, StdinSource
 from journal.snapshots import Trigger
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_runs import finished
 from tests.support.programs import guest
 from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in, triggers_in
+from tests.support.virtual_time import VirtualTime
 from tests.support.wat import module, program
 
 EXPLICIT = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
@@ -113,29 +114,51 @@ def test_a_guest_that_reads_its_input_has_its_snapshot_at_once(
 
 
 @pytest.mark.deep
-def test_a_guest_that_sleeps_has_its_snapshot_at_once(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_guest_that_sleeps_has_its_snapshot_at_once(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "j"
+    step = 1_000_000_000
+    VirtualTime(monkeypatch, step)
+    waiting, on_wait = threading.Event(), Interrupter.wait
+
+    def wait(*given: Any) -> bool:
+        waiting.set()
+        return on_wait(*given)
+
+    monkeypatch.setattr(Interrupter, "wait", wait)
     with recording("sleeper", path, cache_dir, "1", "8000") as recorder:
-        wait_until(lambda: path.stat().st_size > 0)
-        time.sleep(0.3)
+        assert waiting.wait(DEADLINE_SECONDS)
         seq = recorder.snapshot(timeout_seconds=DEADLINE_SECONDS)
-        assert recorder.stdout == b"", "it sleeps still"
-        wanted = ended(recorder)
-    (info,) = snapshots_in(path)
+        assert recorder.stdout == b"", "its time stands still until it is woken"
+        with meanwhile(partial(asked, recorder, 0)):
+            wanted = ended(recorder)
+    info = snapshots_in(path)[0]
     assert (info.seq, info.function) == (seq, "poll_oneoff")
+    monkeypatch.undo()
+    VirtualTime(monkeypatch)
     assert gone_on(path, info.seq, cache_dir) == wanted
 
 
 def test_who_asks_without_patience_gets_no_number_and_the_snapshot_comes_later(
-    tmp_path: Path, cache_dir: Path
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "j"
-    with recording("computing", path, cache_dir, "30") as recorder:
-        wait_until(lambda: recorder.stdout.startswith(b"computing"))
+    given_up, write_state = threading.Event(), SnapshotCapture.write_state
+
+    def write_late(*given: Any) -> Any:
+        assert given_up.wait(DEADLINE_SECONDS)
+        return write_state(*given)
+
+    monkeypatch.setattr(SnapshotCapture, "write_state", write_late)
+    with recording("stdin", path, cache_dir) as recorder:
         assert recorder.snapshot(timeout_seconds=0.01) is None
+        given_up.set()
+        recorder.feed(LINES)
+        recorder.close_stdin()
         wanted = ended(recorder)
     (info,) = snapshots_in(path)
-    assert gone_on(path, info.seq, cache_dir) == wanted
+    assert gone_on(path, info.seq, cache_dir, stdin=LINES) == wanted
 
 
 # -- idle ----------------------------------------------------------------------------------------
@@ -172,18 +195,37 @@ def test_a_snapshot_in_a_wait_does_not_keep_it_from_being_idle(
 def test_a_guest_is_idle_after_a_tenth_of_a_second_and_not_before(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert IDLE_NS == 100_000_000
+    VirtualTime(monkeypatch)
     path = tmp_path / "short"
-    with monkeypatch.context() as patch:  # a busy machine may make any short sleep a long one
-        patch.setattr(stdin_module, "IDLE_NS", int(DEADLINE_SECONDS * 1e9))
-        with recording("sleeper", path, cache_dir, "3", "250", snapshots=IDLE) as recorder:
-            finished(recorder)
+    with recording("sleeper", path, cache_dir, "3", "100", snapshots=IDLE) as recorder:
+        finished(recorder)
     assert triggers_in(path) == []
     path = tmp_path / "long"
-    with recording("sleeper", path, cache_dir, "3", "250", snapshots=IDLE) as recorder:
+    with recording("sleeper", path, cache_dir, "3", "101", snapshots=IDLE) as recorder:
         wanted = ended(recorder)
     assert triggers_in(path) == ["idle"] * 3
     check_each(path, wanted, cache_dir)
+
+
+@pytest.mark.parametrize(("milliseconds", "count"), [(99, 0), (250, 3)])
+def test_a_guest_is_idle_by_the_length_of_its_wait_though_it_wakes_up_late(
+    milliseconds: int,
+    count: int,
+    tmp_path: Path,
+    cache_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait_once = Interrupter._wait_once
+
+    def wake_late(interrupter: Interrupter, source: StdinSource | None, until: int | None) -> None:
+        wait_once(interrupter, source, until)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(Interrupter, "_wait_once", wake_late)
+    path = tmp_path / "j"
+    with recording("sleeper", path, cache_dir, "3", str(milliseconds), snapshots=IDLE) as recorder:
+        finished(recorder)
+    assert triggers_in(path) == ["idle"] * count
 
 
 def test_a_guest_that_computes_is_not_idle(tmp_path: Path, cache_dir: Path) -> None:
@@ -195,7 +237,8 @@ def test_a_guest_that_computes_is_not_idle(tmp_path: Path, cache_dir: Path) -> N
 
 # -- sleeping ------------------------------------------------------------------------------------
 
-SLEEP_SECONDS = 1.2
+SLEEP_NS = 1_200_000_000
+STEP_NS = 100_000_000
 
 
 def sleeping(clock: int, absolute: bool) -> bytes:
@@ -214,7 +257,7 @@ def sleeping(clock: int, absolute: bool) -> bytes:
             (drop (call $now (i32.const {clock}) (i64.const 0) (i32.const 64)))
             (i32.store (i32.const 144) (i32.const {clock}))
             (i64.store (i32.const 152)
-                (i64.add {now} (i64.const {int(SLEEP_SECONDS * 1e9)})))
+                (i64.add {now} (i64.const {SLEEP_NS})))
             (i32.store16 (i32.const 168) (i32.const {int(absolute)}))
             (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) (i32.const 300)))
             (drop (call $write
@@ -226,35 +269,42 @@ def sleeping(clock: int, absolute: bool) -> bytes:
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
 @pytest.mark.parametrize("clock", [0, 1], ids=["realtime", "monotonic"])
 def test_a_sleep_gets_no_longer_by_snapshots(
-    clock: int, absolute: bool, stacks: Stacks, tmp_path: Path, cache_dir: Path
+    clock: int,
+    absolute: bool,
+    stacks: Stacks,
+    tmp_path: Path,
+    cache_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    virtual = VirtualTime(monkeypatch, STEP_NS)
     path, wat = tmp_path / "j", sleeping(clock, absolute)
     snapshots = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stacks=stacks)
     with recording(wat, path, cache_dir, snapshots=snapshots) as recorder:
-        began = time.monotonic()
-        with meanwhile(partial(asked, recorder, 0.01)) as seqs:
+        began = virtual.now
+        with meanwhile(partial(asked, recorder, 0)) as seqs:
             wanted = ended(recorder)
-            took = time.monotonic() - began
     assert wanted.stdout == bytes(32), "its clock has come, without an error"
     # A sleep that began again after each snapshot would never end: there is always a next one.
-    assert took > SLEEP_SECONDS - 0.2
+    assert virtual.now - began == SLEEP_NS
     taken = [seq for seq in seqs if seq is not None]
-    assert len(taken) > 1
+    assert len(taken) >= SLEEP_NS // STEP_NS // 2
     assert {info.function for info in snapshots_in(path)[1:-1]} == {"poll_oneoff"}
     if stacks is Stacks.ALWAYS:
         last = snapshots_in(path)[-1]
+        monkeypatch.undo()
         assert gone_on(path, last.seq, cache_dir) == wanted
 
 
 @pytest.mark.deep
-def test_several_sleeps_take_their_time_and_no_more(tmp_path: Path, cache_dir: Path) -> None:
-    path = tmp_path / "j"
+def test_several_sleeps_take_their_time_and_no_more(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, virtual = tmp_path / "j", VirtualTime(monkeypatch, STEP_NS // 2)
     with recording("sleeper", path, cache_dir, "4", "300", snapshots=IDLE) as recorder:
-        began = time.monotonic()
-        with meanwhile(partial(asked, recorder, 0.03)):
+        began = virtual.now
+        with meanwhile(partial(asked, recorder, 0)):
             finished(recorder)
-            took = time.monotonic() - began
-    assert took > 1.1
+    assert virtual.now - began == 4 * 300_000_000
     assert {"idle", "explicit"} >= set(triggers_in(path))
     assert len(triggers_in(path)) >= 4
 
