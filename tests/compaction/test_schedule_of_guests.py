@@ -133,10 +133,10 @@ def test_what_a_page_index_names_stays_so_both_are_refused(tmp_path: Path, cache
 
 
 def worker() -> Plan:
-    """Return a guest that works slowly with files, input and output."""
+    """Return a guest that works with files, input and output."""
     lines = b"".join(b"line %d\n" % number for number in range(20))
     options = ("--snapshot-events", "9", "--compact-events", "60", "--compact-keep", "2")
-    arguments = ("/work", "25", "80000")
+    arguments = ("/work", "25")
     return Plan(guest("worker"), arguments, lines, place=Place.MEMORY, options=options)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 import journal
 from journal.events.memory import PageKind
 from journal.pages.index_store import get_index_path
+from tests.support.killed_runs import Deed, Place, Plan, Trial
 from tests.support.page_histories import pages_in
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS
 from tests.support.snapshot_runs import (
@@ -54,40 +53,28 @@ def test_a_guest_resumes_from_each_snapshot_with_references(
     assert len(checked.checks) == len(infos)
 
 
-def kill_and_resume(folder: Path, delays: list[float]) -> tuple[bytes, int]:
-    """Run a guest, kill and resume it after each delay; return its whole output and the kills."""
-    path, out = folder / "run.journal", folder / "out"
-    tool = [sys.executable, "-m", "journaltool"]
-    options = ["-q", "--page-index", "--snapshot-events", "3"]
-    first = [*tool, "run", *options, "-j", str(path), str(GUESTS["bulk"].path), "120"]
-    kills = 0
-    for delay in [*delays, None]:
-        command = [*tool, "resume", *options, str(path)] if path.exists() else first
-        with out.open("ab") as file, subprocess.Popen(command, stdout=file) as process:
-            try:
-                code = process.wait(delay)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-            else:
-                assert code == 0
-    return out.read_bytes(), kills
+def kill_and_resume(folder: Path, deeds: list[Deed]) -> Trial:
+    """Run a guest, and kill it and resume it at each deed."""
+    options = ("--page-index", "--snapshot-events", "3")
+    trial = Trial(Plan(GUESTS["bulk"].path, ("120",), b"", Place.MEMORY, options=options), folder)
+    for deed in [*deeds, None]:
+        trial.session(deed)
+    return trial
 
 
 @pytest.mark.parametrize(
-    "delays",
-    [[0.45], pytest.param([0.3 + step / 40 for step in range(16)], marks=[pytest.mark.deep])],
+    "counts",
+    [[40], pytest.param(range(5, 53, 3), marks=[pytest.mark.deep])],
     ids=["once", "often"],
 )
-def test_a_killed_guest_resumes_with_its_index(tmp_path: Path, delays: list[float]) -> None:
-    output, _ = kill_and_resume(tmp_path / ".", [])
-    for name in ("run.journal", "run.journal.pages", "out"):
-        (tmp_path / name).unlink()
-    killed_output, kills = kill_and_resume(tmp_path, delays)
-    assert killed_output == output
-    assert kills or len(delays) == 1, "the guest ended before it was killed"
-    path = tmp_path / "run.journal"
+def test_a_killed_guest_resumes_with_its_index(tmp_path: Path, counts: Sequence[int]) -> None:
+    whole = kill_and_resume(tmp_path / "whole", [])
+    deeds = [Deed("journal.log.writer:Writer.append_frame", count) for count in counts]
+    trial = kill_and_resume(tmp_path / "killed", deeds)
+    assert trial.ending().stdout == whole.ending().stdout
+    assert trial.kills == len(counts)
+    path = trial.journal
     assert sum(count_references_by_memory(path).values()) > 0
     assert journal.verify_replay(path).matches
-    files = {one.name for one in tmp_path.iterdir() if not one.name.startswith(".")}
-    assert files == {"run.journal", "run.journal.pages", "out"}
+    files = {one.name for one in trial.folder.iterdir() if not one.name.startswith(".")}
+    assert files == {"run.journal", "run.journal.pages", "stdin", "stdout", "stderr", "work"}
