@@ -29,7 +29,7 @@ from journaltool.commands import (
 )
 
 app = typer.Typer(
-    add_completion=False,  # The command completion replaces two options of every help.
+    add_completion=False,  # The completion command replaces two options in each help text.
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would read the brackets of HOST::GUEST[:ro] as markup.

@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
     STORAGE = 8
     """The operating system refused a write or a sync."""
     UNFINISHED = 9
-    """The time limit ended the command first. verify: nothing wrong so far."""
+    """The time limit ended the command first. verify: no damage so far."""
     TIMEOUT = 124
     REFUSED = 125
     """run, resume: an error of the tool, not of the guest."""
@@ -54,7 +54,7 @@ _CODE_OF_ERROR = {
     "JournalLocked": ExitCode.LOCKED,
     "StorageError": ExitCode.STORAGE,
 }
-"""Exit codes by class name. Names avoid an import of ``journal.errors``. Others are ERROR."""
+"""Exit codes by class name, without an import of ``journal.errors``; other errors are ERROR."""
 
 _GRAVEST_FIRST = (ExitCode.LOST, ExitCode.GAP, ExitCode.DAMAGED, ExitCode.ERROR)
 
@@ -105,7 +105,7 @@ def reporting_errors(
     except (OSError, MemoryError) as error:
         _discard_output()
         _report_error(error, _describe_system_error(error), as_json)
-        own = ExitCode.ERROR
+        default_code = ExitCode.ERROR
     except Exception as error:
         # This import is slow, but code that raises such an error has imported the module.
         from journal.errors import DamagedJournal, FormatError, JournalError
@@ -125,8 +125,8 @@ def reporting_errors(
                 f"; recover the readable events with: {terminal.PROGRAM} recover {name} TARGET"
             )
         _report_error(error, reason, as_json)
-        own = code_for_error(error)
-    raise typer.Exit(own if code is None else code)
+        default_code = code_for_error(error)
+    raise typer.Exit(default_code if code is None else code)
 
 
 def die_on_sigint() -> None:

@@ -212,7 +212,7 @@ def test_a_torn_tail_is_left_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ((), b"give one of -o TARGET, --in-place and --dry-run"),
+        ((), b"one of -o TARGET, --in-place and --dry-run is required"),
         (("-o", "b", "--in-place"), b"--in-place and --output exclude each other"),
         (("-o", "b", "--keep-last", "0"), b"x>=1"),
         (("-o", "b", "--keep-every", "0"), b"x>=1"),

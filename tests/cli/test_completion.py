@@ -110,7 +110,7 @@ def test_fish_lists_files_if_it_has_no_other_candidates(folder: Path, env: dict[
 
 HELP_PARTS = {
     "--path": ("journaltool filter --p", "* matches within a name, ** across names."),
-    "--drop": ("journaltool filter --dr", "Drop what is meant, or keep it. [keep]"),
+    "--drop": ("journaltool filter --dr", "Drop or keep the selected events."),
     "--where": ("journaltool inspect --", "such as 'size > 4Ki and not fd in (1, 2)'."),
 }
 

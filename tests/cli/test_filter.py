@@ -243,7 +243,7 @@ def test_filter_reads_and_writes_pipes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ((), b"give one of -o TARGET, --in-place and --dry-run"),
+        ((), b"one of -o TARGET, --in-place and --dry-run is required"),
         (("-o", "b", "--in-place"), b"--in-place and --output exclude each other"),
         (("-o", "b", "--group", "nobody"), b"is not a group: choose from core"),
         (("-o", "b", "--tag", "StreamWrit"), b"did you mean StreamWrite?"),

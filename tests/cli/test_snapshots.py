@@ -183,7 +183,7 @@ def test_a_process_with_several_journals_needs_a_journal_name(tmp_path: Path) ->
         done = run_inside("snapshot", str(process.pid), at=tmp_path)
         assert done.returncode == 1
         names = f"{tmp_path / 'a.journal'}, {tmp_path / 'b.journal'}"
-        assert done.stderr.decode().endswith(f"writes several journals: give one of {names}\n")
+        assert done.stderr.decode().endswith(f"writes several journals: choose one of {names}\n")
         assert run_inside("snapshot", "b.journal", at=tmp_path).returncode == 0
 
 

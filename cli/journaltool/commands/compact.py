@@ -14,18 +14,18 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.compaction import CompactionResult, RetentionPolicy
 
-HELP = """Write a smaller journal that rebuilds the same retained states.
+HELP = """Write a smaller journal with the same retained states.
 
-The retained states are the states at the retained snapshots and at the end of the journal. Compact
-removes overwritten pages, removed files, closed descriptors, snapshots that are not retained, and
-the inputs before the newest retained snapshot. Retained events keep their sequence numbers and
-times. Every event after the newest snapshot is retained. Nothing is removed if a resume would have
-to start at the beginning of the program. If less is removed than possible, the output gives the
-reason.
+The retained states are the states at the retained snapshots and at the end of the journal. The
+command removes overwritten pages, removed files, closed descriptors, snapshots that are not
+retained, and the inputs before the newest retained snapshot. Retained events keep their sequence
+numbers and times. Every event after the newest snapshot is retained. Nothing is removed if a resume
+would have to start at the beginning of the program. If fewer events are removed than possible, the
+output has the reason.
 
-The options select the snapshots to retain: the newest ones (--keep-last), the newest one in each
-range of sequence numbers (--keep-every), and the ones that are not much older than the newest one
-(--keep-within). Each retained snapshot can be resumed as before.
+--keep-last retains the newest snapshots, --keep-every the newest snapshot in each range of sequence
+numbers, and --keep-within the snapshots that are not much older than the newest snapshot. Each
+retained snapshot can be resumed as before.
 
 SOURCE is only read, unless --in-place replaces it. SOURCE may be - for standard input. TARGET gets
 its name when it is complete and durable. TARGET may be - for standard output.
@@ -71,7 +71,7 @@ def compact(
         str | None,
         typer.Option(
             metavar="SPAN",
-            help="Retain snapshots at most this much older than the newest: 90s, 10m, 1h30m, 7d.",
+            help="Retain snapshots at most this much older than the newest: 90s, 1h30m or 7d.",
         ),
     ] = None,
     quiet: common.QuietOption = False,

@@ -8,12 +8,14 @@ import typer
 COMPLETION_VARIABLE = "_JOURNALTOOL_COMPLETE"
 """Environment variable that a shell sets to request completions; ``main`` checks it."""
 
-HELP = """Print the shell script that completes commands, options, groups and kinds.
+HELP = """Print the script for completion in a shell.
 
-The command installs nothing. Put its output where your shell reads such scripts.
+The script completes commands, options, groups and kinds. The command installs nothing. Put its
+output where your shell reads such scripts.
 """
 
 EPILOG = """\b
+Installation:
   bash  Add to ~/.bashrc:  eval "$(journaltool completion bash)"
   zsh   Add to ~/.zshrc, after compinit:  eval "$(journaltool completion zsh)"
   fish  Run:  journaltool completion fish > ~/.config/fish/completions/journaltool.fish
@@ -39,7 +41,7 @@ class Shell(StrEnum):
 
 
 def completion(
-    shell: Annotated[Shell, typer.Argument(help="The shell.")],
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="The shell: bash, zsh or fish.")],
 ) -> None:
     """Print the script for a shell (the help text is HELP)."""
     from typer._completion_shared import get_completion_script

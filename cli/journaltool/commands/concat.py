@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 HELP = """Join journals in a new file, with continuous sequence numbers.
 
-The first journal keeps its sequence numbers, and the new journal gets its id. Crash debris is left
-out. A damaged journal is an error, unless --salvage joins its readable blocks.
+The new journal has the id and the sequence numbers of the first journal, and the events of the
+other journals get the following numbers. Crash debris is not copied. A damaged journal is an error,
+unless --salvage joins its readable blocks.
 
 SOURCES are only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
@@ -58,10 +59,10 @@ def concat(
     """Join journals (the help text is HELP)."""
     with exit_codes.reporting_errors():
         exit_codes.raise_on_sigint()
-        from journal.operations import concat as concatenating
+        from journal.operations import concat
 
         with progress.show_bar(not quiet) as on_progress:
-            found = concatenating.concat(sources, output, salvage=salvage, progress=on_progress)
+            found = concat.concat(sources, output, salvage=salvage, progress=on_progress)
         if as_json:
             typer.echo(json.dumps(to_json(found, sources, output), indent=2))
         elif not quiet:

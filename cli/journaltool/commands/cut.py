@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 HELP = """Copy a journal up to and including an event to a new file.
 
-The copy has the same id, sequence numbers and times, and can be resumed, replayed and compared as
-the journal could at that event. Without --at, the copy ends with the newest snapshot that a resume
-can start from. Blocks after the last event are not read, so a journal can be cut before damage.
+The copy has the same id, sequence numbers and times, and can be resumed and replayed as the journal
+could at that event. Without --at, the copy ends with the newest snapshot that a resume can start
+from. Blocks after the last event are not read, so a journal can be cut before damage.
 
-To continue from that event instead, use resume --at NUMBER --into NEW, which makes a new journal.
+To resume at that event, use resume --at NUMBER --into NEW, which also makes a new journal.
 
-SOURCE is only read. TARGET must not exist, and gets its name when it is complete and durable.
+JOURNAL is only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
 
 EPILOG = """\b
 Exit codes:
   0  The journal was cut.
-  1  SOURCE cannot be read or is not a journal, or has no such event or no resumable snapshot,
+  1  JOURNAL cannot be read or is not a journal, or has no such event or no resumable snapshot,
      or TARGET exists or cannot be written.
   2  The usage is wrong.
-  3  A block of SOURCE is damaged.
-  5  Blocks of SOURCE are missing.
-  6  Events of SOURCE that had been durable are lost.
+  3  A block of JOURNAL is damaged.
+  5  Blocks of JOURNAL are missing.
+  6  Events of JOURNAL that had been durable are lost.
   8  TARGET could not be written completely.
 
 \b
@@ -62,11 +62,11 @@ def cut(
     """Cut a journal (the help text is HELP)."""
     with exit_codes.reporting_errors(about=source, recoverable=source):
         exit_codes.raise_on_sigint()
-        from journal.operations import split as splitting
+        from journal.operations import split
 
         last = _find_newest_resumable(source) if at is None else at
         with progress.show_bar(not quiet) as on_progress:
-            found = splitting.cut(source, output, at=last, progress=on_progress)
+            found = split.cut(source, output, at=last, progress=on_progress)
         if as_json:
             typer.echo(json.dumps(to_json(found, source, output), indent=2))
         elif not quiet:
@@ -83,7 +83,7 @@ def _find_newest_resumable(journal: Path) -> int:
             newest = one.seq if one.resumable else newest
     if newest is None:
         raise OptionError(
-            f"{journal} has no resumable snapshot: give the last event to copy with --at"
+            f"{journal} has no resumable snapshot: set the last event to copy with --at"
         )
     return newest
 

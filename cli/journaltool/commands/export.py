@@ -19,16 +19,16 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.export import ExportResult, Secret
 
-HELP = """Write a journal as JSON lines or as a Parquet table. The import command reads both.
+HELP = """Write a journal as JSON lines or as a Parquet table.
 
-In JSON lines, the first line describes the journal, the last line has the number of events, and
-each line between them is an event. Integers that JavaScript cannot represent exactly are strings
-of digits. Bytes are {"text": …}, {"base64": …} or {"hex": …}. Events of unknown kinds are exported
-with their tag and bytes.
+The import command reads both. In JSON lines, the first line describes the journal, the last line
+has the number of events, and each line between them is an event. Integers that JavaScript cannot
+represent exactly are strings of digits. Bytes are {"text": …}, {"base64": …} or {"hex": …}. Events
+of unknown kinds are exported with their tag and bytes.
 
---redact replaces contents by their sizes and salted hashes. It takes memory (with stacks and
-globals), files (contents, not names), environment (with arguments), input, output, or all. Repeat
-the option, or separate the names with commas. A journal imported from a redacted export cannot be
+--redact replaces contents by their sizes and salted hashes. The values are memory (with stacks and
+globals), files (contents, not names), environment (with arguments), input, output, and all. Repeat
+the option, or separate the values with commas. A journal imported from a redacted export cannot be
 resumed, and is marked as such.
 
 Parquet needs the package pyarrow.

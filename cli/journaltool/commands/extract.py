@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     )
     from journal.replay import ReplayLimits
 
-HELP = """Extract the files, memory or environment of a guest without running it.
+HELP = """Extract the files, memory or environment of a guest.
 
-Without --at, the state is the one at the end of the journal. With --at, the state is the one after
-that event. Memory is extracted from the last snapshot up to that event, because only snapshots
-record memory.
+The guest does not run. The state is extracted at the end of the journal, or with --at after that
+event. Memory comes from the last snapshot up to that event, because only snapshots record memory.
 
---files makes a new directory, and --tar writes an archive. Both hold the files that the journal
-stores, with the times of the guest and with access for the owner alone. A mount called /work is the
+--files makes a new directory, and --tar writes an archive. Both contain the files that the journal
+stores, with the times of the guest and with access only for the owner. The mount /work becomes the
 directory work. Files in mounted host directories are not in the journal. The guest chose the
 targets of symbolic links, so follow the links with care.
 
@@ -72,7 +71,7 @@ def extract(
         typer.Option(
             metavar="NUMBER",
             min=0,
-            help="Extract the state after this event. The default is the end.",
+            help="Extract the state after this event. The default is the end of the journal.",
         ),
     ] = None,
     files: Annotated[
@@ -107,7 +106,7 @@ def extract(
         typer.Option(
             parser=common.parse_size,
             metavar="SIZE",
-            help="The largest size of files or memory. [1GiB]",
+            help="The largest size of files or memory. [default: 1GiB]",
         ),
     ] = None,
     quiet: common.QuietOption = False,
@@ -129,26 +128,26 @@ def extract(
         )
     with exit_codes.reporting_errors(about=journal, recoverable=journal):
         exit_codes.raise_on_sigint()
-        from journal.operations import extract as extracting
+        from journal.operations import extract
 
         limits = _build_limits(max_size)
         if environment:
-            _print_environment(extracting.extract_environment(journal, at=at), null, as_json)
+            _print_environment(extract.extract_environment(journal, at=at), null, as_json)
             return
         found: ExtractFilesResult | ExtractMemoryResult
         if files is not None:
-            found = extracting.extract_files(journal, files, at=at, limits=limits)
+            found = extract.extract_files(journal, files, at=at, limits=limits)
         elif tar is not None:
             found = _write_atomically(
                 journal,
                 tar,
-                lambda out: extracting.archive_files(journal, out, at=at, limits=limits),
+                lambda out: extract.archive_files(journal, out, at=at, limits=limits),
             )
         else:
             found = _write_atomically(
                 journal,
                 target,
-                lambda out: extracting.extract_memory(
+                lambda out: extract.extract_memory(
                     journal,
                     out,
                     at=at,
@@ -196,7 +195,7 @@ def _write_atomically(
 def report(
     found: "ExtractFilesResult | ExtractMemoryResult", target: Path, quiet: bool, as_json: bool
 ) -> None:
-    """Print the result, and the mounts whose files the journal does not hold."""
+    """Print the result, and the mounts without files in the journal."""
     from journal.operations.extract import ExtractMemoryResult
 
     values: dict[str, Any] = {"target": str(target), **found._asdict()}

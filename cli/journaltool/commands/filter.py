@@ -14,14 +14,14 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.operations.filter import FilterResult
 
-HELP = """Write the selected events of a journal, or all other events, to a new journal.
+HELP = """Copy the selected events of a journal to a new journal.
 
-Events keep their sequence numbers and times. An event is selected if every given option matches it.
-Of several groups and kinds, several descriptors or several paths, one match is enough. --drop
-writes all events that are not selected. The preamble, which describes the program and its mounts,
-is always kept, unless --no-preamble is given.
+Events keep their sequence numbers and times. An event is selected if it matches every option. For a
+repeated option, one match is enough, and --group and --kind count as one option. --drop copies all
+events that are not selected. The preamble, which describes the program and its mounts, is always
+kept, unless --no-preamble is set.
 
-The output reports what the new journal can be used for. If a resume could not detect the missing
+The output says whether the new journal can be resumed. If a resume could not detect the missing
 events, the new journal is marked as not resumable.
 
 SOURCE is only read, unless --in-place replaces it. SOURCE may be - for standard input. TARGET gets
@@ -65,7 +65,7 @@ def filter(
     force: source_target.ForceOption = False,
     dry_run: source_target.DryRunOption = False,
     drop: Annotated[
-        bool, typer.Option("--drop/--keep", help="Drop or keep the selected events. [keep]")
+        bool, typer.Option("--drop/--keep", help="Drop or keep the selected events.")
     ] = False,
     group: query.GroupOption = None,
     kind: query.KindOption = None,
@@ -98,7 +98,7 @@ def filter(
         about=source, recoverable=None if source_target.is_pipe(source) else source
     ):
         exit_codes.raise_on_sigint()
-        from journal.operations import filter as filtering
+        from journal.operations import filter
 
         to_pipe = source_target.is_pipe(output)
         target = None if dry_run else source if in_place else output
@@ -109,7 +109,7 @@ def filter(
             progress.defer_interrupts(shown) as on_progress,
             source_target.replace_in_place(source if in_place and not dry_run else None) as beside,
         ):
-            found = filtering.filter(
+            found = filter.filter(
                 old,
                 beside or new,
                 which,

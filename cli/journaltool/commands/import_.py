@@ -15,7 +15,7 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.export import ImportResult
 
-HELP = """Rebuild a journal from an export in JSON lines or in a Parquet table.
+HELP = """Rebuild a journal from a JSON lines or Parquet export.
 
 The events keep their sequence numbers, times and bytes, and the journal keeps its id. Redacted
 contents are replaced by placeholder bytes of the same size, and a journal with redacted contents

@@ -19,8 +19,6 @@ HELP = """Show, check, rebuild or remove the page index of a journal.
 A run with --page-index writes the index to JOURNAL.pages at its end. The journal does not need the
 index: if the index is missing or does not match the journal, the next resume rebuilds it. The
 numbers of stored and referenced pages are read from the journal itself.
-
---check compares each entry with the bytes of its page.
 """
 
 EPILOG = """\b
@@ -43,7 +41,8 @@ Examples:
 def index(
     journal: common.JournalArgument,
     check: Annotated[
-        bool, typer.Option("--check", help="Compare the index with the journal.")
+        bool,
+        typer.Option("--check", help="Compare each entry of the index with the bytes of its page."),
     ] = False,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Rebuild the index from the journal.")
@@ -57,7 +56,7 @@ def index(
     """Show a page index (the help text is HELP)."""
     if check + rebuild + drop > 1:
         raise typer.BadParameter(
-            "--check, --rebuild and --drop exclude each other: give only one of them"
+            "--check, --rebuild and --drop exclude each other: use only one of them"
         )
     with exit_codes.reporting_errors(about=journal):
         exit_codes.raise_on_sigint()

@@ -1,4 +1,4 @@
-"""``journaltool info``: describe a journal without replaying it."""
+"""``journaltool info``: print a summary of a journal without a replay."""
 
 import json
 import os
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from journal.log import Summary
     from journaltool.output.journal_facts import JournalFacts
 
-HELP = """Describe a journal.
+HELP = """Print a summary of a journal and of its program.
 
-The output shows the facts in the headers of the journal. For the journal of a process it also shows
-the program, its arguments and mounts, how the run ended, and whether it can be resumed here.
+The summary comes from the headers of the journal. For the journal of a process it also has the
+program, its arguments and mounts, the end of the run, and whether the run can be resumed here.
 
 Values of environment variables are hidden, because they are often secrets.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  The journal was described.
+  0  The summary was printed.
   1  The journal cannot be read or is not a journal.
   2  The usage is wrong.
 
@@ -47,7 +47,7 @@ def info(
         bool, typer.Option("--json", help="Print one JSON object on stdout.")
     ] = False,
 ) -> None:
-    """Describe a journal (the help text is HELP)."""
+    """Print a summary (the help text is HELP)."""
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import Reader
         from journaltool.output import journal_facts

@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 HELP = """Print the events of a journal.
 
 Each line has the sequence number of an event, its time since the start, its kind and its fields. An
-event is printed if every given option matches it. Of several groups and kinds, several descriptors
-or several paths, one match is enough. The help of filter describes expressions.
+event is printed if it matches every option. For a repeated option, one match is enough, and --group
+and --kind count as one option. The help of filter describes expressions.
 
-Long values are cut, and the values of environment variables are hidden, unless --bytes all is
-given. Events of memory show the affected pages, but never their contents.
+Without --bytes all, long values are cut, and the values of environment variables are hidden. Events
+of memory show the affected pages, but never their contents.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  All events were printed. A tail that a crash cut short is reported on stderr.
-  1  The journal cannot be read or is not a journal.
-  2  The usage is wrong.
-  3  Blocks or events are damaged. Readable events were printed.
-  5  Blocks are missing. Readable events were printed.
-  6  Events that had been durable are lost. Readable events were printed.
+  0    All events were printed. A tail that a crash cut short is reported on stderr.
+  1    The journal cannot be read or is not a journal.
+  2    The usage is wrong.
+  3    Blocks or events are damaged. Readable events were printed.
+  5    Blocks are missing. Readable events were printed.
+  6    Events that had been durable are lost. Readable events were printed.
   130  With --follow: Ctrl-C ended the command.
 
 \b
@@ -83,7 +83,7 @@ def inspect(
         bool,
         typer.Option(
             "--json",
-            help="Print one JSON object per line, exact except for memory, bytes as base64.",
+            help="Print one JSON object per line. Bytes are base64. Contents of memory are omitted.",
         ),
     ] = False,
 ) -> None:
@@ -137,7 +137,7 @@ def _has_colours() -> bool:
 
 
 def _print_lines(chunks: Iterator[list[str]], limit: int | None) -> int | None:
-    """Print lines up to the limit, and return how many more may be printed."""
+    """Print lines up to the limit, and return the remaining limit."""
     left = limit
     out = sys.stdout.buffer
     for chunk in chunks:

@@ -39,7 +39,7 @@ Examples:
 """
 
 SHOWN_MAX = 100
-"""Losses, and repairs, that a table lists at most. The JSON output has all of them."""
+"""Largest number of losses, and of repairs, in a table. The JSON output has all of them."""
 
 
 def recover(
@@ -52,7 +52,8 @@ def recover(
         typer.Option(
             parser=common.parse_size,
             metavar="SIZE",
-            help="Search blocks up to this size for a flipped bit. 1MiB takes a minute. [256KiB]",
+            help="Search blocks up to this size for a flipped bit. 1MiB takes a minute. "
+            "[default: 256KiB]",
         ),
     ] = None,
     quiet: common.QuietOption = False,

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from journal.engine.session.process import RunResult
     from journal.engine.session.verify import ReplayResult, SnapshotCheck
 
-HELP = """Execute the program of a journal again, up to its end, and report the result.
+HELP = """Execute a recorded program again, and compare its effects.
 
-The program gets the recorded inputs, and every effect is compared with the recorded effect. Nothing
-outside changes: output is discarded, and no file except the journal is read or written.
+The program gets the recorded inputs, and every effect is compared with the recorded effect. The
+output of the program is discarded, and no file except the journal is read or written.
 
-At each snapshot, the digest of the whole state is compared too. --verify shows each snapshot.
+At each snapshot, the digest of the whole state is compared too. --verify prints each comparison.
 """
 
 EPILOG = """\b
@@ -43,7 +43,7 @@ Examples:
 def replay(
     journal: common.JournalArgument,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Show the result at each snapshot.")
+        bool, typer.Option("--verify", help="Print the comparison at each snapshot.")
     ] = False,
     start: Annotated[
         int | None,
@@ -53,7 +53,8 @@ def replay(
         bool,
         typer.Option(
             "--each",
-            help="Replay from each snapshot to the next, so that a wrong one affects no other.",
+            help="Replay from each snapshot to the next, so that a difference at one snapshot does "
+            "not affect the others.",
         ),
     ] = False,
     module: Annotated[
@@ -70,7 +71,7 @@ def replay(
     """Execute a program again (the help text is HELP)."""
     if each and start is not None:
         raise typer.BadParameter(
-            "--each starts at every snapshot, so --from has no effect: give only one of them"
+            "--each starts at every snapshot, so --from has no effect: use only one of them"
         )
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import verify_replay
@@ -78,7 +79,7 @@ def replay(
         gc.freeze()
         gc.enable()
         exit_codes.die_on_sigint()
-        begun = time.monotonic()
+        start_time = time.monotonic()
         found = verify_replay(
             journal,
             start=start,
@@ -88,7 +89,7 @@ def replay(
             note=(lambda text: None) if quiet else terminal.print_status,
         )
         values = {"journal": str(journal), **to_json(found)}
-        values["seconds"] = round(time.monotonic() - begun, 6)
+        values["seconds"] = round(time.monotonic() - start_time, 6)
         if as_json:
             typer.echo(json.dumps(values, indent=2))
         elif not quiet:

@@ -1,4 +1,4 @@
-"""``journaltool resume``: continue a recorded run."""
+"""``journaltool resume``: resume a recorded program."""
 
 import warnings
 from enum import StrEnum
@@ -12,18 +12,18 @@ from journaltool.options import common, compaction, mounts, snapshot
 from journaltool.output import terminal
 from journaltool.processes import supervisor
 
-HELP = """Continue the program of a journal from the end of the journal.
+HELP = """Resume a recorded program at the end of its journal.
 
 Recorded output that a crash did not deliver is delivered first. A program that had ended ends again
 in the same way.
 
-The resume starts at the newest snapshot that has the stacks of the program, and executes the events
-after it again. Without such a snapshot, it starts at the beginning of the program. The result is
-the same, but takes longer.
+The resume starts at the newest snapshot that has the stacks of the program, and executes the
+program again from there to the end of the journal. Without such a snapshot, the resume executes the
+program again from its start, which takes longer and has the same result.
 """
 
 EPILOG = """\b
-Exit codes: The same as those of journaltool run.
+Exit codes: The exit codes of journaltool run.
 
 \b
 Examples:
@@ -60,15 +60,15 @@ def resume(
         typer.Option(
             min=0,
             metavar="NUMBER",
-            help="Continue from this event in a new journal. See journaltool snapshots.",
+            help="Resume at this event in a new journal. See journaltool snapshots.",
         ),
     ] = None,
     into: Annotated[
         Path | None,
         typer.Option(
             metavar="NEW",
-            help="Continue in a new journal; JOURNAL does not change. The default for --at is the "
-            "last snapshot.",
+            help="Resume in a new journal. JOURNAL does not change. The default for --at is the "
+            "newest snapshot that can be resumed.",
         ),
     ] = None,
     reexecute: Annotated[
@@ -77,14 +77,14 @@ def resume(
     durability: common.DurabilityOption = common.DurabilityChoice.OUTPUT,
     in_flight: Annotated[
         InFlightChoice,
-        typer.Option(help="Repeat or drop the one output that may have been delivered already."),
+        typer.Option(help="Repeat or drop the one write that a crash left in doubt."),
     ] = InFlightChoice.REPEAT,
     max_memory: Annotated[
         int | None,
         typer.Option(
             parser=common.parse_size,
             metavar="SIZE",
-            help="Fail if the guest may use more memory.",
+            help="Refuse to resume a guest that may use more memory.",
         ),
     ] = None,
     snapshot_on: snapshot.OnOption = None,
@@ -106,15 +106,16 @@ def resume(
     quiet: common.QuietOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Continue a program (the help text is HELP)."""
-    warnings.showwarning = lambda message, *_: terminal.print_status(
-        str(message)
-    )  # The library warns of lost sockets.
+    """Resume a program (the help text is HELP)."""
+    # The library warns of lost sockets.
+    warnings.showwarning = lambda message, *_: terminal.print_status(str(message))
     with exit_codes.reporting_errors(exit_codes.ExitCode.REFUSED, about=journal, as_json=as_json):
         import journal as library
 
         if at is not None and into is None:
-            raise typer.BadParameter("--at needs a new journal: name it with --into")
+            raise typer.BadParameter(
+                "--at resumes in a new journal: name the new journal with --into"
+            )
         snapshot_options = snapshot.SnapshotArguments(
             on=snapshot_on,
             period=snapshot_period,

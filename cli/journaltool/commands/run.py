@@ -19,13 +19,14 @@ HELP = """Run a WebAssembly program and record it in a journal.
 The program gets the standard input, output and error of this command. Options precede MODULE, and
 everything after MODULE belongs to the program.
 
-The names for --snapshot-on are idle, first-stdin, first-environ, first-listen, first-sigint,
+The triggers for --snapshot-on are idle, first-stdin, first-environ, first-listen, first-sigint,
 sigint, sigalrm, sigtstp, sigstop, periodic-interval, non-deterministic-call, bootstrap, transaction
 and explicit. The program itself requests an explicit snapshot.
 
-Ctrl-C, SIGTERM and SIGHUP stop the program, and it can be resumed. A signal that --snapshot-on
-names takes a snapshot instead. After the snapshot of sigtstp (Ctrl-Z) the process is suspended. The
-snapshot of sigstop is taken when the process continues. journaltool snapshot sends SIGUSR1.
+Ctrl-C, SIGTERM and SIGHUP stop the program, and it can be resumed. A signal that is a trigger of
+--snapshot-on takes a snapshot instead. After the snapshot of sigtstp (Ctrl-Z) the process is
+suspended. The snapshot of sigstop is taken when the process continues. journaltool snapshot sends
+SIGUSR1.
 """
 
 EPILOG = """\b
@@ -107,13 +108,19 @@ def run(
         ),
     ] = None,
     arg0: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The argument 0 of the program.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Argument 0 of the program. The default is the name of MODULE.",
+        ),
     ] = None,
     net: common.NetOption = False,
     durability: common.DurabilityOption = common.DurabilityChoice.OUTPUT,
     level: Annotated[
         LevelChoice,
-        typer.Option(help="Record everything, for an exact replay, or only the state."),
+        typer.Option(
+            help="Record all inputs, which a replay needs (full), or omit the inputs (state)."
+        ),
     ] = LevelChoice.FULL,
     no_embed: Annotated[
         bool, typer.Option("--no-embed", help="Do not store the module in the journal.")

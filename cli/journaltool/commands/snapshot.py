@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from journal.events.snapshots import Snapshot
     from journaltool.processes.writer_process import WriterProcess
 
-HELP = """Take a snapshot of a program that is being recorded, and wait for it.
+HELP = """Take a snapshot of a running program, and wait for it.
 
-TARGET is the journal of the program, or the id of the process that records it, as ps shows it.
-Write ./1234 for a journal whose name is a number. The program continues, unless it runs with
+The argument is the journal of the program, or the id of the process that records the program, as ps
+shows it. Write ./1234 for a journal with the name 1234. The program continues, unless it runs with
 --stop-after-snapshot.
 
-The process must belong to the same user and must be able to take snapshots. It takes the snapshot
+The process must belong to the same user and must be able to take snapshots. The snapshot is taken
 at the next host call of the program.
 """
 
 EPILOG = """\b
 Exit codes:
   0  The snapshot was taken.
-  1  No process writes the journal, or the process cannot take a snapshot, or it ended before.
+  1  No process writes the journal, or the process cannot take a snapshot or ended first.
   2  The usage is wrong.
   9  The snapshot was requested, but not taken before --timeout. It may be taken later.
 

@@ -13,10 +13,11 @@ from journaltool.output.phrases import format_time
 if TYPE_CHECKING:
     from journal.snapshots import SnapshotInfo
 
-HELP = """List the snapshots of a journal, and whether a resume can start at each of them.
+HELP = """List the snapshots of a journal.
 
-The number of a snapshot is the sequence number of its event, for resume --at. Pages counts the
-pages of 4 KiB that the snapshot stores. Earlier snapshots store the other pages.
+The number of a snapshot is the sequence number of its event, which resume --at takes. The column
+pages counts the pages of 4 KiB that the snapshot stores. Earlier snapshots store the other pages.
+The last column says whether a resume can start at the snapshot.
 """
 
 EPILOG = """\b

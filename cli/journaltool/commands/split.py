@@ -14,7 +14,7 @@ from journaltool.output.phrases import format_count, format_seq_range
 if TYPE_CHECKING:
     from journal.operations.split import SplitResult
 
-HELP = """Split a journal into parts, and write them as journals to a new directory.
+HELP = """Split a journal into several journals in a new directory.
 
 A part starts at each sequence number of --at, after each snapshot with --snapshots, and before a
 part would exceed --size. Parts keep the id of the journal and the sequence numbers and times of
@@ -24,19 +24,19 @@ Only the first part has the preamble, which describes the program. --self-contai
 preamble at the start of each part. Such a part can be inspected on its own, and is marked as not
 resumable, because the events before it are missing.
 
-SOURCE is only read. DIRECTORY must not exist, and gets its name when all parts are complete and
+JOURNAL is only read. DIRECTORY must not exist, and gets its name when all parts are complete and
 durable.
 """
 
 EPILOG = """\b
 Exit codes:
   0  The journal was split.
-  1  SOURCE cannot be read or is not a journal, or there is nothing to split, or DIRECTORY exists
+  1  JOURNAL cannot be read or is not a journal, or there is nothing to split, or DIRECTORY exists
      or cannot be written.
   2  The usage is wrong.
-  3  A block of SOURCE is damaged.
-  5  Blocks of SOURCE are missing.
-  6  Events of SOURCE that had been durable are lost.
+  3  A block of JOURNAL is damaged.
+  5  Blocks of JOURNAL are missing.
+  6  Events of JOURNAL that had been durable are lost.
   8  A part could not be written completely.
 
 \b
@@ -68,7 +68,7 @@ def split(
         typer.Option(
             parser=common.parse_size,
             metavar="SIZE",
-            help="Start a part before one exceeds this size.",
+            help="Start a part before the current part would exceed this size.",
         ),
     ] = None,
     self_contained: Annotated[
@@ -81,13 +81,13 @@ def split(
 ) -> None:
     """Split a journal (the help text is HELP)."""
     if not (at or snapshots or size is not None):
-        raise typer.BadParameter("give at least one of --at, --snapshots and --size")
+        raise typer.BadParameter("at least one of --at, --snapshots and --size is required")
     with exit_codes.reporting_errors(recoverable=source):
         exit_codes.raise_on_sigint()
-        from journal.operations import split as splitting
+        from journal.operations import split
 
         with progress.show_bar(not quiet) as on_progress:
-            found = splitting.split(
+            found = split.split(
                 source,
                 output,
                 at=at or (),

@@ -15,11 +15,11 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.operations.statistics import StatisticsResult
 
-HELP = """Print statistics of a journal.
+HELP = """Print statistics of the events and pages of a journal.
 
 For each kind of event, the table shows the number of events, their bytes, share and rate. The
-statistics also show how well blocks compress, the pages that snapshots store and how often the same
-page repeats, and events and bytes over time. Bytes of events are counted before compression.
+statistics also show the compression of blocks, the pages that snapshots store, repeated pages, and
+events and bytes over time. Bytes of events are counted before compression.
 """
 
 EPILOG = """\b

@@ -58,7 +58,7 @@ def tail(
         bool,
         typer.Option(
             "--json",
-            help="Print one JSON object per line, exact except for memory, bytes as base64.",
+            help="Print one JSON object per line. Bytes are base64. Contents of memory are omitted.",
         ),
     ] = False,
 ) -> None:

@@ -21,11 +21,11 @@ HELP = """Check every byte of a journal.
 The check covers every hash, the chain of blocks and every event, and lists each finding. The
 journal is not changed. A tail that a crash cut short is normal: a resume continues before it.
 
-Referenced pages of memory are only looked up with --pages, which takes longer. A reference to a
-missing page or to other bytes is a finding.
+--pages also looks up each referenced page of memory, which takes longer. A reference to a missing
+page, or to a page with other bytes, is a finding.
 
-With --max-seconds the check stops in time and prints a cursor. --from CURSOR continues the check,
-and keeps the earlier findings.
+With --max-seconds the check stops after this time and prints a cursor. --from CURSOR continues the
+check, and keeps the earlier findings.
 """
 
 EPILOG = """\b
@@ -35,7 +35,7 @@ Exit codes:
   2  The usage is wrong.
   3  The journal is damaged: events are lost or wrong.
   4  The journal is whole, except for a tail that a crash cut short.
-  9  The time is over, and nothing wrong was found so far.
+  9  --max-seconds stopped the check, and no damage was found so far.
 
 \b
 Examples:
@@ -77,12 +77,12 @@ def verify(
 ) -> None:
     """Check a journal (the help text is HELP)."""
     if hashes and pages:
-        raise typer.BadParameter("--pages needs decoded events: remove --hashes")
+        raise typer.BadParameter("--pages needs decoded events: omit --hashes")
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         exit_codes.raise_on_sigint()
         from journal.operations.verify import Verifier
 
-        begun = time.monotonic()
+        start_time = time.monotonic()
         with progress.show_bar(not quiet) as on_progress:
             check = Verifier(
                 journal,
@@ -91,9 +91,9 @@ def verify(
                 pages=pages,
                 progress=on_progress,
             )
-            found = _run_check(check, None if max_seconds is None else begun + max_seconds)
+            found = _run_check(check, None if max_seconds is None else start_time + max_seconds)
         values = {"journal": str(journal), **to_json(check, *found)}
-        values["seconds"] = round(time.monotonic() - begun, 6)
+        values["seconds"] = round(time.monotonic() - start_time, 6)
         if as_json:
             typer.echo(json.dumps(values, indent=2))
         elif not quiet:

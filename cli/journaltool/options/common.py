@@ -43,7 +43,7 @@ def parse_seconds(text: str) -> float:
 
 
 def module_cache() -> Path | None:
-    """Return the module cache below XDG_CACHE_HOME, or None if that is not an absolute path."""
+    """Return the module cache below XDG_CACHE_HOME, or None if this is not an absolute path."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return Path(base) / "wasm-journal" / "modules" if base.startswith("/") else None
 
@@ -51,8 +51,8 @@ def module_cache() -> Path | None:
 DurabilityOption = Annotated[
     DurabilityChoice,
     typer.Option(
-        help="When output may leave: after its events are durable (output), or at once with a sync "
-        "every second (interval) or only at the end (none)."
+        help="Deliver output after its events are durable (output), or at once, with a sync every "
+        "second (interval) or only at the end (none)."
     ),
 ]
 TimeoutOption = Annotated[

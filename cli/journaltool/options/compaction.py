@@ -14,7 +14,8 @@ GrowthOption = Annotated[
     typer.Option(
         "--compact-growth",
         metavar="FACTOR",
-        help="Compact the journal when it has grown by this factor, such as 2. Needs snapshots.",
+        help="Compact the journal when it has grown by this factor, such as 2. This requires "
+        "snapshots.",
     ),
 ]
 EventsOption = Annotated[

@@ -32,7 +32,7 @@ def parse_mounts(
         if not name:
             raise typer.BadParameter("a directory of the guest needs a name: write HOST::GUEST")
         if name in names[:index]:
-            raise typer.BadParameter(f"the guest directory {name} is given more than once")
+            raise typer.BadParameter(f"the guest directory {name} is mounted more than once")
     return found
 
 

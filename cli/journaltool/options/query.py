@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from journal.query.selection import Query
 
 EXCERPT_SIZE = 70
-"""Characters of an expression that an error message shows at most."""
+"""Largest number of characters of an expression in an error message."""
 
 
 def _complete_groups(incomplete: str) -> list[str]:
@@ -52,7 +52,7 @@ KindOption = Annotated[
 SeqRangeOption = Annotated[
     str | None,
     typer.Option(
-        "--numbers", metavar="A-B", help="Select sequence numbers A to B. Either may be omitted."
+        "--numbers", metavar="A-B", help="Select sequence numbers A to B. A or B may be omitted."
     ),
 ]
 SinceOption = Annotated[

@@ -52,7 +52,7 @@ PeriodOption = Annotated[
         "--snapshot-period",
         parser=common.parse_seconds,
         metavar="SECONDS",
-        help="Take a snapshot at this interval. The default of periodic-interval is 10.",
+        help="Take a snapshot at this interval. The trigger periodic-interval alone uses 10.",
     ),
 ]
 EventsOption = Annotated[
@@ -75,7 +75,7 @@ StopAfterOption = Annotated[
     bool,
     typer.Option(
         "--stop-after-snapshot",
-        help="Stop after the first snapshot with exit code 0; resume continues.",
+        help="Stop the program after the first snapshot, with exit code 0. It can be resumed.",
     ),
 ]
 StacksOption = Annotated[
@@ -88,19 +88,19 @@ StacksOption = Annotated[
 SafePointsOption = Annotated[
     SafePointsChoice,
     typer.Option(
-        help="Take snapshots at host calls, or also at loops. Loops are slower, and serve guests "
-        "that compute for long without a host call."
+        help="Take snapshots at host calls, or also at loops. Loops make guests slower, but suit "
+        "guests that compute for a long time without a host call."
     ),
 ]
 DirtyPagesOption = Annotated[
     DirtyPagesChoice,
-    typer.Option(help="How written memory pages are found."),
+    typer.Option(help="Find written memory pages with the kernel or by comparison."),
 ]
 PageIndexOption = Annotated[
     bool,
     typer.Option(
         "--page-index/--no-page-index",
-        help="Store references to pages that the journal already has.",
+        help="Store a reference instead of a page that the journal already contains.",
     ),
 ]
 

@@ -35,7 +35,7 @@ JsonOption = Annotated[
 
 
 def is_pipe(path: Path | None) -> bool:
-    """Return whether a path stands for standard input or output."""
+    """Return whether a path means standard input or output."""
     return str(path) == PIPE
 
 
@@ -46,7 +46,7 @@ def check_source_and_target(
     if in_place and output is not None:
         raise typer.BadParameter("--in-place and --output exclude each other")
     if not (in_place or dry_run or output is not None):
-        raise typer.BadParameter("give one of -o TARGET, --in-place and --dry-run")
+        raise typer.BadParameter("one of -o TARGET, --in-place and --dry-run is required")
     if in_place and is_pipe(source):
         raise typer.BadParameter("--in-place cannot replace standard input")
     if output is not None and output.exists() and source.exists() and output.samefile(source):

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 KINDS_MAX = 24
-"""Largest number of bars. The last one stands for all other kinds."""
+"""Largest number of bars. The last bar represents all other kinds."""
 
 _WIDTH = 900
 _MARGIN = 16
@@ -64,8 +64,8 @@ def render_chart(title: str, statistics: dict[str, Any]) -> str:
 
 
 def _merge_last_kinds(kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the kinds with display names. Kinds above the limit are merged into one."""
-    named = [{**one, "name": one["kind"] or f"unstatistics({one['tag']})"} for one in kinds]
+    """Return the kinds with display names. Kinds beyond the limit are merged into one entry."""
+    named = [{**one, "name": one["kind"] or f"unknown({one['tag']})"} for one in kinds]
     if len(named) <= KINDS_MAX:
         return named
     shown, others = named[: KINDS_MAX - 1], named[KINDS_MAX - 1 :]

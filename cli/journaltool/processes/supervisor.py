@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class SupervisedResult:
     """End of a supervised run. ``stopped_by`` is the number of a signal, or 0.
 
-    A run that neither a signal nor the time limit stopped has stopped after its snapshot.
+    A stopped run without a signal and without a timeout stopped after its snapshot.
     """
 
     outcome: "RunResult"
@@ -42,7 +42,7 @@ class SupervisedResult:
 
     @property
     def with_snapshot(self) -> bool:
-        """Whether the run stopped after its snapshot, by --stop-after-snapshot."""
+        """Return whether --stop-after-snapshot stopped the run after its snapshot."""
         stopped = self.outcome.kind.value == "stopped"
         return stopped and not self.stopped_by and not self.timed_out
 
@@ -58,7 +58,7 @@ def run_until_end(
 
     gc.freeze()
     gc.enable()
-    began = time.monotonic()
+    start_time = time.monotonic()
     with signals.watch_signals(recorder, snapshots) as watcher, recorder:
         try:
             outcome = recorder.wait(timeout)
@@ -72,7 +72,7 @@ def run_until_end(
     stopped = outcome.kind.value == "stopped"
     return SupervisedResult(
         outcome,
-        time.monotonic() - began,
+        time.monotonic() - start_time,
         timed_out=stopped and timed_out and not watcher.stop_signal,
         stopped_by=watcher.stop_signal if stopped else 0,
     )

@@ -25,7 +25,7 @@ _LOCK_KIND = ("FLOCK", "ADVISORY", "WRITE")
 
 
 class WriterProcess:
-    """Process that writes a journal, as a context manager that holds a pidfd.
+    """Process that writes a journal; a context manager with a pidfd.
 
     A signal reaches this process or no process, even if its id is used again later.
     """
@@ -119,7 +119,7 @@ def find_by_pid(pid: int) -> tuple[WriterProcess, Path]:
             raise OptionError(f"process {pid} does not write a journal")
         if journals[1:]:
             names = ", ".join(map(str, journals))
-            raise OptionError(f"process {pid} writes several journals: give one of {names}")
+            raise OptionError(f"process {pid} writes several journals: choose one of {names}")
         stack.pop_all()
         return process, journals[0]
 
@@ -139,12 +139,12 @@ def find_by_journal(path: Path) -> WriterProcess:
                     _PROC / str(pid) / "fd" / descriptor
                     for descriptor in _find_locked_descriptors(pid)
                 ]
-                is_it = any(os.path.samestat(file.stat(), status) for file in files)
+                is_writer = any(os.path.samestat(file.stat(), status) for file in files)
             except PermissionError:
-                is_it = True  # check_owner() then reports another user.
+                is_writer = True  # check_owner() then reports another user.
             except (OSError, OptionError):
                 continue  # The process has just ended.
-            if is_it:
+            if is_writer:
                 stack.pop_all()
                 return process
     raise OptionError(f"no process writes {path}, so it cannot take a snapshot")
