@@ -5,7 +5,7 @@
 QuickJS runs `story.js`, which computes, reads input, the clock and random numbers, and works on
 files in memory and in a directory of the host. It runs once without interruption, and once with two
 SIGKILLs and two resumes. The output and the files of both runs must be the same, byte for byte.
-Otherwise the exit code is 1. The files stay in DIRECTORY, which is .cache/demo by default, until
+Otherwise the exit code is 1. The files remain in DIRECTORY, which is .cache/demo by default, until
 the next demonstration.
 """
 
@@ -63,7 +63,7 @@ def main() -> None:
     print_excerpt(killed.output.read_text().splitlines(), 3, 2)
 
     print_title("Comparison of both days")
-    wrong = differences(calm, killed)
+    wrong = list_differences(calm, killed)
     for line in wrong:
         print_step(f"DIFFERENT: {line}")
     if not wrong:
@@ -74,7 +74,7 @@ def main() -> None:
     if wrong or any(codes):
         stop("the demonstration failed")
     print("\nThe program was killed twice, and every byte of its results is the same.")
-    print(f"\nThe journal is {shown_path(killed.journal)}. Try these commands on it:\n")
+    print(f"\nThe journal is {format_path(killed.journal)}. Try these commands on it:\n")
     for command in next_commands(killed.journal):
         print(f"    {command}")
 
@@ -101,7 +101,9 @@ class Day:
 
     def start(self, command: list[str]) -> subprocess.Popen[bytes]:
         """Start a process that appends to the output."""
-        print_step(f"$ {short_form(command, self.journal.parent)} < orders >> output 2>> errors")
+        print_step(
+            f"$ {shorten_command(command, self.journal.parent)} < orders >> output 2>> errors"
+        )
         with (
             self.orders.open("rb") as orders,
             self.output.open("ab") as output,
@@ -112,10 +114,10 @@ class Day:
             )
 
     def start_and_kill(self, command: list[str], orders: int) -> None:
-        """Start a process, and send it SIGKILL when it has done this number of orders."""
+        """Start a process, and send it SIGKILL after this number of orders."""
         process = self.start(command)
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while self.done() < orders:
+        while self.count_orders() < orders:
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 stop(
@@ -126,11 +128,11 @@ class Day:
         if process.wait() != -signal.SIGKILL:
             stop("the program ended before it could be killed")
         print_step(
-            f"killed (process {process.pid}) with {self.done()} of {len(ORDERS)} orders done:"
+            f"killed (process {process.pid}) after {self.count_orders()} of {len(ORDERS)} orders:"
         )
         print_excerpt(self.output.read_text().splitlines(), 0, 2)
 
-    def done(self) -> int:
+    def count_orders(self) -> int:
         """Return the number of orders in the output."""
         return max(0, self.output.read_bytes().count(b"\n") - 1)
 
@@ -146,18 +148,18 @@ class Day:
         return results
 
 
-def differences(calm: Day, killed: Day) -> list[str]:
+def list_differences(calm: Day, killed: Day) -> list[str]:
     """Return the differences between the results of both runs."""
     wrong = []
     if len(killed.tickets()) != 1:
         wrong.append(f"the output has {len(killed.tickets())} tickets, but one run draws only one")
-    expected, found = calm.results(), killed.results()
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
+    expected, actual = calm.results(), killed.results()
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in actual:
             wrong.append(f"{name} is missing")
         elif name not in expected:
             wrong.append(f"{name} is unexpected")
-        elif expected[name] != found[name]:
+        elif expected[name] != actual[name]:
             wrong.append(f"{name} differs")
     return wrong
 
@@ -177,27 +179,27 @@ def run_tool(command: str, journal: Path) -> int:
     """Run a command on a journal, print its output, and return its exit code."""
     print()
     print_step(f"$ journaltool {command} {journal.name}")
-    done = subprocess.run(
+    process = subprocess.run(
         [str(JOURNALTOOL), command, journal.name],
         cwd=journal.parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    lines = (done.stdout + done.stderr).splitlines()
-    starts = [at for at, line in enumerate(lines) if "SessionStart" in line]
+    lines = (process.stdout + process.stderr).splitlines()
+    starts = [index for index, line in enumerate(lines) if "SessionStart" in line]
     if len(starts) > 1:  # Print the first events and the events around the first kill.
         around = lines[starts[1] - 6 : starts[1] + 6]
         lines = [*lines[:3], "...", *around, "..."]
     for line in lines:
         print(f"    | {line if len(line) < WIDTH else line[: WIDTH - 3] + '...'}")
-    return done.returncode
+    return process.returncode
 
 
 def next_commands(journal: Path) -> list[str]:
     """Return three shell commands to try on a journal. Each works in the current directory."""
-    program = "journaltool" if shutil.which("journaltool") else shown_path(JOURNALTOOL)
-    path = shown_path(journal)
+    program = "journaltool" if shutil.which("journaltool") else format_path(JOURNALTOOL)
+    path = format_path(journal)
     return [
         f"{program} inspect --group stdio --limit 20 {path}",
         f"{program} replay --verify {path}",
@@ -205,18 +207,18 @@ def next_commands(journal: Path) -> list[str]:
     ]
 
 
-def shown_path(path: Path) -> str:
+def format_path(path: Path) -> str:
     """Return a path for a shell command: relative if it is below the current directory."""
-    below = path.is_relative_to(Path.cwd())
-    return shlex.quote(os.path.relpath(path) if below else str(path))
+    is_below = path.is_relative_to(Path.cwd())
+    return shlex.quote(os.path.relpath(path) if is_below else str(path))
 
 
-def short_form(command: list[str], folder: Path) -> str:
-    """Return a command as typed in the directory of the day."""
+def shorten_command(command: list[str], folder: Path) -> str:
+    """Return a command as a user types it in the directory of the day."""
     text = shlex.join(["journaltool", *command])
     prefixes = ((f"{folder}/", ""), (f"{QUICKJS.parent}/", ""), (f"{STORY.parent}/", ""))
-    for long, short in prefixes:
-        text = text.replace(long, short)
+    for prefix, replacement in prefixes:
+        text = text.replace(prefix, replacement)
     return text
 
 

@@ -57,8 +57,8 @@ def load_pages() -> list[CommandPage]:
     for name in group.list_commands(context):
         command = group.commands[name]
         settings = command.context_settings
-        own = command.context_class(command, info_name=name, parent=context, **settings)
-        pages.append(_make_page(command, own))
+        command_context = command.context_class(command, info_name=name, parent=context, **settings)
+        pages.append(_make_page(command, command_context))
     return pages
 
 
@@ -195,7 +195,7 @@ def _blocks_roff(blocks: Iterator[Block] | tuple[Block, ...] | list[Block]) -> I
 def roff(text: str) -> str:
     """Return plain text as roff that prints it."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
-    text = re.sub(r"[^\x00-\x7f]", lambda found: f"\\[u{ord(found[0]):04X}]", text)
+    text = re.sub(r"[^\x00-\x7f]", lambda match: f"\\[u{ord(match[0]):04X}]", text)
     return re.sub(r"^(?=\.)", r"\\&", text)
 
 
@@ -213,5 +213,5 @@ def write_man_pages(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    written = write_man_pages(Path(sys.argv[1]))
-    print(f"{len(written)} man pages in {sys.argv[1]}")
+    paths = write_man_pages(Path(sys.argv[1]))
+    print(f"{len(paths)} man pages in {sys.argv[1]}")

@@ -18,11 +18,11 @@ PROBE = "from journal.events.codec import NATIVE; raise SystemExit(not NATIVE)"
 
 
 def copy_tree() -> None:
-    """Copy the tracked and the untracked, not ignored files of the working tree."""
+    """Copy the files of the working tree that git does not ignore."""
     shutil.rmtree(TREE, ignore_errors=True)
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
-    for name in filter(None, listed.decode().split("\0")):
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+    for name in filter(None, output.decode().split("\0")):
         source, target = ROOT / name, TREE / name
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def copy_tree() -> None:
 def main() -> int:
     """Compile the copy and run pytest with the given arguments. Return the exit code."""
     arguments = sys.argv[1:]
-    optional = arguments[:1] == ["--if-possible"]
+    is_optional = arguments[:1] == ["--if-possible"]
     copy_tree()
     environment = os.environ | {
         "JOURNAL_COMPILED": "1",
@@ -44,8 +44,8 @@ def main() -> int:
     for command in (build, [sys.executable, "-c", PROBE]):
         if subprocess.run(command, cwd=TREE, env=environment).returncode:
             print("nothing was compiled: install a C compiler, the Python headers and mypy")
-            return 0 if optional else 1
-    tests = [sys.executable, "-m", "pytest", *arguments[optional:]]
+            return 0 if is_optional else 1
+    tests = [sys.executable, "-m", "pytest", *arguments[is_optional:]]
     return subprocess.run(tests, cwd=TREE, env=environment).returncode
 
 

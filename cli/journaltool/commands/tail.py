@@ -58,7 +58,7 @@ def tail(
         bool,
         typer.Option(
             "--json",
-            help="Print one JSON object per line. Bytes are base64. Contents of memory are omitted.",
+            help="Print one JSON object per line. Bytes are base64. Memory contents are omitted.",
         ),
     ] = False,
 ) -> None:
