@@ -343,6 +343,24 @@ def test_inspect_follows_only_selected_events(tmp_path: Path) -> None:
             assert process.wait(DEADLINE_SECONDS) == 130
 
 
+def test_a_following_inspect_that_prints_nothing_ends_when_its_reader_goes(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append(ClockRead(clock=1, time=5))
+        writer.sync()
+        with subprocess.Popen(
+            build_command("inspect", "-f", "--kind", "Mount", "a"),
+            cwd=tmp_path, env=build_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stderr is not None
+            wait_for_watch(process)
+            process.stdout.close()
+            writer.append(ClockRead(clock=2, time=6))
+            writer.flush()
+            assert process.wait(DEADLINE_SECONDS) == 0
+            assert process.stderr.read() == b""
+
+
 def test_inspect_follows_up_to_the_limit(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append(ClockRead(clock=1, time=5))

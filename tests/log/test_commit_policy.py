@@ -146,8 +146,13 @@ def test_threads_share_the_syncs(path: Path, disk: Disk) -> None:
                 mine.append(seq)
             return mine
 
+        disk.free.clear()
         with ThreadPoolExecutor(threads) as pool:
-            given = list(pool.map(produce, range(1, threads + 1)))
+            results = pool.map(produce, range(1, threads + 1))
+            # The next sync serves all other threads.
+            wait_until(lambda: len(writer._group_commit._queue) == threads - 1)
+            disk.free.set()
+            given = list(results)
     assert sorted(seq for mine in given for seq in mine) == list(range(each * threads))
     assert all(mine == sorted(mine) for mine in given)
     with Reader(path) as reader:

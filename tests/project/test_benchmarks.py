@@ -247,7 +247,8 @@ def test_pages_are_counted_once() -> None:
 def test_a_suspended_guest_reports_for_how_long(tmp_path: Path) -> None:
     wasm = snap_guests.make_pausing_guest(1, 2)
     with snap_take._GuestRig(wasm, tmp_path) as rig:
-        assert rig._run_command("n")[1] < rig._run_command("s")[1]
+        # The shortest of several commands is one that no other process delayed.
+        assert min(rig._run_command("n")[1] for _ in range(9)) < rig._run_command("s")[1]
         rig.lap("r", 2)
         rig.lap("p", 2)
     with Reader(tmp_path / "journal") as reader:

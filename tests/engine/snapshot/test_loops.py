@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +104,15 @@ def test_the_same_places_of_a_loop_are_told_apart_by_what_was_computed(
 def test_without_safe_points_in_loops_there_is_none_until_the_next_call(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    path = tmp_path / "j"
     often = SnapshotOptions(on=PERIODIC, period_seconds=0.05)
-    with recording(*COMPUTING[:1], path, cache_dir, COMPUTING[1], snapshots=often) as recorder:
-        wait_until(lambda: recorder.stdout.count(b"\n") == 1)
-        seq = recorder.snapshot(Trigger.EXPLICIT, DEADLINE_SECONDS)
-        wanted = ended(recorder)
+    for steps in (100, 1000, 10_000):  # The guest must not end before the request.
+        path = tmp_path / f"{steps}"
+        with recording("computing", path, cache_dir, str(steps), snapshots=often) as recorder:
+            wait_until(lambda r=recorder: r.stdout.count(b"\n") == 1)  # type: ignore[misc]
+            seq = recorder.snapshot(Trigger.EXPLICIT, DEADLINE_SECONDS)
+            wanted = ended(recorder)
+        if seq is not None:
+            break
     assert in_loops(path) == []
     assert {info.function for info in snapshots_in(path)} == {"fd_write"}
     explicit = [info for info in snapshots_in(path) if info.trigger is Trigger.EXPLICIT]
@@ -187,7 +190,9 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
         path = tmp_path / f"{number}"
         with recording(name, path, cache_dir, *args, snapshots=often) as recorder:
             wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
-            threading.Timer(0.03 + 0.037 * number, recorder.stop).start()
+            while len(in_loops(path)) < number and recorder.wait(0) is None:
+                time.sleep(0.001)
+            recorder.stop()
             outcome = finished(recorder)
         if outcome.kind is not journal.engine.ExitKind.STOPPED:
             continue
