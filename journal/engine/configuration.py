@@ -148,14 +148,14 @@ def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     Raises ``EngineMismatch`` for a name or a value unknown to this version, because the guest may
     depend on it. Raises ``NotResumable`` if the journal is flagged as not resumable.
     """
-    known = {field.name for field in fields(Configuration)}
+    names = {field.name for field in fields(Configuration)}
     values: dict[str, Any] = {}
     for name, text in pairs:
         if name == NOT_RESUMABLE:
             raise NotResumable(f"the journal cannot be resumed: {text}")
         if name == GAPS_ALLOWED:
             continue
-        if name not in known:
+        if name not in names:
             raise EngineMismatch(
                 f"the journal has the configuration option {name!r}, unknown to this version"
             )

@@ -90,14 +90,14 @@ def compact(
         policy = RetentionPolicy(keep_last, keep_every, seconds)
         with (
             source_target.open_source(source) as old,
-            progress.show_bar(not quiet) as shown,
+            progress.show_bar(not quiet) as bar,
             source_target.open_target(None if in_place else target, force) as new,
-            progress.defer_interrupts(shown) as on_progress,
+            progress.defer_interrupts(bar) as on_progress,
         ):
             size = journal_size(old)
-            found = _run_compaction(old, old if in_place else new, policy, on_progress, dry_run)
+            result = _run_compaction(old, old if in_place else new, policy, on_progress, dry_run)
             written = None if dry_run else journal_size(old if new is None else new)
-        values = to_json(found, source, target) | {"file_size": size, "new_file_size": written}
+        values = to_json(result, source, target) | {"file_size": size, "new_file_size": written}
         report(values, to_pipe=source_target.is_pipe(target), quiet=quiet, as_json=as_json)
 
 
@@ -132,21 +132,21 @@ def _parse_span(text: str) -> float:
     return parse_duration(text) / 1e9
 
 
-def to_json(found: "CompactionResult", source: Path, target: Path | None) -> dict[str, Any]:
+def to_json(result: "CompactionResult", source: Path, target: Path | None) -> dict[str, Any]:
     """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": None if target is None else str(target),
-        "id": found.journal_id.hex(),
-        "next_seq": found.next_seq,
-        "upto": found.upto,
-        "snapshots": found.snapshots,
-        "dropped_snapshots": found.dropped_snapshots,
-        "events": found.events,
-        "size": found.size,
-        "kept_events": found.kept_events,
-        "kept_size": found.kept_size,
-        "reason": found.reason,
+        "id": result.journal_id.hex(),
+        "next_seq": result.next_seq,
+        "upto": result.upto,
+        "snapshots": result.snapshots,
+        "dropped_snapshots": result.dropped_snapshots,
+        "events": result.events,
+        "size": result.size,
+        "kept_events": result.kept_events,
+        "kept_size": result.kept_size,
+        "reason": result.reason,
         "kinds": [
             {
                 "kind": kind.name or None,
@@ -157,7 +157,7 @@ def to_json(found: "CompactionResult", source: Path, target: Path | None) -> dic
                 "dropped_events": kind.dropped_events,
                 "dropped_size": kind.dropped_size,
             }
-            for kind in sorted(found.kinds, key=lambda one: (-one.dropped_size, one.tag))
+            for kind in sorted(result.kinds, key=lambda one: (-one.dropped_size, one.tag))
         ],
     }
 
@@ -204,12 +204,14 @@ def to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + [("reason", values["reason"])] * bool(values["reason"])
 
 
-def _describe_snapshots(kept: tuple[int, ...], dropped: int) -> str:
-    if not kept:
+def _describe_snapshots(retained: tuple[int, ...], dropped: int) -> str:
+    if not retained:
         return "none"
-    shown = ", ".join(map(str, kept[-_SHOWN_MAX:]))
-    more = "…, " if len(kept) > _SHOWN_MAX else ""
-    return f"{len(kept)} of {len(kept) + dropped} retained, at sequence numbers {more}{shown}"
+    listed = ", ".join(map(str, retained[-_SHOWN_MAX:]))
+    more = "…, " if len(retained) > _SHOWN_MAX else ""
+    return (
+        f"{len(retained)} of {len(retained) + dropped} retained, at sequence numbers {more}{listed}"
+    )
 
 
 _NUMERIC_KEYS = ("events", "dropped_events", "size", "dropped_size")

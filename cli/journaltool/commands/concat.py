@@ -62,44 +62,44 @@ def concat(
         from journal.operations import concat
 
         with progress.show_bar(not quiet) as on_progress:
-            found = concat.concat(sources, output, salvage=salvage, progress=on_progress)
+            result = concat.concat(sources, output, salvage=salvage, progress=on_progress)
         if as_json:
-            typer.echo(json.dumps(to_json(found, sources, output), indent=2))
+            typer.echo(json.dumps(to_json(result, sources, output), indent=2))
         elif not quiet:
-            terminal.print_table(to_table(found, sources, output))
-    raise typer.Exit(exit_codes.ExitCode.FINE if found.is_whole else exit_codes.ExitCode.DAMAGED)
+            terminal.print_table(to_table(result, sources, output))
+    raise typer.Exit(exit_codes.ExitCode.FINE if result.is_whole else exit_codes.ExitCode.DAMAGED)
 
 
-def to_json(found: "ConcatResult", sources: list[Path], target: Path) -> dict[str, Any]:
+def to_json(result: "ConcatResult", sources: list[Path], target: Path) -> dict[str, Any]:
     """Return the result as JSON values."""
     return {
         "sources": [
             {"journal": str(source), "first_seq": first}
-            for source, first in zip(sources, found.first_seqs, strict=True)
+            for source, first in zip(sources, result.first_seqs, strict=True)
         ],
         "target": str(target),
-        "id": found.journal_id.hex(),
-        "whole": found.is_whole,
-        "size": found.size,
-        "blocks": found.blocks,
-        "events": found.events,
-        "next_seq": found.next_seq,
-        "torn_size": found.torn_size,
-        "debris_size": found.debris_size,
-        "lost_events": found.lost_events,
-        "losses": [{**one._asdict(), "events": one.events} for one in found.losses],
+        "id": result.journal_id.hex(),
+        "whole": result.is_whole,
+        "size": result.size,
+        "blocks": result.blocks,
+        "events": result.events,
+        "next_seq": result.next_seq,
+        "torn_size": result.torn_size,
+        "debris_size": result.debris_size,
+        "lost_events": result.lost_events,
+        "losses": [{**one._asdict(), "events": one.events} for one in result.losses],
     }
 
 
-def to_table(found: "ConcatResult", sources: list[Path], target: Path) -> list[tuple[str, str]]:
+def to_table(result: "ConcatResult", sources: list[Path], target: Path) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
     rows = [
         ("source" if not index else "", f"{terminal.quote(str(source))}, with first event {first}")
-        for index, (source, first) in enumerate(zip(sources, found.first_seqs, strict=True))
+        for index, (source, first) in enumerate(zip(sources, result.first_seqs, strict=True))
     ]
-    kept = f"{format_count(found.events, 'event')} in {format_count(found.blocks, 'block')}"
+    kept = f"{format_count(result.events, 'event')} in {format_count(result.blocks, 'block')}"
     rows += [("target", terminal.quote(str(target))), ("kept", kept)]
-    left = found.torn_size + found.debris_size
+    left = result.torn_size + result.debris_size
     if left:
         rows.append(("left out", f"{format_count(left, 'byte')} of crash debris"))
-    return rows + (recover.losses_to_table(found.losses) if found.losses else [])
+    return rows + (recover.losses_to_table(result.losses) if result.losses else [])

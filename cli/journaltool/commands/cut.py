@@ -66,11 +66,11 @@ def cut(
 
         last = _find_newest_resumable(source) if at is None else at
         with progress.show_bar(not quiet) as on_progress:
-            found = split.cut(source, output, at=last, progress=on_progress)
+            result = split.cut(source, output, at=last, progress=on_progress)
         if as_json:
-            typer.echo(json.dumps(to_json(found, source, output), indent=2))
+            typer.echo(json.dumps(to_json(result, source, output), indent=2))
         elif not quiet:
-            terminal.print_table(to_table(found, source, output))
+            terminal.print_table(to_table(result, source, output))
 
 
 def _find_newest_resumable(journal: Path) -> int:
@@ -88,28 +88,28 @@ def _find_newest_resumable(journal: Path) -> int:
     return newest
 
 
-def to_json(found: "CutResult", source: Path, target: Path) -> dict[str, object]:
+def to_json(result: "CutResult", source: Path, target: Path) -> dict[str, object]:
     """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": str(target),
-        "id": found.journal_id.hex(),
-        "events": found.events,
-        "last_seq": found.last_seq,
-        "size": found.size,
+        "id": result.journal_id.hex(),
+        "events": result.events,
+        "last_seq": result.last_seq,
+        "size": result.size,
     }
 
 
-def to_table(found: "CutResult", source: Path, target: Path) -> list[tuple[str, str]]:
+def to_table(result: "CutResult", source: Path, target: Path) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
     return [
         ("source", terminal.quote(str(source))),
         (
             "target",
-            f"{terminal.quote(str(target))}, {format_count(found.size, 'byte')}",
+            f"{terminal.quote(str(target))}, {format_count(result.size, 'byte')}",
         ),
         (
             "kept",
-            f"{format_count(found.events, 'event')}, up to event {found.last_seq}",
+            f"{format_count(result.events, 'event')}, up to event {result.last_seq}",
         ),
     ]

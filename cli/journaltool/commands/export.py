@@ -93,13 +93,13 @@ def export(
         with progress.show_bar(not quiet) as on_progress:
             write = partial(_write, form, journal, secrets, on_progress)
             out = sys.stdout.buffer if to_stdout else None
-            found = write(out) if out else _write_atomically(journal, output, force, write)
+            result = write(out) if out else _write_atomically(journal, output, force, write)
         if as_json and to_stdout:
-            terminal.print_status_json(to_json(found, journal, output))
+            terminal.print_status_json(to_json(result, journal, output))
         elif as_json:
-            typer.echo(json.dumps(to_json(found, journal, output), indent=2))
+            typer.echo(json.dumps(to_json(result, journal, output), indent=2))
         elif not (quiet or to_stdout):
-            terminal.print_table(to_table(found, journal, output))
+            terminal.print_table(to_table(result, journal, output))
 
 
 def _parse_secrets(texts: list[str]) -> "list[Secret]":
@@ -141,45 +141,45 @@ def _write_atomically(
         check_output_path(target, [journal])
     elif target.samefile(journal):
         raise OptionError(f"{target} is the exported journal: choose another target")
-    found: list[ExportResult] = []
+    results: list[ExportResult] = []
 
     def fill(file: BinaryIO) -> None:
-        found.append(write(file))
+        results.append(write(file))
         if not force and os.path.lexists(target):
             raise OptionError(f"{target} already exists")
 
     atomic_file.replace(target, fill)
-    return found[0]
+    return results[0]
 
 
-def to_json(found: "ExportResult", journal: Path, target: Path) -> dict[str, Any]:
+def to_json(result: "ExportResult", journal: Path, target: Path) -> dict[str, Any]:
     """Return the result as JSON values."""
     return {
         "journal": str(journal),
         "target": str(target),
-        "id": found.journal_id.hex(),
-        "events": found.events,
-        "next_seq": found.next_seq,
-        "size": found.size,
-        "torn_size": found.torn_size,
-        "redacted": [secret.value for secret in found.redacted],
+        "id": result.journal_id.hex(),
+        "events": result.events,
+        "next_seq": result.next_seq,
+        "size": result.size,
+        "torn_size": result.torn_size,
+        "redacted": [secret.value for secret in result.redacted],
     }
 
 
-def to_table(found: "ExportResult", journal: Path, target: Path) -> list[tuple[str, str]]:
+def to_table(result: "ExportResult", journal: Path, target: Path) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
     rows = [
         (
             "journal",
-            f"{terminal.quote(str(journal))}, {format_count(found.events, 'event')}",
+            f"{terminal.quote(str(journal))}, {format_count(result.events, 'event')}",
         ),
         (
             "target",
             f"{terminal.quote(str(target))}, {format_count(_file_size(target), 'byte')}",
         ),
     ]
-    if found.redacted:
-        rows.append(("redacted", ", ".join(secret.value for secret in found.redacted)))
+    if result.redacted:
+        rows.append(("redacted", ", ".join(secret.value for secret in result.redacted)))
     return rows
 
 

@@ -58,10 +58,10 @@ _PAGE_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 def _parse_pages(text: str) -> tuple[int, int]:
-    found = _PAGE_RANGE.fullmatch(text)
-    if found is None or int(found[1]) > int(found[2] or found[1]):
+    match = _PAGE_RANGE.fullmatch(text)
+    if match is None or int(match[1]) > int(match[2] or match[1]):
         raise typer.BadParameter(f"{text!r} is not a page range: write for example 16-31 or 16")
-    return int(found[1]), int(found[2] or found[1])
+    return int(match[1]), int(match[2] or match[1])
 
 
 def extract(
@@ -134,17 +134,17 @@ def extract(
         if environment:
             _print_environment(extract.extract_environment(journal, at=at), null, as_json)
             return
-        found: ExtractFilesResult | ExtractMemoryResult
+        result: ExtractFilesResult | ExtractMemoryResult
         if files is not None:
-            found = extract.extract_files(journal, files, at=at, limits=limits)
+            result = extract.extract_files(journal, files, at=at, limits=limits)
         elif tar is not None:
-            found = _write_atomically(
+            result = _write_atomically(
                 journal,
                 tar,
                 lambda out: extract.archive_files(journal, out, at=at, limits=limits),
             )
         else:
-            found = _write_atomically(
+            result = _write_atomically(
                 journal,
                 target,
                 lambda out: extract.extract_memory(
@@ -157,7 +157,7 @@ def extract(
                     limits=limits,
                 ),
             )
-        report(found, target, quiet, as_json)
+        report(result, target, quiet, as_json)
 
 
 def _build_limits(size: int | None) -> "ReplayLimits":
@@ -181,73 +181,73 @@ def _write_atomically(
     if target == _STDOUT:
         return write(sys.stdout.buffer)
     check_output_path(target, [journal])
-    found: list[ExtractFilesResult | ExtractMemoryResult] = []
+    results: list[ExtractFilesResult | ExtractMemoryResult] = []
 
     def fill(file: BinaryIO) -> None:
-        found.append(write(file))
+        results.append(write(file))
         if os.path.lexists(target):
             raise OptionError(f"{target} already exists")
 
     atomic_file.replace(target, fill)
-    return found[0]
+    return results[0]
 
 
 def report(
-    found: "ExtractFilesResult | ExtractMemoryResult", target: Path, quiet: bool, as_json: bool
+    result: "ExtractFilesResult | ExtractMemoryResult", target: Path, quiet: bool, as_json: bool
 ) -> None:
     """Print the result, and the mounts without files in the journal."""
     from journal.operations.extract import ExtractMemoryResult
 
-    values: dict[str, Any] = {"target": str(target), **found._asdict()}
+    values: dict[str, Any] = {"target": str(target), **result._asdict()}
     if as_json and target == _STDOUT:
         terminal.print_status_json(values)
     elif as_json:
         typer.echo(json.dumps(values, indent=2))
     elif not quiet and target != _STDOUT:
         rows = (
-            _memory_to_table(found)
-            if isinstance(found, ExtractMemoryResult)
-            else _files_to_table(found)
+            _memory_to_table(result)
+            if isinstance(result, ExtractMemoryResult)
+            else _files_to_table(result)
         )
         terminal.print_table([("target", terminal.quote(str(target))), *rows])
-    if not (quiet or isinstance(found, ExtractMemoryResult)) and found.mounts:
-        names = ", ".join(map(terminal.quote, found.mounts))
+    if not (quiet or isinstance(result, ExtractMemoryResult)) and result.mounts:
+        names = ", ".join(map(terminal.quote, result.mounts))
         terminal.print_status(f"files of mounted host directories are not in the journal: {names}")
 
 
-def _files_to_table(found: "ExtractFilesResult") -> list[tuple[str, str]]:
+def _files_to_table(result: "ExtractFilesResult") -> list[tuple[str, str]]:
     counts = [
-        format_count(found.files, "file"),
-        f"{found.directories} director{'y' if found.directories == 1 else 'ies'}",
-        format_count(found.links, "symbolic link"),
+        format_count(result.files, "file"),
+        f"{result.directories} director{'y' if result.directories == 1 else 'ies'}",
+        format_count(result.links, "symbolic link"),
     ]
-    return [("files", f"{', '.join(counts)}, {format_count(found.size, 'byte')}")]
+    return [("files", f"{', '.join(counts)}, {format_count(result.size, 'byte')}")]
 
 
-def _memory_to_table(found: "ExtractMemoryResult") -> list[tuple[str, str]]:
-    size = format_count(found.size, "byte")
+def _memory_to_table(result: "ExtractMemoryResult") -> list[tuple[str, str]]:
+    size = format_count(result.size, "byte")
     return [
         (
             "memory",
-            f"{size} from address {found.start}, {format_count(found.pages, 'page')} not zero",
+            f"{size} from address {result.start}, {format_count(result.pages, 'page')} not zero",
         ),
-        ("snapshot", str(found.snapshot)),
+        ("snapshot", str(result.snapshot)),
     ]
 
 
-def _print_environment(found: "EnvironmentResult", null: bool, as_json: bool) -> None:
+def _print_environment(result: "EnvironmentResult", null: bool, as_json: bool) -> None:
     if as_json:
         values = {
-            "arguments": [_decode(one) for one in found.arguments],
-            "environment": [_decode(one) for one in found.environment],
-            "directory": found.directory,
+            "arguments": [_decode(one) for one in result.arguments],
+            "environment": [_decode(one) for one in result.environment],
+            "directory": result.directory,
         }
         typer.echo(json.dumps(values, indent=2))
         return
     if null:
-        sys.stdout.buffer.write(b"".join(one + b"\0" for one in found.environment))
+        sys.stdout.buffer.write(b"".join(one + b"\0" for one in result.environment))
         return
-    for variable in found.environment:
+    for variable in result.environment:
         typer.echo(terminal.escape(_decode(variable)))
 
 

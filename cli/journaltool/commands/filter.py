@@ -84,7 +84,7 @@ def filter(
 ) -> None:
     """Filter a journal (the help text is HELP)."""
     source_target.check_source_and_target(source, output, in_place, dry_run)
-    which = query.build_query(
+    selection = query.build_query(
         groups=group or (),
         kinds=kind or (),
         numbers=numbers,
@@ -104,29 +104,31 @@ def filter(
         target = None if dry_run else source if in_place else output
         with (
             source_target.open_source(source) as old,
-            progress.show_bar(not quiet) as shown,
+            progress.show_bar(not quiet) as bar,
             source_target.open_target(None if in_place else target, force) as new,
-            progress.defer_interrupts(shown) as on_progress,
-            source_target.replace_in_place(source if in_place and not dry_run else None) as beside,
+            progress.defer_interrupts(bar) as on_progress,
+            source_target.replace_in_place(
+                source if in_place and not dry_run else None
+            ) as replacement,
         ):
-            found = filter.filter(
+            result = filter.filter(
                 old,
-                beside or new,
-                which,
+                replacement or new,
+                selection,
                 keep=not drop,
                 keep_preamble=preamble,
                 measure_size=dry_run,
                 progress=on_progress,
             )
-        values = to_json(found, source, target)
+        values = to_json(result, source, target)
         if as_json and not to_pipe:
             typer.echo(json.dumps(values, indent=2))
         elif as_json:
             terminal.print_status_json(values)
         elif to_pipe and not quiet:
-            terminal.print_status(_describe_result(found))
+            terminal.print_status(_describe_result(result))
         elif not quiet:
-            terminal.print_table(to_table(found, source, target))
+            terminal.print_table(to_table(result, source, target))
 
 
 def _count_by_kind(counts: dict[int, int]) -> dict[str, int]:
@@ -140,37 +142,37 @@ def _count_by_kind(counts: dict[int, int]) -> dict[str, int]:
     }
 
 
-def to_json(found: "FilterResult", source: Path, target: Path | None) -> dict[str, Any]:
+def to_json(result: "FilterResult", source: Path, target: Path | None) -> dict[str, Any]:
     """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": None if target is None else str(target),
-        "id": found.journal_id.hex(),
-        "size": found.size,
-        "written": found.written,
-        "blocks": found.blocks,
-        "blocks_whole": found.blocks_copied,
-        "blocks_passed": found.blocks_skipped,
-        "events": found.events,
-        "dropped_events": found.events_dropped,
-        "kept": _count_by_kind(found.kept),
-        "dropped": _count_by_kind(found.dropped),
-        "next_seq": found.next_seq,
-        "resumable": found.resumable,
-        "reason": found.reason,
+        "id": result.journal_id.hex(),
+        "size": result.size,
+        "written": result.written,
+        "blocks": result.blocks,
+        "blocks_whole": result.blocks_copied,
+        "blocks_passed": result.blocks_skipped,
+        "events": result.events,
+        "dropped_events": result.events_dropped,
+        "kept": _count_by_kind(result.kept),
+        "dropped": _count_by_kind(result.dropped),
+        "next_seq": result.next_seq,
+        "resumable": result.resumable,
+        "reason": result.reason,
     }
 
 
-def _describe_result(found: "FilterResult") -> str:
-    kept = format_count(found.events, "event")
-    return f"{kept} kept, {found.events_dropped} dropped; {_describe_use(found)}"
+def _describe_result(result: "FilterResult") -> str:
+    kept = format_count(result.events, "event")
+    return f"{kept} kept, {result.events_dropped} dropped; {_describe_use(result)}"
 
 
-def _describe_use(found: "FilterResult") -> str:
-    return found.reason if found.resumable else f"it cannot be resumed: {found.reason}"
+def _describe_use(result: "FilterResult") -> str:
+    return result.reason if result.resumable else f"it cannot be resumed: {result.reason}"
 
 
-def to_table(found: "FilterResult", source: Path, target: Path | None) -> list[tuple[str, str]]:
+def to_table(result: "FilterResult", source: Path, target: Path | None) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
 
     def format_kinds(counts: dict[int, int]) -> str:
@@ -180,13 +182,13 @@ def to_table(found: "FilterResult", source: Path, target: Path | None) -> list[t
 
     from journaltool.output.memory_format import format_size
 
-    written = format_size(found.written)
-    blocks = f"{format_count(found.blocks, 'block')}, {found.blocks_copied} of them unchanged"
+    written = format_size(result.written)
+    blocks = f"{format_count(result.blocks, 'block')}, {result.blocks_copied} of them unchanged"
     return [
-        ("source", f"{terminal.quote(str(source))}, {format_size(found.size)}"),
+        ("source", f"{terminal.quote(str(source))}, {format_size(result.size)}"),
         ("target", "not written (--dry-run)" if target is None else terminal.quote(str(target))),
-        ("kept", format_kinds(found.kept)),
-        ("dropped", format_kinds(found.dropped)),
+        ("kept", format_kinds(result.kept)),
+        ("dropped", format_kinds(result.dropped)),
         ("size", f"{written} in {blocks}"),
-        ("use", _describe_use(found)),
+        ("use", _describe_use(result)),
     ]

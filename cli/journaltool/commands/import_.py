@@ -59,11 +59,11 @@ def import_(
     with exit_codes.reporting_errors(about=file):
         exit_codes.raise_on_sigint()
         with output_path.prepare_output(output, force) as target:
-            found = _import_file(file, target)
+            result = _import_file(file, target)
         if as_json:
-            typer.echo(json.dumps(to_json(found, file, output), indent=2))
+            typer.echo(json.dumps(to_json(result, file, output), indent=2))
         elif not quiet:
-            terminal.print_table(to_table(found, output))
+            terminal.print_table(to_table(result, output))
 
 
 def _import_file(file: Path, target: Path) -> "ImportResult":
@@ -76,28 +76,28 @@ def _import_file(file: Path, target: Path) -> "ImportResult":
         return import_parquet(file, target) if is_table else import_lines(opened, target)
 
 
-def to_json(found: "ImportResult", source: Path, target: Path) -> dict[str, Any]:
+def to_json(result: "ImportResult", source: Path, target: Path) -> dict[str, Any]:
     """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": str(target),
-        "id": found.journal_id.hex(),
-        "events": found.events,
-        "next_seq": found.next_seq,
-        "redacted": [secret.value for secret in found.redacted],
+        "id": result.journal_id.hex(),
+        "events": result.events,
+        "next_seq": result.next_seq,
+        "redacted": [secret.value for secret in result.redacted],
     }
 
 
-def to_table(found: "ImportResult", target: Path) -> list[tuple[str, str]]:
+def to_table(result: "ImportResult", target: Path) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
     rows = [
         (
             "journal",
-            f"{terminal.quote(str(target))}, {format_count(found.events, 'event')}",
+            f"{terminal.quote(str(target))}, {format_count(result.events, 'event')}",
         ),
-        ("id", found.journal_id.hex()),
+        ("id", result.journal_id.hex()),
     ]
-    if found.redacted:
-        hidden = ", ".join(secret.value for secret in found.redacted)
+    if result.redacted:
+        hidden = ", ".join(secret.value for secret in result.redacted)
         rows.append(("redacted", f"{hidden}; the journal cannot be resumed"))
     return rows

@@ -69,11 +69,11 @@ def index(
         path = get_index_path(journal)
         if drop:
             path.unlink(missing_ok=True)
-        with PageIndex(journal, key=_open_key()) as found:
-            fits = _rebuild(found) if rebuild else found.open(size_max=0)
-            values = to_json(found, journal, path, fits)
+        with PageIndex(journal, key=_open_key()) as page_index:
+            fits = _rebuild(page_index) if rebuild else page_index.open(size_max=0)
+            values = to_json(page_index, journal, path, fits)
             if check and fits:
-                values |= found.check()._asdict()
+                values |= page_index.check()._asdict()
             if not check:
                 with progress.show_bar(not quiet) as on_progress:
                     values |= _count_references(
@@ -95,29 +95,30 @@ def _open_key() -> Any:
     return load_key(None if cache is None else cache.parent / "pages.key")
 
 
-def _rebuild(found: "PageIndex") -> bool:
+def _rebuild(page_index: "PageIndex") -> bool:
     """Rebuild and save the index, and return whether it has entries."""
     from journal import OptionError
 
-    found.rebuild()
-    if found.count and not found.save():
+    page_index.rebuild()
+    if page_index.count and not page_index.save():
         raise OptionError(
-            f"{found.path} cannot be written{': ' * bool(found.failure)}{found.failure}"
+            f"{page_index.path} cannot be written"
+            f"{': ' * bool(page_index.failure)}{page_index.failure}"
         )
-    if not found.count:
-        found.path.unlink(missing_ok=True)
-    return bool(found.count)
+    if not page_index.count:
+        page_index.path.unlink(missing_ok=True)
+    return bool(page_index.count)
 
 
-def to_json(found: "PageIndex", journal: Path, path: Path, fits: bool) -> dict[str, Any]:
+def to_json(page_index: "PageIndex", journal: Path, path: Path, fits: bool) -> dict[str, Any]:
     """Return the state of the index as JSON values."""
     exists = path.is_file()
     return {
         "journal": str(journal),
         "index": str(path) if exists else None,
         "fits": fits,
-        "entries": found.count if fits else 0,
-        "last_seq": found.last_seq if fits and found.last_seq >= 0 else None,
+        "entries": page_index.count if fits else 0,
+        "last_seq": page_index.last_seq if fits and page_index.last_seq >= 0 else None,
         "size": path.stat().st_size if exists else 0,
     }
 

@@ -53,8 +53,8 @@ def info(
         from journaltool.output import journal_facts
 
         with Reader(journal) as reader:
-            found = journal_facts.collect_facts(reader)
-        values = to_json(found, journal_facts.resume_obstacle(found), env)
+            facts = journal_facts.collect_facts(reader)
+        values = to_json(facts, journal_facts.resume_obstacle(facts), env)
         values = {
             "journal": str(journal),
             **values,
@@ -63,22 +63,22 @@ def info(
         if as_json:
             typer.echo(json.dumps(values, indent=2))
         else:
-            terminal.print_table(to_table(values, found.summary))
+            terminal.print_table(to_table(values, facts.summary))
 
 
-def to_json(found: "JournalFacts", obstacle: str, env: bool) -> dict[str, Any]:
+def to_json(facts: "JournalFacts", obstacle: str, env: bool) -> dict[str, Any]:
     """Return the facts as JSON values, with times in ISO 8601."""
-    summary = found.summary
+    summary = facts.summary
     values: dict[str, Any] = {"id": summary.journal_id.hex()}
-    if found.start is not None:
-        values |= _start_to_json(found.start, env)
-        values["mounts"] = [_mount_to_json(mount) for mount in found.mounts]
-    if found.parent is not None:
-        values["parent"] = {"id": found.parent.journal.hex(), "seq": found.parent.seq}
+    if facts.start is not None:
+        values |= _start_to_json(facts.start, env)
+        values["mounts"] = [_mount_to_json(mount) for mount in facts.mounts]
+    if facts.parent is not None:
+        values["parent"] = {"id": facts.parent.journal.hex(), "seq": facts.parent.seq}
     values |= {
         "created": format_time(summary.created),
         "last_event": format_time(summary.last_time) if summary.events else None,
-        "sessions": found.sessions,
+        "sessions": facts.sessions,
         "events": summary.events,
         "blocks": summary.blocks,
         "segments": summary.segments,
@@ -89,8 +89,8 @@ def to_json(found: "JournalFacts", obstacle: str, env: bool) -> dict[str, Any]:
         "durable_upto": summary.durable_upto,
         "debris": [{"offset": offset, "size": size} for offset, size in summary.debris],
         "damage": [_damage_to_json(one) for one in summary.damage],
-        "sealed": found.sealed,
-        **_ending_to_json(found),
+        "sealed": facts.sealed,
+        **_ending_to_json(facts),
         "resumable": not obstacle,
         "obstacle": obstacle,
     }
@@ -126,8 +126,8 @@ def _damage_to_json(one: Any) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
 
 
-def _ending_to_json(found: "JournalFacts") -> dict[str, Any]:
-    ending = found.ending
+def _ending_to_json(facts: "JournalFacts") -> dict[str, Any]:
+    ending = facts.ending
     if ending is None:
         return {"ended": False, "exit_code": None, "trap": None}
     from journal.events.core import ProcessExit
@@ -141,7 +141,7 @@ def _ending_to_json(found: "JournalFacts") -> dict[str, Any]:
 
 
 def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
-    """Return the rows of the table; checks that found nothing have no row."""
+    """Return the rows of the table; checks without a finding have no row."""
     rows = [("journal", terminal.quote(values["journal"])), ("id", values["id"])]
     if "module" in values:
         rows += _start_to_table(values)

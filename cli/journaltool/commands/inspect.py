@@ -97,7 +97,7 @@ def inspect(
         from journal.query.selection import QueryFilter
 
         cut, names = event_lines.parse_value_limit(shown), event_lines.parse_columns(columns)
-        which = query.build_query(
+        selection = query.build_query(
             groups=group or (),
             kinds=kind or (),
             since=since,
@@ -110,17 +110,21 @@ def inspect(
             summary = reader.summary()
             clock = JournalTimes(summary.first_time, summary.last_time)
             # A malformed event passes the filter, so that it is printed and reported.
-            sieve = QueryFilter(replace(which, start=start), clock, on_malformed=lambda error: True)
+            query_filter = QueryFilter(
+                replace(selection, start=start), clock, on_malformed=lambda error: True
+            )
             if as_json:
                 line = event_lines.json_line_formatter(errors)
             else:
                 line = event_lines.text_line_formatter(
                     summary.first_time, cut, errors, names, _has_colours()
                 )
-            found = lenient_reader.read_blocks(reader, sieve.start, sieve.tags, errors.append)
-            left = _print_lines(event_lines.format_blocks(found, sieve, line), limit)
+            found = lenient_reader.read_blocks(
+                reader, query_filter.start, query_filter.tags, errors.append
+            )
+            left = _print_lines(event_lines.format_blocks(found, query_filter, line), limit)
             if follow and left != 0:
-                _follow(journal, sieve, line, max(start, summary.last_seq + 1), left)
+                _follow(journal, query_filter, line, max(start, summary.last_seq + 1), left)
         lenient_reader.report_errors(journal, errors)
         if not errors and (
             note := lenient_reader.describe_torn_tail(
@@ -154,7 +158,7 @@ def _print_lines(chunks: Iterator[list[str]], limit: int | None) -> int | None:
 
 def _follow(
     journal: Path,
-    sieve: "QueryFilter",
+    query_filter: "QueryFilter",
     line: event_lines.LineFormatter,
     start: int,
     left: int | None,
@@ -167,7 +171,7 @@ def _follow(
 
         def frames() -> "Iterator[Frame]":
             for frame in reader.follow(start, stop=tail.flush_and_check_output):
-                if sieve.passes(frame):
+                if query_filter.passes(frame):
                     yield frame
                 else:
                     # A filter that lets nothing pass never writes, so it never fails to write.

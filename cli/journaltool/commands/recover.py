@@ -69,61 +69,61 @@ def recover(
 
         size_max = bit_search.BODY_SIZE_MAX if max_search is None else max_search
         with progress.show_bar(not quiet) as on_progress:
-            found = salvage.salvage(source, target, progress=on_progress, body_size_max=size_max)
+            result = salvage.salvage(source, target, progress=on_progress, body_size_max=size_max)
         if as_json:
-            typer.echo(json.dumps(to_json(found, source, target), indent=2))
+            typer.echo(json.dumps(to_json(result, source, target), indent=2))
         elif not quiet:
-            terminal.print_table(to_table(found, source, target))
-    raise typer.Exit(exit_codes.ExitCode.FINE if found.is_whole else exit_codes.ExitCode.DAMAGED)
+            terminal.print_table(to_table(result, source, target))
+    raise typer.Exit(exit_codes.ExitCode.FINE if result.is_whole else exit_codes.ExitCode.DAMAGED)
 
 
-def to_json(found: "SalvageResult", source: Path, target: Path) -> dict[str, Any]:
+def to_json(result: "SalvageResult", source: Path, target: Path) -> dict[str, Any]:
     """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": str(target),
-        "id": found.journal_id.hex(),
-        "whole": found.is_whole,
-        "size": found.size,
-        "blocks": found.blocks,
-        "events": found.events,
-        "next_seq": found.next_seq,
-        "torn_size": found.torn_size,
-        "debris_size": found.debris_size,
-        "repaired_events": found.repaired_events,
-        "repairs": [one._asdict() for one in found.repairs],
-        "lost_events": found.lost_events,
-        "lost_size": found.lost_size,
-        "losses": [{**one._asdict(), "events": one.events} for one in found.losses],
+        "id": result.journal_id.hex(),
+        "whole": result.is_whole,
+        "size": result.size,
+        "blocks": result.blocks,
+        "events": result.events,
+        "next_seq": result.next_seq,
+        "torn_size": result.torn_size,
+        "debris_size": result.debris_size,
+        "repaired_events": result.repaired_events,
+        "repairs": [one._asdict() for one in result.repairs],
+        "lost_events": result.lost_events,
+        "lost_size": result.lost_size,
+        "losses": [{**one._asdict(), "events": one.events} for one in result.losses],
     }
 
 
-def to_table(found: "SalvageResult", source: Path, target: Path) -> list[tuple[str, str]]:
+def to_table(result: "SalvageResult", source: Path, target: Path) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
-    kept = f"{format_count(found.events, 'event')} in {format_count(found.blocks, 'block')}"
+    kept = f"{format_count(result.events, 'event')} in {format_count(result.blocks, 'block')}"
     rows = [
         (
             "source",
-            f"{terminal.quote(str(source))}, {format_count(found.size, 'byte')}",
+            f"{terminal.quote(str(source))}, {format_count(result.size, 'byte')}",
         ),
         ("target", terminal.quote(str(target))),
-        ("kept", f"{kept}; the next sequence number is {found.next_seq}"),
+        ("kept", f"{kept}; the next sequence number is {result.next_seq}"),
     ]
-    if found.torn_size:
+    if result.torn_size:
         rows.append(
             (
                 "torn",
-                f"{format_count(found.torn_size, 'byte')}, cut short by a crash",
+                f"{format_count(result.torn_size, 'byte')}, cut short by a crash",
             )
         )
-    if found.debris_size:
-        rows.append(("debris", f"{format_count(found.debris_size, 'byte')}, left by crashes"))
-    if found.repairs:
-        saved = f"in blocks with {format_count(found.repaired_events, 'event')}"
-        rows.append(("repaired", f"{format_count(len(found.repairs), 'bit')}, {saved}"))
-        rows += [("", _describe_repair(one)) for one in found.repairs[:SHOWN_MAX]]
-        rows += _count_hidden(len(found.repairs))
-    rows += losses_to_table(found.losses)
+    if result.debris_size:
+        rows.append(("debris", f"{format_count(result.debris_size, 'byte')}, left by crashes"))
+    if result.repairs:
+        saved = f"in blocks with {format_count(result.repaired_events, 'event')}"
+        rows.append(("repaired", f"{format_count(len(result.repairs), 'bit')}, {saved}"))
+        rows += [("", _describe_repair(one)) for one in result.repairs[:SHOWN_MAX]]
+        rows += _count_hidden(len(result.repairs))
+    rows += losses_to_table(result.losses)
     return rows
 
 

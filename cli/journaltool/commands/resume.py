@@ -157,10 +157,12 @@ def resume(
             reexecute=reexecute,
             note=supervisor.note_printer(quiet),
         )
-        ended = supervisor.run_until_end(recorder, timeout, snapshots)
-        if recorder.ended_before and ended.outcome.code is not None and not quiet:
+        result = supervisor.run_until_end(recorder, timeout, snapshots)
+        if recorder.ended_before and result.outcome.code is not None and not quiet:
             terminal.print_status(
-                f"the program had already ended with exit code {ended.outcome.code}"
+                f"the program had already ended with exit code {result.outcome.code}"
             )
-        supervisor.report(ended, str(into or journal), quiet=quiet, as_json=as_json, resumable=True)
-    raise typer.Exit(ended.code)
+        supervisor.report(
+            result, str(into or journal), quiet=quiet, as_json=as_json, resumable=True
+        )
+    raise typer.Exit(result.code)

@@ -238,10 +238,10 @@ def run(
                 note=supervisor.note_printer(quiet),
             )
         recorder.set_path(path)
-        ended = supervisor.run_until_end(recorder, timeout, snapshots)
-        resumable = level is LevelChoice.FULL or ended.with_snapshot
-        supervisor.report(ended, str(path), quiet=quiet, as_json=as_json, resumable=resumable)
-    raise typer.Exit(ended.code)
+        result = supervisor.run_until_end(recorder, timeout, snapshots)
+        resumable = level is LevelChoice.FULL or result.with_snapshot
+        supervisor.report(result, str(path), quiet=quiet, as_json=as_json, resumable=resumable)
+    raise typer.Exit(result.code)
 
 
 def _build_configuration(sizes: SizeLimits, unknown: UnknownImportsChoice) -> "Configuration":

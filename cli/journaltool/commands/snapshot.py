@@ -68,13 +68,13 @@ def snapshot(
         from journal import OptionError, Reader
 
         with _find_writer(target) as (process, path), Reader(path) as reader:
-            taken = _request_snapshot(process, reader, timeout)
-            if taken is None and process.is_gone:
+            result = _request_snapshot(process, reader, timeout)
+            if result is None and process.is_gone:
                 raise OptionError(f"process {process.pid} ended before it took a snapshot")
             pid = process.pid
-        if taken is not None:
-            report(to_json(path, pid, *taken), quiet=quiet, as_json=as_json)
-    if taken is None:
+        if result is not None:
+            report(to_json(path, pid, *result), quiet=quiet, as_json=as_json)
+    if result is None:
         limit = terminal.format_seconds(timeout)
         terminal.print_status(f"no snapshot within {limit}: process {pid} may still take it later")
         raise typer.Exit(exit_codes.ExitCode.UNFINISHED)

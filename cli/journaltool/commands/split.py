@@ -87,7 +87,7 @@ def split(
         from journal.operations import split
 
         with progress.show_bar(not quiet) as on_progress:
-            found = split.split(
+            result = split.split(
                 source,
                 output,
                 at=at or (),
@@ -97,43 +97,43 @@ def split(
                 progress=on_progress,
             )
         if as_json:
-            typer.echo(json.dumps(to_json(found, source, output), indent=2))
+            typer.echo(json.dumps(to_json(result, source, output), indent=2))
         elif not quiet:
-            terminal.print_table(to_table(found, source, output))
+            terminal.print_table(to_table(result, source, output))
 
 
-def to_json(found: "SplitResult", source: Path, target: Path) -> dict[str, Any]:
+def to_json(result: "SplitResult", source: Path, target: Path) -> dict[str, Any]:
     """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": str(target),
-        "id": found.journal_id.hex(),
-        "size": found.size,
-        "events": found.events,
-        "torn_size": found.torn_size,
-        "debris_size": found.debris_size,
-        "parts": [{**part._asdict(), "path": str(part.path)} for part in found.parts],
+        "id": result.journal_id.hex(),
+        "size": result.size,
+        "events": result.events,
+        "torn_size": result.torn_size,
+        "debris_size": result.debris_size,
+        "parts": [{**part._asdict(), "path": str(part.path)} for part in result.parts],
     }
 
 
-def to_table(found: "SplitResult", source: Path, target: Path) -> list[tuple[str, str]]:
+def to_table(result: "SplitResult", source: Path, target: Path) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
     rows = [
         (
             "source",
-            f"{terminal.quote(str(source))}, {format_count(found.events, 'event')}",
+            f"{terminal.quote(str(source))}, {format_count(result.events, 'event')}",
         ),
         (
             "target",
-            f"{terminal.quote(str(target))}, {format_count(len(found.parts), 'part')}",
+            f"{terminal.quote(str(target))}, {format_count(len(result.parts), 'part')}",
         ),
     ]
-    for part in found.parts[:_SHOWN_MAX]:
+    for part in result.parts[:_SHOWN_MAX]:
         events = format_seq_range(part.first_seq, part.last_seq)
         rows.append((part.path.name, f"{events}, {format_count(part.size, 'byte')}"))
-    if found.parts[_SHOWN_MAX:]:
-        rows.append(("…", f"{len(found.parts) - _SHOWN_MAX} more"))
-    left = found.torn_size + found.debris_size
+    if result.parts[_SHOWN_MAX:]:
+        rows.append(("…", f"{len(result.parts) - _SHOWN_MAX} more"))
+    left = result.torn_size + result.debris_size
     if left:
         rows.append(("left out", f"{format_count(left, 'byte')} of crash debris"))
     return rows

@@ -60,8 +60,8 @@ def stats(
         from journal.operations import statistics
 
         with progress.show_bar(not quiet) as on_progress:
-            found = statistics.collect_statistics(journal, pages=pages, progress=on_progress)
-        values = to_json(found, journal, pages)
+            result = statistics.collect_statistics(journal, pages=pages, progress=on_progress)
+        values = to_json(result, journal, pages)
         if svg is not None:
             from journaltool.output import svg_chart
 
@@ -70,40 +70,40 @@ def stats(
             typer.echo(json.dumps(values, indent=2))
         elif not quiet:
             report(values)
-    raise typer.Exit(exit_codes.ExitCode.DAMAGED if found.damaged else exit_codes.ExitCode.FINE)
+    raise typer.Exit(exit_codes.ExitCode.DAMAGED if result.damaged else exit_codes.ExitCode.FINE)
 
 
-def to_json(found: "StatisticsResult", journal: Path, pages: bool) -> dict[str, Any]:
+def to_json(result: "StatisticsResult", journal: Path, pages: bool) -> dict[str, Any]:
     """Return the result as JSON values."""
-    summary = found.summary
+    summary = result.summary
     return {
         "journal": str(journal),
         "id": summary.journal_id.hex(),
-        "events": found.events,
+        "events": result.events,
         "size": summary.size,
         "blocks": summary.blocks,
-        "compressed_blocks": found.compressed_blocks,
+        "compressed_blocks": result.compressed_blocks,
         "segments": summary.segments,
-        "payload_size": found.payload_size,
-        "stored_size": found.stored_size,
-        "columns_size": found.columns_size,
-        "headers_size": found.headers_size,
+        "payload_size": result.payload_size,
+        "stored_size": result.stored_size,
+        "columns_size": result.columns_size,
+        "headers_size": result.headers_size,
         "first_time": summary.first_time,
         "last_time": summary.last_time,
-        "seconds": found.seconds,
-        "kinds": _kinds_to_json(found),
-        "snapshots": found.snapshots,
-        "pages": _pages_to_json(found) if pages else None,
-        "timeline": found.timeline,
-        "timeline_sizes": found.sizes,
-        "damaged": found.damaged,
+        "seconds": result.seconds,
+        "kinds": _kinds_to_json(result),
+        "snapshots": result.snapshots,
+        "pages": _pages_to_json(result) if pages else None,
+        "timeline": result.timeline,
+        "timeline_sizes": result.sizes,
+        "damaged": result.damaged,
     }
 
 
-def _kinds_to_json(found: "StatisticsResult") -> list[dict[str, Any]]:
+def _kinds_to_json(result: "StatisticsResult") -> list[dict[str, Any]]:
     from journal.events import BY_TAG
 
-    ordered = sorted(found.kinds.values(), key=lambda kind: (-kind.size, -kind.events, kind.tag))
+    ordered = sorted(result.kinds.values(), key=lambda kind: (-kind.size, -kind.events, kind.tag))
     return [
         {
             "kind": BY_TAG[one.tag].__name__ if one.tag in BY_TAG else None,
@@ -111,18 +111,18 @@ def _kinds_to_json(found: "StatisticsResult") -> list[dict[str, Any]]:
             "group": BY_TAG[one.tag].group.value if one.tag in BY_TAG else None,
             "events": one.events,
             "size": one.size,
-            "share": one.size / found.payload_size if found.payload_size else 0.0,
-            "rate": one.events / found.seconds if found.seconds else None,
+            "share": one.size / result.payload_size if result.payload_size else 0.0,
+            "rate": one.events / result.seconds if result.seconds else None,
         }
         for one in ordered
     ]
 
 
-def _pages_to_json(found: "StatisticsResult") -> dict[str, Any]:
+def _pages_to_json(result: "StatisticsResult") -> dict[str, Any]:
     from journal.events.memory import PageKind
     from journal.operations.statistics import DISTINCT_MAX
 
-    pages = found.pages
+    pages = result.pages
     return {
         "count": pages.count,
         "whole": pages.kinds[PageKind.WHOLE],

@@ -47,15 +47,15 @@ def parse_value_limit(text: str) -> int | None:
 
 
 def format_blocks(
-    blocks: "Iterator[Block]", sieve: "QueryFilter", line: LineFormatter
+    blocks: "Iterator[Block]", query_filter: "QueryFilter", line: LineFormatter
 ) -> Iterator[list[str]]:
     """Yield the lines of the selected events, one list per block."""
     for block in blocks:
-        if sieve.is_past_end(block.first_seq):
+        if query_filter.is_past_end(block.first_seq):
             return
-        if not sieve.needs_block(block.header, block.first_seq):
+        if not query_filter.needs_block(block.header, block.first_seq):
             continue
-        mask = sieve.compute_mask(block)
+        mask = query_filter.compute_mask(block)
         picks = list(compress(range(block.count), mask))
         if not picks:
             continue

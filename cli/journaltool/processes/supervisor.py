@@ -84,23 +84,25 @@ def note_printer(quiet: bool) -> Callable[[str], None]:
 
 
 def report(
-    ended: SupervisedResult, journal: str, *, quiet: bool, as_json: bool, resumable: bool
+    result: SupervisedResult, journal: str, *, quiet: bool, as_json: bool, resumable: bool
 ) -> None:
     """Print the details of the end on stderr, beyond the exit code."""
-    outcome = ended.outcome
+    outcome = result.outcome
     if not quiet:
         if outcome.kind.value == "trapped":
             trace = terminal.indent_backtrace(outcome.backtrace)
             terminal.print_status(f"the guest trapped: {outcome.reason}", *trace)
         elif outcome.kind.value == "stopped":
-            terminal.print_status(_describe_stop(ended, journal, resumable))
+            terminal.print_status(_describe_stop(result, journal, resumable))
     if as_json:
-        terminal.print_status_json(to_json(ended, journal))
+        terminal.print_status_json(to_json(result, journal))
 
 
-def _describe_stop(ended: SupervisedResult, journal: str, resumable: bool) -> str:
-    after = f" after {terminal.format_seconds(round(ended.seconds, 1))}" if ended.timed_out else ""
-    after += " after its snapshot" if ended.with_snapshot else ""
+def _describe_stop(result: SupervisedResult, journal: str, resumable: bool) -> str:
+    after = (
+        f" after {terminal.format_seconds(round(result.seconds, 1))}" if result.timed_out else ""
+    )
+    after += " after its snapshot" if result.with_snapshot else ""
     if not resumable:
         return (
             f"stopped{after}; the journal was recorded with --level state, so it cannot be resumed"
@@ -108,13 +110,13 @@ def _describe_stop(ended: SupervisedResult, journal: str, resumable: bool) -> st
     return f"stopped{after}; continue with: journaltool resume {shlex.quote(journal)}"
 
 
-def to_json(ended: SupervisedResult, journal: str) -> dict[str, object]:
+def to_json(result: SupervisedResult, journal: str) -> dict[str, object]:
     """Return the result as JSON values."""
     from journal import Reader
 
     with Reader(journal) as reader:
         events = reader.summary().events
-    outcome = ended.outcome
+    outcome = result.outcome
     return {
         "journal": journal,
         "outcome": outcome.kind.value,
@@ -122,8 +124,8 @@ def to_json(ended: SupervisedResult, journal: str) -> dict[str, object]:
         "reason": outcome.reason,
         "backtrace": outcome.backtrace,
         "events": events,
-        "seconds": round(ended.seconds, 6),
-        "timed_out": ended.timed_out,
-        "stopped_with_snapshot": ended.with_snapshot,
-        "signal": Signals(ended.stopped_by).name if ended.stopped_by else None,
+        "seconds": round(result.seconds, 6),
+        "timed_out": result.timed_out,
+        "stopped_with_snapshot": result.with_snapshot,
+        "signal": Signals(result.stopped_by).name if result.stopped_by else None,
     }

@@ -234,12 +234,12 @@ def _attach_modules(
     return identity
 
 
-def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> GuestModule:
+def find_module(identity: Identity, source: bytes | str | os.PathLike[str] | None) -> GuestModule:
     """Return the module to resume; raise ``ModuleMismatch`` if it is not the recorded module."""
     start = identity.start
-    if given is not None:
-        module = load_module(given)
-        origin = module.path or "the given module"
+    if source is not None:
+        module = load_module(source)
+        origin = module.path or "the source module"
     elif identity.module is not None:
         return identity.module
     else:
