@@ -47,7 +47,7 @@ from journal.replay import ModelHost, play
 from journal.replay.limits import ReplayError
 from journal.replay.state.descriptor_table import StandardStream
 from tests.support.deadlines import DEADLINE_SECONDS
-from tests.support.journals import Story, ticking, written
+from tests.support.journals import Story, make_clock, write_stories
 
 rows = st.lists(st.tuples(st.integers(1, 254), st.binary(max_size=30)), max_size=30)
 
@@ -139,7 +139,7 @@ def test_several_journals_read_as_what_concat_makes_of_them(journals: list[list[
     with TemporaryDirectory() as name:
         paths = [Path(name) / str(index) for index in range(len(journals))]
         for path, tags in zip(paths, journals, strict=True):
-            written(path, [(tag, bytes([tag])) for tag in tags])
+            write_stories(path, [(tag, bytes([tag])) for tag in tags])
         concat(paths, Path(name) / "joined")
         with (
             ConcatenatedSource([Reader(path) for path in paths]) as whole,
@@ -185,7 +185,7 @@ def test_unsupported_reads_as_empty_and_says_why_it_refuses() -> None:
 
 
 def test_a_buffer_takes_no_more_than_it_may() -> None:
-    buffer = MemoryJournal(first_seq=7, size_max=1000, clock=ticking())
+    buffer = MemoryJournal(first_seq=7, size_max=1000, clock=make_clock())
     buffer.append_frame(1, bytes(500))
     with pytest.raises(LimitExceeded):
         buffer.append_frame(1, bytes(500))

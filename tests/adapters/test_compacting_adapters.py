@@ -48,7 +48,7 @@ from tests.support.compaction_histories import (
     Story,
     foreign,
     history,
-    playable,
+    keep_playable,
 )
 from tests.support.replayed_files import TREE, WEST
 from tests.support.sample_events import host_result, open_path, write
@@ -163,7 +163,7 @@ def test_so_it_is_for_events_of_which_nobody_says_what_ran(
     seed: int, steps: int, events_max: int, often: float
 ) -> None:
     started = {process.ProcessStart.tag, process.InstrumentedPart.tag}
-    story = playable([row for row in history(seed, steps, 15) if row[0] not in started])
+    story = keep_playable([row for row in history(seed, steps, 15) if row[0] not in started])
     sink, end = sifted(story, events_max, often, Random(seed))
     assert not sink.reason
     check_untouched(story, end)

@@ -28,7 +28,7 @@ from tests.support.command_line import (
     wait_for_watch,
 )
 from tests.support.deadlines import DEADLINE_SECONDS
-from tests.support.journals import ticking
+from tests.support.journals import make_clock
 from tests.support.programs import guest
 
 STORY: list[Event] = [
@@ -48,7 +48,7 @@ EXAMPLE = 'kind == "PathRename" and path glob "/tmp/*"'
 def write_story(path: Path, *, blocks: int = 2) -> None:
     """Write the story as a journal with one event per minute from the start of 2026."""
     start = (1_767_225_600 - 60) * SECOND  # The segment header takes the first tick.
-    with journal.Writer(path, clock=ticking(start, 60 * SECOND)) as writer:
+    with journal.Writer(path, clock=make_clock(start, 60 * SECOND)) as writer:
         for index, event in enumerate(STORY):
             writer.append(event)
             if index % (len(STORY) // blocks) == 0:

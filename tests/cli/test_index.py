@@ -15,7 +15,7 @@ from journal.pages.index_store import PageIndexStore, Watermark, get_index_path
 from journal.pages.page_index import PageIndex
 from journal.pages.user_key import UserKey, load_key
 from tests.support.command_line import build_environment, run_inside, run_tool
-from tests.support.page_histories import STORY, History, events, named_in, pages_in, write
+from tests.support.page_histories import STORY, History, count_named_pages, events, pages_in, write
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_an_index_is_described_and_checked(tmp_path: Path, key: UserKey) -> None
     path = tmp_path / "a"
     write_indexed(path, key)
     report, last = run_index(path), pages_in(path)[-1][0].seq
-    whole_count, reference_count = report["whole"], named_in(path)
+    whole_count, reference_count = report["whole"], count_named_pages(path)
     assert report == {
         "journal": "a", "index": "a.pages", "fits": True, "entries": whole_count, "last_seq": last,
         "size": get_index_path(path).stat().st_size, "pages": report["pages"], "whole": whole_count,
@@ -123,7 +123,7 @@ def test_a_resume_uses_the_index_of_the_run(tmp_path: Path) -> None:
     assert run_tool("resume", *options, "a", at=tmp_path).returncode == 0
     report = run_index(tmp_path / "a", "--check")
     assert (report["wrong"], report["missing"]) == (0, 0)
-    assert named_in(tmp_path / "a") > 0
+    assert count_named_pages(tmp_path / "a") > 0
     rerun = ["run", *options, "--force", "-j", "a", str(guest), "20"]
     assert run_tool(*rerun, at=tmp_path).returncode == 0
     assert run_index(tmp_path / "a", "--check")["fits"] is True

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.command_line import build_environment
 from tests.support.deadlines import DEADLINE_SECONDS
-from tests.support.journals import written
+from tests.support.journals import write_stories
 
 #: Python runs this at its start. It interrupts the process at a given import after the first line
 #: of journaltool has run; as number 0 it writes how many imports there were.
@@ -66,7 +66,7 @@ def run_interrupted(number: int, arguments: tuple[str, ...], folder: Path) -> tu
 def test_an_interrupt_at_an_import_ends_a_command_with_130_and_no_traceback(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    written(tmp_path / "a.journal", [(200, b"text")])
+    write_stories(tmp_path / "a.journal", [(200, b"text")])
     run_interrupted(0, arguments, tmp_path)
     imports = int((tmp_path / "imports").read_text())
     assert imports > FIRST_IMPORTS + LATER_IMPORTS

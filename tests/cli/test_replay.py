@@ -15,7 +15,7 @@ from journal.events.streams import StreamWrite
 from journal.snapshots import SnapshotInfo
 from tests.support.command_line import run_inside, run_tool
 from tests.support.programs import guest
-from tests.support.rewrites import altered, change_output_of_exit7, rewritten, with_event
+from tests.support.rewrites import alter_event, change_output_of_exit7, replace_event, rewrite
 
 LINES = b"".join(b"line %d\n" % number for number in range(30))
 
@@ -42,7 +42,7 @@ def forge_digest(frames: list[Frame]) -> list[Frame]:
     """Return the frames with the digest of another state in the first snapshot."""
     index = next(index for index, frame in enumerate(frames) if frame.tag == Snapshot.tag)
     event = journal.decode(frames[index].tag, frames[index].payload)
-    return with_event(frames, index, altered(event, digest=bytes(16)))
+    return replace_event(frames, index, alter_event(event, digest=bytes(16)))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_replay_starts_at_the_requested_snapshot(
 def test_a_different_state_is_reported_with_its_snapshot(
     verify: bool, snapshots: list[SnapshotInfo], tmp_path: Path
 ) -> None:
-    rewritten(tmp_path / "a.journal", tmp_path / "b.journal", forge_digest)
+    rewrite(tmp_path / "a.journal", tmp_path / "b.journal", forge_digest)
     options = ("--verify",) if verify else ()
     done = run_inside("replay", *options, "b.journal", at=tmp_path)
     assert done.returncode == 3
@@ -130,7 +130,7 @@ def test_a_different_state_is_reported_with_its_snapshot(
 
 def test_a_different_event_is_reported(tmp_path: Path) -> None:
     assert run_tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
-    rewritten(tmp_path / "exit7.journal", tmp_path / "b.journal", change_output_of_exit7)
+    rewrite(tmp_path / "exit7.journal", tmp_path / "b.journal", change_output_of_exit7)
     done = run_inside("replay", "b.journal", at=tmp_path)
     assert done.returncode == 3
     found = dict(parse_rows(done.stdout))

@@ -31,7 +31,7 @@ from tests.support.command_line import (
 )
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import guest
-from tests.support.rewrites import change_output_of_exit7, events_of, first_of, rewritten
+from tests.support.rewrites import change_output_of_exit7, events_of, keep_first, rewrite
 
 StartCommand = Callable[..., subprocess.Popen[bytes]]
 HOSTILE = "\x1b[31m\x1b]0;title\x07\u202e\nforged line"
@@ -299,7 +299,7 @@ def test_a_hostile_name_is_escaped_in_an_error(tmp_path: Path) -> None:
 
 def test_a_divergence_is_reported_in_readable_lines(tmp_path: Path) -> None:
     assert run_tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
-    rewritten(tmp_path / "exit7.journal", tmp_path / "other.journal", change_output_of_exit7)
+    rewrite(tmp_path / "exit7.journal", tmp_path / "other.journal", change_output_of_exit7)
     done = run_tool("resume", "--json", "other.journal", at=tmp_path)
     assert done.returncode == 125
     lines = done.stderr.decode().splitlines()
@@ -314,7 +314,7 @@ def test_a_journal_without_an_embedded_module_needs_the_file(tmp_path: Path) -> 
     module = tmp_path / "program.wasm"
     module.write_bytes(guest("exit7").read_bytes())
     assert run_tool("run", "--no-embed", module, at=tmp_path).returncode == 7
-    rewritten(tmp_path / "program.journal", tmp_path / "cut.journal", first_of(6))
+    rewrite(tmp_path / "program.journal", tmp_path / "cut.journal", keep_first(6))
     module.unlink()
     refused = run_tool("resume", "cut.journal", at=tmp_path)
     assert refused.returncode == 125

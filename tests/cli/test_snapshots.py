@@ -27,7 +27,7 @@ from journal.snapshots.triggers import parse_trigger
 from tests.support.command_line import build_command, build_environment, run_inside
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.programs import guest
-from tests.support.rewrites import rewritten
+from tests.support.rewrites import rewrite
 
 #: Process that writes a journal, and appends a Snapshot event at each request.
 _WRITER_PROGRAM = """
@@ -253,7 +253,7 @@ def safe_point(code: bytes, *, whole: bool) -> SafePoint:
 def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
     """Write a.journal with three snapshots, and return their descriptions."""
     assert run_inside("run", guest("exit7"), at=tmp_path).returncode == 7
-    path = rewritten(tmp_path / "exit7.journal", tmp_path / "a.journal", add_snapshots)
+    path = rewrite(tmp_path / "exit7.journal", tmp_path / "a.journal", add_snapshots)
     with journal.Reader(path) as reader:
         return list(journal.list_snapshots(reader))
 

@@ -24,12 +24,12 @@ from journal.operations import statistics
 from journal.pages import encoding
 from journal.pages.encoding import ChangedPage, encode_pages
 from tests.support.command_line import run_inside, run_tool
-from tests.support.journals import ticking
+from tests.support.journals import make_clock
 from tests.support.strategies import every_event
 
 
 def write_blocks(path: Path, *blocks: list[Event], step: int = 10) -> None:
-    with journal.Writer(path, clock=ticking(1_000_000, step)) as writer:
+    with journal.Writer(path, clock=make_clock(1_000_000, step)) as writer:
         for events in blocks:
             for event in events:
                 writer.append(event)

@@ -20,7 +20,7 @@ from tests.support import compaction_histories as compacted
 from tests.support.compaction_histories import check, frames_of
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.engine_state import Described, Fresh, blocks_of
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, STAGED_GUESTS, Needs, SnapshotGuest
 from tests.support.snapshot_runs import pick_evenly, record_often, resume_guest
 
@@ -136,7 +136,7 @@ def test_the_engine_makes_the_same_of_what_is_left(
         network=Needs.NETWORK in one.needs,
         snapshots=SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
     ) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
     found = check(path, target, RetentionPolicy(keep_last=3, keep_every=100))
     assert not found.reason
     for seq in found.snapshots:

@@ -14,9 +14,9 @@ from journal.engine import SnapshotOptions, Stacks
 from tests.support.compaction_histories import frames_of
 from tests.support.deadlines import wait_until
 from tests.support.kill_bench import Bench, bench, compare_run, strace
-from tests.support.killed_runs import CACHE, Deed, Place, Plan, Trial
+from tests.support.killed_runs import CACHE, FunctionKill, Place, Plan, Trial
 from tests.support.programs import guest
-from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in
+from tests.support.snapshot_runs import check_resumes, finish_run, resume_run, snapshots_in
 
 __all__ = ["bench", "strace"]
 
@@ -49,13 +49,13 @@ def test_a_guest_goes_on_while_its_journal_is_compacted_and_from_what_is_left(
             wait_until(lambda n=nth: recorder.compaction_count >= n)  # type: ignore[misc]
         recorder.close_stdin()
         said = b"".join(LINES)
-        end = ended(recorder)
+        end = finish_run(recorder)
         assert end.stdout == said
     frames = frames_of(path)
     assert len(frames) < frames[-1].seq - 100
     with journal.Reader(path) as reader:
         assert not list(reader.verify())
-    check_each(path, end, cache_dir, stdin=said)
+    check_resumes(path, end, cache_dir, stdin=said)
     with journal.resume(path, cache=cache_dir) as again:
         assert again.ended_before
 
@@ -72,7 +72,7 @@ def test_a_run_that_is_stopped_is_compacted_when_it_is_closed_and_goes_on(
         wait_until(lambda: recorder.stdout.count(b"\n") == 100)
     assert len(snapshots_in(path)) == 1
     with journal.resume(path, cache=cache_dir, stdin=b"".join(LINES)) as recorder:
-        end = ended(recorder)
+        end = finish_run(recorder)
     assert end.stdout == b"".join(LINES)
 
 
@@ -85,7 +85,7 @@ def test_a_run_ends_well_whatever_comes_of_compacting_it(tmp_path: Path, cache_d
         compaction=CompactionSchedule(on_close=True),
         note=notes.append,
     ) as recorder:
-        assert ended(recorder).outcome.code == 7
+        assert finish_run(recorder).outcome.code == 7
         (tmp_path / "gone").mkdir()
         path.rename(tmp_path / "gone" / "j")
     assert notes == ["the journal was not compacted and stays unchanged: No such file or directory"]
@@ -111,7 +111,7 @@ def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
         wait_until(lambda: bool(notes))
         recorder.feed(b"and on\n")
         recorder.close_stdin()
-        assert ended(recorder).stdout == b"".join(LINES[:20]) + b"and on\n"
+        assert finish_run(recorder).stdout == b"".join(LINES[:20]) + b"and on\n"
         assert recorder.compaction_count == 0
     assert "was not compacted" in notes[0]
     assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
@@ -145,7 +145,7 @@ def kill_at(where: str, after: bool, nth: int, bench: Bench, folder: Path) -> in
     plan = worker()
     wanted, _, _ = bench.undisturbed(plan)
     trial = Trial(plan, folder / "trial")
-    for kill in (Deed(where, nth, after), Deed(where, 1, after), None):
+    for kill in (FunctionKill(where, nth, after), FunctionKill(where, 1, after), None):
         if trial.session(kill) != -signal.SIGKILL:
             break
     told = f"{where} {after} {nth}\n"
@@ -154,7 +154,7 @@ def kill_at(where: str, after: bool, nth: int, bench: Bench, folder: Path) -> in
     assert not wrong, told + wrong
     ending = trial.ending()
     for info in snapshots_in(trial.journal)[-2:]:
-        again = gone_on(trial.journal, info.seq, CACHE, stdin=plan.stdin)
+        again = resume_run(trial.journal, info.seq, CACHE, stdin=plan.stdin)
         assert (again.outcome.code, again.stdout) == (ending.code, ending.stdout), told
         assert again.files == ending.files, told
     return trial.kills

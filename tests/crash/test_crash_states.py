@@ -13,7 +13,7 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from tests.support.budget import Budget
-from tests.support.journals import read, written
+from tests.support.journals import read_rows, write_stories
 
 CHILD = """
 import random, sys
@@ -93,7 +93,7 @@ def test_debris_is_explained_again_and_again(path: Path) -> None:
                 writer.append_frame(*lost)
                 writer.sync()
         torn(path, BLOCK_HEADER_SIZE + number + 1 if number % 3 else number + 1)
-        assert read(path) == expected
+        assert read_rows(path) == expected
     Writer(path).close()
     with Reader(path) as reader:
         summary = reader.summary()
@@ -105,7 +105,7 @@ def test_debris_is_explained_again_and_again(path: Path) -> None:
 
 
 def test_a_crash_right_behind_a_recovery_is_recovered_from_too(path: Path) -> None:
-    data = written(path, [(1, b"a")], [(2, b"bbb")])
+    data = write_stories(path, [(1, b"a")], [(2, b"bbb")])
     second = len(data) - BLOCK_HEADER_SIZE - 120
     path.write_bytes(data[: second + 115])  # The header is complete, the body is not.
     with Writer(path) as writer:
@@ -116,10 +116,10 @@ def test_a_crash_right_behind_a_recovery_is_recovered_from_too(path: Path) -> No
     path.write_bytes(
         cut[: start + 1]
     )  # The recovery marker that explained the debris is itself torn.
-    assert read(path) == [(1, b"a")]
+    assert read_rows(path) == [(1, b"a")]
     with Writer(path) as writer:
         assert writer.append_frame(4, b"d") == 1
-    assert read(path) == [(1, b"a"), (4, b"d")]
+    assert read_rows(path) == [(1, b"a"), (4, b"d")]
     with Reader(path) as reader:
         assert reader.summary().damage == ()
         assert reader.summary().torn_size == 0
@@ -155,14 +155,16 @@ def test_blocks_that_reached_the_disk_out_of_order_are_left_behind(
     broken = data[:start] + bytes(ends[1] - start) + data[ends[1] :]
     path.write_bytes(broken)
     with pytest.raises(JournalError) as caught:
-        read(path)
+        read_rows(path)
     assert not getattr(caught.value, "acknowledged", True)
     with Writer(path) as writer:
         assert writer.next_seq == writer.durable_upto == 1
-        assert read(path) == [(1, b"safe")]  # The marker is written immediately, before any append.
+        assert read_rows(path) == [
+            (1, b"safe")
+        ]  # The marker is written immediately, before any append.
         writer.append_frame(1, b"again")
     assert path.read_bytes().startswith(broken)
-    assert read(path) == [(1, b"safe"), (1, b"again")]
+    assert read_rows(path) == [(1, b"safe"), (1, b"again")]
     with Reader(path) as reader:
         assert reader.summary().debris == ((ends[0], len(broken) - ends[0]),)
         assert reader.summary().events == 2
@@ -179,7 +181,7 @@ def test_any_subset_of_what_was_not_synced_may_reach_the_disk(path: Path) -> Non
         path.write_bytes(state[: rng.randrange(ends[0], len(state))])
         with Writer(path) as writer:
             seq = writer.append_frame(7, b"new")
-        rows = read(path)
+        rows = read_rows(path)
         assert rows[0] == (1, b"safe")
         assert rows[-1] == (7, b"new")
         assert len(rows) == seq + 1
@@ -187,7 +189,7 @@ def test_any_subset_of_what_was_not_synced_may_reach_the_disk(path: Path) -> Non
 
 
 def test_damage_below_a_later_sync_is_refused_by_a_writer(path: Path) -> None:
-    data = written(path, [(1, b"a" * 50)], [(1, b"b")], [(1, b"c")])
+    data = write_stories(path, [(1, b"a" * 50)], [(1, b"b")], [(1, b"c")])
     at = SEGMENT_HEADER_SIZE + 20
     path.write_bytes(data[:at] + b"?" + data[at + 1 :])
     with pytest.raises(LostAcknowledged) as caught:

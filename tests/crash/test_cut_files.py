@@ -13,7 +13,7 @@ from journal.log.writer import Writer
 from tests.support.budget import Budget
 from tests.support.forged_journals import GIVEN_UP, directories, lay, shapes
 from tests.support.plain_reader import SEGMENT_SIZE, Reading, Row, reading
-from tests.support.reader_oracle import expected, judged, outcome
+from tests.support.reader_oracle import apply_mode, expected, outcome
 
 NEW = (200, b"behind the cut")
 SHAPES = shapes()
@@ -63,7 +63,7 @@ def test_every_cut_reads_as_the_blocks_that_are_whole(
         told = [row for row in found.rows if row.tag != GIVEN_UP]
         assert told == whole_blocks(whole, size), size
         for mode in RecoveryMode:
-            assert outcome(path, mode) == judged(found, mode), (size, mode)
+            assert outcome(path, mode) == apply_mode(found, mode), (size, mode)
         with Reader(path) as reader:
             summary = reader.summary()
         assert (summary.tail, summary.torn_size) == (found.tail, found.torn_size), size
@@ -90,7 +90,7 @@ def test_a_writer_continues_after_every_cut(path: Path, name: str, budget: Budge
         assert found.rows[-1][:3] == (before.next_seq, *NEW), size
         assert not found.damage, size
         for mode in RecoveryMode:
-            assert outcome(path, mode) == judged(found, mode), (size, mode)
+            assert outcome(path, mode) == apply_mode(found, mode), (size, mode)
 
 
 @pytest.mark.deep

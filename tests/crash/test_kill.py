@@ -17,7 +17,7 @@ from tests.support.budget import Budget
 from tests.support.kill_bench import Bench, bench, kill_and_compare, strace
 from tests.support.killed_runs import Input, Outputs, Place, Plan
 from tests.support.programs import ROOT, guest
-from tests.support.run_results import Ending, difference, is_told_once
+from tests.support.run_results import Ending, describe_difference, is_printed_once
 
 __all__ = ["bench", "strace"]
 
@@ -132,7 +132,7 @@ def test_a_script_may_be_killed_at_any_time(
 
 def test_the_comparison_tells_what_is_not_the_same() -> None:
     ending = Ending(0, b"one\ntwo\n", b"", {"a": b"1", "b": b"a directory"}, {"/c": b"2"})
-    assert difference(ending, ending) == ""
+    assert describe_difference(ending, ending) == ""
     for other, told in (
         (replace(ending, code=1), "ended with 1"),
         (replace(ending, stdout=b"one\none\ntwo\n"), "stdout: 8 bytes wanted, 12 found"),
@@ -141,7 +141,7 @@ def test_the_comparison_tells_what_is_not_the_same() -> None:
         (replace(ending, files={"/c": b"2", "/d": b""}), "files: /d is too much"),
         (replace(ending, files={"/c": b"3"}), "files: /c"),
     ):
-        assert told in difference(ending, other)
+        assert told in describe_difference(ending, other)
 
 
 @pytest.mark.parametrize(
@@ -170,5 +170,5 @@ def test_only_the_write_in_flight_may_be_told_twice_or_dropped(
 ) -> None:
     writes = [b"aaa", b"bbb", b"ccc"]
     said = [session.encode() for session in sessions]
-    assert is_told_once(b"aaabbbccc", said, writes, False) is repeat
-    assert is_told_once(b"aaabbbccc", said, writes, True) is drop
+    assert is_printed_once(b"aaabbbccc", said, writes, False) is repeat
+    assert is_printed_once(b"aaabbbccc", said, writes, True) is drop

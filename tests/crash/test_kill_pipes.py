@@ -15,15 +15,15 @@ from tests.support.kill_bench import strace
 from tests.support.killed_runs import (
     CACHE_HOME,
     JOURNALTOOL,
-    Call,
     Outputs,
     Place,
     Plan,
+    SyscallKill,
     Trial,
     writes_of,
 )
 from tests.support.programs import guest
-from tests.support.run_results import is_told_once
+from tests.support.run_results import is_printed_once
 
 __all__ = ["strace"]
 
@@ -53,14 +53,14 @@ def test_of_many_small_writes_only_one_is_in_doubt(
         in_flight="drop" if drop else "repeat",
     )
     trial = Trial(plan, tmp_path / "trial")
-    kills = [Call("write", nth), Call("write", 5), Call("pwrite64", 9), None]
+    kills = [SyscallKill("write", nth), SyscallKill("write", 5), SyscallKill("pwrite64", 9), None]
     for kill in kills:
         code = trial.session(kill)
     assert trial.kills >= 1, trial.codes
     assert code == 0, trial.last_words()
     written = [data for stream, data in writes_of(trial.journal) if stream == 1]
     assert b"".join(written) == expected()
-    assert is_told_once(expected(), trial.heard[0], written, drop), trial.heard[0]
+    assert is_printed_once(expected(), trial.heard[0], written, drop), trial.heard[0]
 
 
 @pytest.mark.deep

@@ -18,11 +18,20 @@ import journal
 from journal.events.snapshots import Trigger
 from tests.support.budget import Budget
 from tests.support.kill_bench import Bench, bench, compare_run, kill_and_compare, strace
-from tests.support.killed_runs import CACHE, Deed, Input, Outputs, Place, Plan, Trial, writes_of
+from tests.support.killed_runs import (
+    CACHE,
+    FunctionKill,
+    Input,
+    Outputs,
+    Place,
+    Plan,
+    Trial,
+    writes_of,
+)
 from tests.support.programs import guest
 from tests.support.run_results import Ending
 from tests.support.snapshot_guests import COMMANDS, LINES
-from tests.support.snapshot_runs import gone_on, snapshots_in
+from tests.support.snapshot_runs import resume_run, snapshots_in
 
 __all__ = ["bench", "strace"]
 
@@ -127,7 +136,7 @@ def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
     infos = [info for info in snapshots_in(path) if info.resumable]
     for info in infos[:: max(1, len(infos) // GONE_ON_MAX)]:
         network = "--net" in trial.plan.options
-        again = gone_on(path, info.seq, CACHE, stdin=trial.plan.stdin, network=network)
+        again = resume_run(path, info.seq, CACHE, stdin=trial.plan.stdin, network=network)
         assert again.outcome.code == ending.code, f"{told}from {info.seq}"
         assert [again.stdout, again.stderr] == printed, f"{told}from {info.seq}"
         assert again.files == ending.files, f"{told}from {info.seq}"
@@ -203,7 +212,9 @@ def test_a_guest_may_be_killed_while_it_is_sent_signals(bench: Bench, tmp_path: 
 # -- where a snapshot is taken, and where it is gone on from ---------------------------------------
 
 
-def kill_at(first: Deed, second: Deed, plan: Plan, bench: Bench, folder: Path) -> int:
+def kill_at(
+    first: FunctionKill, second: FunctionKill, plan: Plan, bench: Bench, folder: Path
+) -> int:
     """Kill a recording at one function and its resume at another, then finish; return the kills."""
     wanted, _, _ = bench.undisturbed(plan)
     trial = Trial(plan, folder / "trial")
@@ -223,7 +234,10 @@ def kill_at(first: Deed, second: Deed, plan: Plan, bench: Bench, folder: Path) -
 def test_a_kill_while_a_snapshot_is_taken_and_while_it_is_gone_on_from_changes_nothing(
     bench: Bench, tmp_path: Path
 ) -> None:
-    first, second = Deed(TAKING[1], 3), Deed("journal.engine.snapshot.memory_image:_write_image")
+    first, second = (
+        FunctionKill(TAKING[1], 3),
+        FunctionKill("journal.engine.snapshot.memory_image:_write_image"),
+    )
     assert kill_at(first, second, DOING[Trigger.EVENT_COUNT], bench, tmp_path) > 1
 
 
@@ -236,8 +250,8 @@ def test_a_guest_may_be_killed_at_any_step_of_taking_a_snapshot(
     chance, kills = random.Random(f"{where} {after}"), 0
     for nth in (1, 5):
         plan = DOING[chance.choice([Trigger.EVENT_COUNT, Trigger.EXPLICIT])]
-        second = Deed(where, chance.randint(1, 3), after=chance.random() < 0.5)
-        kills += kill_at(Deed(where, nth, after), second, plan, bench, tmp_path)
+        second = FunctionKill(where, chance.randint(1, 3), after=chance.random() < 0.5)
+        kills += kill_at(FunctionKill(where, nth, after), second, plan, bench, tmp_path)
     assert kills > 2
 
 
@@ -248,8 +262,8 @@ def test_a_guest_may_be_killed_at_any_step_of_going_on_from_a_snapshot(
     where: str, after: bool, bench: Bench, tmp_path: Path
 ) -> None:
     trigger, nth = (Trigger.EVENT_COUNT, 7) if after else (Trigger.EXPLICIT, 4)
-    first = Deed("journal.engine.snapshot.capture:SnapshotCapture.commit", nth, after=True)
-    kills = kill_at(first, Deed(where, 1, after), DOING[trigger], bench, tmp_path)
+    first = FunctionKill("journal.engine.snapshot.capture:SnapshotCapture.commit", nth, after=True)
+    kills = kill_at(first, FunctionKill(where, 1, after), DOING[trigger], bench, tmp_path)
     assert kills >= 2, "the second kill comes too"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import journal
 from tests.support.kill_bench import strace
-from tests.support.killed_runs import STRACE, Call, Plan, Trial
+from tests.support.killed_runs import STRACE, Plan, SyscallKill, Trial
 from tests.support.programs import guest
 
 __all__ = ["strace"]
@@ -21,13 +21,13 @@ AFTERWARDS = 5
 NAMES = "flock,pwrite64,fdatasync,fsync,link,linkat,unlink,rename,ftruncate,fallocate"
 
 
-def calls_from_the_journal_on(trial: Trial) -> list[Call]:
+def calls_from_the_journal_on(trial: Trial) -> list[SyscallKill]:
     """Return the system calls from the creation of the unnamed journal file to its naming."""
     log = trial.folder / "calls"
     trial.run((*STRACE, "-o", str(log), "-e", f"trace={NAMES}"))
     lines = [line.split(maxsplit=1) for line in log.read_text().splitlines()]
     made: Counter[tuple[str, str]] = Counter()
-    calls: list[Call] = []
+    calls: list[SyscallKill] = []
     begun = named = False
     left = AFTERWARDS
     for thread, text in lines:
@@ -38,7 +38,7 @@ def calls_from_the_journal_on(trial: Trial) -> list[Call]:
         begun = begun or name == "flock"
         named = named or name.startswith("link")
         if begun and left:
-            calls.append(Call(name, made[thread, name]))
+            calls.append(SyscallKill(name, made[thread, name]))
             left -= named
     return calls
 

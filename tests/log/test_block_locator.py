@@ -16,7 +16,7 @@ from journal import Frame, Reader, Writer
 from journal.errors import CorruptBlock, LostAcknowledged, MissingEvents
 from journal.format import segment_index
 from journal.log import RecoveryMode, RollPolicy, segment_files
-from tests.support.journals import ticking
+from tests.support.journals import make_clock
 
 COUNT = 3000
 TAGS = (1, 2, 70)
@@ -28,7 +28,7 @@ def write(
     """Write events in blocks of many sizes; return them as a list."""
     rng = random.Random(1)
     rows = []
-    clock = ticking()
+    clock = make_clock()
     for _ in range(sessions):
         with Writer(path, roll=roll, clock=clock, compress=False) as writer:
             for _ in range(COUNT // sessions):

@@ -24,7 +24,13 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from tests.support.budget import Budget
-from tests.support.journals import noticed, read, salvaged, ticking, written
+from tests.support.journals import (
+    is_damage_noticed,
+    make_clock,
+    read_rows,
+    salvage_frames,
+    write_stories,
+)
 
 STORIES = [[(1, b"a"), (2, b"bb")], [(3, b"ccc")], [(1, b"d" * 30), (70, b""), (134, b"e")]]
 STORY = [row for story in STORIES for row in story]
@@ -54,7 +60,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def test_frames_begin_where_they_are_asked_to(path: Path) -> None:
-    written(path, *STORIES)
+    write_stories(path, *STORIES)
     with Reader(path) as reader:
         for start in range(8):
             frames = list(reader.frames(start))
@@ -74,7 +80,7 @@ def test_events_come_decoded(path: Path) -> None:
 
 
 def test_blocks_without_wanted_tags_are_passed_over(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     first, second, third, *_ = offsets(data)
     with Reader(path) as reader:
 
@@ -92,7 +98,7 @@ def test_blocks_without_wanted_tags_are_passed_over(path: Path) -> None:
 
 
 def test_a_summary_says_what_the_headers_say(path: Path) -> None:
-    with Writer(path, clock=ticking(100, 10), journal_id=b"n" * 16) as writer:
+    with Writer(path, clock=make_clock(100, 10), journal_id=b"n" * 16) as writer:
         for tag, payload in STORY:
             writer.append_frame(tag, payload)
     with Reader(path) as reader:
@@ -107,7 +113,7 @@ def test_a_summary_says_what_the_headers_say(path: Path) -> None:
 
 
 def test_a_summary_of_no_events_is_one_too(path: Path) -> None:
-    written(path)
+    write_stories(path)
     with Reader(path) as reader:
         summary = reader.summary()
         assert (summary.events, summary.first_seq, summary.last_seq) == (0, 0, -1)
@@ -133,14 +139,14 @@ def test_a_reader_sees_what_a_writer_adds_meanwhile(path: Path) -> None:
 
 
 def test_blocks_outlive_their_reader(path: Path) -> None:
-    written(path, *STORIES)
+    write_stories(path, *STORIES)
     with Reader(path) as reader:
         blocks = list(reader.blocks())
     assert [payload for block in blocks for payload in block.payloads()] == [p for _, p in STORY]
 
 
 def test_every_cut_reads_as_whole_blocks_and_can_be_gone_on_from(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     ends = offsets(data)
     for size in range(SEGMENT_HEADER_SIZE, len(data)):
         path.write_bytes(data[:size])
@@ -154,20 +160,20 @@ def test_every_cut_reads_as_whole_blocks_and_can_be_gone_on_from(path: Path) -> 
         with Writer(path) as writer:
             assert writer.append_frame(9, b"new") == len(expected)
         assert path.read_bytes().startswith(data[:size].rstrip(b"\0"))
-        assert read(path) == [*expected, (9, b"new")]
+        assert read_rows(path) == [*expected, (9, b"new")]
 
 
 @pytest.mark.deep
 def test_every_flipped_bit_is_noticed_and_no_wrong_event_is_believed(
     path: Path, budget: Budget
 ) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     believed = {(seq, *row) for seq, row in enumerate(STORY)}
     for bit in budget.spend(range(len(data) * 8), 200):
         path.write_bytes(flipped(data, bit))
-        assert noticed(path), f"bit {bit}"
+        assert is_damage_noticed(path), f"bit {bit}"
         try:
-            found = list(salvaged(path))
+            found = list(salvage_frames(path))
         except JournalError:
             continue
         assert {frame[:3] for frame in found} <= believed, f"bit {bit}"
@@ -176,13 +182,13 @@ def test_every_flipped_bit_is_noticed_and_no_wrong_event_is_believed(
 
 
 def test_every_flipped_bit_of_acknowledged_events_is_an_error_that_names_them(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     ends = offsets(data)
     for start, end, first, last in zip(ends, ends[1:4], (0, 2, 3), (1, 2, 5), strict=False):
         for bit in range(start * 8, end * 8, 3):
             path.write_bytes(flipped(data, bit))
             with pytest.raises(LostAcknowledged) as caught:
-                read(path)
+                read_rows(path)
             error = caught.value
             assert (error.offset, error.size) == (start, end - start)
             assert (error.first_seq, error.last_seq) == (first, last)
@@ -190,7 +196,7 @@ def test_every_flipped_bit_of_acknowledged_events_is_an_error_that_names_them(pa
 
 
 def test_a_writer_refuses_damage_of_acknowledged_events(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     start = offsets(data)[1]
     broken = flipped(data, start * 8 + 3)
     path.write_bytes(broken)
@@ -200,17 +206,17 @@ def test_a_writer_refuses_damage_of_acknowledged_events(path: Path) -> None:
 
 
 def test_a_hole_of_zeros_is_missing_events(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     start, end = offsets(data)[1:3]
     path.write_bytes(data[:start] + bytes(end - start) + data[end:])
     with pytest.raises(LostAcknowledged) as caught:
-        read(path)
+        read_rows(path)
     assert (caught.value.first_seq, caught.value.last_seq) == (2, 2)
-    assert [(frame.tag, frame.payload) for frame in salvaged(path)] == STORIES[0] + STORIES[2]
+    assert [(frame.tag, frame.payload) for frame in salvage_frames(path)] == STORIES[0] + STORIES[2]
 
 
 def test_reading_from_behind_damage_does_not_ask_for_what_is_lost(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     path.write_bytes(flipped(data, offsets(data)[0] * 8 + 3))
     with Reader(path) as reader:
         assert [frame.seq for frame in reader.frames(2)] == [2, 3, 4, 5]
@@ -219,20 +225,20 @@ def test_reading_from_behind_damage_does_not_ask_for_what_is_lost(path: Path) ->
 
 
 def test_a_lost_block_of_no_events_is_noticed_and_keeps_nobody_from_reading(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     mark = len(data) - BLOCK_HEADER_SIZE
     with Writer(path) as writer:
         writer.append_frame(9, b"more")
     data = path.read_bytes()
     path.write_bytes(flipped(data, mark * 8 + 100))
-    assert read(path) == [*STORY, (9, b"more")]
+    assert read_rows(path) == [*STORY, (9, b"more")]
     with Reader(path) as reader:
         (damage,) = reader.summary().damage
         assert (damage.offset, damage.last_seq - damage.first_seq) == (mark, -1)
 
 
 def test_a_stale_block_is_not_believed(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     start, end = offsets(data)[1:3]
     good = read_header(data, start, salt_of(data), start)
     assert good is not None
@@ -242,21 +248,21 @@ def test_a_stale_block_is_not_believed(path: Path) -> None:
     assert len(stale) == end - start
     path.write_bytes(data[:start] + stale + data[end:])
     with pytest.raises(LostAcknowledged, match="the next block records another hash") as caught:
-        read(path)
+        read_rows(path)
     assert (caught.value.first_seq, caught.value.last_seq) == (2, 2)
-    assert [frame.payload for frame in salvaged(path)] == [b"a", b"bb", b"d" * 30, b"", b"e"]
+    assert [frame.payload for frame in salvage_frames(path)] == [b"a", b"bb", b"d" * 30, b"", b"e"]
 
 
 def test_a_block_moved_elsewhere_is_not_believed(path: Path) -> None:
-    data = written(path, [(1, b"a")], [(1, b"b")], [(1, b"c")])
+    data = write_stories(path, [(1, b"a")], [(1, b"b")], [(1, b"c")])
     _, second, third, fourth, *_ = offsets(data)
     path.write_bytes(data[:second] + data[third:fourth] + data[second:third] + data[fourth:])
-    assert [frame.payload for frame in salvaged(path)] == [b"a"]
-    assert noticed(path)
+    assert [frame.payload for frame in salvage_frames(path)] == [b"a"]
+    assert is_damage_noticed(path)
 
 
 def test_preallocated_zeros_are_the_end_and_free_to_write(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     path.write_bytes(data + bytes(1 << 21))
     with Reader(path) as reader:
         assert (reader.tail, reader.torn_size) == (len(data), 0)
@@ -264,20 +270,20 @@ def test_preallocated_zeros_are_the_end_and_free_to_write(path: Path) -> None:
         writer.append_frame(9, b"more")
     assert path.stat().st_size < len(data) + (1 << 10)  # The space was released by close.
     assert path.read_bytes()[: len(data)] == data
-    assert read(path) == [*STORY, (9, b"more")]
+    assert read_rows(path) == [*STORY, (9, b"more")]
 
 
 def test_what_no_crash_leaves_behind_the_tail_is_damage(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     path.write_bytes(data + b"appended by mistake")
     with Reader(path) as reader:
         (damage,) = reader.summary().damage
     assert (damage.offset, damage.size) == (len(data), 19)
     with pytest.raises(CorruptBlock):
-        read(path)
+        read_rows(path)
     with Writer(path) as writer:  # Nothing acknowledged is lost: the block remains as debris.
         writer.append_frame(9, b"more")
-    assert read(path) == [*STORY, (9, b"more")]
+    assert read_rows(path) == [*STORY, (9, b"more")]
 
 
 @given(st.lists(st.lists(st.binary(max_size=30), max_size=3), min_size=1, max_size=4), st.data())
@@ -288,21 +294,21 @@ def test_journals_concatenated_are_a_journal(
     joined, story = b"", []
     for index, payloads in enumerate(parts):
         part = path.with_name(f"part{index}")
-        raw = written(part, *([(1, payload)] for payload in payloads))
+        raw = write_stories(part, *([(1, payload)] for payload in payloads))
         cut = data.draw(st.integers(SEGMENT_HEADER_SIZE, len(raw)))
         part.write_bytes(raw[:cut])
         clean = cut in offsets(raw)  # Zeros complete a block that lacks only zeros.
         joined += raw[:cut] + bytes(data.draw(st.integers(0, 30)) if clean else 0)
-        story += read(part)
+        story += read_rows(part)
     path.write_bytes(joined)
-    assert read(path) == story
+    assert read_rows(path) == story
     with Reader(path) as reader:
         assert [frame.seq for frame in reader.frames()] == list(range(len(story)))
         assert reader.summary().segments == len(parts)
     with Writer(path) as writer:
         assert writer.append_frame(1, b"more") == len(story)
     assert path.read_bytes().startswith(joined.rstrip(b"\0"))
-    assert read(path) == [*story, (1, b"more")]
+    assert read_rows(path) == [*story, (1, b"more")]
 
 
 @pytest.mark.deep
@@ -310,7 +316,7 @@ def test_journals_concatenated_are_a_journal(
 def test_a_journal_inside_a_payload_is_never_believed(
     path: Path, compress: bool, budget: Budget
 ) -> None:
-    inner = written(path.with_name("inner"), [(66, b"inner")], [(66, b"events")])
+    inner = write_stories(path.with_name("inner"), [(66, b"inner")], [(66, b"events")])
     payloads = [inner, bytes(range(256)) * 3 + inner, inner + bytes(4096), inner * 3]
     with Writer(path, compress=compress) as writer:
         for payload in payloads:
@@ -319,11 +325,11 @@ def test_a_journal_inside_a_payload_is_never_believed(
     data = path.read_bytes()
     for byte in budget.spend(range(SEGMENT_HEADER_SIZE, len(data), 5), 100):
         path.write_bytes(data[:byte])
-        assert all(row == (1, payloads[index]) for index, row in enumerate(read(path)))
+        assert all(row == (1, payloads[index]) for index, row in enumerate(read_rows(path)))
         path.write_bytes(data[:byte] + bytes([data[byte] ^ 255]) + data[byte + 1 :])
-        assert {frame.tag for frame in salvaged(path)} <= {1}
+        assert {frame.tag for frame in salvage_frames(path)} <= {1}
         path.write_bytes(data[:byte] + bytes(120) + data[byte + 120 :])
-        assert {frame.tag for frame in salvaged(path)} <= {1}
+        assert {frame.tag for frame in salvage_frames(path)} <= {1}
 
 
 def test_a_journal_inside_its_own_payload_is_never_believed(path: Path) -> None:
@@ -337,8 +343,8 @@ def test_a_journal_inside_its_own_payload_is_never_believed(path: Path) -> None:
     start = offsets(data)[1]
     for size in range(start, len(data)):
         path.write_bytes(data[:size])
-        assert read(path)[:1] == [(1, b"first")]
-        assert [row[0] for row in read(path)] in ([1], [1, 2, 2])
+        assert read_rows(path)[:1] == [(1, b"first")]
+        assert [row[0] for row in read_rows(path)] in ([1], [1, 2, 2])
 
 
 def edited(change: Callable[[SegmentHeader], SegmentHeader]) -> bytes:
@@ -350,14 +356,14 @@ def test_versions_that_are_not_known_are_refused(path: Path) -> None:
     with pytest.raises(UnsupportedVersion, match=r"version 2\.1"):
         Reader(path)
     path.write_bytes(edited(lambda header: header._replace(minor=9, compatible_features=5)))
-    assert read(path) == []
+    assert read_rows(path) == []
 
 
 def test_a_later_segment_of_a_version_not_known_is_an_error(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     path.write_bytes(data + edited(lambda header: header._replace(major=2)))
     with pytest.raises(UnsupportedVersion):
-        read(path)
+        read_rows(path)
     with pytest.raises(UnsupportedVersion):
         Writer(path)
 
@@ -369,7 +375,7 @@ def test_what_is_no_file_is_no_journal(tmp_path: Path) -> None:
 
 
 def test_without_verification_the_last_block_is_still_held_to_its_hash(path: Path) -> None:
-    data = written(path, *STORIES)
+    data = write_stories(path, *STORIES)
     path.write_bytes(flipped(data, (len(data) - BLOCK_HEADER_SIZE - 1) * 8))
     with Reader(path, verify=False) as reader:
         assert [frame.seq for frame in reader.frames()] == list(range(6))
@@ -407,7 +413,7 @@ def test_the_specs_example_is_a_journal_byte_by_byte(path: Path) -> None:
 
 
 def test_a_reader_that_nobody_has_any_more_keeps_no_file_open(path: Path) -> None:
-    written(path, [(1, b"x")])
+    write_stories(path, [(1, b"x")])
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         assert [frame.seq for frame in Reader(path).frames()] == [0]

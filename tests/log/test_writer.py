@@ -18,7 +18,7 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs import atomic_file
 from journal.log.reader import Reader
 from journal.log.writer import Writer
-from tests.support.journals import read, ticking, written
+from tests.support.journals import make_clock, read_rows, write_stories
 
 LOCKER = """
 import sys
@@ -63,7 +63,7 @@ def test_what_is_appended_is_read_back(
     path = tmp_path_factory.mktemp("journal") / "a.journal"
     expected = []
     for session in sessions:
-        with Writer(path, clock=ticking(), compress=compress) as writer:
+        with Writer(path, clock=make_clock(), compress=compress) as writer:
             for tag, payload, flushed in session:
                 seq = writer.append_frame(tag, payload)
                 expected.append((seq, tag, payload, writer.time))
@@ -112,7 +112,7 @@ def test_a_flush_or_sync_of_nothing_writes_nothing(path: Path) -> None:
 
 
 def test_opening_and_closing_a_closed_journal_changes_nothing(path: Path) -> None:
-    before = written(path, [(1, b"x")])
+    before = write_stories(path, [(1, b"x")])
     Writer(path).close()
     assert path.read_bytes() == before
 
@@ -173,7 +173,10 @@ def test_tags_and_payloads_keep_their_limits(path: Path) -> None:
         with pytest.raises(LimitExceeded):
             writer.append_frame(1, bytes(PAYLOAD_SIZE_MAX + 1))
         assert writer.append_frame(2, bytes(PAYLOAD_SIZE_MAX)) == 1
-    assert [(tag, len(payload)) for tag, payload in read(path)] == [(1, 6), (2, PAYLOAD_SIZE_MAX)]
+    assert [(tag, len(payload)) for tag, payload in read_rows(path)] == [
+        (1, 6),
+        (2, PAYLOAD_SIZE_MAX),
+    ]
 
 
 def test_two_writers_in_one_process_exclude_each_other(path: Path) -> None:
@@ -201,7 +204,7 @@ def test_an_unpublished_journal_has_no_name_until_it_is_published(path: Path) ->
         assert inside(path) == [path.name]
         writer.append_frame(1, b"y")
         writer.publish()
-    assert read(path) == [(1, b"x"), (1, b"y")]
+    assert read_rows(path) == [(1, b"x"), (1, b"y")]
 
 
 def test_an_unpublished_journal_leaves_nothing_behind(path: Path) -> None:
@@ -242,10 +245,10 @@ def test_a_closed_writer_says_so(path: Path) -> None:
 
 @pytest.mark.parametrize("size", range(SEGMENT_HEADER_SIZE))
 def test_a_file_cut_inside_its_header_is_begun_anew(path: Path, size: int) -> None:
-    path.write_bytes(written(path.with_name("other"), [(1, b"x")])[:size])
+    path.write_bytes(write_stories(path.with_name("other"), [(1, b"x")])[:size])
     with Writer(path) as writer:
         assert writer.append_frame(1, b"y") == 0
-    assert read(path) == [(1, b"y")]
+    assert read_rows(path) == [(1, b"y")]
 
 
 @pytest.mark.parametrize("content", [b"#!/bin/sh\n", b"x" * 500, bytes(500)])
@@ -279,10 +282,10 @@ def test_a_refused_write_or_sync_poisons_the_writer(
     with pytest.raises(StorageError):
         writer.close()
     writer.close()
-    assert read(path)[0] == (1, b"kept")
+    assert read_rows(path)[0] == (1, b"kept")
     with Writer(path) as writer:
         writer.append_frame(1, b"more")
-    assert read(path)[-1] == (1, b"more")
+    assert read_rows(path)[-1] == (1, b"more")
 
 
 def test_short_writes_are_carried_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +296,7 @@ def test_short_writes_are_carried_on(path: Path, monkeypatch: pytest.MonkeyPatch
             os, "pwritev", lambda fd, parts, at: real(fd, b"".join(parts)[:1000], at)
         )
         writer.append_frame(1, bytes(range(250)) * 40)
-    assert read(path) == [(1, bytes(range(250)) * 40)]
+    assert read_rows(path) == [(1, bytes(range(250)) * 40)]
 
 
 def test_a_write_of_nothing_is_a_failure_and_no_endless_loop(
@@ -376,13 +379,13 @@ def test_an_empty_file_is_no_journal_to_a_reader(path: Path) -> None:
     path.touch()
     with pytest.raises(Exception, match="is an empty file"):
         Reader(path)
-    path.write_bytes(written(path.with_name("other"))[:100])
+    path.write_bytes(write_stories(path.with_name("other"))[:100])
     with pytest.raises(TornBlock):
         Reader(path)
 
 
 def test_a_block_is_refused_whose_number_another_thread_has_taken(path: Path) -> None:
-    written(path.with_name("other"), [(1, b"block")])
+    write_stories(path.with_name("other"), [(1, b"block")])
     with Reader(path.with_name("other")) as reader:
         (block,) = reader.blocks()
     with Writer(path) as writer:
@@ -390,7 +393,7 @@ def test_a_block_is_refused_whose_number_another_thread_has_taken(path: Path) ->
         with pytest.raises(OptionError, match="first event must be at least 1, got 0"):
             writer.append_block(block)
         writer.append_frame(2, b"second")
-    assert read(path) == [(2, b"first"), (2, b"second")]
+    assert read_rows(path) == [(2, b"first"), (2, b"second")]
 
 
 def test_tags_may_come_in_any_sequence(path: Path) -> None:
@@ -401,7 +404,7 @@ def test_tags_may_come_in_any_sequence(path: Path) -> None:
         for tags in (array("H", [0x0201, 3]), [0, 1], [1, 255], [1, -1], [1, 2, 3]):
             with pytest.raises(OptionError):
                 writer.append_columns(tags, [b"x", b"y"])
-    assert [tag for tag, _ in read(path)] == [3, 254, 5, 5, 6, 7]
+    assert [tag for tag, _ in read_rows(path)] == [3, 254, 5, 5, 6, 7]
 
 
 def test_events_added_at_once_share_one_time(path: Path) -> None:

@@ -24,7 +24,7 @@ from journal.format.block import BLOCK_HEADER_SIZE
 from journal.log import RollPolicy
 from journal.operations.concat import concat
 from journal.operations.verify import Verifier
-from tests.support.journals import Story, ticking, written
+from tests.support.journals import Story, make_clock, write_stories
 
 stories = st.lists(
     st.lists(st.tuples(st.integers(1, 254), st.binary(max_size=40)), min_size=1, max_size=4),
@@ -41,8 +41,8 @@ def frames_of(path: Path) -> list[Frame]:
 def write_with_gaps(path: Path, *first_seqs: int) -> None:
     """Write a journal with intended gaps: two events from each of these sequence numbers."""
     plain = path.with_name("plain")
-    written(plain, [(1, b"a"), (2, b"b")])
-    with Reader(plain) as reader, Writer(path, clock=ticking()) as writer:
+    write_stories(plain, [(1, b"a"), (2, b"b")])
+    with Reader(plain) as reader, Writer(path, clock=make_clock()) as writer:
         (block,) = reader.blocks()
         for first in first_seqs:
             block.first_seq = first
@@ -55,7 +55,7 @@ def test_a_joined_journal_reads_like_the_concatenated_files(journals: list[list[
     with TemporaryDirectory() as name:
         folder = Path(name)
         paths = [folder / f"{index}" for index in range(len(journals))]
-        parts = [written(path, *story) for path, story in zip(paths, journals, strict=True)]
+        parts = [write_stories(path, *story) for path, story in zip(paths, journals, strict=True)]
         (folder / "cat").write_bytes(b"".join(parts))
         found = concat(paths, folder / "joined")
         assert frames_of(folder / "joined") == frames_of(folder / "cat")
@@ -69,7 +69,7 @@ def test_a_joined_journal_reads_like_the_concatenated_files(journals: list[list[
 
 def test_a_joined_journal_has_the_id_of_the_first_and_one_segment(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        written(tmp_path / name, [(1, b"x")])
+        write_stories(tmp_path / name, [(1, b"x")])
     found = concat([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
     with Reader(tmp_path / "a") as first, Reader(tmp_path / "c") as joined:
         assert joined.summary().journal_id == first.summary().journal_id == found.journal_id
@@ -90,7 +90,7 @@ def test_directories_and_files_are_joined_alike(tmp_path: Path) -> None:
         for number in range(40):
             writer.append_frame(1, bytes([number]) * 5000)
     assert len(list((tmp_path / "d").iterdir())) > 2
-    written(tmp_path / "a", [(2, b"x")])
+    write_stories(tmp_path / "a", [(2, b"x")])
     found = concat([tmp_path / "a", tmp_path / "d", tmp_path / "a"], tmp_path / "c")
     assert found.first_seqs == (0, 1, 41)
     frames = frames_of(tmp_path / "c")
@@ -99,12 +99,12 @@ def test_directories_and_files_are_joined_alike(tmp_path: Path) -> None:
 
 
 def test_torn_tails_are_left_out(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", [(1, b"x")], [(2, b"y" * 300)])
+    data = write_stories(tmp_path / "a", [(1, b"x")], [(2, b"y" * 300)])
     (tmp_path / "a").write_bytes(data[: len(data) - BLOCK_HEADER_SIZE - 40])
     torn = (tmp_path / "a").stat().st_size
     with Reader(tmp_path / "a") as reader:
         torn -= reader.tail
-    written(tmp_path / "b", [(3, b"z")])
+    write_stories(tmp_path / "b", [(3, b"z")])
     found = concat([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
     assert [frame.payload for frame in frames_of(tmp_path / "c")] == [b"x", b"z"]
     assert (found.torn_size, found.is_whole) == (torn, True)
@@ -112,7 +112,7 @@ def test_torn_tails_are_left_out(tmp_path: Path) -> None:
 
 def write_damaged(path: Path) -> tuple[int, int]:
     """Write a journal of three events and damage the second; return its block offset and size."""
-    data = bytearray(written(path, [(1, b"x")], [(2, b"y")], [(3, b"z")]))
+    data = bytearray(write_stories(path, [(1, b"x")], [(2, b"y")], [(3, b"z")]))
     with Reader(path) as reader:
         block = list(reader.blocks())[1]
     data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
@@ -121,7 +121,7 @@ def write_damaged(path: Path) -> tuple[int, int]:
 
 
 def test_damage_is_refused_and_names_the_source(tmp_path: Path) -> None:
-    written(tmp_path / "a", [(1, b"x")])
+    write_stories(tmp_path / "a", [(1, b"x")])
     offset, _ = write_damaged(tmp_path / "b")
     with pytest.raises(LostAcknowledged, match=rf"at offset {offset} of .*/b$"):
         concat([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
@@ -140,7 +140,7 @@ def test_a_missing_segment_file_is_refused_and_named(tmp_path: Path) -> None:
 
 def test_salvage_joins_readable_events_and_reports_losses(tmp_path: Path) -> None:
     offset, size = write_damaged(tmp_path / "a")
-    written(tmp_path / "b", [(4, b"last")])
+    write_stories(tmp_path / "b", [(4, b"last")])
     found = concat([tmp_path / "a", tmp_path / "b"], tmp_path / "c", salvage=True)
     assert [(frame.seq, frame.payload) for frame in frames_of(tmp_path / "c")] == [
         (0, b"x"),
@@ -156,7 +156,7 @@ def test_salvage_joins_readable_events_and_reports_losses(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
-    written(tmp_path / "a", [(1, b"x")])
+    write_stories(tmp_path / "a", [(1, b"x")])
     (tmp_path / "b").write_bytes(b"GIF89a" * 100)
     (tmp_path / "empty").mkdir()
     for name in ("b", "empty"):
@@ -168,7 +168,7 @@ def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_source_is_never_the_target(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", [(1, b"x")])
+    data = write_stories(tmp_path / "a", [(1, b"x")])
     with Writer(tmp_path / "d", roll=RollPolicy()) as writer:
         writer.append_frame(1, b"x")
     for target in ("a", "d", "d/0000000007.journal"):
@@ -181,7 +181,7 @@ def test_a_source_is_never_the_target(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_header_is_reported_as_corrupt(tmp_path: Path) -> None:
-    data = bytearray(written(tmp_path / "a", [(1, b"x")]))
+    data = bytearray(write_stories(tmp_path / "a", [(1, b"x")]))
     data[30] ^= 1
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(JournalError) as caught:

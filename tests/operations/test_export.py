@@ -48,7 +48,7 @@ from journal.format.block import BLOCK_HEADER_SIZE
 from journal.operations.verify import Verifier
 from journal.replay import ModelHost
 from journal.rewrite.block_builder import BlockBuilder
-from tests.support.journals import written
+from tests.support.journals import write_stories
 from tests.support.rewrites import frames_without_offsets
 from tests.support.strategies import events_of, every_event
 from tests.support.worker_journal import recorded, snapshot_seqs
@@ -161,7 +161,7 @@ def test_readable_bytes_are_text_and_other_bytes_base64(tmp_path: Path) -> None:
 
 
 def test_unknown_kinds_and_malformed_payloads_stay_unchanged(tmp_path: Path) -> None:
-    written(tmp_path / "a", [(254, b"\x00new"), (ProcessExit.tag, b"\x02")])
+    write_stories(tmp_path / "a", [(254, b"\x00new"), (ProcessExit.tag, b"\x02")])
     lines = event_lines(tmp_path / "a")
     assert [(line["kind"], line["payload"]) for line in lines] == [
         (None, {"base64": "AG5ldw=="}),
@@ -323,7 +323,7 @@ def test_any_inserted_bytes_are_refused_with_a_format_error(noise: bytes, at: in
 
 
 def test_a_damaged_journal_is_not_exported(tmp_path: Path) -> None:
-    data = bytearray(written(tmp_path / "a", [(1, b"x")], [(2, b"y")], [(3, b"z")]))
+    data = bytearray(write_stories(tmp_path / "a", [(1, b"x")], [(2, b"y")], [(3, b"z")]))
     with Reader(tmp_path / "a") as reader:
         block = list(reader.blocks())[1]
     data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
@@ -561,6 +561,6 @@ def test_without_pyarrow_tables_are_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    written(tmp_path / "a", [(1, b"x")])
+    write_stories(tmp_path / "a", [(1, b"x")])
     with pytest.raises(OptionError, match=r"pip install 'wasm-journal\[arrow\]'"):
         export_parquet(tmp_path / "a", io.BytesIO())

@@ -44,8 +44,8 @@ from journal.replay import ModelHost
 from journal.rewrite import output_journal
 from journal.snapshots import Trigger
 from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE, not_resumable_reason
-from tests.support.guest_runs import finished
-from tests.support.journals import ticking
+from tests.support.guest_runs import wait_for_end
+from tests.support.journals import make_clock
 from tests.support.plain_resumability import process_start_row
 from tests.support.programs import ROOT
 from tests.support.query_strategies import trees
@@ -64,7 +64,7 @@ def frames_of(path: Path) -> list[Frame]:
 
 def write_journal(path: Path, *blocks: list[Event]) -> list[Frame]:
     """Write a journal of these blocks, and return its frames."""
-    with Writer(path, clock=ticking(1000, 10)) as writer:
+    with Writer(path, clock=make_clock(1000, 10)) as writer:
         for events in blocks:
             for event in events:
                 writer.append(event)
@@ -161,7 +161,7 @@ def test_exactly_the_selected_events_are_kept_with_numbers_and_times(
     keep_preamble: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("filter")
-    with Writer(folder / "a", clock=ticking(1000, 10)) as writer:
+    with Writer(folder / "a", clock=make_clock(1000, 10)) as writer:
         for block in story:
             for frame in block:
                 writer.append_frame(*frame)
@@ -362,7 +362,7 @@ def record_unfinished(
         level=level,
         snapshots=snapshots,
     ) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
     infos = snapshots_in(whole)
     at = infos[len(infos) * 2 // 3].seq
     more = 0 if level is journal.engine.RecordingLevel.STATE else 3
@@ -421,7 +421,7 @@ def resume_to_end(
         with journal.resume(
             path, stdin=one.stdin, cache=modules, durability=journal.engine.Durability.NONE
         ) as recorder:
-            return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+            return wait_for_end(recorder), recorder.stdout, recorder.stderr, recorder.files
     except (JournalError, AssertionError):
         return None
 

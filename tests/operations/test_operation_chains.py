@@ -49,8 +49,8 @@ from tests.support.compaction_histories import (
     foreign,
     frames_of,
     history,
+    keep_playable,
     kept_of,
-    playable,
     states_of,
     write_story,
 )
@@ -244,7 +244,11 @@ class GeneratedHistory:
         if self.level is None:
             return foreign(self.seed, self.steps, 9)
         story = history(self.seed, self.steps, 15, self.level)
-        return playable([row for row in story if row[0] not in PREAMBLE]) if self.is_part else story
+        return (
+            keep_playable([row for row in story if row[0] not in PREAMBLE])
+            if self.is_part
+            else story
+        )
 
 
 PREAMBLE = {ProcessStart.tag, InstrumentedPart.tag}

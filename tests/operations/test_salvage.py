@@ -25,7 +25,7 @@ from journal.operations.verify import Verifier
 from journal.rewrite.bit_search import flip_bit
 from tests.support.budget import Budget
 from tests.support.edited_journals import STORIES, apply_edits, edits, stories
-from tests.support.journals import Story, ticking, written
+from tests.support.journals import Story, make_clock, write_stories
 
 SPANS = [range(0, 3), range(3, 4), range(4, 6), range(6, 7)]
 
@@ -71,7 +71,7 @@ def flip(data: bytes, *bits: int) -> bytes:
 
 
 def test_a_sound_journal_is_recovered_unchanged(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     result, frames = recover(data, tmp_path)
     assert frames == frames_of(tmp_path / "a")
     assert result.is_whole
@@ -82,7 +82,7 @@ def test_a_sound_journal_is_recovered_unchanged(tmp_path: Path) -> None:
 
 
 def check_bits(tmp_path: Path, chosen: Callable[[range], Iterable[int]]) -> None:
-    data = written(tmp_path / "a", *STORIES[:2])
+    data = write_stories(tmp_path / "a", *STORIES[:2])
     expected = frames_of(tmp_path / "a")
     for bit in chosen(range(8 * len(data))):
         result, frames = recover(flip(data, bit), tmp_path)
@@ -103,7 +103,7 @@ def test_every_flipped_bit_costs_no_event(tmp_path: Path, budget: Budget) -> Non
 
 
 def test_one_flipped_bit_in_each_block_and_header_is_repaired(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     bits_of_parts = [8 * 30]
     for start, end in ends_of(tmp_path / "a"):
         bits_of_parts += [8 * start + 3, 8 * (start + BLOCK_HEADER_SIZE) + 5]
@@ -125,7 +125,7 @@ def test_one_flipped_bit_in_each_block_and_header_is_repaired(tmp_path: Path) ->
 
 
 def test_a_flipped_bit_in_the_last_block_of_a_killed_writer_is_repaired(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     end = ends_of(tmp_path / "a")[-1][1]
     for bit in (8 * (end - 8), 8 * (end - 100)):
         result, frames = recover(flip(data[:end], bit), tmp_path)
@@ -138,7 +138,7 @@ def test_a_flipped_bit_in_the_last_block_of_a_killed_writer_is_repaired(tmp_path
 def test_only_the_block_with_two_flipped_bits_is_lost_and_reported(
     index: int, tmp_path: Path
 ) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     start, end = ends_of(tmp_path / "a")[index]
     body = 8 * (start + BLOCK_HEADER_SIZE)
     result, frames = recover(flip(data, body, body + 1), tmp_path)
@@ -160,7 +160,7 @@ def test_every_event_is_either_kept_or_reported_lost(
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        raw = written(folder / "a", *blocks)
+        raw = write_stories(folder / "a", *blocks)
         expected, spans = frames_of(folder / "a"), ends_of(folder / "a")
         start = data.draw(st.integers(SEGMENT_HEADER_SIZE, len(raw) - 1))
         noise = data.draw(st.binary(min_size=1, max_size=300))[: len(raw) - start]
@@ -184,7 +184,7 @@ def test_a_journal_with_any_damage_is_recovered_or_refused(
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        parts = [written(folder / f"{index}", *story) for index, story in enumerate(journals)]
+        parts = [write_stories(folder / f"{index}", *story) for index, story in enumerate(journals)]
         source, target = folder / "broken", folder / "target"
         source.write_bytes(apply_edits(b"".join(parts), changes))
         with suppress(JournalError):
@@ -203,7 +203,7 @@ def test_a_journal_with_any_damage_is_recovered_or_refused(
 
 
 def test_a_torn_tail_is_no_loss(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     start, end = ends_of(tmp_path / "a")[-1]
     result, frames = recover(data[: end - 20], tmp_path)
     assert (len(frames), result.torn_size) == (6, end - 20 - start)
@@ -211,7 +211,7 @@ def test_a_torn_tail_is_no_loss(tmp_path: Path) -> None:
 
 
 def test_debris_is_left_out_and_is_no_loss(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     start, end = ends_of(tmp_path / "a")[-1]
     (tmp_path / "a").write_bytes(data[: end - 20])
     with Writer(tmp_path / "a") as writer:
@@ -224,7 +224,7 @@ def test_debris_is_left_out_and_is_no_loss(tmp_path: Path) -> None:
 
 
 def test_a_damaged_body_above_the_search_limit_is_lost(tmp_path: Path) -> None:
-    written(tmp_path / "a", *STORIES)
+    write_stories(tmp_path / "a", *STORIES)
     data = (tmp_path / "a").read_bytes()
     start, _ = ends_of(tmp_path / "a")[1]
     (tmp_path / "b").write_bytes(flip(data, 8 * (start + BLOCK_HEADER_SIZE)))
@@ -234,7 +234,7 @@ def test_a_damaged_body_above_the_search_limit_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [bytes(SEGMENT_HEADER_SIZE), b"\xff" * 40])
 def test_a_file_without_a_readable_segment_header_is_refused(damage: bytes, tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     (tmp_path / "b").write_bytes(damage + data[len(damage) :])
     with pytest.raises(JournalError):
         salvage(tmp_path / "b", tmp_path / "c")
@@ -242,7 +242,7 @@ def test_a_file_without_a_readable_segment_header_is_refused(damage: bytes, tmp_
 
 
 def test_a_destroyed_salt_is_named_as_the_reason(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     (tmp_path / "b").write_bytes(flip(data, 8 * 24, 8 * 25))
     with pytest.raises(JournalError, match=r"salt.* at offset 0"):
         salvage(tmp_path / "b", tmp_path / "c")
@@ -251,7 +251,7 @@ def test_a_destroyed_salt_is_named_as_the_reason(tmp_path: Path) -> None:
 def write_segments(path: Path, events: int = 60) -> list[str]:
     """Write a journal of several segment files, and return the file names."""
     with Writer(
-        path, roll=RollPolicy(size_bytes=1 << 16), clock=ticking(), compress=False
+        path, roll=RollPolicy(size_bytes=1 << 16), clock=make_clock(), compress=False
     ) as writer:
         for number in range(events):
             writer.append_frame(1 + number % 7, bytes([number]) * 5000)
@@ -329,8 +329,8 @@ def test_a_lost_segment_header_costs_only_its_segment(tmp_path: Path) -> None:
 def test_a_flipped_bit_in_a_later_segment_header_of_a_file_is_repaired(
     bit: int, tmp_path: Path
 ) -> None:
-    first = written(tmp_path / "a", *STORIES)
-    second = flip(written(tmp_path / "d", *STORIES), bit)
+    first = write_stories(tmp_path / "a", *STORIES)
+    second = flip(write_stories(tmp_path / "d", *STORIES), bit)
     result, frames = recover(first + second, tmp_path)
     assert [frame.seq for frame in frames] == list(range(14))
     assert [one.what for one in result.repairs] == ["segment header"]
@@ -340,8 +340,10 @@ def test_a_flipped_bit_in_a_later_segment_header_of_a_file_is_repaired(
 def test_a_lost_later_segment_header_of_a_file_is_a_loss_and_no_torn_write(
     tmp_path: Path,
 ) -> None:
-    first = written(tmp_path / "a", *STORIES)
-    second = bytes(SEGMENT_HEADER_SIZE) + written(tmp_path / "d", *STORIES)[SEGMENT_HEADER_SIZE:]
+    first = write_stories(tmp_path / "a", *STORIES)
+    second = (
+        bytes(SEGMENT_HEADER_SIZE) + write_stories(tmp_path / "d", *STORIES)[SEGMENT_HEADER_SIZE:]
+    )
     result, frames = recover(first + second, tmp_path)
     assert frames == frames_of(tmp_path / "a")
     (loss,) = result.losses
@@ -351,8 +353,10 @@ def test_a_lost_later_segment_header_of_a_file_is_a_loss_and_no_torn_write(
 
 
 def test_a_lost_header_of_the_first_segment_costs_only_that_segment(tmp_path: Path) -> None:
-    first = bytes(SEGMENT_HEADER_SIZE) + written(tmp_path / "a", *STORIES)[SEGMENT_HEADER_SIZE:]
-    second = written(tmp_path / "d", *STORIES)
+    first = (
+        bytes(SEGMENT_HEADER_SIZE) + write_stories(tmp_path / "a", *STORIES)[SEGMENT_HEADER_SIZE:]
+    )
+    second = write_stories(tmp_path / "d", *STORIES)
     result, frames = recover(first + second, tmp_path)
     assert [frame.payload for frame in frames] == [
         payload for story in STORIES for _, payload in story
@@ -363,7 +367,7 @@ def test_a_lost_header_of_the_first_segment_costs_only_that_segment(tmp_path: Pa
 
 
 def test_a_target_is_never_overwritten_or_placed_in_the_source(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     (tmp_path / "there").write_bytes(b"mine")
     write_segments(tmp_path / "d")
     (tmp_path / "link").symlink_to("a")
@@ -399,7 +403,7 @@ def test_memory_is_bounded_by_a_block_and_not_by_the_journal(tmp_path: Path) -> 
 
 
 def test_progress_reaches_the_end_of_each_pass(tmp_path: Path) -> None:
-    data = written(tmp_path / "a", *STORIES)
+    data = write_stories(tmp_path / "a", *STORIES)
     reports: list[tuple[str, int, int]] = []
     salvage(tmp_path / "a", tmp_path / "c", progress=lambda *one: reports.append(one))
     assert {kind for kind, _, _ in reports} == {"checking", "copying"}

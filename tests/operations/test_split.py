@@ -30,8 +30,8 @@ from journal.operations.split import cut, split
 from journal.operations.verify import Verifier
 from journal.replay import ModelHost
 from journal.rewrite.block_builder import BlockBuilder
-from tests.support.guest_runs import finished
-from tests.support.journals import written
+from tests.support.guest_runs import wait_for_end
+from tests.support.journals import write_stories
 from tests.support.worker_journal import ORDERS, recorded, snapshot_seqs
 
 __all__ = ["recorded"]
@@ -145,7 +145,7 @@ def test_parts_of_a_size_are_not_larger(tmp_path: Path) -> None:
 
 
 def test_a_part_can_be_continued(tmp_path: Path) -> None:
-    written(tmp_path / "a", [(1, b"x"), (2, b"y"), (3, b"z")])
+    write_stories(tmp_path / "a", [(1, b"x"), (2, b"y"), (3, b"z")])
     split(tmp_path / "a", tmp_path / "parts", at=[1])
     last = tmp_path / "parts" / "a.000001.journal"
     with Writer(last) as writer:
@@ -158,7 +158,7 @@ def test_a_part_can_be_continued(tmp_path: Path) -> None:
 
 def test_an_impossible_split_or_cut_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     source, target = tmp_path / "a", tmp_path / "parts"
-    written(source, [(1, b"x"), (2, b"y")])
+    write_stories(source, [(1, b"x"), (2, b"y")])
     for options in ({"at": [0]}, {"at": [2]}, {"at": [1, 99]}, {"size": 0}, {}):
         with pytest.raises(OptionError):
             split(source, target, **options)
@@ -185,7 +185,7 @@ def test_an_impossible_split_or_cut_is_refused_and_leaves_nothing(tmp_path: Path
 
 def test_damage_is_refused_and_the_part_before_it_can_be_cut_off(tmp_path: Path) -> None:
     source = tmp_path / "a"
-    data = bytearray(written(source, [(1, b"x")], [(2, b"y")], [(3, b"z")]))
+    data = bytearray(write_stories(source, [(1, b"x")], [(2, b"y")], [(3, b"z")]))
     with Reader(source) as reader:
         block = list(reader.blocks())[1]
     data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
@@ -205,7 +205,7 @@ def test_a_journal_cut_at_a_snapshot_resumes_like_the_whole_journal(
     recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     with journal.resume(recorded, cache=cache_dir) as recorder:
-        expected = finished(recorder), recorder.stdout
+        expected = wait_for_end(recorder), recorder.stdout
     numbers = snapshot_seqs(recorded)
     assert len(numbers) > 2
     for seq in numbers[:: max(1, len(numbers) // 3)]:
@@ -213,7 +213,7 @@ def test_a_journal_cut_at_a_snapshot_resumes_like_the_whole_journal(
         cut(recorded, path, at=seq)
         with journal.resume(path, stdin=ORDERS, cache=cache_dir) as recorder:
             assert not recorder.ended_before
-            found = finished(recorder), recorder.stdout
+            found = wait_for_end(recorder), recorder.stdout
             assert found == expected
 
 

@@ -15,7 +15,7 @@ from journal.errors import JournalError
 from journal.log.summary import Finding
 from journal.operations.verify import Verifier, VerifyCounts, VerifyCursor
 from tests.support.edited_journals import STORIES, apply_edits, edits, stories
-from tests.support.journals import Story, written
+from tests.support.journals import Story, write_stories
 
 
 def verify_in_steps(path: Path) -> tuple[VerifyCounts, list[Finding], int]:
@@ -39,7 +39,7 @@ def test_a_check_in_steps_has_the_findings_of_one_run(
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        parts = [written(folder / f"{index}", *story) for index, story in enumerate(journals)]
+        parts = [write_stories(folder / f"{index}", *story) for index, story in enumerate(journals)]
         (folder / "a").write_bytes(apply_edits(b"".join(parts), changes))
         whole = Verifier(folder / "a", decode=False)
         try:
@@ -53,7 +53,7 @@ def test_a_check_in_steps_has_the_findings_of_one_run(
 
 
 def test_counts_agree_with_the_summary(tmp_path: Path) -> None:
-    written(tmp_path / "a", *STORIES)
+    write_stories(tmp_path / "a", *STORIES)
     verifier = Verifier(tmp_path / "a", decode=False)
     assert list(verifier.run()) == []
     with Reader(tmp_path / "a") as reader:
@@ -73,7 +73,7 @@ def test_a_malformed_cursor_is_refused(text: str) -> None:
 
 def test_a_cursor_is_refused_if_the_journal_lacks_its_block(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        written(tmp_path / name, *STORIES)
+        write_stories(tmp_path / name, *STORIES)
     verifier = Verifier(tmp_path / "a", decode=False)
     list(verifier.run(lambda: True))
     with pytest.raises(OptionError, match="the journal has changed"):

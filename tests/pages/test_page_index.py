@@ -52,15 +52,15 @@ from tests.support.page_histories import (
     STORY,
     History,
     content,
+    count_named_pages,
     events,
     extend,
     histories,
-    named_in,
     pages_in,
     played,
     states,
     write,
-    written_with_index,
+    write_with_index,
 )
 from tests.support.sample_events import process_start
 
@@ -230,7 +230,7 @@ def test_references_and_inline_pages_give_the_same_states(
 ) -> None:
     folder = tmp_path_factory.mktemp("journals")
     ends = write(folder / "inline", events(history))
-    assert written_with_index(folder / "references", history) == ends
+    assert write_with_index(folder / "references", history) == ends
     for end, state in zip(ends, states(history), strict=True):
         assert played(folder / "references", end) == state == played(folder / "inline", end)
         assert played(folder / "references", end, recent=True) == state
@@ -252,8 +252,8 @@ def test_references_and_inline_pages_give_the_same_states(
 def indexed_journal(tmp_path: Path) -> tuple[Path, list[int]]:
     """Return a journal of STORY with references, and the sequence numbers of its snapshots."""
     path = tmp_path / "references"
-    ends = written_with_index(path, STORY)
-    assert named_in(path) > 20
+    ends = write_with_index(path, STORY)
+    assert count_named_pages(path) > 20
     return path, ends
 
 
@@ -286,7 +286,7 @@ def test_joined_journals_keep_their_references_valid(
 ) -> None:
     path, ends = indexed_journal
     other: History = [[(1, 7, 5, -1), (0, 7, 5, -1)], [(1, 8, 5, -1)]]
-    other_ends = written_with_index(tmp_path / "other", other)
+    other_ends = write_with_index(tmp_path / "other", other)
     joined = journal.concat([tmp_path / "other", path], tmp_path / "joined")
     plain = tmp_path / "cat"
     plain.write_bytes((tmp_path / "other").read_bytes() + path.read_bytes())
@@ -321,7 +321,9 @@ def test_references_to_dropped_pages_become_inline_pages(
                     assert new.resolve_event(one.seq, kept_events[one.seq]) == old.resolve_event(
                         one.seq, event
                     )
-    assert named_in(tmp_path / f"1-{max(whole)}") > 0, "dropping unreferenced pages changes nothing"
+    assert count_named_pages(tmp_path / f"1-{max(whole)}") > 0, (
+        "dropping unreferenced pages changes nothing"
+    )
 
 
 def test_self_contained_parts_resolve_alone(
@@ -340,7 +342,7 @@ def test_self_contained_parts_resolve_alone(
     host = ModelHost()
     with journal.Reader(parts[1]) as reader, pytest.raises(ReplayError, match="does not have"):
         play(reader.frames(), host, pages=PageResolver.from_reader(reader))
-    written_with_index(tmp_path / "started", STORY, first=[process_start()])
+    write_with_index(tmp_path / "started", STORY, first=[process_start()])
     result = split(tmp_path / "started", tmp_path / "alone", snapshots=True, self_contained=True)
     with journal.Reader(tmp_path / "started") as whole:
         for part in result.parts:
@@ -375,7 +377,7 @@ def test_a_redacted_export_has_no_hash_of_a_page(
     data = [one["fields"]["data"] for one in message if one.get("kind") == "MemoryPages"]
     assert all(part.keys() == {"size", "hash"} for parts in data for part in parts)
     sizes = [part["size"] for parts in data for part in parts]
-    assert sizes.count(encoding.REFERENCE_SIZE) == named_in(indexed_journal[0])
+    assert sizes.count(encoding.REFERENCE_SIZE) == count_named_pages(indexed_journal[0])
 
 
 # -- compaction -----------------------------------------------------------------------------------
@@ -387,7 +389,7 @@ def test_a_compacted_journal_has_the_same_states_and_stores_no_page_twice(
 ) -> None:
     folder = tmp_path_factory.mktemp("journals")
     if has_index:
-        ends = written_with_index(folder / "a", history)
+        ends = write_with_index(folder / "a", history)
     else:
         ends = write(folder / "a", events(history))
     result = compact(folder / "a", folder / "b", policy=RetentionPolicy(keep_last=count))
@@ -476,7 +478,7 @@ def test_a_reopened_index_knows_the_pages_of_the_journal(tmp_path: Path) -> None
             with journal.Writer(path) as writer:
                 extend(writer, rest, index)
             assert index.check() == (index.count, 0, 0)
-    written_with_index(tmp_path / "at once", STORY)
+    write_with_index(tmp_path / "at once", STORY)
     assert [event for _, event in pages_in(path)] == [
         event for _, event in pages_in(tmp_path / "at once")
     ]
@@ -524,7 +526,7 @@ def _write_with_another_key(path: Path) -> None:
 
 
 def _write_for_another_journal(path: Path) -> None:
-    written_with_index(path.with_name("another"), STORY[::-1])
+    write_with_index(path.with_name("another"), STORY[::-1])
     get_index_path(path.with_name("another")).replace(path)
 
 
@@ -564,7 +566,7 @@ def test_a_journal_continues_after_any_damage_to_its_index(
         assert index.check() == (index.count, 0, 0), "the index was rebuilt"
     for end, state in zip(ends, states(STORY), strict=True):
         assert played(path, end) == state
-    assert named_in(path) > 20
+    assert count_named_pages(path) > 20
 
 
 @pytest.mark.parametrize("harm", HARM)
@@ -593,13 +595,13 @@ def test_an_index_distinguishes_pages_with_equal_hashes(tmp_path: Path, bits: in
         ends = write(path, events(STORY), index)
     for end, state in zip(ends, states(STORY), strict=True):
         assert played(path, end) == state
-    assert named_in(path) > 0
+    assert count_named_pages(path) > 0
 
 
 @pytest.mark.parametrize("cut_at", range(3))
 def test_an_index_does_not_fit_a_truncated_or_replaced_journal(tmp_path: Path, cut_at: int) -> None:
     path = tmp_path / "a"
-    ends = written_with_index(path, STORY)
+    ends = write_with_index(path, STORY)
     cut(path, tmp_path / "b", at=ends[cut_at])
     (tmp_path / "b").replace(path)
     with PageIndex(path, key=KEY) as index:
@@ -666,7 +668,7 @@ def test_old_temporary_files_of_an_index_are_removed_when_it_is_written(tmp_path
         temporary.touch()
         os.utime(temporary, (1, 1))
     recent.touch()
-    written_with_index(tmp_path / "a", STORY)
+    write_with_index(tmp_path / "a", STORY)
     assert {one.name for one in tmp_path.iterdir()} == {
         "a", "a.pages", ".a.pages.4567.tmp", ".b.pages.0123.tmp",
     }  # fmt: skip
@@ -693,7 +695,7 @@ def test_every_operation_gives_the_same_pages_with_and_without_references(
 ) -> None:
     folder = tmp_path_factory.mktemp("journals")
     write(folder / "inline", events(history))
-    written_with_index(folder / "references", history)
+    write_with_index(folder / "references", history)
     resolved: dict[str, list[MemoryPages]] = {}
     seed = chance.random()
     for name in ("inline", "references"):
@@ -753,12 +755,12 @@ def test_a_journal_of_many_segments_has_one_sibling_index(tmp_path: Path) -> Non
         assert index.check() == (index.count, 0, 0)
     for end, state in zip(ends, states(STORY), strict=True):
         assert played(path, end) == state
-    assert named_in(path) == count_references_in_one_file(tmp_path)
+    assert count_named_pages(path) == count_references_in_one_file(tmp_path)
 
 
 def count_references_in_one_file(folder: Path) -> int:
-    written_with_index(folder / "one file", STORY)
-    return named_in(folder / "one file")
+    write_with_index(folder / "one file", STORY)
+    return count_named_pages(folder / "one file")
 
 
 def test_a_rebuild_of_a_large_journal_reads_only_the_end(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import journal
 from journal.events.memory import PageKind
 from journal.pages.index_store import get_index_path
-from tests.support.killed_runs import Deed, Place, Plan, Trial
+from tests.support.killed_runs import FunctionKill, Place, Plan, Trial
 from tests.support.page_histories import pages_in
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS
 from tests.support.snapshot_runs import (
@@ -53,7 +53,7 @@ def test_a_guest_resumes_from_each_snapshot_with_references(
     assert len(checked.checks) == len(infos)
 
 
-def kill_and_resume(folder: Path, deeds: list[Deed]) -> Trial:
+def kill_and_resume(folder: Path, deeds: list[FunctionKill]) -> Trial:
     """Run a guest, and kill it and resume it at each deed."""
     options = ("--page-index", "--snapshot-events", "3")
     trial = Trial(Plan(GUESTS["bulk"].path, ("120",), b"", Place.MEMORY, options=options), folder)
@@ -69,7 +69,7 @@ def kill_and_resume(folder: Path, deeds: list[Deed]) -> Trial:
 )
 def test_a_killed_guest_resumes_with_its_index(tmp_path: Path, counts: Sequence[int]) -> None:
     whole = kill_and_resume(tmp_path / "whole", [])
-    deeds = [Deed("journal.log.writer:Writer.append_frame", count) for count in counts]
+    deeds = [FunctionKill("journal.log.writer:Writer.append_frame", count) for count in counts]
     trial = kill_and_resume(tmp_path / "killed", deeds)
     assert trial.ending().stdout == whole.ending().stdout
     assert trial.kills == len(counts)

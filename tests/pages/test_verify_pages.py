@@ -23,7 +23,13 @@ from journal.operations.verify import Verifier, VerifyCounts, VerifyCursor
 from journal.pages.encoding import decode_pages
 from journal.pages.resolver import get_references
 from tests.support.command_line import run_inside
-from tests.support.page_histories import History, histories, named_in, pages_in, written_with_index
+from tests.support.page_histories import (
+    History,
+    count_named_pages,
+    histories,
+    pages_in,
+    write_with_index,
+)
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS
 from tests.support.snapshot_runs import record_often
 
@@ -116,9 +122,9 @@ def test_every_reference_is_checked_and_changed_pages_are_found(
     tmp_path_factory: pytest.TempPathFactory, history: History
 ) -> None:
     folder = tmp_path_factory.mktemp("checked")
-    written_with_index(folder / "a", history)
+    write_with_index(folder / "a", history)
     figures, findings = verify(folder / "a")
-    assert (figures.referenced_pages, findings) == (named_in(folder / "a"), [])
+    assert (figures.referenced_pages, findings) == (count_named_pages(folder / "a"), [])
     if figures.referenced_pages:
         check_changed(folder / "a", folder)
 
@@ -129,12 +135,12 @@ def test_the_journal_of_a_guest_is_sound_until_a_referenced_page_changes(
     (guest,) = (one for one in SNAPSHOT_GUESTS if one.title == "bulk")
     path = tmp_path / "run.journal"
     record_often(guest, path, cache_dir, page_index=True)
-    assert verify(path)[0].referenced_pages == named_in(path) > 0
+    assert verify(path)[0].referenced_pages == count_named_pages(path) > 0
     check_changed(path, tmp_path)
 
 
 def test_references_to_a_lost_block_are_findings_besides_that_block(tmp_path: Path) -> None:
-    written_with_index(tmp_path / "a", STORY)
+    write_with_index(tmp_path / "a", STORY)
     (lost, _), *others = pages_in(tmp_path / "a")
     (seq,) = {seq for seq, _ in count_references(tmp_path / "a")}
     assert seq == lost.seq
@@ -152,7 +158,7 @@ def test_references_to_a_lost_block_are_findings_besides_that_block(tmp_path: Pa
 
 
 def test_verify_checks_references_with_the_pages_option(tmp_path: Path) -> None:
-    written_with_index(tmp_path / "a", STORY)
+    write_with_index(tmp_path / "a", STORY)
     references = count_references(tmp_path / "a")
     (seq, index), count = references.most_common(1)[0]
     rewrite(
@@ -176,7 +182,7 @@ def test_verify_checks_references_with_the_pages_option(tmp_path: Path) -> None:
 
 
 def test_references_are_checked_in_steps_as_in_one_run(tmp_path: Path) -> None:
-    written_with_index(tmp_path / "a", STORY)
+    write_with_index(tmp_path / "a", STORY)
     seq, index = next(iter(count_references(tmp_path / "a")))
     rewrite(
         tmp_path / "a",

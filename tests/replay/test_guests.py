@@ -17,7 +17,7 @@ from journal.events.core import ProcessExit
 from journal.events.paths import FileType
 from journal.events.process import ProcessTrap
 from journal.replay import DirectoryHost, ModelHost, TreeEntry, play
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import ROOT, guest
 from tests.support.replay_guests import (
     LINES,
@@ -28,7 +28,7 @@ from tests.support.replay_guests import (
     worker,
     worker_on_the_host,
 )
-from tests.support.rewrites import first_of, frames_of, rewritten
+from tests.support.rewrites import frames_of, keep_first, rewrite
 
 CUTS = 12
 
@@ -81,7 +81,7 @@ def engine_descriptors(used: dict[int, Any]) -> dict[int, int | None]:
 
 def record_run(record: Record, folder: Path, cache: Path) -> RecordedGuest:
     with record(folder, cache) as recorder:
-        outcome = finished(recorder)
+        outcome = wait_for_end(recorder)
         opened = engine_descriptors(recorder._get_process_with_files().context.descriptors.used)
         outputs = recorder.stdout, recorder.stderr
         return RecordedGuest(
@@ -159,7 +159,7 @@ def test_a_cut_journal_replays_like_its_prefix(tmp_path: Path, cache_dir: Path) 
         count = len(frames) * number // CUTS
         prefix, whole = ModelHost(), ModelHost()
         if count:
-            cut = rewritten(recorded.path, tmp_path / f"cut{number}", first_of(count))
+            cut = rewrite(recorded.path, tmp_path / f"cut{number}", keep_first(count))
             assert play(frames_of(cut), prefix) == count
         assert play(frames, whole, upto=count) == count
         assert prefix.state() == whole.state(), f"cut at {count}"
@@ -192,9 +192,9 @@ def test_a_journal_of_two_sessions_replays_like_one(
     play(recorded.frames, whole)
     for part in (2, 3, 5):
         count = len(recorded.frames) * (part - 1) // part
-        cut = rewritten(recorded.path, tmp_path / f"cut{part}", first_of(count))
+        cut = rewrite(recorded.path, tmp_path / f"cut{part}", keep_first(count))
         with journal.resume(cut, stdin=LINES, cache=cache_dir) as again:
-            outcome = finished(again)
+            outcome = wait_for_end(again)
             trees = trees_of(again)
             printed = again.stdout
         host = ModelHost()

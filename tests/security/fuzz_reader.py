@@ -31,7 +31,7 @@ from tests.support.plain_reader import (
     Lying,
 )
 from tests.support.plain_reader import segment_header as sound_header
-from tests.support.reader_fuzz_calls import ask, write_on
+from tests.support.reader_fuzz_calls import continue_writing, query_reader
 from tests.support.reader_oracle import expected, outcome
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "damage"
@@ -244,9 +244,9 @@ def try_one(files: Files, folder: Path, rng: random.Random) -> None:
         path.write_bytes(files[0])
     try:
         mode = rng.choice(list(RecoveryMode))
-        ask(path, [mode], rng.random() < 0.8)
+        query_reader(path, [mode], rng.random() < 0.8)
         if rng.random() < 0.3:
-            write_on(path, [RecoveryMode.POINT_IN_TIME])
+            continue_writing(path, [RecoveryMode.POINT_IN_TIME])
         check_agreement(files, path, mode)
     finally:
         (shutil.rmtree if path.is_dir() else Path.unlink)(path)

@@ -33,23 +33,23 @@ from tests.support.damage import (
     Change,
     Frames,
     Guest,
+    RecordedRun,
     Take,
-    Taken,
-    again,
-    behind,
     check_replay,
-    flipped,
+    flip_page_bit,
+    flip_payload_bit,
     is_in,
+    is_mentioned,
     journal_events,
-    redigested,
-    said_of,
+    keep_little_after,
+    keep_upto,
+    recompute_digests,
+    resume_damaged,
+    snapshot_options,
     taken,
-    upto,
-    wanted,
-    with_page_flipped,
 )
 from tests.support.programs import guest
-from tests.support.rewrites import altered, events_of, first_of, frames_of, rewritten
+from tests.support.rewrites import alter_event, events_of, frames_of, keep_first, rewrite
 from tests.support.snapshot_runs import snapshots_in
 
 __all__ = ["taken"]
@@ -58,7 +58,7 @@ __all__ = ["taken"]
 def test_digests_made_by_the_words_of_the_spec_are_those_that_were_recorded(taken: Take) -> None:
     for one in (PROMPT, MEMORIES, GROWING):
         frames = frames_of(taken(one).path)
-        assert list(redigested(frames)) == frames
+        assert list(recompute_digests(frames)) == frames
 
 
 # -- torn ------------------------------------------------------------------------------------------
@@ -78,14 +78,14 @@ def block_of(path: Path, info: SnapshotInfo) -> tuple[int, int]:
     return start, end
 
 
-def check_cut(one: Taken, info: SnapshotInfo, size: int, cache: Path) -> None:
+def check_cut(one: RecordedRun, info: SnapshotInfo, size: int, cache: Path) -> None:
     """Truncate the journal to a size, and resume it."""
     path = one.path.with_name("cut.journal")
     path.write_bytes(one.path.read_bytes()[:size])
     there = [found.seq for found in snapshots_in(path)]
     known = [found.seq for found in one.infos if found.seq < info.seq]
     assert there in (known, [*known, info.seq]), "half a snapshot is none"
-    found = again(one.guest, path, cache, snapshots=wanted(one.guest))
+    found = resume_damaged(one.guest, path, cache, snapshots=snapshot_options(one.guest))
     assert found.is_like(one), f"cut after {size} bytes: {found}"
     assert found.notes == []
     infos = snapshots_in(path)
@@ -93,7 +93,7 @@ def check_cut(one: Taken, info: SnapshotInfo, size: int, cache: Path) -> None:
     path.unlink()
 
 
-def cuts_of(one: Taken, info: SnapshotInfo) -> range:
+def cuts_of(one: RecordedRun, info: SnapshotInfo) -> range:
     start, end = block_of(one.path, info)
     return range(start, end + 1)
 
@@ -128,8 +128,8 @@ def test_a_run_goes_on_from_a_snapshot_that_nothing_follows(
 ) -> None:
     whole = taken(one)
     for number, info in enumerate(whole.infos[:5]):
-        path = rewritten(whole.path, tmp_path / f"{number}.journal", upto(info))
-        assert again(one, path, cache_dir, snapshots=wanted(one)).is_like(whole)
+        path = rewrite(whole.path, tmp_path / f"{number}.journal", keep_upto(info))
+        assert resume_damaged(one, path, cache_dir, snapshots=snapshot_options(one)).is_like(whole)
     check_replay(path, cache_dir)
 
 
@@ -137,14 +137,14 @@ def test_snapshots_taken_twice_of_one_call_are_all_compared(
     taken: Take, tmp_path: Path, cache_dir: Path
 ) -> None:
     whole = taken(CLOCKS)
-    path = rewritten(whole.path, tmp_path / "run.journal", upto(whole.infos[3]))
+    path = rewrite(whole.path, tmp_path / "run.journal", keep_upto(whole.infos[3]))
     for _ in range(3):
         snapshots = SnapshotOptions(on=HEARING, stop_after=True)
-        ended = again(CLOCKS, path, cache_dir, reexecute=True, snapshots=snapshots)
+        ended = resume_damaged(CLOCKS, path, cache_dir, reexecute=True, snapshots=snapshots)
         assert ended.outcome == RunResult(ExitKind.STOPPED)
     calls = [info.calls for info in snapshots_in(path)[3:]]
     assert calls == calls[:1] * 4
-    assert again(CLOCKS, path, cache_dir).is_like(whole)
+    assert resume_damaged(CLOCKS, path, cache_dir).is_like(whole)
     check_replay(path, cache_dir)
 
 
@@ -159,17 +159,17 @@ def test_a_flipped_bit_of_memory_is_noticed_and_the_snapshot_before_is_taken(
     whole = taken(chance.choice([PROMPT, MEMORIES, DEEP, CLOCKS]))
     number = chance.randrange(1, min(len(whole.infos), 6))
     info = whole.infos[number]
-    path = rewritten(
+    path = rewrite(
         whole.path,
         tmp_path / "flipped.journal",
-        lambda frames: with_page_flipped(list(behind(info)(frames)), info, chance),
+        lambda frames: flip_page_bit(list(keep_little_after(info)(frames)), info, chance),
     )
     found = journal.verify_replay(path, cache=cache_dir, from_each_snapshot=True)
     assert [one.info.seq for one in found.checks if one.matches is False] == [info.seq]
     assert not found.matches
     (bad,) = [one for one in found.checks if one.matches is False]
     assert "digest" in bad.reason
-    result = again(whole.guest, path, cache_dir)
+    result = resume_damaged(whole.guest, path, cache_dir)
     assert result.is_like(whole), result
     (note,) = result.notes
     assert note == (
@@ -186,17 +186,17 @@ def test_where_all_snapshots_are_damaged_the_guest_is_executed_from_its_start(
     def change(frames: Frames) -> Frames:
         for index, frame in enumerate(frames[:-1]):
             if frame.tag == GlobalsSet.tag:
-                frames = flipped(frames, index, 8 * (len(frame.payload) - 16))
+                frames = flip_payload_bit(frames, index, 8 * (len(frame.payload) - 16))
         return frames[:-1]
 
-    path = rewritten(whole.path, tmp_path / "flipped.journal", change)
+    path = rewrite(whole.path, tmp_path / "flipped.journal", change)
     seqs = [info.seq for info in whole.infos]
     found = journal.verify_replay(path, cache=cache_dir, from_each_snapshot=True)
     assert [one.info.seq for one in found.checks if one.matches is False] == seqs
-    result = again(PROMPT, path, cache_dir, snapshots=wanted(PROMPT))
+    result = resume_damaged(PROMPT, path, cache_dir, snapshots=snapshot_options(PROMPT))
     assert result.is_like(whole)
     assert len(result.notes) == len(seqs)
-    assert all(map(said_of, seqs, [result.notes] * len(seqs)))
+    assert all(map(is_mentioned, seqs, [result.notes] * len(seqs)))
 
 
 @given(st.integers(min_value=0), st.integers(min_value=0), st.integers(min_value=0))
@@ -208,13 +208,13 @@ def test_whatever_bit_of_a_snapshot_is_flipped_the_end_is_the_same_or_an_error(
 
     def change(frames: Frames) -> Frames:
         indexes = [at for at, frame in enumerate(frames) if is_in(info, frame)]
-        return flipped(behind(info)(frames), indexes[event % len(indexes)], bit)  # type: ignore[arg-type]
+        return flip_payload_bit(keep_little_after(info)(frames), indexes[event % len(indexes)], bit)  # type: ignore[arg-type]
 
     path = whole.path.with_name("flipped.journal")
     path.unlink(missing_ok=True)
-    rewritten(whole.path, path, change)
+    rewrite(whole.path, path, change)
     ended = [type(one) for one in journal_events(path) if isinstance(one, ENDS)]
-    result = again(PROMPT, path, cache_dir)
+    result = resume_damaged(PROMPT, path, cache_dir)
     if result.error is not None:
         assert not isinstance(result.error, Divergence)
         assert [type(one) for one in journal_events(path) if isinstance(one, ENDS)] == ended
@@ -232,7 +232,7 @@ def with_start(**changes: Any) -> Change:
         event = codec.decode(frames[0].tag, frames[0].payload)
         assert isinstance(event, ProcessStart)
         values = {name: new(event) if callable(new) else new for name, new in changes.items()}
-        frame = frames[0]._replace(payload=codec.encode(altered(event, **values)))
+        frame = frames[0]._replace(payload=codec.encode(alter_event(event, **values)))
         return [frame, *frames[1:-1]]
 
     return change
@@ -252,13 +252,13 @@ def with_start(**changes: Any) -> Change:
 def test_snapshots_are_of_no_use_to_another_engine(
     changes: dict[str, Any], taken: Take, tmp_path: Path, cache_dir: Path
 ) -> None:
-    path = rewritten(taken(PROMPT).path, tmp_path / "other.journal", with_start(**changes))
+    path = rewrite(taken(PROMPT).path, tmp_path / "other.journal", with_start(**changes))
     before = path.read_bytes()
-    assert isinstance(again(PROMPT, path, cache_dir).error, journal.EngineMismatch)
+    assert isinstance(resume_damaged(PROMPT, path, cache_dir).error, journal.EngineMismatch)
     with pytest.raises(journal.EngineMismatch):
         journal.verify_replay(path, cache=cache_dir)
     assert [frame[:3] for frame in frames_of(path)] == [
-        frame[:3] for frame in frames_of(rewritten(path, tmp_path / "same.journal"))
+        frame[:3] for frame in frames_of(rewrite(path, tmp_path / "same.journal"))
     ]
     assert path.read_bytes()[: len(before)] == before
 
@@ -276,7 +276,7 @@ def other_code(frames: Frames) -> Frames:
         if frame.tag == SafePoint.tag:
             event = codec.decode(frame.tag, frame.payload)
             code = b"other" * 6 + b"xx"
-            frame = frame._replace(payload=codec.encode(altered(event, code=code)))
+            frame = frame._replace(payload=codec.encode(alter_event(event, code=code)))
         found.append(frame)
     return found
 
@@ -285,19 +285,19 @@ def test_where_the_tool_is_not_here_the_guest_is_executed_again_and_then_has_new
     taken: Take, tmp_path: Path, cache_dir: Path
 ) -> None:
     whole = taken(PROMPT)
-    path = rewritten(
+    path = rewrite(
         whole.path,
         tmp_path / "other.journal",
-        lambda frames: other_code([*behind(whole.infos[2])(frames), frames[-1]]),
+        lambda frames: other_code([*keep_little_after(whole.infos[2])(frames), frames[-1]]),
     )
-    result = again(PROMPT, path, cache_dir, snapshots=wanted(PROMPT))
+    result = resume_damaged(PROMPT, path, cache_dir, snapshots=snapshot_options(PROMPT))
     assert result.is_like(whole)
     (note,) = result.notes
     assert f"the module variant of snapshot {whole.infos[2].seq} is not available" in note
     infos = snapshots_in(path)
     assert len(infos) > 3
-    cut = rewritten(path, tmp_path / "cut.journal", first_of(infos[-1].seq + 2))
-    result = again(PROMPT, cut, cache_dir)
+    cut = rewrite(path, tmp_path / "cut.journal", keep_first(infos[-1].seq + 2))
+    result = resume_damaged(PROMPT, cut, cache_dir)
     assert result.is_like(whole)
     assert result.notes == [], "those of the second session can be had"
     found = journal.verify_replay(path, cache=cache_dir)
@@ -324,8 +324,8 @@ def test_a_journal_of_states_goes_on_where_nothing_was_done_behind_its_snapshot(
     no_binaryen()
     nowhere = tmp_path / "empty" / "modules"
     for number, info in enumerate(whole.infos):
-        path = rewritten(whole.path, tmp_path / f"{number}.journal", upto(info))
-        result = again(STATE, path, nowhere)
+        path = rewrite(whole.path, tmp_path / f"{number}.journal", keep_upto(info))
+        result = resume_damaged(STATE, path, nowhere)
         assert result.is_like(whole), result
         assert result.notes == []
 
@@ -336,18 +336,18 @@ def test_a_journal_of_states_goes_on_from_what_was_done_behind_its_snapshot_in_a
     whole = taken(STATE)
     no_binaryen()
     info = whole.infos[3]
-    path = rewritten(whole.path, tmp_path / "cut.journal", behind(info))
+    path = rewrite(whole.path, tmp_path / "cut.journal", keep_little_after(info))
     before = frames_of(path)
-    refused = again(STATE, path, tmp_path / "empty" / "modules")
+    refused = resume_damaged(STATE, path, tmp_path / "empty" / "modules")
     assert isinstance(refused.error, NotResumable)
     assert f"after snapshot {info.seq}" in str(refused.error)
     assert f"resume from snapshot {info.seq} in a new journal" in str(refused.error)
     assert frames_of(path) == before
     new = tmp_path / "new.journal"
-    result = again(STATE, path, tmp_path / "empty" / "modules", into=new)
+    result = resume_damaged(STATE, path, tmp_path / "empty" / "modules", into=new)
     assert result.is_like(whole)
     older = whole.infos[2].seq
-    result = again(STATE, path, cache_dir, into=tmp_path / "older.journal", at=older)
+    result = resume_damaged(STATE, path, cache_dir, into=tmp_path / "older.journal", at=older)
     assert result.is_like(whole)
 
 
@@ -356,16 +356,16 @@ def test_a_journal_of_states_whose_newest_snapshot_is_damaged_tells_of_the_one_b
 ) -> None:
     whole, chance = taken(STATE), random.Random(1)
     info, before = whole.infos[3], whole.infos[2]
-    path = rewritten(
+    path = rewrite(
         whole.path,
         tmp_path / "flipped.journal",
-        lambda frames: with_page_flipped(list(upto(info)(frames)), info, chance),
+        lambda frames: flip_page_bit(list(keep_upto(info)(frames)), info, chance),
     )
-    result = again(STATE, path, cache_dir)
-    assert said_of(info.seq, result.notes)
+    result = resume_damaged(STATE, path, cache_dir)
+    assert is_mentioned(info.seq, result.notes)
     assert isinstance(result.error, NotResumable)
     assert f"resume from snapshot {before.seq} in a new journal" in str(result.error)
-    result = again(STATE, path, cache_dir, at=before.seq, into=tmp_path / "new.journal")
+    result = resume_damaged(STATE, path, cache_dir, at=before.seq, into=tmp_path / "new.journal")
     assert result.is_like(whole)
 
 
@@ -387,16 +387,16 @@ def test_a_module_that_is_not_the_instrumented_one_is_not_run(
 
     def change(frames: Frames) -> Frames:
         found = []
-        for frame in upto(whole.infos[3])(frames):
+        for frame in keep_upto(whole.infos[3])(frames):
             event = codec.decode(frame.tag, frame.payload)
             if isinstance(event, InstrumentedPart):
-                event = altered(event, data=data)
+                event = alter_event(event, data=data)
             elif isinstance(event, SafePoint):
-                event = altered(event, code=hashlib.sha256(data).digest())
+                event = alter_event(event, code=hashlib.sha256(data).digest())
             found.append(frame._replace(payload=codec.encode(event)))
         return found
 
-    path = rewritten(whole.path, tmp_path / "forged.journal", change)
-    result = again(STATE, path, cache_dir)
+    path = rewrite(whole.path, tmp_path / "forged.journal", change)
+    result = resume_damaged(STATE, path, cache_dir)
     assert isinstance(result.error, EngineError), result
     assert not [one for one in events_of(path) if isinstance(one, ENDS)]

@@ -22,19 +22,19 @@ from tests.support.damage import (
     PROMPT,
     Change,
     Guest,
+    RecordedRun,
     Take,
-    Taken,
-    again,
-    each,
+    drop,
+    find_page_ends,
     forge,
+    insert,
     is_in,
-    more,
-    take,
+    record_snapshots,
+    resume_damaged,
+    set_fields,
     taken,
-    whole_pages,
-    without,
 )
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.rewrites import events_of, frames_of
 from tests.support.snapshot_runs import snapshots_in
 from tests.support.wat import module as wat
@@ -55,99 +55,128 @@ MEMORY = {"size": 65536, "numbers": (), "kinds": b"", "data": b""}
 
 #: Changes, each with a text that an error or a note must contain.
 FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
-    "no such entry": (each(SafePoint, entry="nothing"), "'nothing': this is not an entry function"),
+    "no such entry": (
+        set_fields(SafePoint, entry="nothing"),
+        "'nothing': this is not an entry function",
+    ),
     "asyncify's entry": (
-        each(SafePoint, entry="asyncify_start_unwind"),
+        set_fields(SafePoint, entry="asyncify_start_unwind"),
         "this is not an entry function",
     ),
-    "another function": (each(SafePoint, function="fd_tell"), "stack cannot be rewound"),
-    "no such function": (each(SafePoint, function="nonsense"), "stack cannot be rewound"),
-    "a loop": (each(SafePoint, function=""), "stack cannot be rewound"),
-    "no calls": (each(SafePoint, calls=0), "an impossible call count or clock"),
-    "too many calls": (each(SafePoint, calls=(1 << 64) - 1), "an impossible call count or clock"),
-    "a late clock": (each(SafePoint, monotonic=(1 << 64) - 1), "an impossible call count or clock"),
-    "another module's": (each(SafePoint, code=b"x" * 32), "is not available"),
-    "no digest": (each(Snapshot, digest=b""), "digest of snapshot"),
-    "a short digest": (each(Snapshot, digest=b"short"), "digest of snapshot"),
-    "no globals": (without(GlobalsSet), "lacks its globals or its positions"),
-    "fewer globals": (each(GlobalsSet, globals=()), "do not match the globals of the module"),
+    "another function": (set_fields(SafePoint, function="fd_tell"), "stack cannot be rewound"),
+    "no such function": (set_fields(SafePoint, function="nonsense"), "stack cannot be rewound"),
+    "a loop": (set_fields(SafePoint, function=""), "stack cannot be rewound"),
+    "no calls": (set_fields(SafePoint, calls=0), "an impossible call count or clock"),
+    "too many calls": (
+        set_fields(SafePoint, calls=(1 << 64) - 1),
+        "an impossible call count or clock",
+    ),
+    "a late clock": (
+        set_fields(SafePoint, monotonic=(1 << 64) - 1),
+        "an impossible call count or clock",
+    ),
+    "another module's": (set_fields(SafePoint, code=b"x" * 32), "is not available"),
+    "no digest": (set_fields(Snapshot, digest=b""), "digest of snapshot"),
+    "a short digest": (set_fields(Snapshot, digest=b"short"), "digest of snapshot"),
+    "no globals": (drop(GlobalsSet), "lacks its globals or its positions"),
+    "fewer globals": (set_fields(GlobalsSet, globals=()), "do not match the globals of the module"),
     "other types": (
-        each(GlobalsSet, globals=lambda e: tuple((i, 0x7E, v) for i, _, v in e.globals)),
+        set_fields(GlobalsSet, globals=lambda e: tuple((i, 0x7E, v) for i, _, v in e.globals)),
         "do not match the globals of the module",
     ),
     "no type": (
-        each(GlobalsSet, globals=lambda e: tuple((i, 1, v) for i, _, v in e.globals)),
+        set_fields(GlobalsSet, globals=lambda e: tuple((i, 1, v) for i, _, v in e.globals)),
         "do not match the globals of the module",
     ),
     "other globals": (
-        each(GlobalsSet, globals=lambda e: tuple((i + 9, t, v) for i, t, v in e.globals)),
+        set_fields(GlobalsSet, globals=lambda e: tuple((i + 9, t, v) for i, t, v in e.globals)),
         "do not match the globals of the module",
     ),
-    "a table": (more(TableSet(table=0, start=0, functions=(1, 2, 3))), "its tables differ"),
+    "a table": (insert(TableSet(table=0, start=0, functions=(1, 2, 3))), "its tables differ"),
     "half a table": (
-        more(TableSet(table=0, start=5, functions=(1,))),
+        insert(TableSet(table=0, start=5, functions=(1,))),
         "but continues at element 5",
     ),
-    "an empty stack": (each(SetThread, call_stack=b""), "stack cannot be rewound"),
-    "a stack of zeros": (each(SetThread, call_stack=bytes(4000)), "cannot be rewound"),
-    "a stack of ones": (each(SetThread, call_stack=b"\xff" * 4000), "cannot be rewound"),
-    "an odd stack": (each(SetThread, call_stack=b"\3" * 1001), "cannot be rewound"),
-    "a large stack": (each(SetThread, call_stack=b"\1" * ((16 << 20) - 200)), "cannot be rewound"),
-    "half a stack": (
-        each(SetThread, call_stack=lambda e: e.call_stack[: len(e.call_stack) // 2]),
+    "an empty stack": (set_fields(SetThread, call_stack=b""), "stack cannot be rewound"),
+    "a stack of zeros": (set_fields(SetThread, call_stack=bytes(4000)), "cannot be rewound"),
+    "a stack of ones": (set_fields(SetThread, call_stack=b"\xff" * 4000), "cannot be rewound"),
+    "an odd stack": (set_fields(SetThread, call_stack=b"\3" * 1001), "cannot be rewound"),
+    "a large stack": (
+        set_fields(SetThread, call_stack=b"\1" * ((16 << 20) - 200)),
         "cannot be rewound",
     ),
-    "a stack twice": (each(SetThread, call_stack=lambda e: e.call_stack * 2), "cannot be rewound"),
-    "a thread": (each(SetThread, id=1), "thread 1; only thread 0 can be resumed"),
-    "no positions": (without(DescriptorPositions), "lacks its globals or its positions"),
-    "fewer positions": (each(DescriptorPositions, positions=()), "positions of 0 descriptors"),
-    "other descriptors": (each(DescriptorPositions, positions=moved), "which do not match the"),
-    "positions twice": (
-        each(DescriptorPositions, positions=lambda e: e.positions * 2),
+    "half a stack": (
+        set_fields(SetThread, call_stack=lambda e: e.call_stack[: len(e.call_stack) // 2]),
+        "cannot be rewound",
+    ),
+    "a stack twice": (
+        set_fields(SetThread, call_stack=lambda e: e.call_stack * 2),
+        "cannot be rewound",
+    ),
+    "a thread": (set_fields(SetThread, id=1), "thread 1; only thread 0 can be resumed"),
+    "no positions": (drop(DescriptorPositions), "lacks its globals or its positions"),
+    "fewer positions": (
+        set_fields(DescriptorPositions, positions=()),
+        "positions of 0 descriptors",
+    ),
+    "other descriptors": (
+        set_fields(DescriptorPositions, positions=moved),
         "which do not match the",
     ),
-    "far positions": (each(DescriptorPositions, positions=huge), "has a stream position of"),
+    "positions twice": (
+        set_fields(DescriptorPositions, positions=lambda e: e.positions * 2),
+        "which do not match the",
+    ),
+    "far positions": (set_fields(DescriptorPositions, positions=huge), "has a stream position of"),
     "a stream's listing": (
-        more(DirectoryListing(**(LISTING | {"fd": 1}))),  # type: ignore[arg-type]
+        insert(DirectoryListing(**(LISTING | {"fd": 1}))),  # type: ignore[arg-type]
         "which is not an open directory",
     ),
     "a short listing": (
-        more(DirectoryListing(**(LISTING | {"inodes": ()}))),  # type: ignore[arg-type]
+        insert(DirectoryListing(**(LISTING | {"inodes": ()}))),  # type: ignore[arg-type]
         "listing of descriptor 3",
     ),
-    "a smaller memory": (each(MemoryPages, size=0), "cannot be resized to 0 bytes"),
-    "a huge memory": (each(MemoryPages, size=1 << 33), f"cannot be resized to {1 << 33}"),
+    "a smaller memory": (set_fields(MemoryPages, size=0), "cannot be resized to 0 bytes"),
+    "a huge memory": (set_fields(MemoryPages, size=1 << 33), f"cannot be resized to {1 << 33}"),
     "a part of a page": (
-        each(MemoryPages, size=lambda e: e.size + 1),
+        set_fields(MemoryPages, size=lambda e: e.size + 1),
         "memory size must be a multiple of",
     ),
-    "a part of wasm's page": (each(MemoryPages, size=lambda e: e.size + 4096), "cannot be resized"),
+    "a part of wasm's page": (
+        set_fields(MemoryPages, size=lambda e: e.size + 4096),
+        "cannot be resized",
+    ),
     "another memory": (
-        more(MemoryPages(memory=7, **MEMORY)),  # type: ignore[arg-type]
+        insert(MemoryPages(memory=7, **MEMORY)),  # type: ignore[arg-type]
         "its memories differ",
     ),
     "many memories": (
-        more(*(MemoryPages(memory=100 + i, **MEMORY) for i in range(200))),  # type: ignore[arg-type]
+        insert(*(MemoryPages(memory=100 + i, **MEMORY) for i in range(200))),  # type: ignore[arg-type]
         "more than",
     ),
     "pages that overlap": (
-        each(MemoryPages, numbers=lambda e: (1,) * len(e.numbers) or (1, 1)),
+        set_fields(MemoryPages, numbers=lambda e: (1,) * len(e.numbers) or (1, 1)),
         "invalid pages",
     ),
     "pages out of range": (
-        each(MemoryPages, numbers=lambda e: tuple(number + (1 << 20) for number in e.numbers)),
+        set_fields(
+            MemoryPages, numbers=lambda e: tuple(number + (1 << 20) for number in e.numbers)
+        ),
         "is outside a memory of",
     ),
-    "pages of another kind": (each(MemoryPages, kinds=lambda e: b"\7" * len(e.kinds)), "kind 7"),
-    "pages cut short": (each(MemoryPages, data=lambda e: e.data[:-1]), "invalid pages"),
+    "pages of another kind": (
+        set_fields(MemoryPages, kinds=lambda e: b"\7" * len(e.kinds)),
+        "kind 7",
+    ),
+    "pages cut short": (set_fields(MemoryPages, data=lambda e: e.data[:-1]), "invalid pages"),
     "too many bytes": (
-        each(MemoryPages, data=lambda e: e.data + b"x"),
+        set_fields(MemoryPages, data=lambda e: e.data + b"x"),
         "bytes follow the last page",
     ),
 }
 
 
-def forged(whole: Taken, name: str, path: Path) -> SnapshotInfo:
+def forged(whole: RecordedRun, name: str, path: Path) -> SnapshotInfo:
     """Forge the last snapshot of a journal that ends with it."""
     info = next(
         one for one in reversed(whole.infos) if one.has_stacks and _has_pages(whole.path, one)
@@ -159,7 +188,7 @@ def forged(whole: Taken, name: str, path: Path) -> SnapshotInfo:
 
 def _has_pages(path: Path, info: SnapshotInfo) -> bool:
     return any(
-        frame.tag == MemoryPages.tag and is_in(info, frame) and len(whole_pages(frame)) > 1
+        frame.tag == MemoryPages.tag and is_in(info, frame) and len(find_page_ends(frame)) > 1
         for frame in frames_of(path)
     )
 
@@ -170,7 +199,7 @@ def test_what_is_forged_is_told_in_a_sentence_and_nothing_comes_of_it(
 ) -> None:
     whole, path = taken(PROMPT), tmp_path / "forged.journal"
     forged(whole, name, path)
-    result = again(PROMPT, path, cache_dir)
+    result = resume_damaged(PROMPT, path, cache_dir)
     told = FORGED[name][1]
     if result.error is None:
         assert result.is_like(whole), result
@@ -212,16 +241,16 @@ def test_a_stack_of_garbage_ends_no_guest(
     def garbled(event: Any) -> bytes:
         return chance.randbytes(len(event.call_stack) + 8 * chance.randrange(3))
 
-    forge(whole, info, each(SetThread, call_stack=garbled), path)
-    result = again(DEEP, path, cache_dir)
+    forge(whole, info, set_fields(SetThread, call_stack=garbled), path)
+    result = resume_damaged(DEEP, path, cache_dir)
     assert isinstance(result.error, EngineError)
     assert not [one for one in events_of(path) if isinstance(one, ENDS)]
-    assert again(DEEP, path, cache_dir, reexecute=True).is_like(whole)
+    assert resume_damaged(DEEP, path, cache_dir, reexecute=True).is_like(whole)
 
 
 def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, cache_dir: Path) -> None:
     one = Guest("tables in a program", program=wat(TABLES), every_events=1)
-    whole = take(one, tmp_path / "run.journal", cache_dir)
+    whole = record_snapshots(one, tmp_path / "run.journal", cache_dir)
     info = whole.infos[-1]
     for number, (functions, told) in enumerate(
         [
@@ -231,13 +260,13 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, cache_dir: Path) -
         ]
     ):
         path = tmp_path / f"{number}.journal"
-        forge(whole, info, each(TableSet, functions=functions), path)
-        result = again(one, path, cache_dir)
+        forge(whole, info, set_fields(TableSet, functions=functions), path)
+        result = resume_damaged(one, path, cache_dir)
         assert isinstance(result.error, NotResumable), result
         assert told in str(result.error)
     path = tmp_path / "none.journal"
-    forge(whole, info, without(TableSet), path)
-    assert "its tables differ" in str(again(one, path, cache_dir).error)
+    forge(whole, info, drop(TableSet), path)
+    assert "its tables differ" in str(resume_damaged(one, path, cache_dir).error)
 
 
 TABLES = """(module
@@ -270,9 +299,9 @@ def test_a_stack_that_no_event_can_have_is_told(tmp_path: Path, cache_dir: Path)
         ) as recorder,
         pytest.raises(EngineError, match="the guest's stack is larger than the limit of"),
     ):
-        finished(recorder)
+        wait_for_end(recorder)
     with journal.resume(path, cache=cache_dir) as resumed:
-        assert finished(resumed) == RunResult(ExitKind.EXITED, 0)
+        assert wait_for_end(resumed) == RunResult(ExitKind.EXITED, 0)
         assert resumed.stdout == b"deep\n" * 3
 
 

@@ -11,7 +11,7 @@ import journal
 from journal.engine import ExitKind, RunResult
 from tests.support import wat
 from tests.support.deadlines import wait_until
-from tests.support.guest_runs import finished, recorded, run, tool
+from tests.support.guest_runs import record_output, run, run_limited_tool, wait_for_end
 from tests.support.programs import guest
 
 # -- exits and traps ----------------------------------------------------------------------------
@@ -33,13 +33,13 @@ def test_a_trap_is_told_with_its_name_and_nothing_said_before_is_lost(
 ) -> None:
     path = tmp_path / "j"
     with journal.record(guest("trap"), path, args=["trap", kind], cache=cache_dir) as recorder:
-        outcome = finished(recorder)
+        outcome = wait_for_end(recorder)
         assert recorder.stdout == f"about to trap: {kind}\n".encode()
     assert outcome.kind is ExitKind.TRAPPED
     assert reason in outcome.reason
     assert "wasm function" in outcome.backtrace
     with journal.resume(path, cache=cache_dir) as again:
-        assert finished(again) == outcome
+        assert wait_for_end(again) == outcome
 
 
 @pytest.mark.parametrize("code", [0, 7, 255, 256, -1])
@@ -48,7 +48,7 @@ def test_every_exit_code_is_kept(code: int, tmp_path: Path, cache_dir: Path) -> 
     with journal.record(
         guest("exit7"), path, args=["exit7", str(code)], cache=cache_dir
     ) as recorder:
-        assert finished(recorder) == RunResult(ExitKind.EXITED, code & 0xFFFFFFFF)
+        assert wait_for_end(recorder) == RunResult(ExitKind.EXITED, code & 0xFFFFFFFF)
 
 
 def test_a_recursion_without_end_ends_where_the_stack_does(tmp_path: Path, cache_dir: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_recursion_without_end_ends_where_the_stack_does(tmp_path: Path, cache
     for number in range(2):
         path = tmp_path / f"{number}"
         with journal.record(guest("recurse"), path, cache=cache_dir) as recorder:
-            outcome = finished(recorder)
+            outcome = wait_for_end(recorder)
             assert recorder.stdout == b"going down\n"
         assert outcome.kind is ExitKind.TRAPPED
         assert "stack overflow" in outcome.reason
@@ -71,14 +71,14 @@ def test_a_guest_that_never_ends_can_be_stopped_and_resumed_and_stopped(
     with journal.record(guest("spin"), path, cache=cache_dir) as recorder:
         wait_until(lambda: recorder.stdout == b"spinning\n")
         recorder.stop()
-        assert finished(recorder).kind is ExitKind.STOPPED
+        assert wait_for_end(recorder).kind is ExitKind.STOPPED
     for _ in range(2):
         with journal.resume(path, cache=cache_dir) as again:
             assert not again.ended_before
             wait_until(lambda again=again: again.stdout == b"spinning\n")  # type: ignore[misc]
             assert again.wait(0.01) is None
             again.stop()
-            assert finished(again).kind is ExitKind.STOPPED
+            assert wait_for_end(again).kind is ExitKind.STOPPED
 
 
 def test_a_module_that_never_comes_to_its_start_can_be_stopped(
@@ -88,7 +88,7 @@ def test_a_module_that_never_comes_to_its_start_can_be_stopped(
     with journal.record(spin, tmp_path / "j", cache=cache_dir) as recorder:
         assert recorder.wait(0.05) is None
         recorder.stop()
-        assert finished(recorder).kind is ExitKind.STOPPED
+        assert wait_for_end(recorder).kind is ExitKind.STOPPED
 
 
 # -- invalid modules ----------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_what_is_no_program_is_refused_in_a_sentence_and_leaves_nothing(
 ) -> None:
     data, told = NO_PROGRAMS[what]
     (tmp_path / "odd.wasm").write_bytes(data)
-    done = tool("run", "--max-memory", "1GiB", "odd.wasm", folder=tmp_path)
+    done = run_limited_tool("run", "--max-memory", "1GiB", "odd.wasm", folder=tmp_path)
     assert (done.returncode, done.stdout) == (125, "")
     assert re.fullmatch(r"journaltool: error: [^\n]+\n", done.stderr), done.stderr
     assert told in done.stderr
@@ -173,12 +173,12 @@ def test_a_program_without_memory_may_run_as_long_as_it_asks_for_none(
 def test_the_command_says_it_without_a_traceback(
     arguments: tuple[str | Path, ...], code: int, told: str, tmp_path: Path
 ) -> None:
-    done = tool("run", "--journal", "j", *arguments, folder=tmp_path)
+    done = run_limited_tool("run", "--journal", "j", *arguments, folder=tmp_path)
     assert done.returncode == code
     assert re.search(told, done.stderr)
     assert "Traceback" not in done.stderr
     limit = ("--timeout", "0.2") if code == 124 else ()
-    again = tool("resume", *limit, "j", folder=tmp_path)
+    again = run_limited_tool("resume", *limit, "j", folder=tmp_path)
     assert again.returncode == code
     assert re.search(told, again.stderr)
     # An ended run is not repeated. A stopped run prints the rest.
@@ -197,6 +197,6 @@ def test_the_host_runs_the_next_guest_as_if_nothing_had_been(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     for number, name in enumerate(("recurse", "trap", "bigmem", "exit7")):
-        recorded(name, tmp_path / f"hostile{number}", cache_dir)
-        printed = recorded("cat", tmp_path / f"calm{number}", cache_dir, stdin=b"still here\n")
+        record_output(name, tmp_path / f"hostile{number}", cache_dir)
+        printed = record_output("cat", tmp_path / f"calm{number}", cache_dir, stdin=b"still here\n")
         assert printed == b"still here\n"

@@ -33,7 +33,7 @@ from tests.support.forged_journals import (
     u32,
 )
 from tests.support.plain_reader import BLOCK_MAGIC, BLOCK_SIZE, SEGMENT_SIZE, reading
-from tests.support.reader_fuzz_calls import ask, told_well, write_on
+from tests.support.reader_fuzz_calls import check_message, continue_writing, query_reader
 from tests.support.reader_oracle import outcome
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,7 @@ def test_numbers_that_run_out_are_refused_and_never_wrap(path: Path, first: int)
     forge.mark().write(path)
     with pytest.raises(LimitExceeded, match="have run out") as caught:
         Writer(path)
-    told_well(caught.value)
+    check_message(caught.value)
     rows, refused = outcome(path, RecoveryMode.STRICT)
     assert not refused
     assert [row.seq for row in rows] == [first - 1]
@@ -447,14 +447,14 @@ def test_an_index_that_lies_is_found_out_or_does_not_matter(path: Path, name: st
     whole = reading(*files).rows
     assert outcome(path) == (whole, False)
     for verify in (True, False):
-        errors = ask(path, [RecoveryMode.TOLERATE_TAIL], verify)
+        errors = query_reader(path, [RecoveryMode.TOLERATE_TAIL], verify)
         assert name != "true" or all(type(error) is MalformedEvent for error in errors.values())
         with Reader(path, verify=verify) as reader:
             for row in whole:
                 try:
                     found = tuple(reader.frame(row.seq, verify=verify))
                 except JournalError as error:
-                    told_well(error)
+                    check_message(error)
                 else:
                     assert found == row
     with Reader(path) as reader:
@@ -465,7 +465,7 @@ def test_an_index_that_lies_is_found_out_or_does_not_matter(path: Path, name: st
             or [tuple(frame) for frame in reader.frames(since=whole[1].time)] != whole[1:]
         )
     assert found_out or not matters
-    write_on(path)
+    continue_writing(path)
 
 
 # -- directories ----------------------------------------------------------------------------
@@ -509,7 +509,7 @@ def test_what_is_no_segment_file_is_told_and_never_waited_for(
     place = path / segment_name(index)
     place.unlink(missing_ok=True)
     STRANGERS[stranger](place)
-    ask(path)
+    query_reader(path)
     rows, _ = outcome(path, RecoveryMode.SALVAGE)
     whole = reading(*files).rows
     assert [row[1:4] for row in rows] == [
@@ -551,7 +551,10 @@ def test_names_that_are_no_segments_are_passed_over(path: Path) -> None:
         (path / name).write_bytes(files[0])
     (path / os.fsdecode(b"\xff\xfe.journal")).write_bytes(files[0])
     assert outcome(path, RecoveryMode.STRICT) == (whole, False)
-    assert all(type(error) is MalformedEvent for error in ask(path, [RecoveryMode.STRICT]).values())
+    assert all(
+        type(error) is MalformedEvent
+        for error in query_reader(path, [RecoveryMode.STRICT]).values()
+    )
     with Writer(path) as writer:
         assert writer.append_frame(1, b"more") == whole[-1].seq + 1
 

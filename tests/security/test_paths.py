@@ -19,7 +19,7 @@ import journal
 from journal import HostMount
 from tests.support import wat
 from tests.support.deadlines import DEADLINE_SECONDS
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.killed_runs import JOURNALTOOL
 from tests.support.programs import guest
 
@@ -71,7 +71,7 @@ def test_no_way_leads_out_of_a_directory_of_the_host(tmp_path: Path, cache_dir: 
         mounts=[HostMount(str(work), "/work")],
         cache=cache_dir,
     ) as recorder:
-        outcome = finished(recorder)
+        outcome = wait_for_end(recorder)
         said = recorder.stdout.decode()
     assert outcome.code == 0, said
     assert said.endswith("still inside\n")
@@ -96,7 +96,7 @@ def test_a_directory_that_is_only_for_reading_stays_as_it_is(
             stdin=b"",
             cache=cache_dir,
         ) as recorder:
-            finished(recorder)
+            wait_for_end(recorder)
         assert state_of(work) == before
 
 
@@ -173,7 +173,7 @@ def test_a_race_of_links_and_directories_leads_nobody_out(
                 durability=journal.engine.Durability.NONE,
                 cache=cache_dir,
             ) as recorder:
-                assert finished(recorder).code == 0
+                assert wait_for_end(recorder).code == 0
                 assert len(recorder.stdout) == TRIES
                 answers.update(recorder.stdout)
     assert 255 not in answers, "the guest read what is outside"
@@ -212,7 +212,7 @@ def test_what_is_no_file_is_not_opened_and_nobody_waits_for_it(
             mounts=[HostMount(str(work), "/work")],
             cache=cache_dir,
         ) as recorder:
-            assert finished(recorder).code not in (None, 0)
+            assert wait_for_end(recorder).code not in (None, 0)
     assert not stat.S_ISREG((work / "odd").lstat().st_mode)
 
 

@@ -9,7 +9,7 @@ import pytest
 import journal
 from journal.engine import Configuration
 from tests.support import wat
-from tests.support.guest_runs import finished, run, tool
+from tests.support.guest_runs import run, run_limited_tool, wait_for_end
 from tests.support.programs import guest
 
 MIB = 1 << 20
@@ -26,7 +26,7 @@ def test_memory_is_given_up_to_the_limit(limit: int, tmp_path: Path, cache_dir: 
         configuration=Configuration(memory_size_max=limit),
         cache=cache_dir,
     ) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
         got = int(recorder.stdout.split()[1])
         assert b"then was refused" in recorder.stdout
     assert got == limit // MIB - 17, "what the program has from the start is 17 MiB, less a page"
@@ -49,10 +49,10 @@ def test_a_file_in_memory_grows_up_to_the_limit(tmp_path: Path, cache_dir: Path)
     path = tmp_path / "j"
     limit = Configuration(files_size_max=MIB)
     with journal.record(WRITES, path, configuration=limit, cache=cache_dir) as recorder:
-        assert finished(recorder).code == NOSPC
+        assert wait_for_end(recorder).code == NOSPC
         assert MIB - 0x10000 <= len(recorder.files["/f"]) <= MIB
     with journal.resume(path, cache=cache_dir) as again:
-        assert finished(again).code == NOSPC
+        assert wait_for_end(again).code == NOSPC
 
 
 @pytest.mark.parametrize("size", [MIB, 1 << 40, 1 << 62, (1 << 63) - 1])
@@ -125,7 +125,7 @@ def test_directories_in_directories_can_be_looked_at(tmp_path: Path, cache_dir: 
         data="d",
     )
     with journal.record(deep, tmp_path / "j", cache=cache_dir) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
         assert recorder.files == {}
 
 
@@ -166,7 +166,7 @@ GREEDY = {
 @pytest.mark.parametrize("what", GREEDY)
 def test_a_small_guest_cannot_make_the_host_take_much(what: str, tmp_path: Path) -> None:
     (tmp_path / "greedy.wasm").write_bytes(wat.program(GREEDY[what], pages=256))
-    done = tool("run", "greedy.wasm", folder=tmp_path)
+    done = run_limited_tool("run", "greedy.wasm", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -178,5 +178,5 @@ def test_tables_have_a_limit(tmp_path: Path) -> None:
     for number, body in enumerate((grows, large)):
         path = tmp_path / f"{number}.wasm"
         path.write_bytes(wat.program(body, more="(table $t 1 funcref)"))
-        done = tool("run", path, folder=tmp_path)
+        done = run_limited_tool("run", path, folder=tmp_path)
         assert (done.returncode, done.stderr) == (0, ""), "growing is refused, as memory's is"

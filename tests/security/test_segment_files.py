@@ -20,7 +20,7 @@ from journal.format.block_header import LAYOUT
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.log.reader import Reader
 from journal.log.writer import Writer
-from tests.support.journals import read, ticking, written
+from tests.support.journals import make_clock, read_rows, write_stories
 
 SALT = 77
 
@@ -85,7 +85,7 @@ def test_absurd_fields_are_clear_errors(path: Path, fields: dict[str, int]) -> N
         start + sealed(BlockHeader(**(after_header(header)._asdict() | fields)), bytes(8))
     )
     with pytest.raises(JournalError, match=f"at offset {SEGMENT_HEADER_SIZE}"):
-        read(path)
+        read_rows(path)
     with Reader(path) as reader:
         assert len(reader.summary().damage) == 1
         assert len(list(reader.verify())) == 1
@@ -114,14 +114,14 @@ def test_bombs_take_no_more_memory_than_they_state(path: Path) -> None:
         for content, stated in ((bomb, "268435456 bytes"), (hidden, "no size")):
             path.write_bytes(compressed(content, 1 << 20))
             with pytest.raises(JournalError, match=f"frame states {stated}, but the block header"):
-                read(path)
+                read_rows(path)
             everything_of(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 23
     finally:
         tracemalloc.stop()
     path.write_bytes(compressed(bomb, 1 << 28))
     with pytest.raises(LimitExceeded):
-        read(path)
+        read_rows(path)
 
 
 def test_a_body_that_decompresses_to_garbage_is_found_by_verify(path: Path) -> None:
@@ -145,7 +145,7 @@ def test_random_bytes_are_a_journal_error(
 def test_random_damage_is_a_journal_error(path: Path) -> None:
     rng = random.Random(11)
     stories = [[(rng.randrange(1, 255), rng.randbytes(rng.randrange(90)))] for _ in range(20)]
-    data = written(path, *stories)
+    data = write_stories(path, *stories)
     for _ in range(150):
         broken = bytearray(data)
         for _ in range(rng.randrange(1, 6)):
@@ -208,14 +208,14 @@ def test_a_segment_that_claims_more_crashes_than_can_be_is_refused(path: Path) -
         offset = made.end
     path.write_bytes(b"".join(parts))
     with pytest.raises(LimitExceeded, match="more crashes"):
-        read(path)
+        read_rows(path)
     with Reader(path) as reader:
         (finding,) = reader.verify()
     assert isinstance(finding.error, LimitExceeded)
 
 
 def test_memory_is_bounded_by_a_block_and_not_by_the_file(path: Path) -> None:
-    with Writer(path, clock=ticking()) as writer:
+    with Writer(path, clock=make_clock()) as writer:
         for number in range(60_000):
             writer.append_frame(1, number.to_bytes(8) * 20)
     tracemalloc.start()

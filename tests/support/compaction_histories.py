@@ -121,7 +121,7 @@ def kept_of(frames: Sequence[Frame]) -> list[int]:
     return [frame.seq for frame in frames if frame.tag == snapshots.Snapshot.tag]
 
 
-def looked_up(path: Path, start: int) -> list[Frame]:
+def resolve_pages(path: Path, start: int) -> list[Frame]:
     """The frames from a number on, where pages that are only named have their bytes again."""
     with Reader(path) as reader:
         frames = PageResolver.from_reader(reader).resolve_frames(reader.frames(start))
@@ -140,7 +140,7 @@ def check(
         assert not reader.summary().damage
     assert kept_of(after) == list(found.snapshots)
     assert after[-1].seq == before[-1].seq
-    assert looked_up(target, found.upto) == looked_up(source, found.upto)
+    assert resolve_pages(target, found.upto) == resolve_pages(source, found.upto)
     wanted = states_of(before, found.snapshots)
     assert states_of(after, found.snapshots) == wanted
     numbered = {frame.seq: frame for frame in before}
@@ -539,7 +539,7 @@ def history(
             make.step()
         else:
             make.snapshot()
-    return playable(timed(make.events, make.random.choice([0, 1, 1000])))
+    return keep_playable(timed(make.events, make.random.choice([0, 1, 1000])))
 
 
 def foreign(seed: int, steps: int, every: int) -> Story:
@@ -558,7 +558,7 @@ def foreign(seed: int, steps: int, every: int) -> Story:
             make.add(make.random.choice(_MACHINE)(make))
         else:
             make.add(make.random.choice(_ENDS)(make))
-    return playable(timed(make.events))
+    return keep_playable(timed(make.events))
 
 
 def _table(make: Making) -> Event:
@@ -586,7 +586,7 @@ def timed(events: Iterable[Event], pause: int = 1) -> Story:
     return [(one.tag, codec.encode(one), START + pause * at) for at, one in enumerate(events)]
 
 
-def playable(story: Story) -> Story:
+def keep_playable(story: Story) -> Story:
     """The events that can be played one after the other; what was refused may have left traces."""
     host, kept = ModelHost(LIMITS), Story()
     for tag, payload, time in story:

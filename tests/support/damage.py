@@ -22,9 +22,9 @@ from journal.events.snapshots import DescriptorPositions, DirectoryListing, Safe
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.pages import encoding as paging
 from journal.snapshots import SnapshotInfo, Trigger
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
-from tests.support.rewrites import altered, frames_of, rewritten
+from tests.support.rewrites import alter_event, frames_of, rewrite
 from tests.support.snapshot_runs import snapshots_in
 
 PARTS = (GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
@@ -58,7 +58,7 @@ class Guest:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RecordedRun:
     """A journal with snapshots, and what the run of it came to."""
 
     guest: Guest
@@ -69,7 +69,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class ResumeResult:
     """What came of a resume: ``began`` are the snapshots that were tried, in that order."""
 
     outcome: RunResult | None
@@ -77,7 +77,7 @@ class Again:
     notes: list[str]
     error: JournalError | None
 
-    def is_like(self, taken: Taken) -> bool:
+    def is_like(self, taken: RecordedRun) -> bool:
         return self.error is None and (self.outcome, self.stdout) == (taken.outcome, taken.stdout)
 
 
@@ -89,11 +89,11 @@ GROWING = Guest("growing", every_events=4)
 MEMORIES = Guest("memories")
 
 
-def wanted(one: Guest) -> SnapshotOptions:
+def snapshot_options(one: Guest) -> SnapshotOptions:
     return SnapshotOptions(on=one.on, every_events=one.every_events)
 
 
-def take(one: Guest, path: Path, cache: Path) -> Taken:
+def record_snapshots(one: Guest, path: Path, cache: Path) -> RecordedRun:
     with journal.record(
         one.module,
         path,
@@ -102,31 +102,35 @@ def take(one: Guest, path: Path, cache: Path) -> Taken:
         cache=cache,
         level=one.level,
         durability=journal.engine.Durability.NONE,
-        snapshots=wanted(one),
+        snapshots=snapshot_options(one),
     ) as recorder:
-        outcome = finished(recorder)
+        outcome = wait_for_end(recorder)
     infos = tuple(snapshots_in(path))
     assert len(infos) > 2, "there is something to damage"
-    return Taken(one, path, outcome, recorder.stdout, infos)
+    return RecordedRun(one, path, outcome, recorder.stdout, infos)
 
 
 @pytest.fixture(scope="session")
-def taken(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Callable[[Guest], Taken]:
+def taken(
+    tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
+) -> Callable[[Guest], RecordedRun]:
     """Each guest is recorded once."""
-    known: dict[Guest, Taken] = {}
+    known: dict[Guest, RecordedRun] = {}
 
-    def get(one: Guest) -> Taken:
+    def get(one: Guest) -> RecordedRun:
         if one not in known:
-            known[one] = take(one, tmp_path_factory.mktemp("taken") / "run.journal", cache_dir)
+            known[one] = record_snapshots(
+                one, tmp_path_factory.mktemp("taken") / "run.journal", cache_dir
+            )
         return known[one]
 
     return get
 
 
-Take = Callable[[Guest], Taken]
+Take = Callable[[Guest], RecordedRun]
 
 
-def again(one: Guest, path: Path, cache: Path, **options: Any) -> Again:
+def resume_damaged(one: Guest, path: Path, cache: Path, **options: Any) -> ResumeResult:
     """Resume a journal; what is no ``JournalError`` comes out."""
     notes: list[str] = []
     options.setdefault("stdin", one.stdin)
@@ -138,17 +142,17 @@ def again(one: Guest, path: Path, cache: Path, **options: Any) -> Again:
             note=notes.append,
             **options,
         ) as recorder:
-            return Again(finished(recorder), recorder.stdout, notes, None)
+            return ResumeResult(wait_for_end(recorder), recorder.stdout, notes, None)
     except JournalError as error:
-        return Again(None, b"", notes, error)
+        return ResumeResult(None, b"", notes, error)
 
 
-def upto(info: SnapshotInfo) -> Change:
+def keep_upto(info: SnapshotInfo) -> Change:
     """Keep what stands up to the end of a snapshot."""
     return lambda frames: [frame for frame in frames if frame.seq <= info.seq]
 
 
-def behind(info: SnapshotInfo) -> Change:
+def keep_little_after(info: SnapshotInfo) -> Change:
     """Keep a bit more, but no later snapshot."""
     return lambda frames: [frame for frame in frames if frame.seq <= info.seq + 2]
 
@@ -158,7 +162,7 @@ def is_in(info: SnapshotInfo, frame: Frame) -> bool:
     return info.first_seq <= frame.seq <= info.seq
 
 
-def said_of(seq: int, notes: list[str]) -> bool:
+def is_mentioned(seq: int, notes: list[str]) -> bool:
     return any(f"snapshot {seq} " in note for note in notes)
 
 
@@ -170,7 +174,7 @@ def check_replay(path: Path, cache: Path) -> None:
         assert found.result is not None
 
 
-def redigested(frames: Sequence[Frame]) -> Iterator[Frame]:
+def recompute_digests(frames: Sequence[Frame]) -> Iterator[Frame]:
     """The frames with each digest made right again, as who writes a snapshot would have it."""
     pages: dict[int, dict[int, bytes]] = {}
     sizes: dict[int, int] = {}
@@ -186,7 +190,7 @@ def redigested(frames: Sequence[Frame]) -> Iterator[Frame]:
             _lay(pages.setdefault(event.memory, {}), event)
         elif isinstance(event, Snapshot):
             digest = paging.compute_state_digest(_sums(pages, sizes), payloads)
-            yield frame._replace(payload=codec.encode(altered(event, digest=digest)))
+            yield frame._replace(payload=codec.encode(alter_event(event, digest=digest)))
             continue
         elif event is not None:
             payloads.append(frame.payload)
@@ -214,7 +218,7 @@ def _sums(
         yield index, size, total
 
 
-def flipped(frames: Frames, index: int, bit: int) -> Frames:
+def flip_payload_bit(frames: Frames, index: int, bit: int) -> Frames:
     """One bit of one payload is another; the hashes of blocks are made anew."""
     payload = bytearray(frames[index].payload)
     bit %= 8 * len(payload)
@@ -222,23 +226,23 @@ def flipped(frames: Frames, index: int, bit: int) -> Frames:
     return [*frames[:index], frames[index]._replace(payload=bytes(payload)), *frames[index + 1 :]]
 
 
-def with_page_flipped(frames: Frames, info: SnapshotInfo, chance: random.Random) -> Frames:
+def flip_page_bit(frames: Frames, info: SnapshotInfo, chance: random.Random) -> Frames:
     """One bit of the bytes of a page is another; what says where they stand is left alone."""
     indexes = [
         index
         for index, frame in enumerate(frames)
-        if frame.tag == MemoryPages.tag and is_in(info, frame) and whole_pages(frame)
+        if frame.tag == MemoryPages.tag and is_in(info, frame) and find_page_ends(frame)
     ]
     index = chance.choice(indexes)
     event = codec.decode(frames[index].tag, frames[index].payload)
     assert isinstance(event, MemoryPages)
     data = bytearray(event.data)
-    data[chance.choice(whole_pages(frames[index]))] ^= 1 << chance.randrange(8)
-    frame = frames[index]._replace(payload=codec.encode(altered(event, data=bytes(data))))
+    data[chance.choice(find_page_ends(frames[index]))] ^= 1 << chance.randrange(8)
+    frame = frames[index]._replace(payload=codec.encode(alter_event(event, data=bytes(data))))
     return [*frames[:index], frame, *frames[index + 1 :]]
 
 
-def whole_pages(frame: Frame) -> list[int]:
+def find_page_ends(frame: Frame) -> list[int]:
     """Where in the data of an event bytes of memory stand: the last of each page's part."""
     event = codec.decode(frame.tag, frame.payload)
     assert isinstance(event, MemoryPages)
@@ -256,7 +260,7 @@ def journal_events(path: Path) -> list[Event]:
     return [codec.decode(one.tag, one.payload) for one in frames if one.tag not in SNAPSHOT_TAGS]
 
 
-def each(kind: type[Event], **changes: Any) -> Callable[[SnapshotInfo], Change]:
+def set_fields(kind: type[Event], **changes: Any) -> Callable[[SnapshotInfo], Change]:
     """Change fields of the events of a kind; what can be called is given the event."""
 
     def change_of(info: SnapshotInfo) -> Change:
@@ -265,14 +269,14 @@ def each(kind: type[Event], **changes: Any) -> Callable[[SnapshotInfo], Change]:
                 return frame
             event = codec.decode(frame.tag, frame.payload)
             values = {name: new(event) if callable(new) else new for name, new in changes.items()}
-            return frame._replace(payload=codec.encode(altered(event, **values)))
+            return frame._replace(payload=codec.encode(alter_event(event, **values)))
 
         return lambda frames: map(change, frames)
 
     return change_of
 
 
-def without(kind: type[Event]) -> Callable[[SnapshotInfo], Change]:
+def drop(kind: type[Event]) -> Callable[[SnapshotInfo], Change]:
     """Leave out the events of a kind."""
     return lambda info: (
         lambda frames: [
@@ -281,7 +285,7 @@ def without(kind: type[Event]) -> Callable[[SnapshotInfo], Change]:
     )
 
 
-def more(*events: Event) -> Callable[[SnapshotInfo], Change]:
+def insert(*events: Event) -> Callable[[SnapshotInfo], Change]:
     """Put events in front of the Snapshot."""
     return lambda info: (
         lambda frames: [
@@ -293,7 +297,7 @@ def more(*events: Event) -> Callable[[SnapshotInfo], Change]:
 
 
 def forge(
-    whole: Taken,
+    whole: RecordedRun,
     info: SnapshotInfo,
     made: Callable[[SnapshotInfo], Change],
     path: Path,
@@ -303,7 +307,7 @@ def forge(
     """Change a journal that ends with a snapshot; with ``digest``, so that this holds."""
 
     def change(frames: Frames) -> Iterable[Frame]:
-        found = list(made(info)(list(upto(info)(frames))))
-        return redigested(found) if digest else found
+        found = list(made(info)(list(keep_upto(info)(frames))))
+        return recompute_digests(found) if digest else found
 
-    rewritten(whole.path, path, change)
+    rewrite(whole.path, path, change)

@@ -32,7 +32,7 @@ from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.engine.wasi.stdio.stdin import BytesSource
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 
 Described = dict[str, Any]
 
@@ -70,7 +70,7 @@ class Fresh:
 
     def described(self) -> Described:
         """All that the calls have of it."""
-        return described(self.context, self.mounts)
+        return describe_state(self.context, self.mounts)
 
     def stand(self, wanted: Described) -> None:
         """Take positions and listings from a description, by way of their events."""
@@ -84,7 +84,7 @@ class Fresh:
             apply_listing(self.context, event)
 
 
-def described(context: CallContext, mounts: Mounts) -> Described:
+def describe_state(context: CallContext, mounts: Mounts) -> Described:
     """All that the calls have of a process, as plain values."""
     used = context.descriptors.used
     return {
@@ -170,7 +170,7 @@ class Witness:
         self._looks_live_at = live
         self._recorder = recorder
         with recorder:
-            outcome = finished(recorder)
+            outcome = wait_for_end(recorder)
             recorder.close()
         return outcome
 
@@ -193,7 +193,7 @@ class Witness:
         else:
             before = self._recorder._writer.next_seq - 1
         mounts = self._recorder._get_process_with_files().mounts
-        self.seen.append((before, described(context, mounts)))
+        self.seen.append((before, describe_state(context, mounts)))
 
 
 def rows_of(path: Path) -> list[TapeRow]:

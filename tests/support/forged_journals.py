@@ -56,7 +56,7 @@ def hash_of(data: bytes) -> int:
     return int.from_bytes(data[-8:], "little")
 
 
-def rehashed(data: bytes, salt: int = SALT) -> bytes:
+def rehash(data: bytes, salt: int = SALT) -> bytes:
     """Give a block with its hashes made right again, its body being all behind the header."""
     body = data[BLOCK_SIZE:]
     unhashed = data[:96] + xxh3_64_intdigest(body, salt).to_bytes(8, "little")
@@ -67,7 +67,7 @@ def block(salt: int = SALT, body: bytes = b"", **fields: int) -> bytes:
     """Give a block whose hashes hold, whatever else it says."""
     plain: dict[str, Any] = dict.fromkeys((sub.name for sub in BLOCK.subcons), 0)
     plain["magic"] = BLOCK_MAGIC
-    return rehashed(bytes(BLOCK.build(plain | fields)) + body, salt)
+    return rehash(bytes(BLOCK.build(plain | fields)) + body, salt)
 
 
 def u32(values: Sequence[int]) -> bytes:

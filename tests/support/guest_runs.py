@@ -16,19 +16,19 @@ from tests.support.programs import ROOT, guest
 HOST_SIZE_MAX = 1 << 30
 
 
-def finished(recorder: journal.Recorder) -> journal.engine.RunResult:
+def wait_for_end(recorder: journal.Recorder) -> journal.engine.RunResult:
     """The outcome of a run, which must come."""
     outcome = recorder.wait(DEADLINE_SECONDS)
     assert outcome is not None, "the guest does not come to its end"
     return outcome
 
 
-def recorded(name: str, path: Path, cache: Path, *args: str, stdin: bytes = b"") -> bytes:
+def record_output(name: str, path: Path, cache: Path, *args: str, stdin: bytes = b"") -> bytes:
     """Record a guest to its end, with its files in memory; what it printed."""
     with journal.record(
         guest(name), path, args=[name, *args], stdin=stdin, cache=cache
     ) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
         return recorder.stdout
 
 
@@ -37,10 +37,10 @@ def run(
 ) -> journal.engine.RunResult:
     """Record a program to its end, in memory."""
     with journal.record(module, path, configuration=limits, cache=cache) as recorder:
-        return finished(recorder)
+        return wait_for_end(recorder)
 
 
-def tool(
+def run_limited_tool(
     *arguments: str | Path, folder: Path, timeout: float = DEADLINE_SECONDS
 ) -> subprocess.CompletedProcess[str]:
     """The command line, in a process of its own with little memory."""

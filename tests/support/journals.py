@@ -12,14 +12,14 @@ from journal.log.writer import Writer
 Story = list[tuple[int, bytes]]
 
 
-def ticking(start: int = 1_000_000, step: int = 7) -> Callable[[], int]:
+def make_clock(start: int = 1_000_000, step: int = 7) -> Callable[[], int]:
     """Make a clock that a test can foresee."""
     return count(start, step).__next__
 
 
-def written(path: Path, *stories: Iterable[tuple[int, bytes]]) -> bytes:
+def write_stories(path: Path, *stories: Iterable[tuple[int, bytes]]) -> bytes:
     """Write each story as a block of its own, synced; give the file's bytes."""
-    with Writer(path, clock=ticking()) as writer:
+    with Writer(path, clock=make_clock()) as writer:
         for story in stories:
             for tag, payload in story:
                 writer.append_frame(tag, payload)
@@ -27,13 +27,13 @@ def written(path: Path, *stories: Iterable[tuple[int, bytes]]) -> bytes:
     return path.read_bytes()
 
 
-def read(path: Path) -> Story:
+def read_rows(path: Path) -> Story:
     """Give all that a strict reader gives."""
     with Reader(path) as reader:
         return [(frame.tag, frame.payload) for frame in reader.frames()]
 
 
-def salvaged(path: Path) -> Iterator[Frame]:
+def salvage_frames(path: Path) -> Iterator[Frame]:
     """Give what a reader gives that goes on behind damage."""
     start = 0
     with Reader(path) as reader:
@@ -50,7 +50,7 @@ def salvaged(path: Path) -> Iterator[Frame]:
                 return
 
 
-def noticed(path: Path) -> bool:
+def is_damage_noticed(path: Path) -> bool:
     """Whether anything at all tells that a file is not as a writer left it."""
     try:
         with Reader(path) as reader:

@@ -17,17 +17,17 @@ from tests.support.killed_runs import (
     APPENDING,
     BEFORE,
     SHARING,
-    Call,
-    Deed,
+    FunctionKill,
     Input,
     Kill,
-    Moment,
+    MomentKill,
     Outputs,
     Plan,
+    SyscallKill,
     Trial,
     writes_of,
 )
-from tests.support.run_results import Ending, difference, is_told_once
+from tests.support.run_results import Ending, describe_difference, is_printed_once
 
 #: System calls around all changes of the journal, the output and a host directory.
 CALLS = (
@@ -43,7 +43,7 @@ KILLS_MAX = 4
 ATTEMPTS = 8
 """Trials of a seed: on a busy machine a guest can end before the kills of a trial come."""
 
-CERTAIN_KILL = Deed("journal.log.writer:Writer.append_frame", 9)
+CERTAIN_KILL = FunctionKill("journal.log.writer:Writer.append_frame", 9)
 """Kill of the last trial. It comes at any speed."""
 
 
@@ -104,10 +104,10 @@ def choose_kill(chance: random.Random, calls: Counter[str], first: bool) -> Kill
     """Return a moment in the remaining run, or one of the system calls."""
     if calls and chance.random() < 0.5:
         name = chance.choice([name for name in CALLS if calls[name]])
-        return Call(name, chance.randint(1, max(1, calls[name] * 9 // 10)))
+        return SyscallKill(name, chance.randint(1, max(1, calls[name] * 9 // 10)))
     if not first and chance.random() < 0.3:
-        return Moment(0.0, chance.uniform(0.0, 0.4))  # During the replay.
-    return Moment(chance.random() * 0.95, chance.uniform(0.0, 0.02))
+        return MomentKill(0.0, chance.uniform(0.0, 0.4))  # During the replay.
+    return MomentKill(chance.random() * 0.95, chance.uniform(0.0, 0.02))
 
 
 def kill_and_compare(plan: Plan, seed: str, bench: Bench, folder: Path) -> Trial:
@@ -143,11 +143,11 @@ def compare_run(trial: Trial, wanted: Ending) -> str:
     for ticket in tickets:
         wanted = replace(wanted, stdout=TICKET.sub(b"ticket " + ticket, wanted.stdout))
     if trial.plan.outputs is not Outputs.PIPES:
-        return difference(wanted, found)
+        return describe_difference(wanted, found)
     writes = writes_of(trial.journal)
     drop = trial.plan.in_flight == "drop"
     for number, whole in enumerate((wanted.stdout, wanted.stderr)):
         written = [data for stream, data in writes if stream == number + 1]
-        if not is_told_once(whole, trial.heard[number], written, drop):
+        if not is_printed_once(whole, trial.heard[number], written, drop):
             return f"the pipe of stream {number + 1} got {trial.heard[number]}, not {whole!r}"
-    return difference(wanted, replace(found, stdout=wanted.stdout, stderr=wanted.stderr))
+    return describe_difference(wanted, replace(found, stdout=wanted.stdout, stderr=wanted.stderr))

@@ -155,7 +155,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class MomentKill:
     """A kill when the journal has grown by a part of what was still to come, and a bit later."""
 
     part: float
@@ -163,7 +163,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class SyscallKill:
     """A kill as a thread of the process enters its ``nth`` system call called ``name``."""
 
     name: str
@@ -171,7 +171,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class FunctionKill:
     """A kill as the process is about to call, or has called, a function of ours, the nth time.
 
     ``where`` is the module and the function's name in it, with a colon between them.
@@ -182,7 +182,7 @@ class Deed:
     after: bool = False
 
 
-Kill = Moment | Call | Deed
+Kill = MomentKill | SyscallKill | FunctionKill
 
 
 @dataclass(slots=True)
@@ -224,7 +224,7 @@ class Trial:
     def session(self, kill: Kill | None = None) -> int:
         """One process: a recording if there is no journal yet, else a resume. Gives its code."""
         tracing: tuple[str, ...] = ()
-        if isinstance(kill, Call):
+        if isinstance(kill, SyscallKill):
             inject = f"inject={kill.name}:signal=KILL:when={kill.nth}"
             tracing = (*STRACE, "-o", os.devnull, "-e", f"trace={kill.name}", "-e", inject)
         return self.run(tracing, kill)
@@ -245,7 +245,7 @@ class Trial:
     def run(self, tracing: tuple[str, ...], kill: Kill | None = None) -> int:
         """One process, under the command `tracing`."""
         command = resume_command(self) if self.journal.exists() else record_command(self)
-        if isinstance(kill, Deed):
+        if isinstance(kill, FunctionKill):
             command[1:3] = ["-c", _DEED, kill.where, str(kill.nth), str(int(kill.after))]
         streams, listeners = _streams(self)
         try:
@@ -255,7 +255,7 @@ class Trial:
                 os.close(descriptor)
         if self.plan.signals and not tracing:
             listeners.append(_poked(process, self.plan.signals))
-        if isinstance(kill, Moment):
+        if isinstance(kill, MomentKill):
             _kill_at(process, self.journal, kill, self.size)
         self.codes.append(process.wait(DEADLINE_SECONDS))
         for listener in listeners:
@@ -308,7 +308,7 @@ def _start(command: list[str], streams: tuple[int, int, int]) -> subprocess.Pope
     )
 
 
-def _kill_at(process: subprocess.Popen[bytes], path: Path, moment: Moment, size: int) -> None:
+def _kill_at(process: subprocess.Popen[bytes], path: Path, moment: MomentKill, size: int) -> None:
     begin = path.stat().st_size if path.exists() else 0
     wanted = begin + moment.part * max(0, size - begin)
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -351,7 +351,7 @@ def _streams(trial: Trial) -> tuple[tuple[int, int, int], list[threading.Thread]
     if trial.plan.input is Input.FILE:
         stdin = os.open(trial.folder / "stdin", os.O_RDONLY)
     else:
-        stdin = _fed(trial.plan.stdin[consumed(trial.journal) :])
+        stdin = _fed(trial.plan.stdin[count_consumed(trial.journal) :])
     kind, folder = trial.plan.outputs, trial.folder
     if kind is Outputs.PIPES:
         stdout, first = _heard(trial.heard[0])
@@ -398,7 +398,7 @@ def _tree(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def consumed(path: Path) -> int:
+def count_consumed(path: Path) -> int:
     """How much of its input a guest has read, as its journal says."""
     if not path.exists():
         return 0

@@ -123,7 +123,7 @@ def extend(writer: journal.Writer, group: Sequence[Event], index: PageIndex | No
     return writer.next_seq - 1
 
 
-def written_with_index(path: Path, history: History, *, first: Sequence[Event] = ()) -> list[int]:
+def write_with_index(path: Path, history: History, *, first: Sequence[Event] = ()) -> list[int]:
     """Write a history to a journal, with an index beside it."""
     with PageIndex(path, key=KEY) as index:
         return write(path, events(history), index, first=first)
@@ -149,7 +149,7 @@ def pages_in(path: Path) -> list[tuple[Frame, MemoryPages]]:
     return found
 
 
-def named_in(path: Path) -> int:
+def count_named_pages(path: Path) -> int:
     """How many pages of a journal are named, and not given."""
     return sum(event.kinds.count(PageKind.SAME) for _, event in pages_in(path))
 

@@ -60,7 +60,7 @@ QUESTIONS: dict[str, Callable[[Reader], object]] = {
 }
 
 
-def told_well(error: JournalError) -> JournalError:
+def check_message(error: JournalError) -> JournalError:
     """See that an error is one sentence, and a fault of bytes has its place."""
     text = str(error)
     assert text, type(error)
@@ -72,7 +72,7 @@ def told_well(error: JournalError) -> JournalError:
     return error
 
 
-def ask(
+def query_reader(
     path: Path, modes: Iterable[RecoveryMode] = RecoveryMode, verify: bool = True
 ) -> dict[str, JournalError]:
     """Ask a reader in each mode all there is; give what errors came, by question."""
@@ -83,11 +83,11 @@ def ask(
                 with Reader(path, mode=mode, verify=verify) as reader:
                     question(reader)
             except JournalError as error:
-                errors[f"{mode}: {name}"] = told_well(error)
+                errors[f"{mode}: {name}"] = check_message(error)
     return errors
 
 
-def write_on(
+def continue_writing(
     path: Path, modes: Iterable[RecoveryMode] = (RecoveryMode.STRICT, RecoveryMode.POINT_IN_TIME)
 ) -> None:
     """Let a writer go on with copies of a journal, and read what it made of them."""
@@ -105,15 +105,15 @@ def write_on(
                 found = reader.frame(seq)
             assert (found.tag, found.payload) == (1, b"written on")
         except JournalError as error:
-            told_well(error)
+            check_message(error)
         finally:
             (shutil.rmtree if copy.is_dir() else Path.unlink)(copy)
 
 
 def _run_queries(path: Path) -> dict[str, Any]:
-    errors = ask(path)
+    errors = query_reader(path)
     if path.is_dir() or path.is_file():
-        write_on(path)
+        continue_writing(path)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "path": str(path),

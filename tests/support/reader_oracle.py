@@ -33,12 +33,12 @@ def expected(files: list[bytes]) -> dict[RecoveryMode, Outcome]:
         # what does not begin as a journal is none, but something may be saved
         return {
             **dict.fromkeys(RecoveryMode, nothing),
-            RecoveryMode.SALVAGE: judged(found, RecoveryMode.SALVAGE),
+            RecoveryMode.SALVAGE: apply_mode(found, RecoveryMode.SALVAGE),
         }
-    return {mode: judged(found, mode) for mode in RecoveryMode}
+    return {mode: apply_mode(found, mode) for mode in RecoveryMode}
 
 
-def judged(found: Reading, mode: RecoveryMode) -> Outcome:
+def apply_mode(found: Reading, mode: RecoveryMode) -> Outcome:
     """Say what a mode makes of a plain reading."""
     if mode is RecoveryMode.SALVAGE:
         return found.rows, False

@@ -106,7 +106,7 @@ class Answer(NamedTuple):
         return int.from_bytes(self.data[2:4], "little")
 
 
-def order(name: str, *arguments: int, data: bytes = b"") -> bytes:
+def encode_order(name: str, *arguments: int, data: bytes = b"") -> bytes:
     """The bytes that have the guest call ``name``."""
     padded = (*arguments, *[0] * (_ARGUMENTS_MAX - len(arguments)))
     return _ORDER.pack(NUMBERS[name], *padded, data.ljust(DATA_SIZE, b"\0"))
@@ -116,7 +116,7 @@ END = bytes(_ORDER.size)
 ANSWER_SIZE = _ANSWER.size
 
 
-def answer_of(data: bytes) -> Answer:
+def parse_answer(data: bytes) -> Answer:
     """An answer from what the guest printed."""
     return Answer(*_ANSWER.unpack(data))
 
@@ -130,11 +130,11 @@ class Remote:
 
     def __call__(self, name: str, *arguments: int, data: bytes = b"") -> Answer:
         """Have it call a function."""
-        self.recorder.feed(order(name, *arguments, data=data))
+        self.recorder.feed(encode_order(name, *arguments, data=data))
         self._count += 1
         end = self._count * ANSWER_SIZE
         wait_until(lambda: len(self.recorder.stdout) >= end or self._is_over())
-        return answer_of(self.recorder.stdout[end - ANSWER_SIZE : end])
+        return parse_answer(self.recorder.stdout[end - ANSWER_SIZE : end])
 
     def end(self) -> None:
         """Let it come to its end."""
@@ -197,13 +197,13 @@ class Session:
         """Have it call a function."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(order(name, *arguments, data=data))
+        self._process.stdin.write(encode_order(name, *arguments, data=data))
         found = b""
         while len(found) < ANSWER_SIZE:
             part = self._process.stdout.read(ANSWER_SIZE - len(found))
             assert part, "the process has ended"
             found += part
-        return answer_of(found)
+        return parse_answer(found)
 
     def end(self) -> None:
         """Let the guest come to its end."""

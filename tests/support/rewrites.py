@@ -26,7 +26,7 @@ def events_of(path: Path) -> list[Event]:
         return list(reader)
 
 
-def rewritten(path: Path, target: Path, change: Change = list) -> Path:
+def rewrite(path: Path, target: Path, change: Change = list) -> Path:
     """The journal at `path` once more at `target`, with `change` made; times stay as they are."""
     frames = list(change(frames_of(path)))
     moment = frames[0].time
@@ -41,18 +41,18 @@ def rewritten(path: Path, target: Path, change: Change = list) -> Path:
     return target
 
 
-def first_of(count: int) -> Change:
+def keep_first(count: int) -> Change:
     """Keep the first frames; with a negative `count`, all but the last."""
     return lambda frames: frames[:count]
 
 
-def with_event(frames: Sequence[Frame], index: int, event: Event) -> list[Frame]:
+def replace_event(frames: Sequence[Frame], index: int, event: Event) -> list[Frame]:
     """The frames with another event in one place."""
     changed = frames[index]._replace(tag=event.tag, payload=journal.encode(event))
     return [*frames[:index], changed, *frames[index + 1 :]]
 
 
-def altered(event: Event, **changes: object) -> Event:
+def alter_event(event: Event, **changes: object) -> Event:
     """The event with some fields changed."""
     return type(event)(**(field_dict(event) | changes))
 

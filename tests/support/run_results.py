@@ -17,7 +17,7 @@ class Ending:
     files: dict[str, bytes]
 
 
-def difference(wanted: Ending, found: Ending) -> str:
+def describe_difference(wanted: Ending, found: Ending) -> str:
     """What is not as it must be, in some lines; empty when all is."""
     lines = []
     if wanted.code != found.code:
@@ -43,7 +43,7 @@ def _bytes_differ(name: str, wanted: bytes, found: bytes) -> list[str]:
     return [f"{name}: {sizes}", f"  wanted {wanted[window]!r}", f"  found  {found[window]!r}"]
 
 
-def is_told_once(wanted: bytes, sessions: list[bytes], writes: list[bytes], drop: bool) -> bool:
+def is_printed_once(wanted: bytes, sessions: list[bytes], writes: list[bytes], drop: bool) -> bool:
     """Whether sessions at a pipe say ``wanted`` but for the one write in flight at each kill.
 
     A session goes on where the one before ended, or at the beginning of the write that it ended

@@ -11,11 +11,11 @@ from journal.engine import SnapshotOptions
 from journal.engine.session.api import record
 from journal.snapshots import Trigger
 from journal.snapshots.triggers import format_trigger
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.snapshot_guests import Needs, SnapshotGuest
 
 
-class Ended(NamedTuple):
+class FinishedRun(NamedTuple):
     """How a run ended, what it printed, and its files in memory."""
 
     outcome: journal.engine.RunResult
@@ -24,9 +24,9 @@ class Ended(NamedTuple):
     files: dict[str, bytes]
 
 
-def ended(recorder: journal.Recorder) -> Ended:
+def finish_run(recorder: journal.Recorder) -> FinishedRun:
     """The end of a run, which must come."""
-    return Ended(finished(recorder), recorder.stdout, recorder.stderr, recorder.files)
+    return FinishedRun(wait_for_end(recorder), recorder.stdout, recorder.stderr, recorder.files)
 
 
 def snapshots_in(path: Path) -> list[journal.snapshots.SnapshotInfo]:
@@ -40,9 +40,9 @@ def triggers_in(path: Path) -> list[str]:
     return [format_trigger(info.trigger) for info in snapshots_in(path)]
 
 
-def gone_on(
+def resume_run(
     path: Path, at: int, cache: Path, *, stdin: bytes = b"", network: bool = False
-) -> Ended:
+) -> FinishedRun:
     """The end of a run that goes on from one of its snapshots, in a journal of its own.
 
     ``stdin`` is all that the guest ever had.
@@ -59,20 +59,20 @@ def gone_on(
             durability=journal.engine.Durability.NONE,
         ) as recorder:
             assert not recorder.ended_before
-            return ended(recorder)
+            return finish_run(recorder)
     finally:
         fork.unlink(missing_ok=True)
 
 
-def check_each(
-    path: Path, wanted: Ended, cache: Path, *, stdin: bytes = b"", network: bool = False
+def check_resumes(
+    path: Path, wanted: FinishedRun, cache: Path, *, stdin: bytes = b"", network: bool = False
 ) -> None:
     """From each of its snapshots a run comes to the same end."""
     infos = snapshots_in(path)
     assert infos
     for info in infos:
         assert info.resumable, info
-        found = gone_on(path, info.seq, cache, stdin=stdin, network=network)
+        found = resume_run(path, info.seq, cache, stdin=stdin, network=network)
         assert found == wanted, f"from {info}"
 
 
@@ -111,7 +111,7 @@ def record_guest(
         network=Needs.NETWORK in one.needs,
         snapshots=snapshots,
     ) as recorder:
-        return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+        return wait_for_end(recorder), recorder.stdout, recorder.stderr, recorder.files
 
 
 def resume_guest(
@@ -128,7 +128,7 @@ def resume_guest(
         network=Needs.NETWORK in one.needs,
         note=(notes if notes is not None else []).append,
     ) as recorder:
-        return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+        return wait_for_end(recorder), recorder.stdout, recorder.stderr, recorder.files
 
 
 def record_often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tuple[Run, Run]:

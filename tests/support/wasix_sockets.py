@@ -14,7 +14,7 @@ import journal
 from journal.engine.wasi.sockets import SocketLost
 from journal.events.streams import StreamWrite
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
-from tests.support.remote_guest import ANSWER_SIZE, DATA, Answer, Remote, Session, answer_of
+from tests.support.remote_guest import ANSWER_SIZE, DATA, Answer, Remote, Session, parse_answer
 from tests.support.rewrites import events_of
 
 INET4, INET6, UNIX = 1, 2, 3
@@ -59,7 +59,7 @@ def is_reached(port: int, address: str = "127.0.0.1") -> bool:
 
 
 @contextmanager
-def warned(match: str) -> Iterator[None]:
+def expect_note(match: str) -> Iterator[None]:
     """Expect one warning of a lost socket."""
     with pytest.warns(SocketLost, match=match) as warnings:
         yield
@@ -73,7 +73,7 @@ def resume_remote(recorder: journal.Recorder) -> Remote:
     return Remote(recorder)
 
 
-def said(recorder: journal.Recorder, count: int) -> list[Answer]:
+def read_answers(recorder: journal.Recorder, count: int) -> list[Answer]:
     """Return the first answers once they are available."""
     wait_until(lambda: len(recorder.stdout) >= count * ANSWER_SIZE)
     return answers_in(recorder.stdout)
@@ -81,4 +81,4 @@ def said(recorder: journal.Recorder, count: int) -> list[Answer]:
 
 def answers_in(printed: bytes) -> list[Answer]:
     ends = range(ANSWER_SIZE, len(printed) + 1, ANSWER_SIZE)
-    return [answer_of(printed[end - ANSWER_SIZE : end]) for end in ends]
+    return [parse_answer(printed[end - ANSWER_SIZE : end]) for end in ends]

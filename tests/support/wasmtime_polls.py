@@ -18,7 +18,7 @@ from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 _Callback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, POINTER(c_uint64), POINTER(c_uint8))
 
 
-class Polled:
+class PolledGuest:
     """A guest whose ``poll`` is called at the next loop after each tick of a clock.
 
     ``poll`` must not raise anything but what ends the guest.
@@ -28,7 +28,7 @@ class Polled:
         self,
         module: bytes,
         folder: Path,
-        poll: Callable[[Polled], None],
+        poll: Callable[[PolledGuest], None],
         arguments: Sequence[str] = ("guest",),
         tick_seconds: float = 0.002,
     ) -> None:
@@ -86,7 +86,7 @@ class Polled:
         while not over.wait(self._tick_seconds):
             self._engine.increment_epoch()
 
-    def _polled(self, poll: Callable[[Polled], None]) -> None:
+    def _polled(self, poll: Callable[[PolledGuest], None]) -> None:
         self.export(POLL_FLAG).set_value(self.store, wasmtime.Val.i32(0))
         poll(self)
 

@@ -8,7 +8,7 @@ import pytest
 
 import journal
 from journal import Reader
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
 
 ORDERS = b"".join(b"order %d\n" % number for number in range(40))
@@ -30,7 +30,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
             on=frozenset({journal.snapshots.Trigger.BOOTSTRAP}), every_events=60
         ),
     ) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
     return path
 
 

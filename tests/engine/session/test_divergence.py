@@ -24,9 +24,9 @@ from journal.events.paths import PathRename
 from journal.events.process import SessionStart
 from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
 from tests.support.deadlines import DEADLINE_SECONDS
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
-from tests.support.rewrites import Change, altered, events_of, frames_of, rewritten, with_event
+from tests.support.rewrites import Change, alter_event, events_of, frames_of, replace_event, rewrite
 
 LINES = b"".join(b"line %d\n" % number for number in range(6))
 MARKS = {cls.tag for cls in (SessionStart, StreamOpened, StreamDelivered)}
@@ -46,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Pa
         stdin=LINES,
         cache=cache_dir,
     ) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
         return folder / "journal", recorder.stdout
 
 
@@ -63,7 +63,7 @@ def on_host(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
         stdin=LINES,
         cache=cache_dir,
     ) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
     return folder / "journal"
 
 
@@ -74,7 +74,7 @@ def unfinished(frames: list[Frame]) -> list[Frame]:
 
 def changed(at: int, event: Event) -> Change:
     """Return a change that replaces an event."""
-    return lambda frames: with_event(unfinished(frames), at, event)
+    return lambda frames: replace_event(unfinished(frames), at, event)
 
 
 def missing(at: int) -> Change:
@@ -107,11 +107,11 @@ def kinds(frames: list[Frame]) -> list[int]:
 
 
 WAYS: list[tuple[str, type[Event], Callable[[Event], Event]]] = [
-    ("a write", FileDescriptorWrite, lambda e: altered(e, data=b"\0" * 8)),
-    ("its offset", FileDescriptorWrite, lambda e: altered(e, offset=1)),
-    ("a rename", PathRename, lambda e: altered(e, new_path="elsewhere")),
-    ("an output", StreamWrite, lambda e: altered(e, data=b"never said\n")),
-    ("a stream", StreamWrite, lambda e: altered(e, stream=2)),
+    ("a write", FileDescriptorWrite, lambda e: alter_event(e, data=b"\0" * 8)),
+    ("its offset", FileDescriptorWrite, lambda e: alter_event(e, offset=1)),
+    ("a rename", PathRename, lambda e: alter_event(e, new_path="elsewhere")),
+    ("an output", StreamWrite, lambda e: alter_event(e, data=b"never said\n")),
+    ("a stream", StreamWrite, lambda e: alter_event(e, stream=2)),
 ]
 
 
@@ -128,7 +128,7 @@ def test_what_the_guest_did_is_compared_with_the_journal(
     at = place_of(path, kind, 2)
     event = events_of(path)[at]
     other = alter(event)
-    target = rewritten(path, tmp_path / "j", changed(at, other))
+    target = rewrite(path, tmp_path / "j", changed(at, other))
     found = diverged(target, cache_dir)
     assert (found.seq, found.expected, found.actual) == (at, repr(other), repr(event)), what
     assert "wasm function" in found.backtrace
@@ -143,11 +143,11 @@ def test_what_the_guest_was_told_changes_what_it_does(
     at = place_of(path, kind, nth)
     event = events_of(path)[at]
     if isinstance(event, ClockRead):
-        other = altered(event, time=event.time + 1)
+        other = alter_event(event, time=event.time + 1)
     else:
         assert isinstance(event, RandomBytes | StreamRead)
-        other = altered(event, data=b"~" + event.data[1:])
-    target = rewritten(path, tmp_path / "j", changed(at, other))
+        other = alter_event(event, data=b"~" + event.data[1:])
+    target = rewrite(path, tmp_path / "j", changed(at, other))
     found = diverged(target, cache_dir)
     assert found.seq > at
     assert found.expected != found.actual
@@ -163,7 +163,7 @@ def test_an_event_that_is_missing_is_noticed_where_it_was(
     assert len(places) > 40
     for at in places[:: len(places) // 20]:
         target = tmp_path / f"{at}"
-        rewritten(path, target, missing(at))
+        rewrite(path, target, missing(at))
         found = diverged(target, cache_dir)
         assert at <= found.seq <= at + 2, "a mark may have moved up"
 
@@ -182,7 +182,7 @@ def test_two_events_that_are_swapped_are_noticed(
         and frames[at].payload != frames[at + 1].payload
     ]
     for at in pairs[:: len(pairs) // 15]:
-        target = rewritten(path, tmp_path / f"{at}", swapped(at))
+        target = rewrite(path, tmp_path / f"{at}", swapped(at))
         assert diverged(target, cache_dir).seq == at
 
 
@@ -190,8 +190,8 @@ def test_other_arguments_are_noticed(
     whole: tuple[Path, bytes], tmp_path: Path, cache_dir: Path
 ) -> None:
     path, _ = whole
-    other = altered(events_of(path)[0], arguments=(b"worker", b"/work", b"2"))
-    target = rewritten(path, tmp_path / "j", changed(0, other))
+    other = alter_event(events_of(path)[0], arguments=(b"worker", b"/work", b"2"))
+    target = rewrite(path, tmp_path / "j", changed(0, other))
     assert diverged(target, cache_dir).seq > place_of(target, StreamWrite, 1)
 
 
@@ -201,8 +201,8 @@ def test_a_divergence_leaves_the_journal_as_it_was_and_it_can_be_put_right(
     path, printed = whole
     at = place_of(path, StreamWrite, 2)
     event = events_of(path)[at]
-    wrong = altered(event, data=b"never said\n")
-    target = rewritten(path, tmp_path / "j", changed(at, wrong))
+    wrong = alter_event(event, data=b"never said\n")
+    target = rewrite(path, tmp_path / "j", changed(at, wrong))
     before = frames_of(target)
     output = tmp_path / "output"
     for _ in range(3):
@@ -217,12 +217,12 @@ def test_a_divergence_leaves_the_journal_as_it_was_and_it_can_be_put_right(
         after = frames_of(target)
         assert after[: len(before)] == before
         assert kinds(after) == kinds(before)
-    right = rewritten(target, tmp_path / "right", lambda frames: with_event(frames, at, event))
+    right = rewrite(target, tmp_path / "right", lambda frames: replace_event(frames, at, event))
     with (
         output.open("ab") as stdout,
         journal.resume(right, stdin=LINES, stdout=stdout, cache=cache_dir) as again,
     ):
-        assert finished(again).code == 0
+        assert wait_for_end(again).code == 0
     assert output.read_bytes() == printed
 
 
@@ -232,7 +232,7 @@ def test_an_event_of_an_unknown_kind_is_not_passed_over(
     path, _ = whole
     at = place_of(path, StreamWrite, 2)
     unknown = Frame(at, 254, b"from the future", 0, 0)
-    target = rewritten(
+    target = rewrite(
         path, tmp_path / "j", lambda frames: unfinished([*frames[:at], unknown, *frames[at:]])
     )
     with (
@@ -254,15 +254,15 @@ def test_an_answer_that_no_host_gives_is_refused_in_a_sentence(
     assert len(places) >= 6
     refused: dict[HostCall, str] = {}
     for call, at in places.items():
-        other = altered(events[at], value=value)
-        target = rewritten(
+        other = alter_event(events[at], value=value)
+        target = rewrite(
             on_host,
             tmp_path / call.name,
             changed(at, other),
         )
         try:
             with journal.resume(target, stdin=LINES, cache=cache_dir) as again:
-                finished(again)
+                wait_for_end(again)
         except journal.JournalError as error:
             refused[call] = str(error)
     assert not any("\n" in told for told in refused.values()), refused
@@ -276,9 +276,9 @@ def test_a_poll_result_that_no_host_gives_is_refused_in_a_sentence(
     with journal.record(
         guest("sleepy"), tmp_path / "whole", args=["sleepy", "1", "10"], cache=cache_dir
     ) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
     at = place_of(tmp_path / "whole", PollResult)
-    target = rewritten(
+    target = rewrite(
         tmp_path / "whole",
         tmp_path / "j",
         changed(at, PollResult(events=b"\xff" * size)),
@@ -296,8 +296,8 @@ def test_input_that_is_longer_than_was_asked_for_is_refused_in_a_sentence(
 ) -> None:
     path, _ = whole
     at = place_of(path, StreamRead)
-    longer = altered(events_of(path)[at], data=b"x" * 100_000)
-    target = rewritten(path, tmp_path / "j", changed(at, longer))
+    longer = alter_event(events_of(path)[at], data=b"x" * 100_000)
+    target = rewrite(path, tmp_path / "j", changed(at, longer))
     with (
         journal.resume(target, stdin=LINES, cache=cache_dir) as again,
         pytest.raises(journal.JournalError) as caught,

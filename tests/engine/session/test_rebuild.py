@@ -21,7 +21,7 @@ from tests.support.replay_guests import (
     families_on_the_host,
     worker_without_inputs,
 )
-from tests.support.rewrites import first_of, rewritten
+from tests.support.rewrites import keep_first, rewrite
 
 SAMPLES = 6
 CRASHES = 3
@@ -105,7 +105,7 @@ def test_a_replay_is_folded_as_what_it_replays(
 ) -> None:
     witness.run(REPLAY_GUESTS[name](tmp_path, cache_dir))
     whole = tmp_path / "j"
-    cut = rewritten(whole, tmp_path / "cut", first_of(len(rows_of(whole)) * 4 // 5))
+    cut = rewrite(whole, tmp_path / "cut", keep_first(len(rows_of(whole)) * 4 // 5))
     witness.run(journal.resume(cut, stdin=LINES, cache=cache_dir))
     check(witness, cut)
 
@@ -124,7 +124,7 @@ def test_a_crash_between_a_deed_and_its_answer_is_folded(
     assert len(answered) > CRASHES
     for index in sorted(answered)[:: len(answered) // CRASHES]:
         for count in (index, index + 1):
-            cut = rewritten(tmp_path / "j", tmp_path / f"cut{count}", first_of(count))
+            cut = rewrite(tmp_path / "j", tmp_path / f"cut{count}", keep_first(count))
             witness.run(journal.resume(cut, stdin=LINES, cache=cache_dir), live=20)
             assert witness.seen
             check_each(Fresh.of(cut), rows_of(cut), witness.seen)

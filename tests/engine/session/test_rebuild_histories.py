@@ -45,7 +45,7 @@ from tests.support.call_histories import (
     somewhere,
 )
 from tests.support.engine_state import Fresh, batches_of, check_each
-from tests.support.rewrites import altered
+from tests.support.rewrites import alter_event
 from tests.support.strategies import events_of
 
 # -- histories ------------------------------------------------------------------------------------
@@ -172,12 +172,12 @@ def opening(**changes: Any) -> Event:
         fs_rights_inheriting=EVERYTHING,
         path="a",
     )
-    return altered(event, **changes)
+    return alter_event(event, **changes)
 
 
 def written(**changes: Any) -> Event:
     event = descriptors.FileDescriptorWrite(fd=FIRST, offset=0, is_64bit=False, data=b"data")
-    return altered(event, **changes)
+    return alter_event(event, **changes)
 
 
 def renamed() -> Event:
@@ -266,7 +266,7 @@ BAD: dict[str, tuple[list[Event], str]] = {
         "does not record such an event",
     ),
     "a terminal as wide as no other": (
-        [altered(TERMINAL, cols=SIDE_MAX), altered(TERMINAL, cols=SIDE_MAX + 1)],
+        [alter_event(TERMINAL, cols=SIDE_MAX), alter_event(TERMINAL, cols=SIDE_MAX + 1)],
         "failed with INVAL",
     ),
     "a socket with a number that is taken": (
@@ -439,7 +439,7 @@ def test_a_listing_must_be_one(changes: dict[str, Any]) -> None:
     process = rebuild_rows([row_of(0, opening())])
     apply_listing(process.context, LISTING)
     with pytest.raises(NotResumable, match="listing"):
-        apply_listing(process.context, altered(LISTING, **changes))  # type: ignore[arg-type]
+        apply_listing(process.context, alter_event(LISTING, **changes))  # type: ignore[arg-type]
 
 
 def test_a_batch_is_not_looked_at_behind_the_end() -> None:

@@ -15,9 +15,9 @@ from journal.events.inputs import ClockRead
 from journal.events.process import SessionStart
 from journal.events.streams import StreamWrite
 from tests.support.deadlines import wait_until
-from tests.support.guest_runs import finished, recorded
+from tests.support.guest_runs import record_output, wait_for_end
 from tests.support.programs import guest
-from tests.support.rewrites import events_of, first_of, frames_of, rewritten
+from tests.support.rewrites import events_of, frames_of, keep_first, rewrite
 
 LINES = b"".join(b"line %d\n" % number for number in range(8))
 CUTS = 48
@@ -39,7 +39,7 @@ def worked(folder: Path, cache: Path) -> tuple[Path, bytes, dict[str, bytes]]:
             cache=cache,
         ) as recorder,
     ):
-        finished(recorder)
+        wait_for_end(recorder)
         return path, output.read_bytes(), recorder.files
 
 
@@ -57,11 +57,11 @@ def resumable_size(path: Path) -> int:
 def test_a_program_that_has_exited_exits_again_in_the_same_way(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    recorded("exit7", tmp_path / "j", cache_dir, "42")
+    record_output("exit7", tmp_path / "j", cache_dir, "42")
     for _ in range(2):
         with journal.resume(tmp_path / "j", cache=cache_dir) as again:
             assert again.ended_before
-            assert finished(again) == journal.engine.RunResult(ExitKind.EXITED, 42)
+            assert wait_for_end(again) == journal.engine.RunResult(ExitKind.EXITED, 42)
             assert again.stdout == b"leaving\n"
 
 
@@ -70,10 +70,10 @@ def test_a_program_that_has_trapped_traps_again_with_its_backtrace(
 ) -> None:
     path = tmp_path / "j"
     with journal.record(guest("trap"), path, args=["trap", "divide"], cache=cache_dir) as first:
-        outcome = finished(first)
+        outcome = wait_for_end(first)
     with journal.resume(path, cache=cache_dir) as again:
         assert again.ended_before
-        assert finished(again) == outcome
+        assert wait_for_end(again) == outcome
     assert outcome.kind is ExitKind.TRAPPED
     assert outcome.reason == "integer division by zero"
     assert outcome.backtrace
@@ -82,7 +82,7 @@ def test_a_program_that_has_trapped_traps_again_with_its_backtrace(
 def test_a_new_file_gets_all_that_a_program_that_has_ended_printed(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    printed = recorded("chatty", tmp_path / "j", cache_dir, "100")
+    printed = record_output("chatty", tmp_path / "j", cache_dir, "100")
     for _ in range(2):
         target = tmp_path / "output"
         target.unlink(missing_ok=True)
@@ -90,14 +90,14 @@ def test_a_new_file_gets_all_that_a_program_that_has_ended_printed(
             for _ in range(3):  # A target never receives the same bytes twice.
                 os.lseek(file.fileno(), 0, os.SEEK_SET)
                 with journal.resume(tmp_path / "j", stdout=file, cache=cache_dir) as again:
-                    finished(again)
+                    wait_for_end(again)
                 assert target.read_bytes() == printed
 
 
 def test_a_file_that_has_a_part_of_the_output_gets_the_rest(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    printed = recorded("chatty", tmp_path / "j", cache_dir, "60")
+    printed = record_output("chatty", tmp_path / "j", cache_dir, "60")
     for size in (0, 1, 7, len(printed) - 1, len(printed)):
         target = tmp_path / f"output{size}"
         target.write_bytes(printed[:size])
@@ -105,7 +105,7 @@ def test_a_file_that_has_a_part_of_the_output_gets_the_rest(
             target.open("r+b") as file,
             journal.resume(tmp_path / "j", stdout=file, cache=cache_dir) as again,
         ):
-            finished(again)
+            wait_for_end(again)
         size = (tmp_path / "j").stat().st_size
         assert target.read_bytes() == printed
         with target.open("r+b") as file:
@@ -132,7 +132,7 @@ def test_every_cut_behind_the_beginning_resumes_to_the_same_end(
             target.open("r+b") as stdout,
             journal.resume(cut, stdin=LINES, stdout=stdout, cache=cache_dir) as again,
         ):
-            assert finished(again).code == 0, f"cut at {size}: {target.read_bytes()!r}"
+            assert wait_for_end(again).code == 0, f"cut at {size}: {target.read_bytes()!r}"
             assert again.files == files, f"cut at {size}"
         assert target.read_bytes() == output, f"cut at {size}"
 
@@ -155,7 +155,7 @@ def test_a_resumed_journal_can_be_cut_and_resumed_again(tmp_path: Path, cache_di
         cut = tmp_path / f"{generation}.journal"
         cut.write_bytes(data[:size])
         with journal.resume(cut, stdin=LINES, cache=cache_dir) as again:
-            assert finished(again).code == 0
+            assert wait_for_end(again).code == 0
             assert again.stdout == output
             assert again.files == files
         data = cut.read_bytes()
@@ -168,7 +168,7 @@ def test_what_is_captured_is_complete_again(tmp_path: Path, cache_dir: Path) -> 
     size = (resumable_size(path) + path.stat().st_size) // 2
     cut.write_bytes(path.read_bytes()[:size])
     with journal.resume(cut, stdin=LINES, cache=cache_dir) as again:
-        finished(again)
+        wait_for_end(again)
         assert again.stdout == output
 
 
@@ -185,16 +185,16 @@ def test_a_file_goes_on_at_the_byte_where_the_guest_had_read(
         with journal.record(
             guest("cat"), whole, args=["cat", "10"], stdin=stdin, cache=cache_dir
         ) as first:
-            finished(first)
+            wait_for_end(first)
             assert first.stdout == bytes(range(256))
     frames = frames_of(whole)
     for count in range(12, len(frames) - 1, 7):
-        cut = rewritten(whole, tmp_path / f"{count}", first_of(count))
+        cut = rewrite(whole, tmp_path / f"{count}", keep_first(count))
         with (
             source.open("rb") as again_open,  # Opened again at its beginning.
             journal.resume(cut, stdin=again_open, cache=cache_dir) as again,
         ):
-            finished(again)
+            wait_for_end(again)
             assert again.stdout == bytes(range(256)), f"{count} events"
 
 
@@ -206,7 +206,7 @@ def test_what_is_fed_goes_on_behind_what_was_fed(tmp_path: Path, cache_dir: Path
     with journal.resume(tmp_path / "j", cache=cache_dir) as again:
         again.feed(b"three\n")
         again.close_stdin()
-        assert finished(again).code == 0
+        assert wait_for_end(again).code == 0
         assert again.stdout == b"one\ntwo\nthree\n"
         assert again.stderr == b"14 bytes\n"
 
@@ -226,7 +226,7 @@ def test_only_what_was_not_given_can_be_fed(tmp_path: Path, cache_dir: Path) -> 
     with journal.record(guest("cat"), tmp_path / "j", stdin=b"x", cache=cache_dir) as running:
         with pytest.raises(journal.OptionError, match="cannot be fed"):
             running.feed(b"y")
-        finished(running)
+        wait_for_end(running)
 
 
 # -- host directories and clocks ----------------------------------------------------------------
@@ -245,13 +245,13 @@ def test_a_replay_neither_reads_nor_writes_the_hosts_directory(
         mounts=[HostMount(str(folder), "/work")],
         cache=cache_dir,
     ) as first:
-        assert finished(first).code == 0
+        assert wait_for_end(first).code == 0
         printed = first.stdout
-    cut = rewritten(tmp_path / "j", tmp_path / "cut", first_of(-1))
+    cut = rewrite(tmp_path / "j", tmp_path / "cut", keep_first(-1))
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     with journal.resume(cut, stdin=LINES, cache=cache_dir) as again:
-        assert finished(again).code == 0
+        assert wait_for_end(again).code == 0
         assert again.stdout == printed
     assert list(folder.iterdir()) == []
 
@@ -269,24 +269,24 @@ def test_a_file_replaced_by_another_meanwhile_is_not_written_to(
         mounts=[HostMount(str(folder), "/work")],
         cache=cache_dir,
     ) as first:
-        assert finished(first).code == 0
+        assert wait_for_end(first).code == 0
     half = len(frames_of(tmp_path / "j")) // 2
-    cut = rewritten(tmp_path / "j", tmp_path / "cut", first_of(half))
+    cut = rewrite(tmp_path / "j", tmp_path / "cut", keep_first(half))
     (folder / "log").rename(tmp_path / "kept")
     (folder / "log").write_bytes(b"somebody else's")
     with journal.resume(cut, stdin=LINES, cache=cache_dir) as again:
-        finished(again)
+        wait_for_end(again)
     assert (folder / "log").read_bytes() == b"somebody else's"
 
 
 def test_the_monotonic_clock_never_goes_back(tmp_path: Path, cache_dir: Path) -> None:
-    recorded("sleepy", tmp_path / "0", cache_dir, "6", "3000")
+    record_output("sleepy", tmp_path / "0", cache_dir, "6", "3000")
     for generation in range(5):
         count = len(frames_of(tmp_path / f"{generation}")) * 2 // 3
         path = tmp_path / f"{generation}"
-        cut = rewritten(path, tmp_path / f"{generation + 1}", first_of(count))
+        cut = rewrite(path, tmp_path / f"{generation + 1}", keep_first(count))
         with journal.resume(cut, cache=cache_dir) as again:
-            assert finished(again).code == 0, again.stdout
+            assert wait_for_end(again).code == 0, again.stdout
             assert again.stdout.endswith(b"back=0 early=0 errors=0\n")
         told = [
             event.time if isinstance(event, ClockRead) else event.monotonic
@@ -305,7 +305,7 @@ def test_memory_mounts_of_any_name_are_rebuilt(tmp_path: Path, cache_dir: Path) 
         mounts=[MemoryMount("/deep/work")],
         cache=cache_dir,
     ) as first:
-        assert finished(first).code == 0
+        assert wait_for_end(first).code == 0
         files = first.files
     assert "/deep/work/log" in files
     with journal.resume(tmp_path / "j", cache=cache_dir) as again:
@@ -319,7 +319,7 @@ def test_runs_that_are_over_keep_no_descriptors(tmp_path: Path, cache_dir: Path)
     def run(number: int) -> int:
         path = tmp_path / f"{number}"
         with journal.record(guest("exit7"), path, cache=cache_dir) as recorder:
-            finished(recorder)
+            wait_for_end(recorder)
         with journal.resume(path, cache=cache_dir) as recorder:
             assert recorder.files == {}
         del recorder

@@ -8,18 +8,18 @@ import pytest
 
 import journal
 from journal.events.core import ProcessExit
-from tests.support.guest_runs import finished, recorded
+from tests.support.guest_runs import record_output, wait_for_end
 from tests.support.programs import guest
-from tests.support.rewrites import altered, events_of, first_of, rewritten, with_event
+from tests.support.rewrites import alter_event, events_of, keep_first, replace_event, rewrite
 
 
 def test_another_module_than_the_journals_is_refused(tmp_path: Path, cache_dir: Path) -> None:
-    recorded("chatty", tmp_path / "j", cache_dir, "10")
-    cut = rewritten(tmp_path / "j", tmp_path / "cut", first_of(-1))
+    record_output("chatty", tmp_path / "j", cache_dir, "10")
+    cut = rewrite(tmp_path / "j", tmp_path / "cut", keep_first(-1))
     with pytest.raises(journal.ModuleMismatch, match="is not the recorded module"):
         journal.resume(cut, module=guest("cat"), cache=cache_dir)
     with journal.resume(cut, module=guest("chatty"), cache=cache_dir) as again:
-        assert finished(again).code == 0
+        assert wait_for_end(again).code == 0
 
 
 def test_a_module_that_is_not_embedded_must_be_where_it_was(
@@ -30,9 +30,9 @@ def test_a_module_that_is_not_embedded_must_be_where_it_was(
     with journal.record(
         module, tmp_path / "j", args=["chatty", "10"], embed=False, cache=cache_dir
     ) as first:
-        finished(first)
+        wait_for_end(first)
         printed = first.stdout
-    cut = rewritten(tmp_path / "j", tmp_path / "cut", first_of(-1))
+    cut = rewrite(tmp_path / "j", tmp_path / "cut", keep_first(-1))
     module.rename(tmp_path / "moved.wasm")
     with pytest.raises(journal.ModuleMismatch, match="does not contain its module"):
         journal.resume(cut, cache=cache_dir)
@@ -40,7 +40,7 @@ def test_a_module_that_is_not_embedded_must_be_where_it_was(
     with pytest.raises(journal.ModuleMismatch, match="is not the recorded module"):
         journal.resume(cut, cache=cache_dir)
     with journal.resume(cut, module=tmp_path / "moved.wasm", cache=cache_dir) as again:
-        finished(again)
+        wait_for_end(again)
         assert again.stdout == printed
 
 
@@ -64,10 +64,10 @@ def test_a_module_given_as_bytes_must_be_embedded(tmp_path: Path, cache_dir: Pat
 def test_an_engine_that_would_not_give_the_same_run_is_refused(
     change: dict[str, object], told: str, tmp_path: Path, cache_dir: Path
 ) -> None:
-    recorded("chatty", tmp_path / "j", cache_dir, "10")
-    other = altered(events_of(tmp_path / "j")[0], **change)
-    path = rewritten(
-        tmp_path / "j", tmp_path / "other", lambda frames: with_event(frames[:-1], 0, other)
+    record_output("chatty", tmp_path / "j", cache_dir, "10")
+    other = alter_event(events_of(tmp_path / "j")[0], **change)
+    path = rewrite(
+        tmp_path / "j", tmp_path / "other", lambda frames: replace_event(frames[:-1], 0, other)
     )
     before = path.read_bytes()
     with pytest.raises(journal.EngineMismatch, match=told):
@@ -78,8 +78,8 @@ def test_an_engine_that_would_not_give_the_same_run_is_refused(
 def test_a_guest_that_may_have_more_memory_than_is_allowed_is_refused(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    recorded("chatty", tmp_path / "j", cache_dir, "10")
-    cut = rewritten(tmp_path / "j", tmp_path / "cut", first_of(-1))
+    record_output("chatty", tmp_path / "j", cache_dir, "10")
+    cut = rewrite(tmp_path / "j", tmp_path / "cut", keep_first(-1))
     with pytest.raises(journal.EngineMismatch, match="memory"):
         journal.resume(cut, memory_size_max=1 << 20, cache=cache_dir)
 
@@ -115,13 +115,13 @@ def test_a_journal_that_is_being_written_is_locked(tmp_path: Path, cache_dir: Pa
         with pytest.raises(journal.JournalLocked):
             journal.resume(tmp_path / "j", cache=cache_dir)
         running.close_stdin()
-        assert finished(running).code == 0
+        assert wait_for_end(running).code == 0
     with journal.resume(tmp_path / "j", cache=cache_dir) as again:
         assert again.ended_before
 
 
 def test_a_journal_that_is_there_is_not_recorded_over(tmp_path: Path, cache_dir: Path) -> None:
-    recorded("chatty", tmp_path / "j", cache_dir, "10")
+    record_output("chatty", tmp_path / "j", cache_dir, "10")
     before = (tmp_path / "j").read_bytes()
     with pytest.raises(journal.OptionError, match="already exists"):
         journal.record(guest("chatty"), tmp_path / "j", cache=cache_dir)

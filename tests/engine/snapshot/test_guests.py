@@ -16,8 +16,8 @@ from journal import HostMount, MemoryMount
 from journal.events.process import SessionStart
 from tests.support.budget import Budget
 from tests.support.deadlines import wait_until
-from tests.support.guest_runs import finished
-from tests.support.killed_runs import consumed
+from tests.support.guest_runs import wait_for_end
+from tests.support.killed_runs import count_consumed
 from tests.support.oracle import TRAP_CODE, Mount, read_tree, run_with_wasmtime
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SNAPSHOT_PROGRAMS, Needs, SnapshotGuest
 from tests.support.snapshot_runs import STAGES, check_guest_end
@@ -77,7 +77,7 @@ def check_as_under_wasmtime(one: SnapshotGuest, folder: Path, cache: Path) -> No
         mounts.append(Mount(host=directory, guest=name))
     theirs = run_with_wasmtime(one.path, one.argv, dict(one.env), mounts, one.stdin, cache=cache)
     with recorder_of(one, folder, cache, stdin=one.stdin) as recorder:
-        outcome = finished(recorder)
+        outcome = wait_for_end(recorder)
         check_guest_end(one, outcome, recorder.stdout)
         assert (recorder.stdout, recorder.stderr) == (theirs.stdout, theirs.stderr)
         files = {name: recorder.files[name] for name in recorder.files}
@@ -100,13 +100,13 @@ def test_a_guest_that_wasmtime_does_not_run_ends_as_it_should(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     with recorder_of(one, tmp_path, cache_dir, stdin=one.stdin) as recorder:
-        check_guest_end(one, finished(recorder), recorder.stdout)
+        check_guest_end(one, wait_for_end(recorder), recorder.stdout)
 
 
 def check_cuts(one: SnapshotGuest, folder: Path, cache: Path, parts: Iterable[float]) -> None:
     """Check that a journal reaches the same end if it is cut at these fractions of its session."""
     with recorder_of(one, folder, cache, stdin=one.stdin) as recorder:
-        wanted = finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+        wanted = wait_for_end(recorder), recorder.stdout, recorder.stderr, recorder.files
     check_guest_end(one, wanted[0], wanted[1])
     data = (folder / "run.journal").read_bytes()
     with journal.Reader(folder / "run.journal") as reader:
@@ -117,7 +117,7 @@ def check_cuts(one: SnapshotGuest, folder: Path, cache: Path, parts: Iterable[fl
         cut = folder / "cut.journal"
         cut.write_bytes(data[: begin + int((len(data) - begin) * part)])
         with resumed(one, cut, cache) as again:
-            found = finished(again), again.stdout, again.stderr, again.files
+            found = wait_for_end(again), again.stdout, again.stderr, again.files
         assert found == wanted, f"cut at {part} of the journal"
 
 
@@ -137,12 +137,12 @@ def stopped_at(
     path = folder / "run.journal"
     with recorder_of(one, folder, cache, stdin=None) as recorder:
         recorder.feed(b"x" * stage)
-        wait_until(lambda: consumed(path) == stage)
+        wait_until(lambda: count_consumed(path) == stage)
         recorder.stop()
-        assert finished(recorder).code is None
+        assert wait_for_end(recorder).code is None
     with journal.resume(path, cache=cache) as again:
         again.feed(b"x" * (STAGES - stage))
-        return finished(again), again.stdout, again.files, trees_of(one, folder)
+        return wait_for_end(again), again.stdout, again.files, trees_of(one, folder)
 
 
 @pytest.mark.parametrize("stage", range(0, STAGES, 2))
@@ -151,7 +151,7 @@ def test_descriptors_of_the_host_are_brought_back_at_every_stage(
 ) -> None:
     one = next(one for one in SNAPSHOT_GUESTS if one.title == "descriptors of both")
     with recorder_of(one, tmp_path / "whole", cache_dir, stdin=b"x" * STAGES) as recorder:
-        wanted = finished(recorder), recorder.stdout, recorder.files
+        wanted = wait_for_end(recorder), recorder.stdout, recorder.files
         check_guest_end(one, wanted[0], wanted[1])
     found = stopped_at(one, stage, tmp_path / "cut", cache_dir)
     assert found == (*wanted, trees_of(one, tmp_path / "whole"))

@@ -22,28 +22,28 @@ from journal.engine.wasi_abi import Errno
 from journal.snapshots import Trigger
 from tests.support.command_line import start_tool, write_input
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
-from tests.support.guest_runs import finished
-from tests.support.killed_runs import consumed
+from tests.support.guest_runs import wait_for_end
+from tests.support.killed_runs import count_consumed
 from tests.support.oracle import read_tree
 from tests.support.programs import guest
 from tests.support.remote_guest import DATA, REMOTE, Remote, Session
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.support.snapshot_runs import (
     STAGES,
-    check_each,
     check_guest_end,
-    ended,
+    check_resumes,
+    finish_run,
     snapshots_in,
     triggers_in,
 )
 from tests.support.wasix_sockets import (
+    expect_note,
     inet4,
     is_reached,
     listen,
     open_socket,
     port_of,
     resume_remote,
-    warned,
 )
 from tests.support.wasix_terminals import QUIET, Terminal, Tty, get_tty, set_tty
 
@@ -79,7 +79,7 @@ def recording(
 
 
 def end_of(recorder: journal.Recorder, directory: Path) -> End:
-    return finished(recorder), recorder.stdout, recorder.files, read_tree(directory)
+    return wait_for_end(recorder), recorder.stdout, recorder.files, read_tree(directory)
 
 
 def going_on(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None) -> End:
@@ -145,7 +145,7 @@ def test_what_a_replay_compares_needs_no_directory(tmp_path: Path, cache_dir: Pa
         folder = tmp_path / one.title
         _, snapshots = often(one, folder, cache_dir)
         with recording(one, folder, cache_dir, stdin=one.stdin, snapshots=snapshots) as recorder:
-            finished(recorder)
+            wait_for_end(recorder)
         shutil.rmtree(place(folder))
         infos = snapshots_in(folder / "j")
         for start in (None, infos[0].seq, infos[len(infos) // 2].seq):
@@ -195,7 +195,7 @@ def test_a_guest_that_was_killed_goes_on_in_its_own_directory_from_its_newest_sn
     arguments = [*options, "--no-root", "-j", "j", guest(one.name), *one.args]
     with start_tool(tmp_path, "run", *arguments) as process:
         write_input(process, b"x" * stage)
-        wait_until(lambda: (tmp_path / "j").exists() and consumed(tmp_path / "j") == stage)
+        wait_until(lambda: (tmp_path / "j").exists() and count_consumed(tmp_path / "j") == stage)
         process.kill()
         assert process.wait(DEADLINE_SECONDS) < 0
     assert triggers_in(tmp_path / "j")
@@ -328,9 +328,9 @@ def test_from_each_snapshot_a_guest_that_listens_comes_to_the_same_end(
         snapshots=often,
         cache=cache_dir,
     ) as recorder:
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     assert {info.function for info in snapshots_in(tmp_path / "j")} >= {"sock_bind", "fd_close"}
-    check_each(tmp_path / "j", wanted, cache_dir, network=True)
+    check_resumes(tmp_path / "j", wanted, cache_dir, network=True)
 
 
 def test_a_socket_is_at_each_snapshot_what_it_was_then(tmp_path: Path, cache_dir: Path) -> None:
@@ -377,7 +377,7 @@ def test_a_socket_that_cannot_be_had_again_behind_a_snapshot_is_told_of(
         assert recorder.snapshot() is not None
     with (
         socket.create_server(("127.0.0.1", port)),
-        warned(f"at 127.0.0.1:{port}"),
+        expect_note(f"at 127.0.0.1:{port}"),
         journal.resume(path, network=network, cache=cache_dir) as recorder,
     ):
         wait_until(lambda: len(recorder.stdout) > 0)

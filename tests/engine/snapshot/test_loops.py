@@ -12,9 +12,16 @@ import journal
 from journal.engine import SafePoints, SnapshotOptions, Stacks
 from journal.snapshots import Trigger
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
-from tests.support.snapshot_runs import Ended, check_each, ended, gone_on, snapshots_in, triggers_in
+from tests.support.snapshot_runs import (
+    FinishedRun,
+    check_resumes,
+    finish_run,
+    resume_run,
+    snapshots_in,
+    triggers_in,
+)
 from tests.support.wat import module
 
 PERIODIC = frozenset({Trigger.PERIODIC_INTERVAL})
@@ -42,9 +49,9 @@ def recording(
 
 def run(
     name: str | bytes | Path, path: Path, cache: Path, *args: str, snapshots: SnapshotOptions
-) -> Ended:
+) -> FinishedRun:
     with recording(name, path, cache, *args, snapshots=snapshots) as recorder:
-        return ended(recorder)
+        return finish_run(recorder)
 
 
 def in_loops(path: Path) -> list[journal.snapshots.SnapshotInfo]:
@@ -67,7 +74,7 @@ def test_from_each_snapshot_in_its_loops_a_guest_goes_on_exactly(
     assert len(infos) > 2, "it computes for several periods on any machine"
     assert {info.trigger for info in infos} == PERIODIC
     assert len({info.digest for info in infos}) == len(infos), "it has computed on between them"
-    check_each(path, plain, cache_dir)
+    check_resumes(path, plain, cache_dir)
 
 
 @pytest.mark.deep
@@ -98,7 +105,7 @@ def test_the_same_places_of_a_loop_are_told_apart_by_what_was_computed(
     plain = run(wat, tmp_path / "plain", cache_dir, snapshots=SnapshotOptions())
     assert run(wat, path, cache_dir, snapshots=loops(period_seconds=0.02)) == plain
     assert len(in_loops(path)) > 2
-    check_each(path, plain, cache_dir)
+    check_resumes(path, plain, cache_dir)
 
 
 def test_without_safe_points_in_loops_there_is_none_until_the_next_call(
@@ -110,7 +117,7 @@ def test_without_safe_points_in_loops_there_is_none_until_the_next_call(
         with recording("computing", path, cache_dir, str(steps), snapshots=often) as recorder:
             wait_until(lambda r=recorder: r.stdout.count(b"\n") == 1)  # type: ignore[misc]
             seq = recorder.snapshot(Trigger.EXPLICIT, DEADLINE_SECONDS)
-            wanted = ended(recorder)
+            wanted = finish_run(recorder)
         if seq is not None:
             break
     assert in_loops(path) == []
@@ -118,7 +125,7 @@ def test_without_safe_points_in_loops_there_is_none_until_the_next_call(
     explicit = [info for info in snapshots_in(path) if info.trigger is Trigger.EXPLICIT]
     assert [info.seq for info in explicit] == [seq]
     assert len(snapshots_in(path)) <= 2, "it calls but twice"
-    check_each(path, wanted, cache_dir)
+    check_resumes(path, wanted, cache_dir)
 
 
 @pytest.mark.parametrize("safe_points", list(SafePoints))
@@ -135,7 +142,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
         else:
             assert recorder.snapshot(timeout_seconds=0.4) is None
         recorder.stop()
-        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
+        assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
     taken = triggers_in(path)
     if safe_points is SafePoints.CALLS:
         assert taken == []
@@ -147,7 +154,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
         with journal.resume(path, at=at, into=into, snapshots=often, cache=cache_dir) as recorder:
             wait_until(lambda r=recorder, n=there: len(in_loops(r.path)) > n)  # type: ignore[misc]
             recorder.stop()
-            assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
+            assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
 
 
 def test_a_guest_that_computes_has_its_snapshot_soon(tmp_path: Path, cache_dir: Path) -> None:
@@ -171,7 +178,7 @@ def test_a_run_stops_with_a_snapshot_in_a_loop_and_goes_on(tmp_path: Path, cache
     while found.outcome.kind is journal.engine.ExitKind.STOPPED:
         assert len(snapshots_in(path)) == sessions
         with journal.resume(path, stdin=b"", snapshots=stopping, cache=cache_dir) as recorder:
-            found = ended(recorder)
+            found = finish_run(recorder)
         sessions += 1
     assert sessions > 3
     assert len(in_loops(path)) > 2
@@ -193,17 +200,17 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
             while len(in_loops(path)) < number and recorder.wait(0) is None:
                 time.sleep(0.001)
             recorder.stop()
-            outcome = finished(recorder)
+            outcome = wait_for_end(recorder)
         if outcome.kind is not journal.engine.ExitKind.STOPPED:
             continue
         stopped += 1
         infos = snapshots_in(path)
         notes: list[str] = []
         with journal.resume(path, stdin=b"", cache=cache_dir, note=notes.append) as recorder:
-            assert ended(recorder) == plain
+            assert finish_run(recorder) == plain
         assert notes == []
         if infos:
-            assert gone_on(path, infos[-1].seq, cache_dir) == plain
+            assert resume_run(path, infos[-1].seq, cache_dir) == plain
     assert stopped > 1
 
 
@@ -214,7 +221,7 @@ def test_snapshots_at_calls_and_in_loops_go_together(tmp_path: Path, cache_dir: 
     both = loops(on=frozenset({Trigger.BOOTSTRAP, Trigger.EXPLICIT}), every_events=9)
     assert run(name, path, cache_dir, *args, snapshots=both) == plain
     assert {info.function for info in snapshots_in(path)} >= {"", "fd_write"}
-    check_each(path, plain, cache_dir)
+    check_resumes(path, plain, cache_dir)
     assert journal.verify_replay(path, cache=cache_dir).matches
 
 
@@ -249,7 +256,7 @@ def test_what_cannot_be_unwound_has_no_snapshots_in_its_loops_but_still_its_run(
         snapshots=loops(period_seconds=0.01),
         note=notes.append,
     ) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
     assert len(notes) == 1
     assert in_loops(path) == []
     with pytest.raises(journal.ModuleRefused):
@@ -279,7 +286,7 @@ def test_quickjs_goes_on_from_the_middle_of_what_it_computes(
     assert plain.outcome.code == 0, plain.stderr
     assert run(quickjs, path, cache_dir, *args, snapshots=loops(period_seconds=0.03)) == plain
     assert len(in_loops(path)) > 4
-    check_each(path, plain, cache_dir)
+    check_resumes(path, plain, cache_dir)
     assert (
         run(
             quickjs,

@@ -20,10 +20,10 @@ from journal.engine import SnapshotOptions
 from journal.engine.program.module import is_private
 from journal.engine.snapshot import memory_image
 from journal.snapshots import Trigger
-from tests.support.damage import PROMPT, Taken, again, take
-from tests.support.guest_runs import finished
+from tests.support.damage import PROMPT, RecordedRun, record_snapshots, resume_damaged
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
-from tests.support.rewrites import first_of, rewritten
+from tests.support.rewrites import keep_first, rewrite
 from tests.support.snapshot_runs import snapshots_in
 
 HEAD_SIZE, HASH_SIZE = 4096, 8
@@ -33,7 +33,7 @@ HEAD_SIZE, HASH_SIZE = 4096, 8
 class Place:
     """A journal that ends after a snapshot, and its image directory."""
 
-    taken: Taken
+    taken: RecordedRun
     journal: Path
     cache: Path
 
@@ -51,26 +51,26 @@ class Place:
         """Resume a copy from the snapshot, and check the end."""
         copy = self.journal.with_suffix(".copy")
         shutil.copy(self.journal, copy)
-        result = again(PROMPT, copy, self.cache)
+        result = resume_damaged(PROMPT, copy, self.cache)
         assert result.is_like(self.taken), result
         assert result.notes == [], "the snapshot was good, whatever there was of its image"
         copy.unlink()
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Taken:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> RecordedRun:
     """Return a journal, and a cache that contains only the compiled module."""
     folder = tmp_path_factory.mktemp("images")
-    taken = take(PROMPT, folder / "run.journal", folder / "cache" / "modules")
+    taken = record_snapshots(PROMPT, folder / "run.journal", folder / "cache" / "modules")
     assert taken.infos[3].pages > 1
     return taken
 
 
 @pytest.fixture
-def place(shared: Taken, tmp_path: Path) -> Place:
+def place(shared: RecordedRun, tmp_path: Path) -> Place:
     cache = tmp_path / "cache" / "modules"
     shutil.copytree(shared.path.parent / "cache" / "modules", cache)
-    path = rewritten(shared.path, tmp_path / "cut.journal", first_of(shared.infos[3].seq + 1))
+    path = rewrite(shared.path, tmp_path / "cut.journal", keep_first(shared.infos[3].seq + 1))
     return Place(shared, path, cache)
 
 
@@ -256,16 +256,16 @@ def test_an_image_of_another_one_under_this_name_is_not_believed(
     for mark in place.folder.glob("*.checked"):
         mark.unlink()
     infos = place.taken.infos
-    other = rewritten(
+    other = rewrite(
         place.taken.path,
         place.journal.with_name("other.journal"),
-        first_of(infos[2 if same_journal else 3].seq + 1),
+        keep_first(infos[2 if same_journal else 3].seq + 1),
     )
     if same_journal:
         shutil.copy(place.journal, other)
         journal.verify_replay(other, start=infos[2].seq, cache=place.cache)
     else:
-        assert again(PROMPT, other, place.cache).is_like(place.taken)
+        assert resume_damaged(PROMPT, other, place.cache).is_like(place.taken)
     (wrong,) = place.folder.glob("*.image")
     assert wrong.name != path.name
     wrong.rename(path)
@@ -333,7 +333,7 @@ def test_a_folder_that_others_can_write_is_not_read(place: Place) -> None:
 
 
 def test_what_a_crash_has_left_of_images_goes_and_the_last_used_stay(place: Place) -> None:
-    taken = take(
+    taken = record_snapshots(
         replace(PROMPT, every_events=1), place.journal.with_name("often.journal"), place.cache
     )
     for info in taken.infos[:12]:
@@ -366,18 +366,18 @@ def test_a_guest_runs_on_when_its_image_is_removed(tmp_path: Path) -> None:
         cache=cache,
         snapshots=SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True),
     ) as recorder:
-        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
+        assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
     with journal.resume(tmp_path / "run.journal", cache=cache) as recorder:
         recorder.feed(b"one\n")
         assert list((cache.parent / "images").glob("*.image"))
         shutil.rmtree(cache.parent / "images")
         recorder.feed(b"two\nthree\n")
         recorder.close_stdin()
-        ended, printed = finished(recorder), recorder.stdout
+        ended, printed = wait_for_end(recorder), recorder.stdout
     with journal.record(
         guest("stdin"), tmp_path / "plain.journal", cache=cache, stdin=b"one\ntwo\nthree\n"
     ) as recorder:
-        assert (finished(recorder), recorder.stdout) == (ended, printed)
+        assert (wait_for_end(recorder), recorder.stdout) == (ended, printed)
 
 
 # -- several at once -------------------------------------------------------------------------------
@@ -440,7 +440,7 @@ def test_a_copy_of_a_journal_that_went_another_way_has_images_of_its_own(place: 
     """Both journals have the same id, and a snapshot with the same sequence number."""
     copies = [place.journal.with_name(f"copy-{number}") for number in range(2)]
     first = place.taken.infos[0].seq + 1
-    unread = rewritten(place.taken.path, place.journal.with_name("unread"), first_of(first))
+    unread = rewrite(place.taken.path, place.journal.with_name("unread"), keep_first(first))
     printed = []
     for number, copy in enumerate(copies):
         shutil.copy(unread, copy)
@@ -448,7 +448,7 @@ def test_a_copy_of_a_journal_that_went_another_way_has_images_of_its_own(place: 
         with journal.resume(
             copy, stdin=lines, cache=place.cache, snapshots=SnapshotOptions(every_events=3)
         ) as recorder:
-            finished(recorder)
+            wait_for_end(recorder)
             printed.append(recorder.stdout)
     assert printed[0] != printed[1]
     seqs = [info.seq for info in snapshots_in(copies[0])]
@@ -457,5 +457,5 @@ def test_a_copy_of_a_journal_that_went_another_way_has_images_of_its_own(place: 
         into = copy.with_suffix(".new")
         found = journal.verify_replay(copy, start=seqs[-1], cache=place.cache)
         assert found.matches
-        result = again(PROMPT, copy, place.cache, at=seqs[-1], into=into)
+        result = resume_damaged(PROMPT, copy, place.cache, at=seqs[-1], into=into)
         assert result.stdout == printed[number]

@@ -17,7 +17,7 @@ from journal.snapshots import Trigger
 from tests.support.snapshot_guests import SNAPSHOT_PROGRAMS, SnapshotGuest
 from tests.support.snapshot_runs import (
     Run,
-    ended,
+    finish_run,
     pick_evenly,
     record_guest,
     resume_guest,
@@ -327,7 +327,7 @@ def test_a_program_that_cannot_be_unwound_is_executed_again(
         snapshots=SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), every_events=2),
         note=notes.append,
     ) as recorder:
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     assert (wanted.outcome.code, wanted.stdout.count(b"down")) == (0, 21)
     (note,) = notes
     assert "exceptions" in note
@@ -342,4 +342,4 @@ def test_a_program_that_cannot_be_unwound_is_executed_again(
         fork = tmp_path / f"at-{info.seq}.journal"
         journal.fork(path, fork, upto=info.seq)
         with journal.resume(fork, stdin=UNUSUAL, cache=cache_dir) as recorder:
-            assert ended(recorder) == wanted, f"from {info}"
+            assert finish_run(recorder) == wanted, f"from {info}"

@@ -17,7 +17,7 @@ from journal.engine import DirtyPageTracking, SnapshotOptions, Stacks
 from journal.snapshots import Trigger
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.dirty_pages import why_not_by_kernel
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.support.snapshot_runs import (
     RESUMED_MAX,
@@ -124,7 +124,7 @@ def test_the_monotonic_clock_goes_on_from_a_snapshot_and_counts_no_time_between(
     began = time.monotonic_ns()
     with journal.resume(path, at=seq, into=tmp_path / "later.journal", cache=cache_dir) as recorder:
         recorder.feed(b"x")
-        finished(recorder)
+        wait_for_end(recorder)
         took = time.monotonic_ns() - began
         (told,) = struct.unpack("<Q", recorder.stdout)
     assert said <= told <= said + took
@@ -174,5 +174,5 @@ def test_a_guest_whose_stack_cannot_be_put_back_is_not_believed_and_is_executed_
     assert infos, "those before were good"
     assert resume_guest(ASTRAY, path, cache_dir, at=infos[-1].seq) == plain
     with journal.resume(path, stdin=b"", cache=cache_dir, reexecute=True) as recorder:
-        assert finished(recorder) == plain[0]
+        assert wait_for_end(recorder) == plain[0]
         assert recorder.stdout == plain[1]

@@ -34,10 +34,17 @@ from tests.support.command_line import (
     write_input,
 )
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
 from tests.support.rewrites import events_of
-from tests.support.snapshot_runs import Ended, check_each, ended, gone_on, snapshots_in, triggers_in
+from tests.support.snapshot_runs import (
+    FinishedRun,
+    check_resumes,
+    finish_run,
+    resume_run,
+    snapshots_in,
+    triggers_in,
+)
 
 LINES = b"".join(b"line %d\n" % number for number in range(30))
 NOISE = random.Random(8).randbytes(500_000)
@@ -89,17 +96,17 @@ class Case:
             snapshots=snapshots,
         )
 
-    def run(self, path: Path, cache: Path, snapshots: SnapshotOptions) -> Ended:
+    def run(self, path: Path, cache: Path, snapshots: SnapshotOptions) -> FinishedRun:
         """Return the end of a run."""
         with self.record(path, cache, snapshots) as recorder:
-            return ended(recorder)
+            return finish_run(recorder)
 
-    def resume(self, path: Path, cache: Path, **given: Any) -> Ended:
+    def resume(self, path: Path, cache: Path, **given: Any) -> FinishedRun:
         """Return the end of a resume."""
         with journal.resume(
             path, stdin=self.stdin, cache=cache, network=self.network, **given
         ) as recorder:
-            return ended(recorder)
+            return finish_run(recorder)
 
     def check_count(self, path: Path, minimum: int = 2) -> None:
         """Check the number, the triggers and the functions of the snapshots."""
@@ -222,7 +229,7 @@ def test_what_a_guest_does_sets_off_a_trigger_and_each_snapshot_resumes(
     assert plain.outcome.code == 0
     assert run == plain
     case.check_count(path)
-    check_each(path, run, cache_dir, stdin=case.stdin, network=case.network)
+    check_resumes(path, run, cache_dir, stdin=case.stdin, network=case.network)
 
 
 @pytest.mark.deep
@@ -321,10 +328,10 @@ def test_who_is_told_of_a_trigger_takes_its_snapshot_once_or_each_time(
             count += trigger not in ONCE
             wait_for_snapshots(path, count)
         recorder.close_stdin()
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     assert triggers_in(path) == [format_trigger(trigger)] * count
     assert count == (1 if trigger in ONCE else len(lines))
-    check_each(path, wanted, cache_dir, stdin=b"".join(lines))
+    check_resumes(path, wanted, cache_dir, stdin=b"".join(lines))
 
 
 def test_a_transaction_ends_with_a_snapshot_that_has_its_work(
@@ -342,12 +349,12 @@ def test_a_transaction_ends_with_a_snapshot_that_has_its_work(
         assert len(triggers_in(path)) == 3, "work that fails has none"
         printed = recorder.stdout
         recorder.close_stdin()
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     last = snapshots_in(path)[-1]
     orders = b"".join(b"order %d\n" % number for number in range(3))
     with journal.resume(path, at=last.seq, into=tmp_path / "k", cache=cache_dir) as recorder:
         wait_until(lambda: recorder.stdout == printed)
-    check_each(path, wanted, cache_dir, stdin=orders)
+    check_resumes(path, wanted, cache_dir, stdin=orders)
 
 
 def test_a_snapshot_that_is_asked_for_has_the_name_that_it_is_asked_by(
@@ -370,7 +377,7 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
     path = tmp_path / "warm.journal"
     stopping = SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True)
     with fed(path, cache_dir, stopping) as recorder:
-        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
+        assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
     (info,), before = snapshots_in(path), path.read_bytes()
     inputs = [LINES[: 40 * number] + b"%d\n" % number for number in range(6)]
     found: dict[bytes, bytes] = {}
@@ -380,7 +387,7 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
         at = info.seq if number % 2 else None  # the newest one is that one
         given = inputs[number]
         with journal.resume(path, at=at, into=into, stdin=given, cache=cache_dir) as recorder:
-            assert finished(recorder).code == 0
+            assert wait_for_end(recorder).code == 0
             found[given] = recorder.stdout
 
     threads = [threading.Thread(target=go_on, args=(number,)) for number in range(len(inputs))]
@@ -393,11 +400,11 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
         with journal.record(
             guest("stdin"), plain, args=["stdin"], stdin=given, cache=cache_dir
         ) as recorder:
-            finished(recorder)
+            wait_for_end(recorder)
             assert found[given] == recorder.stdout
     assert path.read_bytes() == before
     with journal.resume(path, stdin=LINES, cache=cache_dir) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
 
 
 # -- from the command line ------------------------------------------------------------------------
@@ -412,10 +419,12 @@ def test_the_command_line_takes_snapshots_for_what_a_guest_does_and_each_resumes
     done = run_tool("run", "-j", "run.journal", *arguments, at=tmp_path, stdin=case.stdin)
     assert done.returncode == 0, done.stderr
     case.check_count(tmp_path / "run.journal")
-    wanted = Ended(
+    wanted = FinishedRun(
         journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0), done.stdout, done.stderr, {}
     )
-    check_each(tmp_path / "run.journal", wanted, cache_dir, stdin=case.stdin, network=case.network)
+    check_resumes(
+        tmp_path / "run.journal", wanted, cache_dir, stdin=case.stdin, network=case.network
+    )
 
 
 @pytest.mark.parametrize(
@@ -480,7 +489,7 @@ def test_each_signal_sets_off_its_trigger_in_the_middle_and_each_snapshot_resume
     assert said == whole
     assert triggers_in(path) == [name] * count
     for info in snapshots_in(path):
-        found = gone_on(path, info.seq, cache_dir, stdin=b"one\ntwo\n")
+        found = resume_run(path, info.seq, cache_dir, stdin=b"one\ntwo\n")
         assert (found.outcome.code, found.stdout) == (0, whole)
 
 
@@ -505,7 +514,7 @@ def test_a_period_is_what_is_said(tmp_path: Path, cache_dir: Path) -> None:
     with journal.record(
         guest("sleeper"), path, args=["sleeper", "150", "10"], cache=cache_dir, snapshots=on
     ) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
     took = time.monotonic() - began
     infos = snapshots_in(path)
     assert 2 < len(infos) <= took / period

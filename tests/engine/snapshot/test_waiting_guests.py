@@ -22,9 +22,15 @@ from journal.engine.snapshot.capture import SnapshotCapture
 from journal.engine.wasi.stdio.stdin import IDLE_NS, Interrupter, StdinSource
 from journal.snapshots import Trigger
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
-from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in, triggers_in
+from tests.support.snapshot_runs import (
+    check_resumes,
+    finish_run,
+    resume_run,
+    snapshots_in,
+    triggers_in,
+)
 from tests.support.virtual_time import VirtualTime
 from tests.support.wat import module, program
 
@@ -57,7 +63,7 @@ def printed_of(name: str, folder: Path, cache: Path, *args: str, stdin: bytes) -
     """Return the output of an undisturbed guest."""
     path = folder / "plain.journal"
     with recording(name, path, cache, *args, stdin=stdin, snapshots=SnapshotOptions()) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
         return recorder.stdout
 
 
@@ -105,12 +111,12 @@ def test_a_guest_that_reads_its_input_has_its_snapshot_at_once(
             seqs.append(recorder.snapshot(timeout_seconds=DEADLINE_SECONDS))
             recorder.feed(b"something\n")
         recorder.close_stdin()
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     infos = snapshots_in(path)
     assert [info.seq for info in infos] == seqs
     assert {info.function for info in infos} == {"fd_read"}
     if snapshots is EXPLICIT:
-        check_each(path, wanted, cache_dir, stdin=b"something\n" * 3)
+        check_resumes(path, wanted, cache_dir, stdin=b"something\n" * 3)
 
 
 @pytest.mark.deep
@@ -132,12 +138,12 @@ def test_a_guest_that_sleeps_has_its_snapshot_at_once(
         seq = recorder.snapshot(timeout_seconds=DEADLINE_SECONDS)
         assert recorder.stdout == b"", "its time stands still until it is woken"
         with meanwhile(partial(asked, recorder, 0)):
-            wanted = ended(recorder)
+            wanted = finish_run(recorder)
     info = snapshots_in(path)[0]
     assert (info.seq, info.function) == (seq, "poll_oneoff")
     monkeypatch.undo()
     VirtualTime(monkeypatch)
-    assert gone_on(path, info.seq, cache_dir) == wanted
+    assert resume_run(path, info.seq, cache_dir) == wanted
 
 
 def test_who_asks_without_patience_gets_no_number_and_the_snapshot_comes_later(
@@ -156,9 +162,9 @@ def test_who_asks_without_patience_gets_no_number_and_the_snapshot_comes_later(
         given_up.set()
         recorder.feed(LINES)
         recorder.close_stdin()
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     (info,) = snapshots_in(path)
-    assert gone_on(path, info.seq, cache_dir, stdin=LINES) == wanted
+    assert resume_run(path, info.seq, cache_dir, stdin=LINES) == wanted
 
 
 # -- idle ----------------------------------------------------------------------------------------
@@ -177,7 +183,7 @@ def test_a_guest_is_idle_once_in_each_of_its_waits(
             assert triggers_in(path) == ["idle"] * count
             recorder.feed(b"all\n")
         recorder.close_stdin()
-        finished(recorder)
+        wait_for_end(recorder)
 
 
 def test_a_snapshot_in_a_wait_does_not_keep_it_from_being_idle(
@@ -198,13 +204,13 @@ def test_a_guest_is_idle_after_a_tenth_of_a_second_and_not_before(
     VirtualTime(monkeypatch)
     path = tmp_path / "short"
     with recording("sleeper", path, cache_dir, "3", "100", snapshots=IDLE) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
     assert triggers_in(path) == []
     path = tmp_path / "long"
     with recording("sleeper", path, cache_dir, "3", "101", snapshots=IDLE) as recorder:
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     assert triggers_in(path) == ["idle"] * 3
-    check_each(path, wanted, cache_dir)
+    check_resumes(path, wanted, cache_dir)
 
 
 @pytest.mark.parametrize(("milliseconds", "count"), [(99, 0), (250, 3)])
@@ -224,14 +230,14 @@ def test_a_guest_is_idle_by_the_length_of_its_wait_though_it_wakes_up_late(
     monkeypatch.setattr(Interrupter, "_wait_once", wake_late)
     path = tmp_path / "j"
     with recording("sleeper", path, cache_dir, "3", str(milliseconds), snapshots=IDLE) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
     assert triggers_in(path) == ["idle"] * count
 
 
 def test_a_guest_that_computes_is_not_idle(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     with recording("computing", path, cache_dir, "60", snapshots=IDLE) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
     assert triggers_in(path) == []
 
 
@@ -282,7 +288,7 @@ def test_a_sleep_gets_no_longer_by_snapshots(
     with recording(wat, path, cache_dir, snapshots=snapshots) as recorder:
         began = virtual.now
         with meanwhile(partial(asked, recorder, 0)) as seqs:
-            wanted = ended(recorder)
+            wanted = finish_run(recorder)
     assert wanted.stdout == bytes(32), "its clock has come, without an error"
     # A sleep that began again after each snapshot would never end: there is always a next one.
     assert virtual.now - began == SLEEP_NS
@@ -292,7 +298,7 @@ def test_a_sleep_gets_no_longer_by_snapshots(
     if stacks is Stacks.ALWAYS:
         last = snapshots_in(path)[-1]
         monkeypatch.undo()
-        assert gone_on(path, last.seq, cache_dir) == wanted
+        assert resume_run(path, last.seq, cache_dir) == wanted
 
 
 @pytest.mark.deep
@@ -303,7 +309,7 @@ def test_several_sleeps_take_their_time_and_no_more(
     with recording("sleeper", path, cache_dir, "4", "300", snapshots=IDLE) as recorder:
         began = virtual.now
         with meanwhile(partial(asked, recorder, 0)):
-            finished(recorder)
+            wait_for_end(recorder)
     assert virtual.now - began == 4 * 300_000_000
     assert {"idle", "explicit"} >= set(triggers_in(path))
     assert len(triggers_in(path)) >= 4
@@ -332,13 +338,13 @@ def test_input_that_comes_during_a_snapshot_is_not_lost(
         os.close(writes)
         if by == "feeding":
             recorder.close_stdin()
-        assert ended(recorder).stdout == wanted
+        assert finish_run(recorder).stdout == wanted
     os.close(reads)
     infos = snapshots_in(path)
     assert {info.seq for info in infos} == {seq for seq in seqs if seq is not None}
     assert len(infos) > 20
     for info in infos[:: len(infos) // 6]:
-        assert gone_on(path, info.seq, cache_dir, stdin=LINES).stdout == wanted
+        assert resume_run(path, info.seq, cache_dir, stdin=LINES).stdout == wanted
 
 
 # -- stopping ------------------------------------------------------------------------------------
@@ -387,15 +393,15 @@ def test_a_guest_that_is_stopped_during_its_snapshot_is_resumed(
         recording("deep", path, cache_dir, *args, snapshots=often) as recorder,
     ):
         patched.setattr(kind, name, interrupted)
-        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
+        assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
     infos = snapshots_in(path)
     assert len(infos) in (number - 1, number)
     for into, at in ((path.with_name("again"), infos[-1].seq), (None, None)) if infos else ():
         with journal.resume(path, at=at, into=into, stdin=b"", cache=cache_dir) as recorder:
-            assert finished(recorder).code == 0
+            assert wait_for_end(recorder).code == 0
             assert recorder.stdout == wanted
     with journal.resume(path, stdin=b"", cache=cache_dir) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
         assert recorder.stdout == wanted
     assert journal.verify_replay(path, cache=cache_dir).matches
 
@@ -420,10 +426,10 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
     monkeypatch.setattr(AsyncifyStack, "unwind", unwind)
     often = SnapshotOptions(every_events=3)
     with recording("deep", path, cache_dir, *args, snapshots=often) as recorder:
-        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
+        assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
     assert len(snapshots_in(path)) == 2
     with journal.resume(path, stdin=b"", cache=cache_dir) as recorder:
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
         assert recorder.stdout == wanted
 
 
@@ -446,7 +452,7 @@ def test_who_asks_is_told_that_the_guest_has_ended_meanwhile(
     with recording(looping(1_500_000_000), path, cache_dir) as recorder:
         wait_until(lambda: recorder.stdout == b"!")
         assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is None
-        assert finished(recorder).code == 0
+        assert wait_for_end(recorder).code == 0
         assert recorder.snapshot() is None
         assert not recorder.notify(Trigger.EXPLICIT)
     assert recorder.snapshot() is None
@@ -499,7 +505,7 @@ def test_requests_for_one_trigger_share_a_snapshot_while_they_wait(
             thread.join()
         recorder.feed(LINES)
         recorder.close_stdin()
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     infos = snapshots_in(path)
     pairs = {(triggers[index], seq) for index, seqs in enumerate(results) for seq in seqs}
     assert pairs == {(info.trigger, info.seq) for info in infos}
@@ -507,7 +513,7 @@ def test_requests_for_one_trigger_share_a_snapshot_while_they_wait(
         assert None not in seqs
         assert len(set(seqs)) == times
     for info in infos[::12]:
-        assert gone_on(path, info.seq, cache_dir, stdin=LINES) == wanted
+        assert resume_run(path, info.seq, cache_dir, stdin=LINES) == wanted
 
 
 def test_a_storm_of_one_trigger_does_not_delay_the_others(tmp_path: Path, cache_dir: Path) -> None:
@@ -527,7 +533,7 @@ def test_a_storm_of_one_trigger_does_not_delay_the_others(tmp_path: Path, cache_
         thread.join()
         recorder.feed(LINES)
         recorder.close_stdin()
-        ended(recorder)
+        finish_run(recorder)
     taken = [info.trigger for info in snapshots_in(path)]
     assert None not in asked
     assert taken.count(Trigger.EXPLICIT) == len(asked)
@@ -555,19 +561,19 @@ def test_a_signal_handler_notifies_whatever_the_main_thread_does(
         asked.append(recorder.snapshot(timeout_seconds=DEADLINE_SECONDS))  # after all notices
         recorder.feed(LINES)
         recorder.close_stdin()
-        wanted = ended(recorder)
+        wanted = finish_run(recorder)
     assert all(results)
     assert None not in asked
     taken = triggers_in(path)
     assert taken.count("explicit") == len(set(asked)) == len(asked)
     assert 1 <= taken.count("sigalrm") <= len(results)
     last = snapshots_in(path)[-1]
-    assert gone_on(path, last.seq, cache_dir, stdin=LINES) == wanted
+    assert resume_run(path, last.seq, cache_dir, stdin=LINES) == wanted
 
 
 def test_who_comes_too_late_writes_into_nothing_of_others(tmp_path: Path, cache_dir: Path) -> None:
     with recording("stdin", tmp_path / "j", cache_dir, stdin=LINES) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
         numbers = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
     files: list[int] = []
     while not files or max(files) < max(numbers):

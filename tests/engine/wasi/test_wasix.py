@@ -26,7 +26,7 @@ from journal.events.wire_types import SocketAddress
 from journal.replay import ModelHost, play
 from journal.replay.state import descriptor_table as replayed
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
-from tests.support.guest_runs import tool
+from tests.support.guest_runs import run_limited_tool
 from tests.support.killed_runs import CACHE_HOME, JOURNALTOOL
 from tests.support.programs import ROOT
 from tests.support.remote_guest import (
@@ -40,10 +40,17 @@ from tests.support.remote_guest import (
     Answer,
     Remote,
     Session,
-    answer_of,
-    order,
+    encode_order,
+    parse_answer,
 )
-from tests.support.rewrites import altered, events_of, first_of, frames_of, rewritten, with_event
+from tests.support.rewrites import (
+    alter_event,
+    events_of,
+    frames_of,
+    keep_first,
+    replace_event,
+    rewrite,
+)
 from tests.support.wasix_sockets import (
     DGRAM,
     INET4,
@@ -52,14 +59,14 @@ from tests.support.wasix_sockets import (
     STREAM,
     UNIX,
     answers_in,
+    expect_note,
     inet4,
     is_reached,
     listen,
     open_socket,
     port_of,
+    read_answers,
     resume_remote,
-    said,
-    warned,
 )
 from tests.support.wat import module
 
@@ -264,7 +271,7 @@ def test_a_guest_without_permission_is_refused_and_a_replay_with_it_too(
     assert answers == [HostResult(call=HostCall.SOCKET, fd=FIRST, errno=Errno.ACCES, value=b"")]
     with journal.resume(path, network=True, cache=cache_dir) as recorder:
         wait_until(lambda: len(recorder.stdout) >= ANSWER_SIZE)
-        assert answer_of(recorder.stdout).errno == Errno.ACCES
+        assert parse_answer(recorder.stdout).errno == Errno.ACCES
         assert open_socket(Remote(recorder)) == FIRST
 
 
@@ -275,13 +282,13 @@ def test_the_command_allows_sockets_where_it_is_told_to(tmp_path: Path) -> None:
             [*JOURNALTOOL, "run", "--force", "--quiet", *option, "remote.wasm"],
             cwd=tmp_path,
             env={"XDG_CACHE_HOME": str(CACHE_HOME), "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"},
-            input=order("sock_open", INET4, STREAM, 0, DATA) + END,
+            input=encode_order("sock_open", INET4, STREAM, 0, DATA) + END,
             capture_output=True,
             timeout=DEADLINE_SECONDS,
             check=True,
         )
-        assert answer_of(done.stdout).errno == errno
-    assert tool("resume", "--net", "remote.journal", folder=tmp_path).returncode == 0
+        assert parse_answer(done.stdout).errno == errno
+    assert run_limited_tool("resume", "--net", "remote.journal", folder=tmp_path).returncode == 0
 
 
 def test_a_guest_resumed_without_permission_is_told_at_its_next_call(
@@ -291,7 +298,7 @@ def test_a_guest_resumed_without_permission_is_told_at_its_next_call(
     with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
         fd, port = listen(Remote(recorder))
     lost = f"socket {FIRST} at 127.0.0.1:{port} .* no network now"
-    with warned(lost), journal.resume(path, cache=cache_dir) as recorder:
+    with expect_note(lost), journal.resume(path, cache=cache_dir) as recorder:
         again = resume_remote(recorder)
         assert again("sock_listen", fd, 5).errno == Errno.ACCES
         assert port_of(again, fd) == port, "what it was told stays true"
@@ -372,22 +379,22 @@ def test_every_cut_of_a_journal_with_sockets_goes_on_to_the_same_end(
     with journal.record(REMOTE, whole, network=True, cache=cache_dir) as recorder:
         listen(Remote(recorder))
     orders = [
-        order("sock_open", INET4, STREAM, 0, DATA),
-        order("sock_bind", FIRST, DATA, data=inet4(0)),
-        order("sock_listen", FIRST, 5),
-        order("sock_addr_local", FIRST, DATA),
+        encode_order("sock_open", INET4, STREAM, 0, DATA),
+        encode_order("sock_bind", FIRST, DATA, data=inet4(0)),
+        encode_order("sock_listen", FIRST, 5),
+        encode_order("sock_addr_local", FIRST, DATA),
     ]
     frames = frames_of(whole)
     first = next(frame.seq for frame in frames if frame.tag == StreamRead.tag)
     results = {e.call: at for at, e in enumerate(events_of(whole)) if isinstance(e, HostResult)}
     was_at = answers_of(whole)[-1].port
     for count in range(first, len(frames) + 1):
-        cut = rewritten(whole, tmp_path / f"{count}", first_of(count))
+        cut = rewrite(whole, tmp_path / f"{count}", keep_first(count))
         heard = sum(frame.tag == StreamRead.tag for frame in frames[:count])
         with journal.resume(cut, network=True, cache=cache_dir) as recorder:
             for data in orders[heard:]:
                 recorder.feed(data)
-            answers = said(recorder, len(orders))
+            answers = read_answers(recorder, len(orders))
             assert [answer.errno for answer in answers] == [0, 0, 0, 0], f"cut at {count}"
             port = answers[-1].port
             assert port == was_at or count <= results[HostCall.BIND], f"cut at {count}"
@@ -407,7 +414,7 @@ def test_a_port_that_is_taken_meanwhile_is_told_and_answered(
     with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
         fd, port = listen(Remote(recorder))
     with (
-        warned(f"at 127.0.0.1:{port} .*: Address already in use"),
+        expect_note(f"at 127.0.0.1:{port} .*: Address already in use"),
         socket.create_server(("127.0.0.1", port)) as taken,
         journal.resume(path, network=True, cache=cache_dir) as recorder,
     ):
@@ -437,8 +444,8 @@ def test_a_guest_that_does_something_else_with_a_socket_is_stopped(
 ) -> None:
     whole = recorded(tmp_path / "whole", cache_dir)
     at = next(at for at, event in enumerate(events_of(whole)) if isinstance(event, kind))
-    other = altered(events_of(whole)[at], **changes)
-    target = rewritten(whole, tmp_path / "j", lambda frames: with_event(frames, at, other))
+    other = alter_event(events_of(whole)[at], **changes)
+    target = rewrite(whole, tmp_path / "j", lambda frames: replace_event(frames, at, other))
     with (
         journal.resume(target, network=True, cache=cache_dir) as recorder,
         pytest.raises(journal.Divergence) as caught,
@@ -465,8 +472,8 @@ def test_an_answer_that_is_no_address_is_refused_in_a_sentence(
     events = events_of(whole)
     results = {e.call: at for at, e in enumerate(events) if isinstance(e, HostResult)}
     at = results[call]
-    other = altered(events[at], value=value)
-    target = rewritten(whole, tmp_path / "j", lambda frames: with_event(frames, at, other))
+    other = alter_event(events[at], value=value)
+    target = rewrite(whole, tmp_path / "j", lambda frames: replace_event(frames, at, other))
     with (
         journal.resume(target, network=True, cache=cache_dir) as recorder,
         pytest.raises(journal.JournalError) as caught,
@@ -543,7 +550,9 @@ def test_whatever_a_guest_asks_of_sockets_is_answered_or_its_own_fault(
     cache_dir: Path,
 ) -> None:
     path = tmp_path_factory.mktemp("hostile") / "j"
-    orders_given = b"".join(order(name, *numbers, data=data) for name, numbers, data in orders)
+    orders_given = b"".join(
+        encode_order(name, *numbers, data=data) for name, numbers, data in orders
+    )
     with journal.record(
         REMOTE, path, stdin=orders_given + END, network=allowed, cache=cache_dir
     ) as recorder:

@@ -18,7 +18,7 @@ from journal.events.core import TtySet
 from journal.events.inputs import StreamRead, TtyRead
 from journal.replay import ModelHost, play
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.remote_guest import (
     ANSWER_SIZE,
     DATA,
@@ -27,10 +27,10 @@ from tests.support.remote_guest import (
     REMOTE,
     Remote,
     Session,
-    answer_of,
-    order,
+    encode_order,
+    parse_answer,
 )
-from tests.support.rewrites import events_of, first_of, frames_of, rewritten
+from tests.support.rewrites import events_of, frames_of, keep_first, rewrite
 from tests.support.wasix_terminals import _TTY, QUIET, Terminal, Tty, get_tty, set_tty
 from tests.support.wat import module
 
@@ -82,7 +82,7 @@ def test_what_a_guest_was_told_comes_from_the_journal(
         first = get_tty(Remote(recorder))
     with journal.resume(path, stderr=another.slave, cache=cache_dir) as recorder:
         wait_until(lambda: len(recorder.stdout) >= ANSWER_SIZE)
-        assert Tty(*_TTY.unpack_from(answer_of(recorder.stdout).data)) == first
+        assert Tty(*_TTY.unpack_from(parse_answer(recorder.stdout).data)) == first
         assert get_tty(Remote(recorder)) == first._replace(columns=132, rows=43)
     with journal.resume(path, cache=cache_dir) as recorder:
         wait_until(lambda: len(recorder.stdout) >= 2 * ANSWER_SIZE)
@@ -98,7 +98,7 @@ def test_an_answer_of_another_size_is_refused_in_a_sentence(
     with journal.record(REMOTE, whole, cache=cache_dir) as recorder:
         get_tty(Remote(recorder))
     for number, payload in enumerate((b"", bytes(21), bytes(23), b"\xff" * 22)):
-        target = rewritten(
+        target = rewrite(
             whole,
             tmp_path / f"{number}",
             lambda frames, payload=payload: [  # type: ignore[misc]
@@ -133,11 +133,11 @@ def test_what_a_guest_makes_of_its_terminal_is_undone_at_the_end(
         if ending == "exit":
             guest.end()
         elif ending == "trap":
-            recorder.feed(order("tty_get", 0xFFFFFFFF))
-            assert finished(recorder).kind is journal.engine.ExitKind.TRAPPED
+            recorder.feed(encode_order("tty_get", 0xFFFFFFFF))
+            assert wait_for_end(recorder).kind is journal.engine.ExitKind.TRAPPED
         else:
             recorder.stop()
-            assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
+            assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
         assert (terminal.attributes, terminal.size) == before
 
 
@@ -168,7 +168,7 @@ def test_a_guest_that_does_not_wait_for_lines_reads_each_byte_as_it_is_typed(
     with journal.record(program, tmp_path / "j", stdin=terminal.slave, cache=cache_dir) as recorder:
         wait_until(lambda: terminal.modes == (False, False))
         os.write(terminal.master, b"x")
-        assert finished(recorder) == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
+        assert wait_for_end(recorder) == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
         assert recorder.stdout == b"x"
     assert terminal.modes == (True, True)
     assert terminal.size[:2] == (80, 24), "no size is none"
@@ -230,7 +230,7 @@ def test_every_cut_behind_a_change_brings_the_change_back(
     frames = frames_of(whole)
     asked = next(frame.seq for frame in frames if frame.tag == StreamRead.tag)
     for count in range(asked, len(frames) + 1):
-        cut = rewritten(whole, tmp_path / f"{count}", first_of(count))
+        cut = rewrite(whole, tmp_path / f"{count}", keep_first(count))
         with journal.resume(cut, stderr=terminal.slave, cache=cache_dir) as recorder:
             if count == asked:
                 time.sleep(0.1)
@@ -277,22 +277,22 @@ def test_whatever_a_guest_makes_of_its_terminal_is_answered_or_its_own_fault(
 ) -> None:
     path = tmp_path_factory.mktemp("hostile") / "j"
     # The orders, below 4096, are not overwritten: the guest would otherwise execute other orders.
-    asked = [order(name, at if at > 4096 else DATA, data=data) for name, at, data in orders]
+    asked = [encode_order(name, at if at > 4096 else DATA, data=data) for name, at, data in orders]
     terminal = Terminal()
     before = terminal.attributes, terminal.size
     with journal.record(
         REMOTE, path, stdin=b"".join(asked) + END, stderr=terminal.slave, cache=cache_dir
     ) as recorder:
-        outcome = finished(recorder)
+        outcome = wait_for_end(recorder)
         printed = recorder.stdout
         assert (terminal.attributes, terminal.size) == before
     terminal.close()
     ends = range(0, len(printed), ANSWER_SIZE)
-    errnos = [answer_of(printed[at : at + ANSWER_SIZE]).errno for at in ends]
+    errnos = [parse_answer(printed[at : at + ANSWER_SIZE]).errno for at in ends]
     assert set(errnos) <= {0, Errno.INVAL}
     is_trapped = any(at > MEMORY_SIZE - _TTY.size for _, at, _ in orders)
     assert (outcome.kind is journal.engine.ExitKind.TRAPPED) == is_trapped
     with journal.resume(path, cache=cache_dir) as again:
-        assert finished(again) == outcome
+        assert wait_for_end(again) == outcome
         assert again.files == {}
         assert again.stdout == printed

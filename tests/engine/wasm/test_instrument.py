@@ -35,7 +35,7 @@ from journal.errors import JournalError, ModuleRefused
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import guest, program
 from tests.support.wasm_modules import ALL_GUESTS, damaged_guests
-from tests.support.wasmtime_polls import Polled
+from tests.support.wasmtime_polls import PolledGuest
 from tests.support.wat import module
 
 LIBRARY = "icpp-binaryen 116"
@@ -133,7 +133,7 @@ def test_an_instrumented_guest_says_the_same(name: str, tmp_path: Path) -> None:
     data = guest(name).read_bytes()
     said = []
     for one in (data, instrument(data).data, instrument(data, loops=True).data):
-        at_work = Polled(one, tmp_path, lambda _: None, (name, "3"), tick_seconds=1000)
+        at_work = PolledGuest(one, tmp_path, lambda _: None, (name, "3"), tick_seconds=1000)
         at_work.run()
         said.append(at_work.stdout)
     assert said[0]
@@ -230,13 +230,13 @@ def test_a_stack_goes_from_one_instance_to_another_at_every_call() -> None:
 def test_a_guest_is_held_up_and_goes_on_where_loops_begin_again(tmp_path: Path) -> None:
     data = guest("computing").read_bytes()
     arguments = ("computing", "60")
-    plain = Polled(data, tmp_path, lambda _: None, arguments)
+    plain = PolledGuest(data, tmp_path, lambda _: None, arguments)
     plain.run()
     expected = plain.stdout
     made = instrument(data, loops=True).data
     motions = ["running"]
 
-    def poll(held: Polled) -> None:
+    def poll(held: PolledGuest) -> None:
         if motions[-1] == "rewinding":
             held.call("asyncify_stop_rewind")
             motions.append("running")
@@ -247,7 +247,7 @@ def test_a_guest_is_held_up_and_goes_on_where_loops_begin_again(tmp_path: Path) 
 
     revealed = export_state(made)
     stacks = revealed.memories[-1]
-    held = Polled(revealed.data, tmp_path, poll, arguments)
+    held = PolledGuest(revealed.data, tmp_path, poll, arguments)
     held.run()
     while motions[-1] == "unwinding":
         held.call("asyncify_stop_unwind")
@@ -268,7 +268,9 @@ def test_quickjs_says_the_same(tmp_path: Path, loops: bool) -> None:
     made = instrument(data, loops=loops, note=lambda text: None)
     assert made == instrument(data, loops=loops)
     for one in (data, made.data):
-        at_work = Polled(one, tmp_path, lambda _: None, ("qjs", "-e", script), tick_seconds=0.01)
+        at_work = PolledGuest(
+            one, tmp_path, lambda _: None, ("qjs", "-e", script), tick_seconds=0.01
+        )
         at_work.run()
         said.append(at_work.stdout)
     assert said[0].strip()

@@ -13,7 +13,7 @@ from journal.engine.session import preamble, recorded_run
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from journal.snapshots import Trigger
-from tests.support.guest_runs import finished
+from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
 
 ARGUMENTS = ["dirfds", "unlink", "/memory"]
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
         cache=cache_in(tmp_path),
         snapshots=SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
     ) as recorder:
-        finished(recorder)
+        wait_for_end(recorder)
     return found
 
 
@@ -60,7 +60,7 @@ def resumed(path: Path, cache: Path) -> tuple[journal.engine.RunResult, bytes]:
     into = path.with_name(f"into-{len(list(path.parent.iterdir()))}.journal")
     middle = infos[len(infos) // 2].seq
     with journal.resume(path, at=middle, into=into, stdin=b"", cache=cache) as recorder:
-        return finished(recorder), recorder.stdout
+        return wait_for_end(recorder), recorder.stdout
 
 
 def test_a_resume_reads_no_module_whose_form_is_known(path: Path, reads: list[bytes]) -> None:

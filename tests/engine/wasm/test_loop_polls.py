@@ -18,7 +18,7 @@ from journal.engine.wasm.module_info import read_module_info
 from journal.errors import JournalError, ModuleRefused
 from tests.support.programs import GUESTS, guest
 from tests.support.wasm_modules import ALL_GUESTS, damaged_guests, make_full_engine
-from tests.support.wasmtime_polls import Polled
+from tests.support.wasmtime_polls import PolledGuest
 from tests.support.wat import module
 
 ADDED_SIZE_MAX = 16
@@ -127,11 +127,11 @@ def test_a_damaged_module_gets_polls_or_is_refused(data: bytes) -> None:
 
 def test_a_guest_that_is_polled_computes_the_same(tmp_path: Path) -> None:
     data = guest("computing").read_bytes()
-    plain = Polled(data, tmp_path, lambda _: None, COMPUTING)
+    plain = PolledGuest(data, tmp_path, lambda _: None, COMPUTING)
     plain.run()
     expected = plain.stdout
     times = []
-    polled = Polled(insert_polls(data), tmp_path, lambda _: times.append(1), COMPUTING)
+    polled = PolledGuest(insert_polls(data), tmp_path, lambda _: times.append(1), COMPUTING)
     polled.run()
     assert polled.stdout == expected
     assert len(times) > 2
@@ -143,12 +143,12 @@ def test_a_guest_that_spins_for_ever_can_be_stopped(tmp_path: Path) -> None:
 
     polls = []
 
-    def poll(_: Polled) -> None:
+    def poll(_: PolledGuest) -> None:
         polls.append(1)
         if len(polls) == 5:
             raise Enough
 
-    spinning = Polled(insert_polls(guest("spin").read_bytes()), tmp_path, poll)
+    spinning = PolledGuest(insert_polls(guest("spin").read_bytes()), tmp_path, poll)
     with pytest.raises(Enough):
         spinning.run()
     assert spinning.stdout == b"spinning\n"
