@@ -8,7 +8,7 @@ NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 """Flag of ``os.open`` that refuses symbolic links, or 0 on a system without it."""
 OPEN_FLAGS: int = sum(getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"))
 """Flags of each ``os.open`` for reading, as far as the system has them; O_RDONLY is 0."""
-HAS_DIRECTORY_DESCRIPTORS = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
+HAS_DIRECTORY_DESCRIPTORS = hasattr(os, "O_DIRECTORY")
 """Whether a directory can be opened, and a file be opened relative to it. Windows cannot."""
 
 _WRITING = ("fdatasync", "posix_fadvise", "posix_fallocate", "pwrite", "pwritev")
