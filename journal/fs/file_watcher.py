@@ -31,7 +31,8 @@ class FileWatcher:
     def wait(self, seconds: float | None) -> None:
         """Wait for a change, but no longer than ``seconds`` or the recheck period."""
         if self._descriptor < 0:
-            time.sleep(_POLL_SECONDS if seconds is None else min(seconds, _POLL_SECONDS))
+            # The caller's deadline may have passed since the caller checked it.
+            time.sleep(_POLL_SECONDS if seconds is None else max(0.0, min(seconds, _POLL_SECONDS)))
             return
         limit = _RECHECK_SECONDS if seconds is None else max(0.0, min(seconds, _RECHECK_SECONDS))
         poll = select.poll()

@@ -135,6 +135,18 @@ def test_without_inotify_it_is_looked_for(path: Path, monkeypatch: pytest.Monkey
     assert followed.end() == list(range(100))
 
 
+@pytest.mark.parametrize("has_inotify", [True, False])
+def test_a_deadline_that_has_just_passed_ends_a_wait_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch, has_inotify: bool
+) -> None:
+    path.touch()
+    if not has_inotify:
+        monkeypatch.setattr(file_watcher, "_open_inotify", lambda path: -1)
+    with file_watcher.FileWatcher(path) as watcher:
+        watcher.wait(-0.001)
+        watcher.wait(0)
+
+
 def test_a_follower_ends_when_nothing_comes_for_long_enough(path: Path) -> None:
     with Writer(path) as writer:
         writer.append_payloads(1, [b"x"] * 10)
