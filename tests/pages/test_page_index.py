@@ -453,7 +453,7 @@ def test_a_compaction_without_disk_space_for_deduplication_stores_pages_again(
     assert merged.find((2, 0), ONE, is_stored=False) is None
     merged.close()
     monkeypatch.undo()
-    monkeypatch.setattr(page_deduplication.PagePool, "_keep", lambda *_: False)
+    monkeypatch.setattr(page_deduplication.PagePool, "_save", lambda *_: False)
     compact(tmp_path / "a", tmp_path / "b", policy=RetentionPolicy(keep_last=2))
     assert played(tmp_path / "b") == states(STORY)[-1]
 
