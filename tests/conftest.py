@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Give a campaign of generated examples its time budget, and note what each campaign tried."""
+    """Bound a campaign of generated examples by its budget, and count the cases of each."""
     budget: Budget | None = getattr(item, "funcargs", {}).get("budget")
     test = getattr(getattr(item, "obj", None), "hypothesis", None)
     try:
@@ -81,7 +81,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def cache_dir() -> Path:
-    """Where compiled modules are kept, for all tests and for the next session."""
+    """Return the cache of compiled modules, which all tests and later sessions share."""
     folder = ROOT / ".cache" / "modules"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

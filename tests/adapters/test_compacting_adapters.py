@@ -171,7 +171,7 @@ def test_so_it_is_for_events_of_which_nobody_says_what_ran(
 
 
 def check_untouched(story: Story, end: Numbered) -> None:
-    """Check that forwarded events are unchanged, and complete where they cannot be analysed."""
+    """Check that forwarded events are unchanged, and complete if they cannot be analysed."""
     for frame in end._frames:
         assert frame[1:4] == story[frame.seq]
     kept = {frame.seq for frame in end._frames}
@@ -240,7 +240,7 @@ def test_where_numbers_are_given_anew_the_state_is_the_same_but_for_them(
     assert end.next_seq == len(story) - sink.dropped
 
 
-# -- what goes ------------------------------------------------------------------------------------
+# -- dropped events ------------------------------------------------------------------------------
 
 BEGIN = (core.InitModule(wasm_hash=b"hash"), *TREE[:2])
 
@@ -289,7 +289,7 @@ def test_what_was_passed_on_is_ended_in_a_later_window() -> None:
     assert windows == [[*BEGIN, *lived(8, "file")[:2]], [closing, unlinking]]
 
 
-def test_of_many_writes_to_the_same_place_a_window_passes_on_the_last() -> None:
+def test_a_window_passes_on_the_last_of_many_writes_to_one_place() -> None:
     writes: list[Event] = [write(8, 0, bytes([number] * 9)) for number in range(20)]
     windows = passed([*BEGIN, open_path(8, WEST, "file", 1)], writes, writes)
     assert windows[1:] == [writes[-1:], writes[-1:]]
@@ -305,7 +305,7 @@ def test_among_many_files_a_window_of_few_events_is_passed_on_whole() -> None:
     assert windows[1] == windows[3] == windows[9] == [few[0], *few[2:]]
 
 
-def test_what_the_guest_heard_and_what_nobody_knows_is_passed_on() -> None:
+def test_inputs_and_unknown_events_are_passed_on() -> None:
     heard: list[Event] = [inputs.ClockRead(clock=0, time=number) for number in range(3)]
     assert passed([*BEGIN], heard)[1] == heard
     end = Numbered()
@@ -326,7 +326,7 @@ def test_an_unknown_kind_finds_what_it_may_need() -> None:
     assert sink.dropped == 0
 
 
-# -- what cannot be judged ------------------------------------------------------------------------
+# -- unknown events -----------------------------------------------------------------------------
 
 
 def test_behind_what_cannot_be_played_all_is_passed_on() -> None:
@@ -452,7 +452,7 @@ def fail_in(sink: CompactingSink) -> None:
         raise ZeroDivisionError
 
 
-def test_what_a_transaction_rolls_back_behind_it_was_never_passed_on() -> None:
+def test_a_rolled_back_transaction_passes_nothing_on() -> None:
     end = MemoryJournal()
     sink = CompactingSink(Transaction(end))
     sink.append(BEGIN[0])

@@ -25,7 +25,9 @@ from tests.support.compaction_histories import (
     History(198, 92, 5), RetentionPolicy(1, keep_within_seconds=0.01)
 )  # truncated, then extended
 @given(histories, policies)
-def test_what_is_left_plays_to_the_same_states(made: History, policy: RetentionPolicy) -> None:
+def test_a_compacted_journal_plays_to_the_same_states(
+    made: History, policy: RetentionPolicy
+) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         source = write_story(folder / "source", made.story)

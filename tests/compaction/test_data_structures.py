@@ -79,7 +79,7 @@ def test_numbers_are_a_set(some: set[int], requested: list[int]) -> None:
     assert numbers != again
 
 
-def test_what_is_needed_by_what_is_kept_is_kept() -> None:
+def test_events_on_which_kept_events_depend_are_kept() -> None:
     graph = DependencyGraph()
     for seq, needs in {3: [1, 2], 5: [3], 7: [4], 9: [7]}.items():
         graph.begin_event(seq)

@@ -90,13 +90,13 @@ def test_a_file_opened_and_closed_leaves_no_trace(tmp_path: Path) -> None:
     assert drop_events(tmp_path, *made, *read, close(5)) == made
 
 
-def test_of_what_is_written_again_and_again_the_last_stays(tmp_path: Path) -> None:
+def test_only_the_last_of_repeated_writes_stays(tmp_path: Path) -> None:
     begin, last = [open_path(5, 3, "a", CREATE)], [write(5, 0, b"the last"), close(5)]
     again = [write(5, 0, b"%08d" % n) for n in range(50)]
     assert drop_events(tmp_path, *begin, *again, *last) == [*begin, *last]
 
 
-def test_of_bytes_that_are_partly_written_over_all_that_can_be_seen_stay(tmp_path: Path) -> None:
+def test_a_write_stays_while_any_of_its_bytes_is_visible(tmp_path: Path) -> None:
     begin = [open_path(5, 3, "a", CREATE)]
     stays = [write(5, 0, b"a" * 10), write(5, 8, b"b" * 10), write(5, 30, b"c")]
     covered = [write(5, 9, b"x" * 4), write(5, 30, b"y")]
@@ -371,7 +371,7 @@ def test_what_is_open_of_the_host_stays_with_its_answers_and_its_names(tmp_path:
 # -- the rest -------------------------------------------------------------------------------------
 
 
-def test_what_the_guest_was_told_goes_in_front_of_a_snapshot_alone(tmp_path: Path) -> None:
+def test_inputs_are_dropped_only_before_a_snapshot(tmp_path: Path) -> None:
     told = [
         inputs.ClockRead(clock=0, time=1),
         inputs.RandomBytes(data=b"random"),
@@ -402,7 +402,7 @@ def test_the_latest_of_its_kind_stays(tmp_path: Path) -> None:
     assert drop_events(tmp_path, *events) == events[1:]
 
 
-def test_of_a_stream_s_marks_the_first_of_a_session_stays_too(tmp_path: Path) -> None:
+def test_the_first_stream_event_of_a_session_stays(tmp_path: Path) -> None:
     """Output before the session must not be mistaken for output of the session."""
     opened = streams.StreamOpened(
         stream=1, kind=streams.TargetKind.PIPE, append=False, position=0, device=0, inode=0

@@ -56,7 +56,7 @@ seeds, lengths = st.integers(0, 1 << 32), st.integers(0, 200)
 
 @given(seeds, lengths, policies)
 @example(seed=810, steps=195, policy=RetentionPolicy(keep_every=7))
-def test_of_another_runtime_s_journal_what_is_left_plays_to_the_same(
+def test_a_compacted_journal_of_another_runtime_plays_to_the_same_states(
     seed: int, steps: int, policy: RetentionPolicy
 ) -> None:
     with TemporaryDirectory() as name:
@@ -67,7 +67,7 @@ def test_of_another_runtime_s_journal_what_is_left_plays_to_the_same(
 
 
 @given(seeds, lengths, policies)
-def test_of_a_journal_without_inputs_what_is_left_plays_to_the_same(
+def test_a_compacted_journal_without_inputs_plays_to_the_same_states(
     seed: int, steps: int, policy: RetentionPolicy
 ) -> None:
     with TemporaryDirectory() as name:
@@ -125,7 +125,7 @@ def test_a_journal_without_events_stays_without(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_of_what_is_executed_again_nothing_can_go(
+def test_nothing_is_dropped_from_a_run_that_is_executed_again(
     tmp_path: Path, events: list[Event], why: str
 ) -> None:
     source = write_events(tmp_path / "source", events)
@@ -361,7 +361,7 @@ def test_a_position_that_only_a_dropped_snapshot_tells_keeps_it(tmp_path: Path) 
     assert len(found.snapshots) == 2
 
 
-def test_what_the_guest_heard_stays_in_front_of_what_nobody_can_go_on_from(tmp_path: Path) -> None:
+def test_inputs_before_a_snapshot_that_cannot_be_resumed_stay(tmp_path: Path) -> None:
     """The journal is a part of another one, without its preamble."""
     heard = [inputs.ClockRead(clock=0, time=number) for number in range(9)]
     first, (point, *_, closing) = whole_snapshot(), whole_snapshot()

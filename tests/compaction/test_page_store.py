@@ -59,7 +59,7 @@ def test_each_place_has_the_page_that_was_put_there_last(
         plane.close()
 
 
-def test_what_is_too_much_to_hold_stands_in_a_file_without_a_name(
+def test_rows_beyond_the_buffer_are_held_in_an_unnamed_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spill_file, "BUFFERED_COUNT_MAX", 8)

@@ -23,7 +23,7 @@ __all__ = ["bench", "strace"]
 SNAPSHOTS = SnapshotOptions(every_events=40, stacks=Stacks.ALWAYS)
 LINES = [b"line %d\n" % number for number in range(400)]
 
-#: Where a process can be killed while its journal is compacted.
+#: Functions at which a process is killed during a compaction.
 COMPACTING = (
     "journal.compaction.online:compact_online",
     "journal.log.writer:Writer.switch_to",

@@ -209,7 +209,7 @@ def test_a_guest_may_be_killed_while_it_is_sent_signals(bench: Bench, tmp_path: 
     assert taken == wanted
 
 
-# -- where a snapshot is taken, and where it is gone on from ---------------------------------------
+# -- kills during a snapshot and during a resume -------------------------------------------------
 
 
 def kill_at(

@@ -55,7 +55,7 @@ def some_faults(rng: random.Random) -> list[Fault]:
     return faults
 
 
-# -- what the rig itself is worth ----------------------------------------------------------------
+# -- checks of the rig ---------------------------------------------------------------------------
 
 
 def test_a_disk_keeps_what_was_synced_and_any_part_of_the_rest() -> None:
@@ -131,7 +131,7 @@ def test_a_state_is_what_its_files_hold(field: Field) -> None:
     assert digest(disk.crash(random.Random(1))) != digest(state)
 
 
-# -- what the journal is worth -------------------------------------------------------------------
+# -- checks of the journal -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)

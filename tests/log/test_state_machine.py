@@ -247,7 +247,7 @@ class LogMachine(RuleBasedStateMachine):
         assert not summary.damage
 
     def _known(self, reader: Reader) -> list[tuple[int, int, bytes]]:
-        """Return what a reader must show: at least everything flushed."""
+        """Return the events that a reader has to show, at least all flushed events."""
         shown = reader.summary().events
         assert self.visible <= shown <= len(self.events)
         return [(seq, *event) for seq, event in enumerate(self.events[:shown])]

@@ -1,4 +1,4 @@
-"""The benchmarks run, and conclude what follows from what they measured; no speed is asserted."""
+"""The benchmarks run, and draw correct conclusions. No test asserts a speed."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_race_turns_round_and_counts_no_first_round() -> None:
     assert [len(one.cpu) for one in results] == [2, 2]
 
 
-# -- what is appended ------------------------------------------------------------------------
+# -- appended events -------------------------------------------------------------------------
 
 
 def test_the_payloads_are_those_that_the_fields_encode_to() -> None:

@@ -53,7 +53,7 @@ WRITE = descriptors.FileDescriptorWrite
 
 
 def natively(cls: type[Event], rows: Sequence[Any]) -> list[list[bytes]]:
-    """Pack rows with what is compiled in the compiled build, and interpreted in the other."""
+    """Pack rows with the batch packer, which is compiled in the compiled build."""
     from journal.events.batch_packer import BatchPacker
 
     packer = BatchPacker(codec.row_codes(cls), codec.make_packer(cls))

@@ -79,7 +79,7 @@ class BlockDisk:
                 file.seek(offset)
                 file.write(data)
 
-    # -- what the kernel asks ----------------------------------------------------------------
+    # -- requests of the kernel---------------------------------------------------------------
 
     def getattr(self, path: str, _: int | None = None) -> dict[str, int]:
         """Return the attributes of the directory and its file."""

@@ -331,7 +331,7 @@ def _some_names(changes: list[Names], rng: random.Random) -> list[Names]:
     return [change for change in changes if rng.random() < 0.5]
 
 
-# -- what is kept of what waits ------------------------------------------------------------------
+# -- survival of unsynced writes -----------------------------------------------------------------
 
 
 def _nothing(changes: list[Change], rng: random.Random) -> list[Change]:

@@ -60,7 +60,7 @@ class FaultFS:
     def init(self, _: str) -> None:
         fused.say({"answer": "mounted"})
 
-    # -- what the tests ask ------------------------------------------------------------------
+    # -- requests of the tests----------------------------------------------------------------
 
     def answer(self, question: dict[str, Any]) -> object:
         """Execute a test's request."""

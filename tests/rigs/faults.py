@@ -25,7 +25,7 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """Counts calls, and selects those that fail."""
+    """Counter of calls, which decides whether a call fails."""
 
     def __init__(self, *faults: Fault) -> None:
         self.faults = faults

@@ -24,8 +24,8 @@ _WINDOW = (50, 200)
 """Lines and columns of the terminal, large enough to cut nothing."""
 _COMMANDS = {"bash": ("bash", "--norc", "--noprofile", "-i"), "zsh": ("zsh", "-f", "-i")}
 
-#: What is typed in the end is not run: its words are written down, and whoever completes it is
-#: found by ``env``, which knows no functions.
+#: Replacement of the command: it notes its words instead of running. Programs that complete the
+#: line are found by ``env``, which knows no functions.
 _NOTED = r"""
 journaltool() { { printf '%s\n' "$@"; echo "--end--"; } >> "$OUT"; }
 """

@@ -52,7 +52,7 @@ class Part:
     fields: Fields
     body: bytes
     moved: bool = True
-    """It tells its own place and what it follows, wherever it comes to stand."""
+    """Adapt its offset and its link to its position in the file."""
     sound: bool = True
     gap: int = 0
 

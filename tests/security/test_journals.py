@@ -42,7 +42,7 @@ U64 = ("first_seq", "tag_bitmap", "time_first", "time_last", "offset", "previous
 U64_MORE = ("previous_hash", "durable_upto", "body_hash")
 U32 = ("count", "payload_size", "payload_raw_size", "columns_size", "mask")
 MEMORY_MIB = 160
-"""What a process may take beyond its imports: a few of the largest blocks, whatever the file."""
+"""Memory limit of a process beyond its imports: a few of the largest blocks, for any file."""
 DEADLINE = int(DEADLINE_SECONDS)
 Case = bytes | list[bytes]
 

@@ -1,4 +1,4 @@
-"""Time budgets of campaigns: how long a test may try cases, and how many it tried.
+"""Time budgets of campaigns, and the number of cases that each campaign tried.
 
 A campaign tries cases until its budget is spent, but never fewer than its minimum, so that it
 proves something on any machine and ends in time on a slow one. ``make deep`` gives each campaign a
@@ -37,7 +37,7 @@ class Budget:
 
     @property
     def is_spent(self) -> bool:
-        """Whether the time is over."""
+        """Return whether the time has passed."""
         return self._seconds > 0 and time.monotonic() >= self._deadline
 
     def spend(self, cases: Sequence[T], minimum: int) -> Iterator[T]:

@@ -278,7 +278,7 @@ def mounts_of(folder: Path) -> list[Mount]:
 
 @contextmanager
 def somewhere() -> Iterator[Path]:
-    """A directory with the host directories of the mounts."""
+    """Create a directory with the host directories of the mounts."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "host").mkdir()

@@ -1,4 +1,4 @@
-"""Histories to be compacted, and what a journal's states are: no tests."""
+"""Generated histories for the tests of compaction, and the states of a journal."""
 
 from __future__ import annotations
 
@@ -66,21 +66,21 @@ ON_HOST = 20
 START = 1_000_000_000_000
 
 Story = list[tuple[int, bytes, int]]
-"""Tags, payloads and times."""
+"""Events as tags, payloads and times."""
 
 # -- states ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A state, with the contents of what is open and has no name."""
+    """State of a replay, with the contents of open files by descriptor."""
 
     state: ReplayState
     nameless: dict[int, bytes]
 
 
 def seen(host: ModelHost) -> Seen:
-    """What must be the same behind a compaction: not what the guest was told, nor how often."""
+    """Return the part of a state that compaction keeps: not the inputs and the counts."""
     state = host.state()
     closed, staged = state.machine
     if closed.safe_point is not None:
@@ -100,13 +100,13 @@ def seen(host: ModelHost) -> Seen:
 
 
 def frames_of(path: Path) -> list[Frame]:
-    """All frames, wherever they stand."""
+    """Return all frames, without their offsets."""
     with Reader(path) as reader:
         return [frame._replace(offset=0) for frame in reader.frames()]
 
 
 def states_of(frames: Sequence[Frame], seqs: Iterable[int]) -> dict[int, Seen]:
-    """The states behind the events of these numbers, and at the end, which is -1."""
+    """Return the states after these sequence numbers, and the final state under -1."""
     host, wanted, found = ModelHost(LIMITS), set(seqs), {}
     for frame in frames:
         play([frame], host)
@@ -117,12 +117,12 @@ def states_of(frames: Sequence[Frame], seqs: Iterable[int]) -> dict[int, Seen]:
 
 
 def kept_of(frames: Sequence[Frame]) -> list[int]:
-    """The numbers of the snapshots."""
+    """Return the sequence numbers of the snapshots."""
     return [frame.seq for frame in frames if frame.tag == snapshots.Snapshot.tag]
 
 
 def resolve_pages(path: Path, start: int) -> list[Frame]:
-    """The frames from a number on, where pages that are only named have their bytes again."""
+    """Return the frames from ``start`` on, with the bytes of referenced pages."""
     with Reader(path) as reader:
         frames = PageResolver.from_reader(reader).resolve_frames(reader.frames(start))
         return [frame._replace(offset=0) for frame in frames]
@@ -131,7 +131,7 @@ def resolve_pages(path: Path, start: int) -> list[Frame]:
 def check(
     source: Path, target: Path, policy: compaction.RetentionPolicy
 ) -> compaction.CompactionResult:
-    """Compact a journal: it has the same states, and what it has it had before."""
+    """Compact a journal, and check that its states and the retained events are the same."""
     found = compaction.compact(source, target, policy=policy)
     before, after = frames_of(source), frames_of(target)
     with Reader(target) as reader:
@@ -155,7 +155,7 @@ def check(
 
 
 def write_story(path: Path, story: Story, *, block_events: int = 7) -> Path:
-    """A journal of these events, a few in each block."""
+    """Write a journal of these events, with a few events in each block."""
     moment = START
 
     def clock() -> int:
@@ -171,7 +171,7 @@ def write_story(path: Path, story: Story, *, block_events: int = 7) -> Path:
 
 
 def write_events(path: Path, events: Iterable[Event]) -> Path:
-    """A journal of these events, a microsecond apart."""
+    """Write a journal of these events, a microsecond apart."""
     story = [(one.tag, codec.encode(one), START + at) for at, one in enumerate(events)]
     return write_story(path, story)
 
@@ -188,14 +188,14 @@ STEPS = ["files"] * 12 + ["descriptors"] * 4 + ["host"] * 2 + ["streams"] * 2
 
 
 def preamble(level: RecordingLevel = RecordingLevel.FULL) -> list[Event]:
-    """What the journal of a process of ours begins with."""
+    """Return the first events of the journal of a process."""
     mount = process.Mount(fd=ON_HOST, kind=process.MountKind.HOST, guest="/host", host="/h")
     return [process_start(level), process.InstrumentedPart(offset=0, data=MODULE), *TREE[:2], mount]
 
 
 @dataclass
 class Making:
-    """A history in the making: what cannot have happened is left out."""
+    """Builder of a history. It leaves out events that a replay refuses."""
 
     random: Random
     host: ModelHost = field(default_factory=lambda: ModelHost(LIMITS))
@@ -205,7 +205,7 @@ class Making:
     has_snapshot: bool = False
 
     def add(self, *events: Event) -> None:
-        """Add events that belong together, if each can have happened."""
+        """Add a group of events up to the first that a replay refuses."""
         for event in events:
             seq = len(self.events)
             try:
@@ -215,38 +215,38 @@ class Making:
             self.events.append(event)
 
     def below(self, number: int) -> int:
-        """A small number."""
+        """Return a random number below ``number``."""
         return self.random.randrange(number)
 
     def fd(self) -> int:
-        """A descriptor, mostly one that is open."""
+        """Return a descriptor, mostly an open one."""
         used = [fd for fd, _ in self.host.table]
         return self.random.choice(used if used and self.below(4) else list(fds))
 
     def new_fd(self) -> int:
-        """A descriptor, mostly one that is free."""
+        """Return a descriptor, mostly a free one."""
         free = sorted(set(fds) - set(self.host.table.entries))
         return self.random.choice(free if free and self.below(4) else list(fds))
 
     def directory(self) -> int:
-        """A descriptor, mostly that of a directory."""
+        """Return a descriptor, mostly of a directory."""
         kinds = OpenMountDirectory
         found = [fd for fd, one in self.host.table if isinstance(one.description.object, kinds)]
         return self.random.choice(found if found and self.below(9) else list(fds))
 
     def file(self) -> int:
-        """A descriptor, mostly that of a file."""
+        """Return a descriptor, mostly of a file."""
         found = [
             fd for fd, one in self.host.table if isinstance(one.description.object, OpenMountFile)
         ]
         return self.random.choice(found if found and self.below(9) else list(fds))
 
     def place(self) -> str:
-        """A path."""
+        """Return a path."""
         return self.random.choice(PLACES)
 
     def step(self) -> None:
-        """Add something."""
+        """Add one random step."""
         step = self.random.choice(STEPS)
         if step == "files":
             self.add(self.random.choice(_FILES)(self))
@@ -258,7 +258,7 @@ class Making:
             self.add(self.random.choice(_STREAMS)(self))
 
     def descriptors(self) -> None:
-        """Add something that is done to descriptors."""
+        """Add a change of descriptors."""
         if self.below(9):
             self.add(self.random.choice(_DESCRIPTORS)(self))
             return
@@ -273,12 +273,12 @@ class Making:
             self.add(listening, host_result(HostCall.LISTEN, fd, bound))
 
     def thing(self, fd: int) -> object:
-        """What is open."""
+        """Return the open object of a descriptor."""
         number = self.host.table.entries.get(fd)
         return None if number is None else number.description.object
 
     def of_host(self) -> None:
-        """The guest does something in a directory of its host, and is answered."""
+        """Add an operation in a host directory, with its host result."""
         errno, what, fd = self.random.choice([0, 0, 0, 2]), self.below(8), self.fd()
         is_node = isinstance(self.thing(fd), HostNode) and fd != ON_HOST
         probe = host_result(HostCall.PROBE, ON_HOST, b"\1")
@@ -313,7 +313,7 @@ class Making:
             self.add(host_result(HostCall.READ, fd, b"what was read"))
 
     def run_on(self) -> None:
-        """The guest's machine changes."""
+        """Change the machine of the guest."""
         machine, random = self.machine, self.random
         for _ in range(self.below(5)):
             flat = machine.memories.setdefault(self.below(3), bytearray())
@@ -331,7 +331,7 @@ class Making:
         machine.values += self.below(1000)
 
     def snapshot(self) -> None:
-        """Take a snapshot, or begin one."""
+        """Add a snapshot, or only its first events."""
         self.run_on()
         whole = not self.has_snapshot or not self.below(4)
         point = SafePoint(
@@ -361,7 +361,7 @@ class Making:
         return self.host.inputs.read.get(0, 0) if is_input else self.below(30)
 
     def digest(self, stacks: Event, positions: Event) -> bytes:
-        """The digest by the words of the spec."""
+        """Return the digest, computed as the spec describes."""
         machine = self.machine
         payloads = [codec.encode(machine.globals)]
         for index, functions in sorted(machine.tables.items()):
@@ -528,9 +528,9 @@ _STREAMS: tuple[Make, ...] = (
 def history(
     seed: int, steps: int, every: int, level: RecordingLevel = RecordingLevel.FULL
 ) -> Story:
-    """A process of ours: files, descriptors, a host, streams, memory, and snapshots of it all.
+    """Return the history of a process with files, host results, memory and snapshots.
 
-    It does so many steps, and snapshots are taken about every so many.
+    It has ``steps`` steps and on average one snapshot every ``every`` steps.
     """
     make = Making(Random(seed))
     make.add(*preamble(level), *TREE[2:])
@@ -543,9 +543,9 @@ def history(
 
 
 def foreign(seed: int, steps: int, every: int) -> Story:
-    """What another runtime writes: regions of memory, threads, no safe points, several processes.
+    """Return the history of another runtime: memory regions, threads, no safe points.
 
-    A process may come to its end, and another begin over the files that are there.
+    A process may end, and another process may start with the same files.
     """
     make = Making(Random(seed))
     make.add(core.InitModule(wasm_hash=b"hash"), *TREE)
@@ -582,12 +582,12 @@ _ENDS: tuple[Make, ...] = (
 
 
 def timed(events: Iterable[Event], pause: int = 1) -> Story:
-    """Events as a story, so many microseconds apart."""
+    """Return events as a story, ``pause`` microseconds apart."""
     return [(one.tag, codec.encode(one), START + pause * at) for at, one in enumerate(events)]
 
 
 def keep_playable(story: Story) -> Story:
-    """The events that can be played one after the other; what was refused may have left traces."""
+    """Return the events that a replay accepts. A refused event may have changed the state."""
     host, kept = ModelHost(LIMITS), Story()
     for tag, payload, time in story:
         with suppress(ReplayError):
@@ -598,7 +598,7 @@ def keep_playable(story: Story) -> Story:
 
 @dataclass(frozen=True)
 class History:
-    """How a history is made."""
+    """Parameters of a history."""
 
     seed: int
     steps: int
@@ -606,7 +606,7 @@ class History:
 
     @property
     def story(self) -> Story:
-        """The history."""
+        """Return the history."""
         return history(self.seed, self.steps, self.every)
 
 

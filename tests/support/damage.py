@@ -1,4 +1,4 @@
-"""Journals whose snapshots are torn, rotten or forged, and resuming them: no tests."""
+"""Journals with torn, damaged or forged snapshots, and their resumes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Change = Callable[[Frames], Iterable[Frame]]
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A guest, and how it is recorded."""
+    """A guest, and the options of its recording."""
 
     name: str
     args: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """A journal with snapshots, and what the run of it came to."""
+    """A journal with snapshots, and the result of its run."""
 
     guest: Guest
     path: Path
@@ -70,7 +70,7 @@ class RecordedRun:
 
 @dataclass(frozen=True, slots=True)
 class ResumeResult:
-    """What came of a resume: ``began`` are the snapshots that were tried, in that order."""
+    """Result of a resume, or its error, and the notes of the engine."""
 
     outcome: RunResult | None
     stdout: bytes
@@ -114,7 +114,7 @@ def record_snapshots(one: Guest, path: Path, cache: Path) -> RecordedRun:
 def taken(
     tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
 ) -> Callable[[Guest], RecordedRun]:
-    """Each guest is recorded once."""
+    """Return a function that records each guest once."""
     known: dict[Guest, RecordedRun] = {}
 
     def get(one: Guest) -> RecordedRun:
@@ -131,7 +131,7 @@ Take = Callable[[Guest], RecordedRun]
 
 
 def resume_damaged(one: Guest, path: Path, cache: Path, **options: Any) -> ResumeResult:
-    """Resume a journal; what is no ``JournalError`` comes out."""
+    """Resume a journal. Errors other than ``JournalError`` propagate."""
     notes: list[str] = []
     options.setdefault("stdin", one.stdin)
     try:
@@ -148,12 +148,12 @@ def resume_damaged(one: Guest, path: Path, cache: Path, **options: Any) -> Resum
 
 
 def keep_upto(info: SnapshotInfo) -> Change:
-    """Keep what stands up to the end of a snapshot."""
+    """Return a change that keeps the events up to the end of a snapshot."""
     return lambda frames: [frame for frame in frames if frame.seq <= info.seq]
 
 
 def keep_little_after(info: SnapshotInfo) -> Change:
-    """Keep a bit more, but no later snapshot."""
+    """Return a change that keeps two more events, but no later snapshot."""
     return lambda frames: [frame for frame in frames if frame.seq <= info.seq + 2]
 
 
@@ -167,7 +167,7 @@ def is_mentioned(seq: int, notes: list[str]) -> bool:
 
 
 def check_replay(path: Path, cache: Path) -> None:
-    """All that the journal's snapshots hold is what executing it leads to."""
+    """Check the journal and each of its snapshots by replay."""
     for each in (False, True):
         found = journal.verify_replay(path, cache=cache, from_each_snapshot=each)
         assert found.matches, [one for one in found.checks if one.matches is False]
@@ -175,7 +175,7 @@ def check_replay(path: Path, cache: Path) -> None:
 
 
 def recompute_digests(frames: Sequence[Frame]) -> Iterator[Frame]:
-    """The frames with each digest made right again, as who writes a snapshot would have it."""
+    """Yield the frames with a valid digest in each snapshot."""
     pages: dict[int, dict[int, bytes]] = {}
     sizes: dict[int, int] = {}
     payloads: list[bytes] = []
@@ -204,7 +204,7 @@ def _lay(pages: dict[int, bytes], event: MemoryPages) -> None:
                 data = paging.apply_patch(pages.get(number, paging.ZERO_PAGE), data)
             pages[number] = data or paging.ZERO_PAGE
     except JournalError:
-        return  # nobody can say what the digest of that is
+        return  # The digest of invalid pages is undefined.
 
 
 def _sums(
@@ -219,7 +219,7 @@ def _sums(
 
 
 def flip_payload_bit(frames: Frames, index: int, bit: int) -> Frames:
-    """One bit of one payload is another; the hashes of blocks are made anew."""
+    """Return the frames with one flipped bit in a payload."""
     payload = bytearray(frames[index].payload)
     bit %= 8 * len(payload)
     payload[bit // 8] ^= 1 << bit % 8
@@ -227,7 +227,7 @@ def flip_payload_bit(frames: Frames, index: int, bit: int) -> Frames:
 
 
 def flip_page_bit(frames: Frames, info: SnapshotInfo, chance: random.Random) -> Frames:
-    """One bit of the bytes of a page is another; what says where they stand is left alone."""
+    """Return the frames with one flipped bit in the bytes of a memory page."""
     indexes = [
         index
         for index, frame in enumerate(frames)
@@ -243,7 +243,7 @@ def flip_page_bit(frames: Frames, info: SnapshotInfo, chance: random.Random) -> 
 
 
 def find_page_ends(frame: Frame) -> list[int]:
-    """Where in the data of an event bytes of memory stand: the last of each page's part."""
+    """Return the index of the last byte of each nonzero page in the data of an event."""
     event = codec.decode(frame.tag, frame.payload)
     assert isinstance(event, MemoryPages)
     found, at = [], 0
@@ -255,13 +255,13 @@ def find_page_ends(frame: Frame) -> list[int]:
 
 
 def journal_events(path: Path) -> list[Event]:
-    """The events of a journal that may have malformed ones."""
+    """Return the events outside snapshots, because those of snapshots may be malformed."""
     frames = frames_of(path)
     return [codec.decode(one.tag, one.payload) for one in frames if one.tag not in SNAPSHOT_TAGS]
 
 
 def set_fields(kind: type[Event], **changes: Any) -> Callable[[SnapshotInfo], Change]:
-    """Change fields of the events of a kind; what can be called is given the event."""
+    """Return a change of fields in the events of a kind. A callable gets the event."""
 
     def change_of(info: SnapshotInfo) -> Change:
         def change(frame: Frame) -> Frame:
@@ -277,7 +277,7 @@ def set_fields(kind: type[Event], **changes: Any) -> Callable[[SnapshotInfo], Ch
 
 
 def drop(kind: type[Event]) -> Callable[[SnapshotInfo], Change]:
-    """Leave out the events of a kind."""
+    """Return a change that drops the events of a kind."""
     return lambda info: (
         lambda frames: [
             frame for frame in frames if not (frame.tag == kind.tag and is_in(info, frame))
@@ -286,7 +286,7 @@ def drop(kind: type[Event]) -> Callable[[SnapshotInfo], Change]:
 
 
 def insert(*events: Event) -> Callable[[SnapshotInfo], Change]:
-    """Put events in front of the Snapshot."""
+    """Return a change that inserts events before the Snapshot event."""
     return lambda info: (
         lambda frames: [
             *frames[:-1],
@@ -304,7 +304,7 @@ def forge(
     *,
     digest: bool = True,
 ) -> None:
-    """Change a journal that ends with a snapshot; with ``digest``, so that this holds."""
+    """Change the last snapshot of a journal. With ``digest``, keep its digest valid."""
 
     def change(frames: Frames) -> Iterable[Frame]:
         found = list(made(info)(list(keep_upto(info)(frames))))

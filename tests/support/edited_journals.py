@@ -35,7 +35,7 @@ edits = st.lists(
 
 
 def apply_edits(data: bytes, changes: list[tuple[str, float, int, random.Random]]) -> bytes:
-    """Bytes as nobody would leave them."""
+    """Return the bytes after random edits."""
     changed = bytearray(data)
     for what, where, size, chance in changes:
         at = int(where * len(changed))

@@ -1,4 +1,4 @@
-"""The engine's state as plain values, seen at the calls of a guest, or folded out of a journal."""
+"""State of the engine as plain values, observed at calls or rebuilt from a journal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Described = dict[str, Any]
 
 
 class Fresh:
-    """A process that has not begun: all that calls see of one, without a guest."""
+    """Process state before the first event, without a guest."""
 
     def __init__(
         self,
@@ -62,18 +62,18 @@ class Fresh:
 
     @classmethod
     def of(cls, path: Path, files_size_max: int | None = None) -> Fresh:
-        """The process of a journal, before its first event."""
+        """Return the process of a journal before its first event."""
         with Reader(path) as reader:
             identity, _ = preamble.read(reader.blocks())
         limit = files_size_max or identity.configuration.files_size_max
         return cls(identity.mounts, identity.copied_files, limit)
 
     def described(self) -> Described:
-        """All that the calls have of it."""
+        """Return the state that host functions use, as plain values."""
         return describe_state(self.context, self.mounts)
 
     def stand(self, wanted: Described) -> None:
-        """Take positions and listings from a description, by way of their events."""
+        """Apply the positions and listings of a description, through their events."""
         for payload in wanted["positions"]:
             event = journal.decode(181, payload)
             assert isinstance(event, journal.events.snapshots.DescriptorPositions)
@@ -85,7 +85,7 @@ class Fresh:
 
 
 def describe_state(context: CallContext, mounts: Mounts) -> Described:
-    """All that the calls have of a process, as plain values."""
+    """Return the state of a process that host functions use, as plain values."""
     used = context.descriptors.used
     return {
         "descriptors": {fd: _descriptor(found) for fd, found in used.items()},
@@ -127,7 +127,7 @@ def _opened(found: Any) -> tuple[Any, ...]:
 
 
 def _nodes(tree: MemoryTree, context: CallContext) -> dict[int, tuple[Any, ...]]:
-    """The nodes of a tree by inode: those with names, and those that are only open."""
+    """Return the nodes of a tree by inode, including unnamed nodes that are open."""
     found: dict[int, tuple[Any, ...]] = {}
     pending: list[Node] = [tree.root]
     for used in context.descriptors.used.values():
@@ -152,20 +152,20 @@ def _nodes(tree: MemoryTree, context: CallContext) -> dict[int, tuple[Any, ...]]
 
 
 class Witness:
-    """Looks at a process whenever its guest calls the host, before anything is done.
+    """Observer of a process that records its state before each host call.
 
-    ``seen`` has, for each call, the number of the event before it and all there was.
+    ``seen`` has the sequence number of the event before each call, and the state.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[tuple[int, Described]] = []
         self._recorder: journal.Recorder | None = None
-        self._looks_live_at = -1  # at so many calls of a guest that is live, and at no replay
+        self._looks_live_at = -1  # Number of live calls to observe; -1 observes all calls.
         for name, (signature, handler) in list(PREVIEW_1.items()):
             monkeypatch.setitem(PREVIEW_1, name, (signature, self._watching(handler)))
 
     def run(self, recorder: journal.Recorder, live: int = -1) -> journal.engine.RunResult:
-        """Let a guest run to its end; with ``live`` only so many calls behind a replay are seen."""
+        """Run a guest to its end. With ``live``, observe only that many calls after the replay."""
         self.seen = []
         self._looks_live_at = live
         self._recorder = recorder
@@ -197,13 +197,13 @@ class Witness:
 
 
 def rows_of(path: Path) -> list[TapeRow]:
-    """All rows of a journal."""
+    """Return all rows of a journal."""
     with Reader(path) as reader:
         return [(frame.seq, frame.tag, frame.payload, frame.time) for frame in reader.frames()]
 
 
 def batches_of(rows: Iterable[TapeRow], size: int = 7) -> Iterator[Batch]:
-    """Rows as batches, a few in each."""
+    """Yield rows in batches of ``size``."""
     kept = list(rows)
     for start in range(0, len(kept), size):
         seqs, tags, payloads, times = zip(*kept[start : start + size], strict=True)
@@ -211,13 +211,13 @@ def batches_of(rows: Iterable[TapeRow], size: int = 7) -> Iterator[Batch]:
 
 
 def blocks_of(reader: Reader) -> Iterator[Batch]:
-    """What a journal has for a fold, as it is read."""
+    """Yield the events of a journal that rebuild the state, as the engine reads them."""
     for block in reader.blocks(tags=REBUILD_TAGS):
         yield Batch(block.seqs, block.tags, block.payloads(), block.times)
 
 
 def check_each(fresh: Fresh, rows: list[TapeRow], seen: list[tuple[int, Described]]) -> None:
-    """Fold on from each call to the next; what comes out is what the guest had there."""
+    """Rebuild the state from call to call, and check that it equals the observed state."""
     done = -1
     for upto, wanted in seen:
         part = (row for row in rows if done < row[0])

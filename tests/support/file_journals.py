@@ -47,7 +47,7 @@ def write_events(path: Path, *events: Event) -> Path:
 
 
 def write_small_tree(path: Path) -> Path:
-    """A journal of a few files of every kind."""
+    """Write a journal of a few files of every kind."""
     return write_events(
         path,
         mount("/"),

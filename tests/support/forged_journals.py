@@ -1,6 +1,6 @@
-"""Journals made by hand: every field is the test's to choose, and the hashes always hold.
+"""Forged journals: a test chooses each field, and the hashes are valid.
 
-Built on the constructs of `plain_reader`, so that nothing of `journal` decides what is in a file.
+The module uses the constructs of `plain_reader` and no code of `journal`.
 """
 
 import struct
@@ -24,13 +24,13 @@ INDEX_MAGIC = b"\x89JNLIDX\n"
 SALT = 0x5EED_0FA1_1DEA_D001
 CREATED = 1_700_000_000_000_000
 GIVEN_UP = 9
-"""The tag of events that a crash took before anyone was promised them."""
+"""Tag of events that a crash destroyed before they were durable."""
 INDEXED = ("first_seq", "time_first", "tag_bitmap")
 Event = tuple[int, bytes]
 
 
 def segment_header(salt: int = SALT, **fields: Any) -> bytes:
-    """Give a segment header whose hash holds, whatever else it says."""
+    """Return a segment header with a valid hash."""
     plain = {
         "magic": SEGMENT_MAGIC,
         "major": 1,
@@ -52,33 +52,33 @@ def segment_header(salt: int = SALT, **fields: Any) -> bytes:
 
 
 def hash_of(data: bytes) -> int:
-    """Give the hash at the end of a header."""
+    """Return the hash at the end of a header."""
     return int.from_bytes(data[-8:], "little")
 
 
 def rehash(data: bytes, salt: int = SALT) -> bytes:
-    """Give a block with its hashes made right again, its body being all behind the header."""
+    """Return a block with recomputed hashes. Everything after the header is its body."""
     body = data[BLOCK_SIZE:]
     unhashed = data[:96] + xxh3_64_intdigest(body, salt).to_bytes(8, "little")
     return unhashed + xxh3_64_intdigest(unhashed, salt).to_bytes(8, "little") + body
 
 
 def block(salt: int = SALT, body: bytes = b"", **fields: int) -> bytes:
-    """Give a block whose hashes hold, whatever else it says."""
+    """Return a block with valid hashes."""
     plain: dict[str, Any] = dict.fromkeys((sub.name for sub in BLOCK.subcons), 0)
     plain["magic"] = BLOCK_MAGIC
     return rehash(bytes(BLOCK.build(plain | fields)) + body, salt)
 
 
 def u32(values: Sequence[int]) -> bytes:
-    """Give a column."""
+    """Return a column of 32-bit integers."""
     return struct.pack(f"<{len(values)}I", *values)
 
 
 class Forge:
-    """A journal of one segment in the making.
+    """Builder of a journal of one segment.
 
-    With ``even``, blocks have no ends where all payloads have one size.
+    With ``even``, blocks omit the column of ends if all payloads have the same size.
     """
 
     def __init__(self, salt: int = SALT, **fields: Any) -> None:
@@ -102,9 +102,9 @@ class Forge:
         body: bytes | None = None,
         **fields: int,
     ) -> int:
-        """Append a block behind all that stands there, naming the last added; give its place.
+        """Append a block that links to the previous block, and return its offset.
 
-        ``numbers`` are the events' own; ``fields`` and ``body`` replace what would be right.
+        ``numbers`` are explicit sequence numbers. ``fields`` and ``body`` replace valid values.
         """
         self.data += bytes(-len(self.data) % 8)
         offset = len(self.data)
@@ -160,14 +160,14 @@ class Forge:
         return fields, stored + columns
 
     def mark(self) -> "Forge":
-        """Close as a writer does."""
+        """Append a marker block, as a writer does when it closes."""
         self.add()
         return self
 
     def seal(self, **lies: Any) -> "Forge":
-        """Close as a writer does that rolls: with an index of the blocks so far.
+        """Append a segment index, as a writer does when it rolls.
 
-        ``lies`` replace what it would say: ``magic``, ``rows``, ``events``, ``next_seq``,
+        ``lies`` replace valid values: ``magic``, ``rows``, ``events``, ``next_seq``,
         ``time_last``, ``columns`` (of offsets, numbers, times and bitmaps), ``at``, ``trailer``.
         """
         columns = lies.get("columns", tuple(zip(*self.index, strict=True)) or ((),) * 4)
@@ -190,7 +190,7 @@ class Forge:
         return self
 
     def next(self, salt: int, *, link: tuple[int, int] | None = None, **fields: Any) -> "Forge":
-        """Begin the segment that goes on from here."""
+        """Return the builder of the segment that continues this one."""
         end, digest = link or self.link
         place = {"first_seq": self.seq, "previous_end": end, "previous_hash": digest}
         forge = Forge(salt, **(place | fields))
@@ -198,13 +198,13 @@ class Forge:
         return forge
 
     def write(self, path: Path) -> Path:
-        """Make it a file."""
+        """Write the journal to a file."""
         path.write_bytes(self.data)
         return path
 
 
 def cut_short(forge: Forge, *events: Event, kept: int) -> None:
-    """Add a block that a crash cut after ``kept`` bytes: the next one stands behind that debris."""
+    """Append the first ``kept`` bytes of a block, as a crash leaves it. The next block follows."""
     link, seq, durable = forge.link, forge.seq, forge.durable
     start = forge.add(*events)
     forge.data = forge.data[: start + kept]
@@ -213,7 +213,7 @@ def cut_short(forge: Forge, *events: Event, kept: int) -> None:
 
 
 def shapes() -> dict[str, bytes]:
-    """Give small journals of every shape that a file can have, by name."""
+    """Return small journals of every shape of a file, by name."""
     return {
         "plain": _plain().data,
         "compressed": _compressed().data,
@@ -228,12 +228,12 @@ def shapes() -> dict[str, bytes]:
 
 
 def directories() -> dict[str, list[bytes]]:
-    """Give small journals of several segment files, by name."""
+    """Return small journals of several segment files, by name."""
     return {"rolled": _rolled(), "failed_over": _failed_over(), "joined": _joined()}
 
 
 def lay(path: Path, files: Sequence[bytes]) -> Path:
-    """Make a directory of segment files."""
+    """Create a directory of segment files."""
     path.mkdir(exist_ok=True)
     for index, data in enumerate(files):
         (path / segment_name(index)).write_bytes(data)
@@ -241,12 +241,12 @@ def lay(path: Path, files: Sequence[bytes]) -> Path:
 
 
 def segment_name(index: int) -> str:
-    """Name a segment file."""
+    """Return the name of a segment file."""
     return f"{index:010}.journal"
 
 
 def rolled() -> list[Forge]:
-    """Three segments, two of them sealed."""
+    """Return three segments; two have an index."""
     first = Forge(SALT + 10)
     first.add((1, b"first"), (2, b"second"))
     first.add((70, b"third"))
@@ -265,7 +265,7 @@ def _rolled() -> list[bytes]:
 
 
 def _failed_over() -> list[bytes]:
-    """A disk that failed: what the first segment has at its end is written again in the second."""
+    """Return the segments of a failover: the second repeats the end of the first."""
     first = Forge(SALT + 13)
     first.add((1, b"first"))
     again = [(2, b"second"), (3, b"third")]
@@ -278,14 +278,14 @@ def _failed_over() -> list[bytes]:
 
 
 def _joined() -> list[bytes]:
-    """Journals that have nothing to do with one another, the first with a torn tail."""
+    """Return two unrelated segments; the first has a torn tail."""
     other = Forge(SALT + 15, journal_id=b"another journal!", first_seq=50)
     other.add((7, b"fiftieth"))
     return [_torn(), other.mark().data]
 
 
 def _plain() -> Forge:
-    """Two events in a block, one, three; every one synced; closed."""
+    """Return a closed journal of three synced blocks of two, one and three events."""
     forge = Forge()
     forge.add((1, b"first"), (2, b"second"))
     forge.add((70, b"third"))
@@ -294,7 +294,7 @@ def _plain() -> Forge:
 
 
 def _even() -> Forge:
-    """Payloads of one size in each block, of none, and of several."""
+    """Return blocks with payloads of one size, of size 0, and of several sizes."""
     forge = Forge(SALT + 9)
     forge.even = True
     forge.add((1, b"first"), (2, b"secon"), (1, b"third"))
@@ -314,7 +314,7 @@ def _compressed() -> Forge:
 
 
 def _numbered() -> Forge:
-    """Holes in the numbers, inside a block and before one."""
+    """Return a journal with gaps in its sequence numbers, in a block and between blocks."""
     forge = Forge(SALT + 2)
     forge.add((1, b"three"), (2, b"nine"), numbers=[3, 9])
     forge.add((3, b"ten"))
@@ -324,7 +324,7 @@ def _numbered() -> Forge:
 
 
 def _debris() -> Forge:
-    """Three crashes: in a body, in a header, and with a whole block left behind."""
+    """Return a journal after crashes in a body, in a header, and after a whole block."""
     forge = Forge(SALT + 3)
     forge.add((1, b"first"))
     cut_short(forge, (GIVEN_UP, b"never was"), kept=BLOCK_SIZE + 3)
@@ -337,7 +337,7 @@ def _debris() -> Forge:
 
 
 def _unsynced() -> Forge:
-    """No block knows of any sync."""
+    """Return a journal whose blocks record no sync."""
     forge = Forge(SALT + 4)
     for number in range(4):
         forge.add((1 + number, b"number %d" % number), durable=False)

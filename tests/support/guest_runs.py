@@ -1,4 +1,4 @@
-"""Guests run in this process: started, waited for, and looked at."""
+"""Runs of guests in this process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.killed_runs import CACHE_HOME
 from tests.support.programs import ROOT, guest
 
-#: What a process may have for its own data: a host that takes more for a small guest is stopped.
+#: Limit of the data of a process. A host that needs more for a small guest fails.
 HOST_SIZE_MAX = 1 << 30
 
 
 def wait_for_end(recorder: journal.Recorder) -> journal.engine.RunResult:
-    """The outcome of a run, which must come."""
+    """Wait for the end of a run, and return its result."""
     outcome = recorder.wait(DEADLINE_SECONDS)
     assert outcome is not None, "the guest does not come to its end"
     return outcome
 
 
 def record_output(name: str, path: Path, cache: Path, *args: str, stdin: bytes = b"") -> bytes:
-    """Record a guest to its end, with its files in memory; what it printed."""
+    """Record a guest to its end, with its files in memory, and return its output."""
     with journal.record(
         guest(name), path, args=[name, *args], stdin=stdin, cache=cache
     ) as recorder:
@@ -35,7 +35,7 @@ def record_output(name: str, path: Path, cache: Path, *args: str, stdin: bytes =
 def run(
     module: bytes, path: Path, cache: Path, limits: journal.engine.Configuration | None = None
 ) -> journal.engine.RunResult:
-    """Record a program to its end, in memory."""
+    """Record a module to its end, with its files in memory, and return the result."""
     with journal.record(module, path, configuration=limits, cache=cache) as recorder:
         return wait_for_end(recorder)
 
@@ -43,7 +43,7 @@ def run(
 def run_limited_tool(
     *arguments: str | Path, folder: Path, timeout: float = DEADLINE_SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """The command line, in a process of its own with little memory."""
+    """Run journaltool in a process with little memory."""
     return subprocess.run(
         [sys.executable, "-m", "journaltool", *map(str, arguments)],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""Small journals for the tests of the file format: made, cut, flipped and read back."""
+"""Small journals for the tests of the file format."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -13,12 +13,12 @@ Story = list[tuple[int, bytes]]
 
 
 def make_clock(start: int = 1_000_000, step: int = 7) -> Callable[[], int]:
-    """Make a clock that a test can foresee."""
+    """Return a clock with predictable times."""
     return count(start, step).__next__
 
 
 def write_stories(path: Path, *stories: Iterable[tuple[int, bytes]]) -> bytes:
-    """Write each story as a block of its own, synced; give the file's bytes."""
+    """Write each story as one synced block, and return the bytes of the file."""
     with Writer(path, clock=make_clock()) as writer:
         for story in stories:
             for tag, payload in story:
@@ -28,13 +28,13 @@ def write_stories(path: Path, *stories: Iterable[tuple[int, bytes]]) -> bytes:
 
 
 def read_rows(path: Path) -> Story:
-    """Give all that a strict reader gives."""
+    """Return all events, as a strict reader yields them."""
     with Reader(path) as reader:
         return [(frame.tag, frame.payload) for frame in reader.frames()]
 
 
 def salvage_frames(path: Path) -> Iterator[Frame]:
-    """Give what a reader gives that goes on behind damage."""
+    """Yield the frames of a reader that continues after damage."""
     start = 0
     with Reader(path) as reader:
         for _ in range(1000):
@@ -51,7 +51,7 @@ def salvage_frames(path: Path) -> Iterator[Frame]:
 
 
 def is_damage_noticed(path: Path) -> bool:
-    """Whether anything at all tells that a file is not as a writer left it."""
+    """Return whether reading or verification reports that a file was changed."""
     try:
         with Reader(path) as reader:
             summary = reader.summary()

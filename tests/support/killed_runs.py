@@ -1,8 +1,7 @@
-"""Guests run as real processes and killed with SIGKILL, and what must be the same in the end.
+"""Guests in real processes that are killed by SIGKILL and resumed to the same end.
 
-A `Plan` says how a guest is run, a `Trial` runs it over as many processes as it takes. A kill comes
-from outside: at a moment, or by `strace` as a thread enters a chosen system call. Or it comes where
-one of our own functions is called.
+A `Plan` holds the options of a run, and a `Trial` runs it in as many processes as needed. A kill
+comes at a moment, at a system call (by `strace`), or at a call of one of our own functions.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ CACHE = CACHE_HOME / "wasm-journal" / "modules"
 JOURNALTOOL = (sys.executable, "-m", "journaltool")
 STRACE = ("strace", "--follow-forks", "-qqq")
 _POKE_SECONDS = (0.002, 0.03)
-#: The last of those that a process catches before its guest starts: it means a snapshot is asked.
+#: Signal that requests a snapshot. A process handles it as the last one before the guest starts.
 _READY = signal.SIGUSR1
 
-#: A command line that is killed where it calls a function for the nth time, before that or after.
+#: Program: journaltool, killed before or after its nth call of a function.
 _DEED = """
 import os, signal, sys, threading, time
 from importlib import import_module
@@ -66,7 +65,7 @@ def counted(*given, **named):
 setattr(owner, last, counted)
 
 def wait_for_compactions():
-    # The number of compactions then depends on the events alone, not on the speed of the machine.
+    # The number of compactions depends on the events alone, not on the speed of the machine.
     from journal.compaction.online import BackgroundCompactor
     from journal.log.writer import Writer
 
@@ -98,19 +97,19 @@ main()
 
 
 class Place(Enum):
-    """Where the guest's directory is."""
+    """Location of the guest's directory."""
 
     HOST = "a host directory"
     MEMORY = "memory"
 
 
 class Outputs(Enum):
-    """What standard output and error are connected to."""
+    """Targets of standard output and error."""
 
     FILES = "a file each"
-    APPEND = "a file each, opened to append, that had something in it"
+    APPEND = "a file each, opened to append, that is not empty"
     SHARED = "one file"
-    SHARED_APPEND = "one file, opened to append, that had something in it"
+    SHARED_APPEND = "one file, opened to append, that is not empty"
     FRESH = "new files in each session"
     PIPES = "pipes"
 
@@ -120,7 +119,7 @@ SHARING = (Outputs.SHARED, Outputs.SHARED_APPEND)
 
 
 class Input(Enum):
-    """What standard input is connected to."""
+    """Source of standard input."""
 
     FILE = "a file"
     PIPE = "a pipe"
@@ -128,9 +127,9 @@ class Input(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a guest is run; ``options`` are of its recording and of each resume.
+    """Options of the runs of a guest; ``options`` apply to its recording and to each resume.
 
-    As long as a process runs and is not traced, it is sent ``signals`` by chance.
+    A process that is not traced gets ``signals`` at random moments.
     """
 
     module: Path
@@ -156,7 +155,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class MomentKill:
-    """A kill when the journal has grown by a part of what was still to come, and a bit later."""
+    """Kill when the journal has grown by this part of the rest, after a short delay."""
 
     part: float
     later_seconds: float = 0.0
@@ -164,7 +163,7 @@ class MomentKill:
 
 @dataclass(frozen=True, slots=True)
 class SyscallKill:
-    """A kill as a thread of the process enters its ``nth`` system call called ``name``."""
+    """Kill when a thread of the process enters its ``nth`` system call ``name``."""
 
     name: str
     nth: int
@@ -172,9 +171,9 @@ class SyscallKill:
 
 @dataclass(frozen=True, slots=True)
 class FunctionKill:
-    """A kill as the process is about to call, or has called, a function of ours, the nth time.
+    """Kill before or after the ``nth`` call of a function of this project.
 
-    ``where`` is the module and the function's name in it, with a colon between them.
+    ``where`` is ``module:function``.
     """
 
     where: str
@@ -187,9 +186,9 @@ Kill = MomentKill | SyscallKill | FunctionKill
 
 @dataclass(slots=True)
 class Trial:
-    """One run of a plan in a folder of its own; ``size`` is that of an undisturbed journal.
+    """Run of a plan in its own directory; ``size`` is the size of an undisturbed journal.
 
-    ``heard`` is what came out of the pipes, by stream and session; ``codes`` how sessions ended.
+    ``heard`` is the output of the pipes by stream and session, ``codes`` the exit codes.
     """
 
     plan: Plan
@@ -208,21 +207,21 @@ class Trial:
 
     @property
     def journal(self) -> Path:
-        """Where the journal is."""
+        """Return the path of the journal."""
         return self.folder / "run.journal"
 
     @property
     def directory(self) -> Path:
-        """The host's directory that the guest may have."""
+        """Return the host directory of the guest."""
         return self.folder / "work"
 
     @property
     def kills(self) -> int:
-        """How many processes were killed."""
+        """Return the number of killed processes."""
         return self.codes.count(-signal.SIGKILL)
 
     def session(self, kill: Kill | None = None) -> int:
-        """One process: a recording if there is no journal yet, else a resume. Gives its code."""
+        """Record in a new process, or resume if there is a journal. Return the exit code."""
         tracing: tuple[str, ...] = ()
         if isinstance(kill, SyscallKill):
             inject = f"inject={kill.name}:signal=KILL:when={kill.nth}"
@@ -230,7 +229,7 @@ class Trial:
         return self.run(tracing, kill)
 
     def counted_session(self, names: Sequence[str]) -> Counter[str]:
-        """One session; how often the busiest of its threads made each system call."""
+        """Run a session. Return the number of calls of the busiest thread, by system call."""
         log = self.folder / "calls"
         self.run((*STRACE, "-o", str(log), "-e", f"trace={','.join(names)}"), None)
         made: Counter[tuple[str, str]] = Counter()
@@ -243,7 +242,7 @@ class Trial:
         return calls
 
     def run(self, tracing: tuple[str, ...], kill: Kill | None = None) -> int:
-        """One process, under the command `tracing`."""
+        """Run a process under the command `tracing`, and return its exit code."""
         command = resume_command(self) if self.journal.exists() else record_command(self)
         if isinstance(kill, FunctionKill):
             command[1:3] = ["-c", _DEED, kill.where, str(kill.nth), str(int(kill.after))]
@@ -263,12 +262,12 @@ class Trial:
         return self.codes[-1]
 
     def last_words(self) -> list[str]:
-        """The end of what the processes said on standard error."""
+        """Return the last lines of standard error."""
         said = (self.folder / "stderr").read_bytes() + b"".join(self.heard[1])
         return said.decode(errors="replace").splitlines()[-20:]
 
     def ending(self) -> Ending:
-        """What is there after the last process."""
+        """Return the results after the last process."""
         return Ending(
             self.codes[-1],
             (self.folder / "stdout").read_bytes(),
@@ -279,7 +278,7 @@ class Trial:
 
 
 def record_command(trial: Trial) -> list[str]:
-    """The command that starts a plan."""
+    """Return the command that records a plan."""
     plan = trial.plan
     options = ["--journal", str(trial.journal), "--durability", plan.durability, "--quiet"]
     kind = "--dir" if plan.place is Place.HOST else "--copy"
@@ -290,7 +289,7 @@ def record_command(trial: Trial) -> list[str]:
 
 
 def resume_command(trial: Trial) -> list[str]:
-    """The command that resumes a journal."""
+    """Return the command that resumes a journal."""
     options = ["--durability", trial.plan.durability, "--in-flight", trial.plan.in_flight]
     return [*JOURNALTOOL, "resume", *options, *trial.plan.options, "--quiet", str(trial.journal)]
 
@@ -322,7 +321,7 @@ def _kill_at(process: subprocess.Popen[bytes], path: Path, moment: MomentKill, s
 
 
 def _poked(process: subprocess.Popen[bytes], signals: Sequence[int]) -> threading.Thread:
-    """Send a process signals by chance, as long as it catches them; one that stopped goes on."""
+    """Start a thread that sends signals to a process at random moments, and continues it."""
     chance = random.Random(process.pid)
 
     def poke() -> None:
@@ -347,7 +346,7 @@ def _catches(pid: int, number: int) -> bool:
 
 
 def _streams(trial: Trial) -> tuple[tuple[int, int, int], list[threading.Thread]]:
-    """Descriptors for a process, and the threads that listen to what it prints to pipes."""
+    """Return the descriptors of a process, and the threads that read its pipes."""
     if trial.plan.input is Input.FILE:
         stdin = os.open(trial.folder / "stdin", os.O_RDONLY)
     else:
@@ -387,7 +386,7 @@ def _heard(sessions: list[bytes]) -> tuple[int, threading.Thread]:
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
-    """Everything below a directory: contents of files, targets of links."""
+    """Return all entries of a directory tree: contents of files and targets of links."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -399,7 +398,7 @@ def _tree(folder: Path) -> dict[str, bytes]:
 
 
 def count_consumed(path: Path) -> int:
-    """How much of its input a guest has read, as its journal says."""
+    """Return the number of input bytes that a guest has read, according to its journal."""
     if not path.exists():
         return 0
     with journal.Reader(path) as reader:
@@ -407,13 +406,13 @@ def count_consumed(path: Path) -> int:
 
 
 def _files_of(path: Path) -> dict[str, bytes]:
-    """The files in memory that a journal rebuilds."""
+    """Return the files in memory that a resume rebuilds from a journal."""
     with journal.resume(path, cache=CACHE) as again:
-        assert again.ended_before, "the last session did not bring the guest to its end"
+        assert again.ended_before, "the guest has not ended in the last session"
         return again.files
 
 
 def writes_of(path: Path) -> list[tuple[int, bytes]]:
-    """The stream and the bytes of each write to standard output and error."""
+    """Return the stream and the bytes of each write to standard output and error."""
     with journal.Reader(path) as reader:
         return [(event.stream, event.data) for event in reader if isinstance(event, StreamWrite)]

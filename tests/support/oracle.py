@@ -1,4 +1,4 @@
-"""Runs a module under wasmtime's own WASI, in a process of its own: what our host must agree with.
+"""Oracle of the host: runs a module under wasmtime's own WASI, in another process.
 
 `run_with_wasmtime` is for tests; `python -m tests.support.oracle` is the process it starts.
 """
@@ -19,12 +19,12 @@ import wasmtime
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAP_CODE = 134
-"""What the process ends with when the guest traps, as an aborted program does in a shell."""
+"""Exit code of the process if the guest traps, as a shell reports an aborted program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a program ended: its exit code, and what it wrote."""
+    """Exit code and output of a program."""
 
     code: int
     stdout: bytes
@@ -34,7 +34,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A directory of the host that the guest sees under a name."""
+    """Host directory, and its name in the guest."""
 
     host: Path
     guest: str
@@ -53,7 +53,7 @@ def run_with_wasmtime(
 ) -> Outcome:
     """Run `wasm` to its end; `args` begin with the program's own name.
 
-    The guest's standard streams are files. With `cache`, a compiled module is kept there.
+    The guest's standard streams are files. `cache` is a directory for compiled modules.
     """
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)
@@ -128,7 +128,7 @@ def _main() -> int:
 
 
 def _compiled(engine: wasmtime.Engine, wasm: Path, cache: Path | None) -> wasmtime.Module:
-    """The module at `wasm`; from `cache` when it was compiled before by the same wasmtime."""
+    """Return the compiled module, from `cache` if this wasmtime compiled it before."""
     if cache is None:
         return wasmtime.Module.from_file(engine, str(wasm))
     digest = hashlib.sha256(wasm.read_bytes() + version("wasmtime").encode()).hexdigest()

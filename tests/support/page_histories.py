@@ -1,4 +1,4 @@
-"""Histories of memory, written with pages given each time, or named where they stand already."""
+"""Histories of memory, written with all pages inline or with references to earlier pages."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ PAGES = SIZE // PAGE_SIZE
 
 Memories = dict[int, dict[int, bytes]]
 History = list[list[tuple[int, int, int, int]]]
-"""Snapshots: of each, changes of a memory, a page, a content, and where in it a byte is changed."""
+"""Changes of each snapshot: memory, page, content, and the offset of a changed byte or -1."""
 
 
 def content(number: int) -> bytes:
-    """A page's bytes: 0 is zeros, others do not look like each other."""
+    """Return the bytes of a page: zeros for 0, otherwise distinct contents."""
     if not number:
         return ZERO_PAGE
     return bytes((number * 31 + at * at) % 251 for at in range(64)) * (PAGE_SIZE // 64)
 
 
 def histories(snapshots: int = 6) -> st.SearchStrategy[History]:
-    """Snapshots that change a few pages to one of few contents, some of them in one byte alone."""
+    """Return a strategy of histories that change a few pages to a few contents."""
     change = st.tuples(
         st.integers(0, 1), st.integers(0, PAGES - 1), st.integers(0, 5), st.integers(-3, 40)
     )
@@ -46,7 +46,7 @@ def histories(snapshots: int = 6) -> st.SearchStrategy[History]:
 
 
 def states(history: History) -> list[Memories]:
-    """What the memories are at each snapshot: their pages that are not zeros."""
+    """Return the nonzero pages of the memories at each snapshot."""
     found: list[Memories] = []
     now: Memories = {0: {}, 1: {}}
     for changes in history:
@@ -66,7 +66,7 @@ def states(history: History) -> list[Memories]:
 
 
 def events(history: History) -> list[list[Event]]:
-    """The events of each snapshot, the first of them whole."""
+    """Return the events of each snapshot. The first snapshot has all pages."""
     found: list[list[Event]] = []
     before: Memories = {0: {}, 1: {}}
     for now in states(history):
@@ -100,7 +100,7 @@ def write(
     *,
     first: Sequence[Event] = (),
 ) -> list[int]:
-    """Write groups of events, each synced; gives the number of the last event of each."""
+    """Write and sync each group of events. Return the last sequence number of each."""
     with journal.Writer(path) as writer:
         for event in first:
             writer.append(event)
@@ -108,7 +108,7 @@ def write(
 
 
 def extend(writer: journal.Writer, group: Sequence[Event], index: PageIndex | None = None) -> int:
-    """Write a group of events as a snapshot is; gives the number of the last."""
+    """Append a group of events as a snapshot. Return the last sequence number."""
     last = -1
     if index is not None:
         index.begin_snapshot(writer.next_seq)
@@ -124,13 +124,13 @@ def extend(writer: journal.Writer, group: Sequence[Event], index: PageIndex | No
 
 
 def write_with_index(path: Path, history: History, *, first: Sequence[Event] = ()) -> list[int]:
-    """Write a history to a journal, with an index beside it."""
+    """Write a history to a journal with a page index."""
     with PageIndex(path, key=KEY) as index:
         return write(path, events(history), index, first=first)
 
 
 def played(path: Path, upto: int | None = None, *, recent: bool = False) -> Memories:
-    """The memories behind event ``upto``."""
+    """Return the memories after event ``upto``."""
     host = ModelHost()
     with journal.Reader(path) as reader:
         pages = None if recent else PageResolver.from_reader(reader)
@@ -139,7 +139,7 @@ def played(path: Path, upto: int | None = None, *, recent: bool = False) -> Memo
 
 
 def pages_in(path: Path) -> list[tuple[Frame, MemoryPages]]:
-    """The events of memory of a journal."""
+    """Return the MemoryPages events of a journal, with their frames."""
     found = []
     with journal.Reader(path) as reader:
         for frame in reader.frames(tags={MemoryPages.tag}):
@@ -150,12 +150,12 @@ def pages_in(path: Path) -> list[tuple[Frame, MemoryPages]]:
 
 
 def count_named_pages(path: Path) -> int:
-    """How many pages of a journal are named, and not given."""
+    """Return the number of pages that a journal references."""
     return sum(event.kinds.count(PageKind.SAME) for _, event in pages_in(path))
 
 
 def plain_digest(memories: Sequence[tuple[int, bytes]], payloads: Sequence[bytes]) -> bytes:
-    """The digest as spec/format.md tells it, without a line of ours; memories are flat."""
+    """Return the state digest by spec/format.md, computed without code of journal."""
     whole = b""
     for index, content in memories:
         total = 0
@@ -173,7 +173,7 @@ def plain_digest(memories: Sequence[tuple[int, bytes]], payloads: Sequence[bytes
     return xxhash.xxh3_128(whole, seed=0).digest()
 
 
-#: Three snapshots; much of the second and of the third stands in front of it.
+#: Three snapshots. The later ones repeat many pages of earlier ones.
 STORY: History = [
     [(0, number, 1 + number % 3, -1) for number in range(20)] + [(1, 3, 2, -1)],
     [(0, number, 1 + (number + 1) % 3, -1) for number in range(20, 32)] + [(1, 5, 4, -1)],

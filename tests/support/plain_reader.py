@@ -1,6 +1,7 @@
-"""The format, read as plainly as `spec/format.md` says it: the oracle for what a reader finds.
+"""Plain reader of the format, which follows `spec/format.md`: the oracle of the readers.
 
-Interpreted constructs, whole files in memory, every body hashed; and nothing of `journal`.
+It interprets constructs, holds whole files in memory, hashes every body, and uses no code of
+`journal`.
 """
 
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ Link = tuple[int, int]
 
 
 class Row(NamedTuple):
-    """One event, as a frame gives it."""
+    """One event, with the fields of a frame."""
 
     seq: int
     tag: int
@@ -75,7 +76,7 @@ class Row(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A block that is believed: the index of its file, its place there, its events."""
+    """Valid block: index of its file, start and end offset, and events."""
 
     file: int
     start: int
@@ -84,7 +85,7 @@ class Taken(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Bytes of a file that are passed over for good."""
+    """Bytes of a file that are skipped as debris."""
 
     file: int
     offset: int
@@ -92,7 +93,7 @@ class Piece(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Damage: its place, and the numbers that are gone with it; ``open_ended``: nobody knows."""
+    """Damage: its place and the lost sequence numbers; ``open_ended`` if these are unknown."""
 
     file: int
     offset: int
@@ -104,21 +105,21 @@ class Lost(NamedTuple):
 
     @property
     def costs(self) -> bool:
-        """Whether events may be lost with it."""
+        """Return whether the damage may have cost events."""
         return self.open_ended or self.first_seq <= self.last_seq
 
 
 class NotReadable(Exception):
-    """A segment header is missing or not known."""
+    """A segment header is missing, or has an unknown version."""
 
 
 class Lying(Exception):
-    """A block whose hashes hold says what no writer writes."""
+    """A block with valid hashes has values that no writer writes."""
 
 
 @dataclass
 class Reading:
-    """All that a journal says."""
+    """Content of a journal: blocks, debris, damage and torn writes."""
 
     blocks: list[Taken] = field(default_factory=list)
     debris: list[Piece] = field(default_factory=list)
@@ -130,17 +131,17 @@ class Reading:
 
     @property
     def rows(self) -> list[Row]:
-        """All events, with gaps where damage took some."""
+        """Return all events. Damage leaves gaps."""
         return [row for block in self.blocks for row in block.rows]
 
     def rows_before(self, lost: Lost | Piece) -> list[Row]:
-        """Give the events in front of damage, or of a torn write."""
+        """Return the events before damage or a torn write."""
         place = (lost.file, lost.offset)
         return [row for block in self.blocks if block[:2] < place for row in block.rows]
 
 
 def segment_header(data: bytes, at: int) -> cs.Container | None:
-    """Give the sound segment header at ``at``, of a known version or not."""
+    """Return the valid segment header at ``at``, of any version, or None."""
     raw = data[at : at + SEGMENT_SIZE]
     if len(raw) < SEGMENT_SIZE or not raw.startswith(SEGMENT_MAGIC):
         return None
@@ -149,7 +150,7 @@ def segment_header(data: bytes, at: int) -> cs.Container | None:
 
 
 def flawed(header: cs.Container) -> bool:
-    """Whether a block header contradicts itself or breaks a limit."""
+    """Return whether a block header contradicts itself or breaks a limit."""
     each = 5 + 4 * (header.flags & 1) + 2 * (header.flags & 2) - (header.flags & 4)
     columns = header.count * each
     columns += -(BLOCK_SIZE + header.payload_size + columns) % 8
@@ -174,7 +175,7 @@ def flawed(header: cs.Container) -> bool:
 
 
 class Segment:
-    """One segment of a file: the survey of its headers, then the walk."""
+    """One segment of a file. It finds all headers first, then walks the blocks."""
 
     def __init__(self, data: bytes, file: int, start: int) -> None:
         header = segment_header(data, start)
@@ -201,7 +202,7 @@ class Segment:
         return same and self.head.previous_hash != 0
 
     def header(self, at: int) -> cs.Container | None:
-        """Give the header of the segment that stands at ``at`` of the file, flawed or not."""
+        """Return the block header at offset ``at`` of the file, valid or flawed, or None."""
         raw = self.data[at : at + BLOCK_SIZE]
         if len(raw) < BLOCK_SIZE or not raw.startswith(BLOCK_MAGIC):
             return None
@@ -251,7 +252,7 @@ class Segment:
             at += 1
 
     def walk(self, into: Reading) -> None:
-        """Take all blocks of the segment."""
+        """Read all blocks of the segment."""
         self.into = into
         into.tail, into.torn_size = self.limit, 0
         at = self.start + SEGMENT_SIZE
@@ -275,7 +276,7 @@ class Segment:
             into.debris.append(Piece(self.file, at, self.limit - at))
 
     def _plausible(self, header: cs.Container) -> bool:
-        """Whether all but what a body and a successor say speaks for a block."""
+        """Return whether a block is valid, apart from its body and its successor."""
         return (
             not flawed(header)
             and self._linked(header)
@@ -289,7 +290,7 @@ class Segment:
         return first >= self.seq if header.flags & 2 else first == self.seq
 
     def _usurped(self, header: cs.Container) -> bool:
-        """Whether the header at a block's end names another block in its place."""
+        """Return whether the header at the end of a block links to another block in its place."""
         end = self.end(header)
         after = self.header(end) if end < self.limit else None
         return (
@@ -299,7 +300,7 @@ class Segment:
         )
 
     def _given_up(self, header: cs.Container) -> bool:
-        """Whether a block further on has a number that this one has, or one in front of it."""
+        """Return whether a later block reuses a sequence number of this block or an earlier one."""
         at, behind = self.start + header.offset, header.first_seq + header.count
         return any(first < behind for place, first in self.numbers if place > at)
 
@@ -321,7 +322,7 @@ class Segment:
         return next((h for h in known if h.first_seq >= least), None)
 
     def _linked(self, header: cs.Container) -> bool:
-        """Whether a block names what stands before it, and has the number for it."""
+        """Return whether a block links to the previous block and continues its numbers."""
         return self.named_by(header, self.link) and self._numbered(header)
 
     def _cut(self, header: cs.Container) -> bool:
@@ -360,7 +361,7 @@ class Segment:
             self.into.damage.append(Lost(self.file, at, len(rest), first, first - 1, False, True))
 
     def _take(self, header: cs.Container, at: int) -> None:
-        """Believe a block: its events, and what names the next."""
+        """Accept a block: take its events and its link."""
         end = self.end(header)
         body = self.data[at + BLOCK_SIZE : end]
         columns = COLUMNS.parse(body[header.payload_size :], count=header.count, flags=header.flags)
@@ -388,7 +389,7 @@ class Segment:
 
 
 def _check(header: cs.Container, columns: cs.Container, raw: bytes) -> None:
-    """Hold a header and the columns of its block against each other."""
+    """Compare a header with the columns of its block. Raises Lying if they differ."""
     ends, tags = list(columns.ends), list(columns.tags)
     times, numbers = list(columns.times or [0]), list(columns.numbers or [])
     bitmap = 0
@@ -409,7 +410,7 @@ def _check(header: cs.Container, columns: cs.Container, raw: bytes) -> None:
 
 
 def next_segment(data: bytes, at: int) -> int:
-    """Find the next sound segment header; the end of the file when there is none."""
+    """Return the offset of the next valid segment header, or the end of the file."""
     while (at := data.find(SEGMENT_MAGIC, at)) >= 0:
         if segment_header(data, at) is not None:
             return at
@@ -418,10 +419,10 @@ def next_segment(data: bytes, at: int) -> int:
 
 
 def reading(*files: bytes) -> Reading:
-    """Read the file, or the two and more segment files in their order, that a journal is.
+    """Read a journal, given its file or its segment files in order.
 
-    NotReadable where there is nothing to go on with: no sound segment header in any file, or in a
-    journal of one file, one of an unknown version.
+    Raises NotReadable if no file has a valid segment header, or if the only file has an unknown
+    version.
     """
     found = Reading()
     segments = [item for file, data in enumerate(files) for item in _segments(data, file)]
@@ -464,7 +465,7 @@ def _segments(data: bytes, file: int) -> Iterator[Segment | Lost]:
 
 
 def _orphaned(found: Reading, segment: Segment, before: Segment | None) -> list[Lost]:
-    """Account for what is missing where a segment continues one that is not in front of it."""
+    """Return the damage if a segment continues a segment that is missing."""
     if before is None:
         return (
             [] if found.damage else [Lost(segment.file, 0, 0, 0, segment.head.first_seq - 1, True)]
@@ -477,7 +478,7 @@ def _orphaned(found: Reading, segment: Segment, before: Segment | None) -> list[
 def _pass_over_head(
     found: Reading, lost: Lost, before: Segment | None, behind: Segment | Lost | None
 ) -> int:
-    """Account for a segment header that is lost; give the number behind it."""
+    """Record the damage of a lost segment header. Return the next sequence number."""
     last = found.next_seq - 1
     known = isinstance(behind, Segment) and (
         behind.continues(before) if before else behind.head.previous_hash != 0

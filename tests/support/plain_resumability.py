@@ -1,4 +1,4 @@
-"""What a filtered journal can be used for, told row by row: slow, and only for comparison."""
+"""Plain resumability analysis of filtered journals, row by row, for comparison."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MARKS = (
 
 
 class Row(NamedTuple):
-    """An event, and whether it is kept."""
+    """One event, and whether the filter keeps it."""
 
     seq: int
     tag: int
@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
     @property
     def is_of_guest(self) -> bool:
-        """Whether the program did or heard it."""
+        """Return whether the event is an effect or an input of the program."""
         return self.kind not in MARKS and not self.is_identity
 
     @property
@@ -75,7 +75,7 @@ class Row(NamedTuple):
 
 
 class PlainResumabilityAnalysis:
-    """The same answers as those of ``ResumabilityAnalysis``, of a list of rows."""
+    """Equivalent of ``ResumabilityAnalysis`` for a list of rows."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.kept = [row for row in rows if row.is_kept]
@@ -110,28 +110,28 @@ class PlainResumabilityAnalysis:
                 is_open = is_whole = can_begin = all_kept = False
 
     def misses(self, *kinds: type[Event]) -> bool:
-        """Whether one of these kinds is gone."""
+        """Return whether an event of these kinds was dropped."""
         return any(row.kind in kinds for row in self.gone)
 
     @property
     def last_seq(self) -> int:
-        """The last that is kept, but for what says what ran."""
+        """Return the sequence number of the last kept event that does not identify the program."""
         return max((row.seq for row in self.kept if not row.is_identity), default=-1)
 
     @property
     def guest_seq(self) -> int:
-        """The last of what the program did and heard that is kept."""
+        """Return the sequence number of the last kept effect or input."""
         return max((row.seq for row in self.kept if row.is_of_guest), default=-1)
 
     @property
     def guest_gap(self) -> int:
-        """The last of what the program did and heard that is gone in front of more of it."""
+        """Return the last dropped effect or input before a kept effect or input."""
         seqs = [row.seq for row in self.gone if row.is_of_guest and row.seq < self.guest_seq]
         return max(seqs, default=-1)
 
     @property
     def effects(self) -> list[int]:
-        """The numbers of the effects that are gone."""
+        """Return the sequence numbers of the dropped effects."""
         return [row.seq for row in self.gone if row.is_effect]
 
     @property
@@ -158,7 +158,7 @@ class PlainResumabilityAnalysis:
 
     @property
     def result(self) -> tuple[bool, str]:
-        """Whether it can be gone on from, and how, or why not."""
+        """Return whether the journal can be resumed, and how or why not."""
         if self.start is None:
             if self.misses(ProcessStart):
                 return False, "the ProcessStart event was dropped"

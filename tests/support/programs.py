@@ -1,4 +1,4 @@
-"""Where the programs stand that the tests run: guests of our own, and real ones, fetched once."""
+"""Paths of the programs for tests: guests of this project, and real programs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ GUESTS = ROOT / "fixtures" / "guests"
 
 
 def guest(name: str) -> Path:
-    """The guest called `name`; its source stands beside it."""
+    """Return the path of a guest. Its source is in the same directory."""
     path = GUESTS / f"{name}.wasm"
     assert path.exists(), f"there is no guest {name}"
     return path
 
 
 def program(name: str) -> Path:
-    """The real program called `name`: quickjs, cpython, micropython or sqlite.
+    """Return the path of quickjs, cpython, micropython or sqlite, fetched at the first use.
 
-    A test is skipped where it needs one that cannot be built.
+    Skip the test if the program cannot be built.
     """
     try:
         return programs.fetch(name)

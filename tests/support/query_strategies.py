@@ -52,7 +52,7 @@ GLOBS = st.sampled_from(["*", "**", "tmp/*", "?", "", "[a-c]*", "**/x", "\\*", "
 
 @st.composite
 def comparisons(draw: st.DrawFn) -> Expression:
-    """A comparison that makes sense."""
+    """Generate a valid comparison."""
     name = draw(st.sampled_from(operands.list_names()))
     sort = draw(st.sampled_from(sorted(operands.find_types(name), key=repr)))
     if sort.category is TypeCategory.FLAG and draw(st.booleans()):
@@ -73,7 +73,7 @@ def comparisons(draw: st.DrawFn) -> Expression:
 
 
 def trees() -> st.SearchStrategy[Expression]:
-    """Any expression that makes sense."""
+    """Generate a valid expression."""
 
     def more(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
         some = st.lists(inner, min_size=2, max_size=3).map(tuple)

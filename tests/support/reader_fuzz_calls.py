@@ -1,4 +1,4 @@
-"""Every call of a reader on a journal of arbitrary bytes: only this library's errors may result.
+"""Calls of a reader on arbitrary bytes: only errors of this library may result.
 
 ``python -m tests.support.reader_fuzz_calls LIMIT_MIB DEADLINE PATH...`` makes the calls in a
 process of its own, with bounded memory and seconds for each path, and prints a line of JSON for
@@ -23,7 +23,7 @@ from journal.log.writer import Writer
 
 SEQS = (0, 1, 7, 1000, (1 << 32) - 1, (1 << 63) - 1, 1 << 63, 1 << 64)
 READING_MAX = 3_000_000
-"""Frames taken of one journal at most."""
+"""Largest number of frames that one call reads."""
 
 
 def _drain(items: Iterable[object]) -> None:
@@ -61,7 +61,7 @@ QUESTIONS: dict[str, Callable[[Reader], object]] = {
 
 
 def check_message(error: JournalError) -> JournalError:
-    """See that an error is one sentence, and a fault of bytes has its place."""
+    """Check that an error is one line, and that a FormatError names its offset."""
     text = str(error)
     assert text, type(error)
     assert "\n" not in text, text
@@ -75,7 +75,7 @@ def check_message(error: JournalError) -> JournalError:
 def query_reader(
     path: Path, modes: Iterable[RecoveryMode] = RecoveryMode, verify: bool = True
 ) -> dict[str, JournalError]:
-    """Ask a reader in each mode all there is; give what errors came, by question."""
+    """Make all calls of a reader in each mode, and return the errors by call."""
     errors: dict[str, JournalError] = {}
     for mode in modes:
         for name, question in QUESTIONS.items():
@@ -90,7 +90,7 @@ def query_reader(
 def continue_writing(
     path: Path, modes: Iterable[RecoveryMode] = (RecoveryMode.STRICT, RecoveryMode.POINT_IN_TIME)
 ) -> None:
-    """Let a writer go on with copies of a journal, and read what it made of them."""
+    """Append to copies of a journal, and read the new event back."""
     for mode in modes:
         copy = path.with_name(f"{path.name}.{mode}.copy")
         if path.is_dir():
@@ -130,10 +130,10 @@ def _limit_memory(mib: int) -> None:
 
 if __name__ == "__main__":
     limit_mib, deadline, *paths = sys.argv[1:]
-    from journal.events import codec  # what is imported on demand is not the journal's fault
+    from journal.events import codec  # Import it now, because its memory does not count.
 
     assert codec
     _limit_memory(int(limit_mib))
     for name in paths:
-        signal.alarm(int(deadline))  # it kills this process, and the test sees where
+        signal.alarm(int(deadline))  # SIGALRM kills this process, and the test reports the path.
         print(json.dumps(_run_queries(Path(name))), flush=True)

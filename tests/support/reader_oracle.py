@@ -1,4 +1,4 @@
-"""What a reader gives of a journal in each mode, and what the plain reading says it must give."""
+"""Oracle of readers: expected events of a journal in each recovery mode, by the plain reader."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from journal.log.reader import Reader
 from tests.support.plain_reader import Lost, NotReadable, Piece, Reading, Row, reading
 
 Outcome = tuple[list[Row], bool]
-"""The events up to the first error, and whether there was one."""
+"""Events before the first error, and whether an error came."""
 
 
 def outcome(path: Path, mode: RecoveryMode = RecoveryMode.TOLERATE_TAIL) -> Outcome:
-    """Read a journal; any error that is none of ours passes through."""
+    """Read a journal, and return its outcome. Errors of other libraries propagate."""
     rows: list[Row] = []
     try:
         with Reader(path, mode=mode) as reader:
@@ -23,14 +23,14 @@ def outcome(path: Path, mode: RecoveryMode = RecoveryMode.TOLERATE_TAIL) -> Outc
 
 
 def expected(files: list[bytes]) -> dict[RecoveryMode, Outcome]:
-    """Say what the format says of these files, in each mode."""
+    """Return the outcome that the format prescribes for these files, in each mode."""
     nothing: Outcome = ([], True)
     try:
         found = reading(*files)
     except NotReadable:
         return dict.fromkeys(RecoveryMode, nothing)
     if any(lost[:2] == (0, 0) and lost.size for lost in found.damage):
-        # what does not begin as a journal is none, but something may be saved
+        # Without a segment header at its start a file is no journal. Salvage may still find events.
         return {
             **dict.fromkeys(RecoveryMode, nothing),
             RecoveryMode.SALVAGE: apply_mode(found, RecoveryMode.SALVAGE),
@@ -39,7 +39,7 @@ def expected(files: list[bytes]) -> dict[RecoveryMode, Outcome]:
 
 
 def apply_mode(found: Reading, mode: RecoveryMode) -> Outcome:
-    """Say what a mode makes of a plain reading."""
+    """Return the outcome of a mode, given the plain reading."""
     if mode is RecoveryMode.SALVAGE:
         return found.rows, False
     if mode is RecoveryMode.STRICT:

@@ -1,4 +1,4 @@
-"""A guest under remote control: what it is told on standard input it calls, and says what came."""
+"""Guest under remote control: it reads orders from stdin, and prints the result of each call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import ROOT
 from tests.support.wat import module
 
-#: What it can call: the module and the parameters; what is wider than i32 is an i32 before.
+#: Functions that the guest can call: module and parameters. An i64 is extended from an i32.
 CALLS = {
     "proc_snapshot": ("wasix_32v1", ""),
     "sock_open": ("wasix_32v1", "iiii"),
@@ -39,17 +39,19 @@ CALLS = {
 }
 NUMBERS = {name: number for number, name in enumerate(CALLS, 1)}
 
-#: Where an order's data stand in memory, and where that memory ends.
+#: Offset and size of the data of an order in the guest's memory, and the size of that memory.
 DATA = 64
 DATA_SIZE = 128
 MEMORY_SIZE = 65536
 
 _ARGUMENTS_MAX = 9
-_ORDER = struct.Struct(f"<I{_ARGUMENTS_MAX}I{DATA_SIZE}s")  # the call's number, 0 to end, and data
+_ORDER = struct.Struct(
+    f"<I{_ARGUMENTS_MAX}I{DATA_SIZE}s"
+)  # Number of the call (0 ends the guest), arguments, data.
 _HEAD_SIZE = _ORDER.size - DATA_SIZE
-_ERRNO = 48  # where it is kept
+_ERRNO = 48  # Offset of the errno in memory.
 assert _HEAD_SIZE <= _ERRNO < DATA
-_ANSWER = struct.Struct(f"<I{DATA_SIZE}s")  # errno, and what the data are then
+_ANSWER = struct.Struct(f"<I{DATA_SIZE}s")  # Errno, and the data after the call.
 
 
 _TYPES = {"i": "i32", "l": "i64"}
@@ -90,24 +92,24 @@ REMOTE = _program()
 
 
 class Answer(NamedTuple):
-    """What a call gave, and the data after it."""
+    """Errno of a call, and the data after the call."""
 
     errno: int
     data: bytes
 
     @property
     def number(self) -> int:
-        """The number that the call put where the data begin."""
+        """Return the number that the call stored at the start of the data."""
         return int.from_bytes(self.data[:4], "little")
 
     @property
     def port(self) -> int:
-        """The port of the address with which the data begin."""
+        """Return the port of the address at the start of the data."""
         return int.from_bytes(self.data[2:4], "little")
 
 
 def encode_order(name: str, *arguments: int, data: bytes = b"") -> bytes:
-    """The bytes that have the guest call ``name``."""
+    """Return the order that makes the guest call ``name``."""
     padded = (*arguments, *[0] * (_ARGUMENTS_MAX - len(arguments)))
     return _ORDER.pack(NUMBERS[name], *padded, data.ljust(DATA_SIZE, b"\0"))
 
@@ -117,19 +119,19 @@ ANSWER_SIZE = _ANSWER.size
 
 
 def parse_answer(data: bytes) -> Answer:
-    """An answer from what the guest printed."""
+    """Return an answer, given the bytes that the guest printed."""
     return Answer(*_ANSWER.unpack(data))
 
 
 class Remote:
-    """The guest of a recorder, called one function at a time."""
+    """Guest of a recorder, as a function that calls one host function."""
 
     def __init__(self, recorder: journal.Recorder) -> None:
         self.recorder = recorder
         self._count = len(recorder.stdout) // ANSWER_SIZE
 
     def __call__(self, name: str, *arguments: int, data: bytes = b"") -> Answer:
-        """Have it call a function."""
+        """Make the guest call a function, and return the answer."""
         self.recorder.feed(encode_order(name, *arguments, data=data))
         self._count += 1
         end = self._count * ANSWER_SIZE
@@ -137,7 +139,7 @@ class Remote:
         return parse_answer(self.recorder.stdout[end - ANSWER_SIZE : end])
 
     def end(self) -> None:
-        """Let it come to its end."""
+        """End the guest with exit code 0."""
         self.recorder.feed(END)
         assert self.recorder.wait(DEADLINE_SECONDS) == journal.engine.RunResult(
             journal.engine.ExitKind.EXITED, 0
@@ -167,9 +169,9 @@ with recorder:
 
 
 class Session:
-    """The guest in a process of its own, which can be killed; called like a ``Remote``.
+    """Guest in its own process, which can be killed; called like a ``Remote``.
 
-    ``terminal`` becomes its standard error.
+    ``terminal`` becomes the stderr of the process.
     """
 
     def __init__(self, how: str, path: Path, cache: Path, terminal: int | None = None) -> None:
@@ -194,7 +196,7 @@ class Session:
             stream.close()
 
     def __call__(self, name: str, *arguments: int, data: bytes = b"") -> Answer:
-        """Have it call a function."""
+        """Make the guest call a function, and return the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(encode_order(name, *arguments, data=data))
@@ -206,12 +208,12 @@ class Session:
         return parse_answer(found)
 
     def end(self) -> None:
-        """Let the guest come to its end."""
+        """End the guest with exit code 0."""
         assert self._process.stdin is not None
         self._process.stdin.write(END)
         assert self._process.wait(DEADLINE_SECONDS) == 0
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process by SIGKILL."""
         self._process.kill()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""Journals rewritten frame by frame: what a test changes is all that is changed."""
+"""Copies of journals, frame by frame, with changes that a test chooses."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Change = Callable[[list[Frame]], Iterable[Frame]]
 
 
 def frames_of(path: Path) -> list[Frame]:
-    """All frames of a journal."""
+    """Return all frames of a journal."""
     with Reader(path) as reader:
         return list(reader.frames())
 
 
 def events_of(path: Path) -> list[Event]:
-    """All events of a journal."""
+    """Return all events of a journal."""
     with Reader(path) as reader:
         return list(reader)
 
 
 def rewrite(path: Path, target: Path, change: Change = list) -> Path:
-    """The journal at `path` once more at `target`, with `change` made; times stay as they are."""
+    """Copy the journal at `path` to `target` with a change of its frames. Times are kept."""
     frames = list(change(frames_of(path)))
     moment = frames[0].time
 
@@ -42,18 +42,18 @@ def rewrite(path: Path, target: Path, change: Change = list) -> Path:
 
 
 def keep_first(count: int) -> Change:
-    """Keep the first frames; with a negative `count`, all but the last."""
+    """Return a change that keeps the first frames, or drops the last if `count` is negative."""
     return lambda frames: frames[:count]
 
 
 def replace_event(frames: Sequence[Frame], index: int, event: Event) -> list[Frame]:
-    """The frames with another event in one place."""
+    """Return the frames with another event at an index."""
     changed = frames[index]._replace(tag=event.tag, payload=journal.encode(event))
     return [*frames[:index], changed, *frames[index + 1 :]]
 
 
 def alter_event(event: Event, **changes: object) -> Event:
-    """The event with some fields changed."""
+    """Return a copy of an event with other fields."""
     return type(event)(**(field_dict(event) | changes))
 
 

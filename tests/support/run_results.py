@@ -1,4 +1,4 @@
-"""What a run leaves behind, and how two runs are compared."""
+"""Results of a run of the command line, and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import accumulate
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """All that a run leaves behind."""
+    """Exit code, output and files of a run."""
 
     code: int
     stdout: bytes
@@ -18,7 +18,7 @@ class Ending:
 
 
 def describe_difference(wanted: Ending, found: Ending) -> str:
-    """What is not as it must be, in some lines; empty when all is."""
+    """Return the differences in a few lines, or an empty string."""
     lines = []
     if wanted.code != found.code:
         lines.append(f"it ended with {found.code}, not with {wanted.code}")
@@ -44,11 +44,11 @@ def _bytes_differ(name: str, wanted: bytes, found: bytes) -> list[str]:
 
 
 def is_printed_once(wanted: bytes, sessions: list[bytes], writes: list[bytes], drop: bool) -> bool:
-    """Whether sessions at a pipe say ``wanted`` but for the one write in flight at each kill.
+    """Return whether a pipe got ``wanted`` once, except for the write in flight at each kill.
 
-    A session goes on where the one before ended, or at the beginning of the write that it ended
-    in or with; with ``drop`` at the end of that write, or of the one that was to follow, even
-    where the session before said nothing: nobody can know that.
+    A session resumes at the end of the previous session, or at the start of the write in which or
+    with which that session ended. With ``drop`` it resumes at the end of that write or of the next
+    write, even if the previous session printed nothing: no process can know what the pipe got.
     """
     bounds = [0, *accumulate(len(data) for data in writes)]
 

@@ -1,7 +1,7 @@
-"""The guests that are worth stopping in the middle, and how each is run: a table, and no tests.
+"""Table of guests for snapshot tests, and the options of each run.
 
-Each gives the same output in every run, with sums over all its state; each makes host calls while
-its state is odd: deep in calls, in callbacks, with tables, memories or descriptors changed.
+Each guest prints the same output in every run, with sums over its whole state. Each makes host
+calls in unusual states: deep in calls, in callbacks, with changed tables, memories or descriptors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.support.programs import guest, program
 
 
 class Needs(Enum):
-    """What a guest needs beside the first version of WebAssembly."""
+    """Features that a guest needs beyond the first version of WebAssembly."""
 
     BULK_MEMORY = "copying, filling and passive segments"
     ELEMENTS = "tables filled, copied and taken from segments"
@@ -33,14 +33,14 @@ class Needs(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotGuest:
-    """A guest and how it is run. ``name`` is that of its program, ``title`` that of this run.
+    """A guest and the options of its run. ``name`` is the program, ``title`` identifies the run.
 
-    ``memory`` and ``host`` are the names of its directories, in memory and of the host, empty when
-    it begins. It ``lasts`` unless it goes on with a file of the host that it has unlinked, which no
-    other process can have again. ``code`` is what it exits with, None if it traps. ``trigger`` is
-    what it sets off by what it does. ``stacks`` says whether its stack can be unwound; ``elder``
-    whether Binaryen 116, the oldest, can do it. ``is_program`` is a real program, fetched or built
-    at its first use.
+    ``memory`` and ``host`` are the names of its directories in memory and on the host; they are
+    empty at the start. ``lasts`` is false if the guest uses a host file after unlinking it, because
+    no other process can reopen such a file. ``code`` is the exit code, None for a trap.
+    ``trigger`` is the trigger that the actions of the guest fire. ``stacks`` says whether its stack
+    can be unwound, ``elder`` whether Binaryen 116, the oldest supported version, can do it.
+    ``is_program`` marks a real program, which is fetched or built at its first use.
     """
 
     title: str
@@ -63,13 +63,13 @@ class SnapshotGuest:
 
     @property
     def path(self) -> Path:
-        """Where its program stands; a test is skipped that needs one that cannot be built."""
+        """Return the path of the program. Skip the test if the program cannot be built."""
         name = self.name or self.title
         return program(name) if self.is_program else guest(name)
 
     @property
     def argv(self) -> list[str]:
-        """Its arguments, its own name first."""
+        """Return the arguments, starting with the name of the program."""
         return [self.name or self.title, *self.args]
 
 
@@ -170,12 +170,12 @@ SNAPSHOT_GUESTS = (
     ),
 )
 
-#: Real programs: they are fetched or built, and instrumenting them takes a while.
+#: Real programs, which are fetched or built. Their instrumentation takes a while.
 SNAPSHOT_PROGRAMS = (
     SnapshotGuest(
         title="sqlite",
         args=("/work/test.db", *STATEMENTS),
-        env=(("SQLITE_TMPDIR", "/work"),),  # there it holds files that are unlinked
+        env=(("SQLITE_TMPDIR", "/work"),),  # It holds unlinked files there.
         stdin=QUERIES,
         memory=("/work",),
         needs=frozenset({Needs.HIDDEN_TIME}),

@@ -1,4 +1,4 @@
-"""What a run with snapshots has left, and going on from each of them: no tests."""
+"""Runs of guests with snapshots, and resumes from each snapshot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.snapshot_guests import Needs, SnapshotGuest
 
 
 class FinishedRun(NamedTuple):
-    """How a run ended, what it printed, and its files in memory."""
+    """Result of a run, its output, and its files in memory."""
 
     outcome: journal.engine.RunResult
     stdout: bytes
@@ -25,27 +25,27 @@ class FinishedRun(NamedTuple):
 
 
 def finish_run(recorder: journal.Recorder) -> FinishedRun:
-    """The end of a run, which must come."""
+    """Wait for the end of a run, and return its result and output."""
     return FinishedRun(wait_for_end(recorder), recorder.stdout, recorder.stderr, recorder.files)
 
 
 def snapshots_in(path: Path) -> list[journal.snapshots.SnapshotInfo]:
-    """The snapshots of a journal."""
+    """Return the snapshots of a journal."""
     with journal.Reader(path) as reader:
         return list(journal.list_snapshots(reader))
 
 
 def triggers_in(path: Path) -> list[str]:
-    """What the snapshots of a journal were taken for."""
+    """Return the triggers of the snapshots of a journal."""
     return [format_trigger(info.trigger) for info in snapshots_in(path)]
 
 
 def resume_run(
     path: Path, at: int, cache: Path, *, stdin: bytes = b"", network: bool = False
 ) -> FinishedRun:
-    """The end of a run that goes on from one of its snapshots, in a journal of its own.
+    """Resume a run from a snapshot into a new journal, and return its end.
 
-    ``stdin`` is all that the guest ever had.
+    ``stdin`` is the whole input of the guest from its start on.
     """
     fork = path.with_name(f"{path.stem}-{at}.journal")
     try:
@@ -67,7 +67,7 @@ def resume_run(
 def check_resumes(
     path: Path, wanted: FinishedRun, cache: Path, *, stdin: bytes = b"", network: bool = False
 ) -> None:
-    """From each of its snapshots a run comes to the same end."""
+    """Check that a resume from each snapshot comes to the same end."""
     infos = snapshots_in(path)
     assert infos
     for info in infos:
@@ -86,9 +86,10 @@ def check_guest_end(one: SnapshotGuest, outcome: journal.engine.RunResult, stdou
 
 
 RESUMED_MAX = 4
+"""Number of snapshots of one run from which a test resumes, at most."""
 
 
-#: What one guest's snapshots may cost: so many of them are enough.
+#: Approximate number of snapshots of one run, which bounds their cost.
 TAKEN_MAX = 40
 
 
@@ -132,7 +133,7 @@ def resume_guest(
 
 
 def record_often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tuple[Run, Run]:
-    """Run a guest without snapshots, and with a snapshot every so many events."""
+    """Record a guest without snapshots, and with a snapshot at regular numbers of events."""
     plain = record_guest(one, path.with_name("plain.journal"), cache)
     check_guest_end(one, plain[0], plain[1])
     with journal.Reader(path.with_name("plain.journal")) as reader:

@@ -1,4 +1,4 @@
-"""Events of every kind, drawn from the constructs of their layouts."""
+"""Hypothesis strategies of events, derived from the constructs of their layouts."""
 
 import os
 from collections.abc import Callable
@@ -37,18 +37,18 @@ LEAVES: list[tuple[cs.Construct, Values]] = [
 
 
 def every_event() -> st.SearchStrategy[Event]:
-    """Any event of the format."""
+    """Return a strategy of all events of the format."""
     return st.sampled_from(sorted(BY_TAG)).flatmap(lambda tag: events_of(BY_TAG[tag]))
 
 
 def events_of(cls: type[Event]) -> st.SearchStrategy[Event]:
-    """Any event of one kind."""
+    """Return a strategy of the events of one kind."""
     fields = {named.name: values_of(named.subcon) for named in cls.layout.subcons}
     return st.builds(cls, **fields)
 
 
 def values_of(con: cs.Construct) -> Values:
-    """Any Python value that ``con`` can build."""
+    """Return a strategy of the Python values that ``con`` can build."""
     for leaf, values in LEAVES:
         if con is leaf:
             return values
@@ -59,7 +59,7 @@ def values_of(con: cs.Construct) -> Values:
 
 
 def integers(con: cs.FormatField) -> Values:
-    """Any integer of a fixed-size field; ``struct`` has lower-case codes for the signed ones."""
+    """Return a strategy of the integers of a field. Signed codes of ``struct`` are lower case."""
     bits = 8 * con.sizeof()
     if con.fmtstr[-1].islower():
         return st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -55,7 +55,7 @@ class Terminal:
         self.resize(columns, rows)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Set the size, as a user who resizes the window does."""
+        """Set the size, as the resize of a window does."""
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
     @property
@@ -77,6 +77,6 @@ class Terminal:
         return bool(local & termios.ECHO), bool(local & termios.ICANON)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close both sides."""
         os.close(self.master)
         os.close(self.slave)

@@ -1,4 +1,4 @@
-"""Guests under wasmtime's own WASI that can be held up where their loops begin again."""
+"""Guests under wasmtime's own WASI that can be suspended at their loop heads."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _Callback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, POINTER(c_uint64), POINTER(c
 
 
 class PolledGuest:
-    """A guest whose ``poll`` is called at the next loop after each tick of a clock.
+    """Guest that calls ``poll`` at the next loop head after each tick of a clock.
 
-    ``poll`` must not raise anything but what ends the guest.
+    An exception of ``poll`` ends the guest.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class PolledGuest:
         self._watch_epochs()
 
     def export(self, name: str) -> Any:
-        """What the guest exports under a name."""
+        """Return the export of the guest with this name."""
         return self._exports[name]
 
     def call(self, name: str, *arguments: int) -> Any:
-        """Call a function of the guest; None if it exits with 0."""
+        """Call a function of the guest. Return its result, or None if the guest exits with 0."""
         try:
             return self.export(name)(self.store, *arguments)
         except wasmtime.ExitTrap as ending:
@@ -67,7 +67,7 @@ class PolledGuest:
             return None
 
     def run(self) -> None:
-        """Call ``_start``, with the clock ticking."""
+        """Call ``_start`` while the clock ticks."""
         over = threading.Event()
         clock = threading.Thread(target=self._tick, args=(over,))
         clock.start()
@@ -79,7 +79,7 @@ class PolledGuest:
 
     @property
     def stdout(self) -> bytes:
-        """What the guest has printed."""
+        """Return the output of the guest."""
         return self._output.read_bytes()
 
     def _tick(self, over: threading.Event) -> None:
@@ -97,7 +97,7 @@ class PolledGuest:
             delta[0], kind[0] = 1, 0
             return 0
 
-        self._callback = _Callback(watch)  # kept: wasmtime has its address only
+        self._callback = _Callback(watch)  # Keep a reference: wasmtime only has the address.
         store = cast(self.store.ptr(), c_void_p)
         bindings._set_epoch_callback(store, cast(self._callback, c_void_p), None, None)
         self.store.set_epoch_deadline(1)

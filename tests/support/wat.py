@@ -1,4 +1,4 @@
-"""Small programs for tests, written as text: they call WASI as no C library would."""
+"""Small modules in text form, which call WASI in ways that no C library does."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _IMPORTS = {
 
 
 def module(text: str) -> bytes:
-    """The binary of a module."""
+    """Return the binary of a module."""
     return bytes(wasmtime.wat2wasm(text))
 
 
 def program(body: str, *, data: str = "", at: int = 16, pages: int = 1, more: str = "") -> bytes:
-    """A program whose ``_start`` is ``body``, with ``data`` in its memory.
+    """Return a program whose ``_start`` is ``body``, with ``data`` in its memory.
 
-    It may call some functions of WASI by their names, ``$exit`` with a code, and has two locals.
+    It can call some functions of WASI by name, and ``$exit`` with a code. It has two locals.
     """
     imports = "".join(
         f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {types}) (result i32)))'
@@ -44,13 +44,13 @@ def program(body: str, *, data: str = "", at: int = 16, pages: int = 1, more: st
 
 
 def times(count: int, body: str) -> str:
-    """``body`` so many times, with ``$i`` from 0 on."""
+    """Return a loop that runs ``body`` ``count`` times, with ``$i`` from 0 on."""
     return f"""(local.set $i (i32.const 0)) (loop $again {body}
         (local.set $i (i32.add (local.get $i) (i32.const 1)))
         (br_if $again (i32.lt_u (local.get $i) (i32.const {count}))))"""
 
 
 def path_open(size: int, flags: int, *, fd: str = "(i32.const 3)", rights: str = RIGHTS) -> str:
-    """Open the path of ``size`` bytes at 16; the descriptor's number goes to 0. Gives an errno."""
+    """Return a call that opens the path of ``size`` bytes at 16, and stores the descriptor at 0."""
     return f"""(call $path_open {fd} (i32.const 1) (i32.const 16) (i32.const {size})
         (i32.const {flags}) {rights} {RIGHTS} (i32.const 0) (i32.const 0))"""

@@ -1,4 +1,4 @@
-"""A writer in another process, which does as it is told and can be killed."""
+"""Writer in another process, which can be killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ with journal.Writer(sys.argv[1], roll=roll, compress=False) as writer:
 
 
 class LiveWriter:
-    """Writes ClockReads whose ``time`` is their number; what is written is durable."""
+    """Process that writes ClockRead events; ``time`` is the sequence number. Writes are durable."""
 
     def __init__(self, path: Path, roll_size: int | None = None) -> None:
         more = [] if roll_size is None else [str(roll_size)]
@@ -44,19 +44,19 @@ class LiveWriter:
         self._process.communicate()
 
     def write(self, count: int) -> int:
-        """Have it write so many; the number of the next."""
+        """Write events, and return the next sequence number."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{count}\n")
         self._process.stdin.flush()
         return self._answer()
 
     def end(self) -> None:
-        """Have it close the journal."""
+        """Close the journal, and wait for the end of the process."""
         assert self._process.communicate()[0] == ""
         assert self._process.returncode == 0
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process by SIGKILL."""
         self._process.kill()
         self._process.wait()
 

@@ -72,7 +72,7 @@ def test_a_history_that_was_cut_and_went_on_is_folded(
 
 
 @given(histories, st.data())
-def test_what_is_folded_goes_on_as_if_it_had_run(
+def test_a_rebuilt_process_continues_as_if_it_had_run(
     history: list[Operation], data: st.DataObject
 ) -> None:
     with somewhere() as folder:

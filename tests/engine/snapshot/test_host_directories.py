@@ -208,7 +208,7 @@ def test_a_guest_that_was_killed_goes_on_in_its_own_directory_from_its_newest_sn
     assert found == wanted
 
 
-# -- one file, and what becomes of it --------------------------------------------------------------
+# -- changes of one file ---------------------------------------------------------------------------
 
 
 def remote_with_a_file(folder: Path, cache: Path) -> tuple[int, int]:

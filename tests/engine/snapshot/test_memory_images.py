@@ -273,7 +273,7 @@ def test_an_image_of_another_one_under_this_name_is_not_believed(
     assert path.read_bytes() == good
 
 
-# -- where images cannot be kept -------------------------------------------------------------------
+# -- images that cannot be stored ------------------------------------------------------------------
 
 
 def a_file_in_its_place(place: Place) -> None:

@@ -49,7 +49,7 @@ from tests.support.snapshot_runs import (
 LINES = b"".join(b"line %d\n" % number for number in range(30))
 NOISE = random.Random(8).randbytes(500_000)
 NEVER = Trigger.SIGSTOP
-"""What nobody tells these guests of."""
+"""Trigger that none of these guests fires."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ CASES = (
     ),
 )
 
-#: Those that somebody must tell of.
+#: Triggers that only the host can fire.
 TOLD = (
     Trigger.FIRST_SIGINT,
     Trigger.SIGINT,

@@ -571,7 +571,9 @@ def test_a_signal_handler_notifies_whatever_the_main_thread_does(
     assert resume_run(path, last.seq, cache_dir, stdin=LINES) == wanted
 
 
-def test_who_comes_too_late_writes_into_nothing_of_others(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_request_after_the_end_writes_to_no_descriptor_of_others(
+    tmp_path: Path, cache_dir: Path
+) -> None:
     with recording("stdin", tmp_path / "j", cache_dir, stdin=LINES) as recorder:
         wait_for_end(recorder)
         numbers = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208

@@ -31,7 +31,7 @@ from tests.support.programs import program
 from tests.support.wasm_modules import ALL_GUESTS, damaged_guests, make_full_engine
 from tests.support.wat import module
 
-#: What compilers made before exceptions were standard: wasmtime knows the names and refuses them.
+#: Opcodes of exceptions before their standard. Wasmtime knows their names and refuses them.
 OLD_EXCEPTIONS = {(0x06, -1), (0x07, -1), (0x09, -1), (0x18, -1), (0x19, -1)}
 
 
@@ -276,7 +276,7 @@ def test_loops_are_counted(functions: list[tuple[str, int]]) -> None:
     assert (seen.functions, seen.loops) == (len(functions), sum(count for _, count in functions))
 
 
-# -- what is seen in a module -----------------------------------------------------------------
+# -- features of a module ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from tests.support.wat import module
 LIBRARY = "icpp-binaryen 116"
 #: By the same tool wherever the tests run, unless they name another.
 instrument = partial(instrument_with, tool_name=LIBRARY)
-#: What it cannot do, and what is said of it.
+#: Guests that cannot be instrumented, and the reasons.
 UNFIT = {
     "jumps": "has exceptions, which cannot be unwound",
     "tails": "has a tail call, which cannot be unwound",
@@ -96,7 +96,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-# -- what is made --------------------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------------
 
 
 @pytest.mark.deep
@@ -277,7 +277,7 @@ def test_quickjs_says_the_same(tmp_path: Path, loops: bool) -> None:
     assert said[0] == said[1]
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- refused modules --------------------------------------------------------------------------------
 
 _HOST = '(import "env" "h" (func $h)) '
 

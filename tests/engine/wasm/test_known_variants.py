@@ -91,7 +91,7 @@ def writable(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [forgotten, damaged, nonsense, writable])
-def test_what_is_not_to_be_believed_is_made_again(
+def test_an_untrusted_cached_variant_is_made_again(
     path: Path, reads: list[bytes], change: Callable[[Path], None]
 ) -> None:
     cache = cache_in(path.parent)
