@@ -45,9 +45,8 @@ DATA_SIZE = 128
 MEMORY_SIZE = 65536
 
 _ARGUMENTS_MAX = 9
-_ORDER = struct.Struct(
-    f"<I{_ARGUMENTS_MAX}I{DATA_SIZE}s"
-)  # Number of the call (0 ends the guest), arguments, data.
+# Number of the call (0 ends the guest), arguments, data.
+_ORDER = struct.Struct(f"<I{_ARGUMENTS_MAX}I{DATA_SIZE}s")
 _HEAD_SIZE = _ORDER.size - DATA_SIZE
 _ERRNO = 48  # Offset of the errno in memory.
 assert _HEAD_SIZE <= _ERRNO < DATA

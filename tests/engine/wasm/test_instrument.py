@@ -277,7 +277,7 @@ def test_quickjs_says_the_same(tmp_path: Path, loops: bool) -> None:
     assert said[0] == said[1]
 
 
-# -- refused modules --------------------------------------------------------------------------------
+# -- refused modules ------------------------------------------------------------------------------
 
 _HOST = '(import "env" "h" (func $h)) '
 
