@@ -52,7 +52,7 @@ from tests.support.journals import Story, make_clock, write_stories
 rows = st.lists(st.tuples(st.integers(1, 254), st.binary(max_size=30)), max_size=30)
 
 
-def given_by(source: Source, **wanted: int) -> Story:
+def read_source(source: Source, **wanted: int) -> Story:
     return [(frame.tag, frame.payload) for frame in source.frames(**wanted)]  # type: ignore[arg-type]
 
 
@@ -79,7 +79,7 @@ LAYERS: dict[str, Callable[[Sink], Sink]] = {
 }
 
 
-def ended(sink: Sink) -> None:
+def commit_all(sink: Sink) -> None:
     """Commit all transactions in the chain, the outermost first."""
     at: Sink | None = sink
     while at is not None:
@@ -100,10 +100,10 @@ def test_what_passes_through_any_of_them_keeps_events_order_and_numbers(
             sink = LAYERS[layer](sink)
         assert put(sink, story) == list(range(len(story)))
         assert sink.next_seq == len(story)
-        ended(sink)
+        commit_all(sink)
         sink.sync()
         source: Source = Reader(path) if to_file else end  # type: ignore[assignment]
-        assert given_by(source) == story
+        assert read_source(source) == story
         assert [frame.seq for frame in source.frames()] == list(range(len(story)))
         end.close()
         source.close()
@@ -170,14 +170,14 @@ def test_null_numbers_everything_and_keeps_nothing() -> None:
     null = NullJournal(first_seq=5)
     assert put(null, [(1, b"a"), (2, b"b")]) == [5, 6]
     assert null.time > 0
-    assert given_by(null) == []
+    assert read_source(null) == []
     with pytest.raises(OptionError):
         null.append_frame(255, b"")
 
 
 def test_unsupported_reads_as_empty_and_says_why_it_refuses() -> None:
     with RejectingJournal("the disk is mounted read-only") as journal:
-        assert given_by(journal) == []
+        assert read_source(journal) == []
         journal.flush()
         journal.sync()
         with pytest.raises(OptionError, match="cannot be written: the disk is mounted read-only"):
@@ -193,7 +193,7 @@ def test_a_buffer_takes_no_more_than_it_may() -> None:
     assert [frame.seq for frame in buffer.frames()] == [7, 8]
     assert [frame.time for frame in buffer.frames()] == [1_000_000, 1_000_007]
     buffer.clear()
-    assert (buffer.next_seq, buffer.size, given_by(buffer)) == (9, 0, [])
+    assert (buffer.next_seq, buffer.size, read_source(buffer)) == (9, 0, [])
 
 
 def test_counting_counts_what_was_taken_alone() -> None:
@@ -228,11 +228,11 @@ def test_filtered_passes_on_what_it_keeps_and_a_source_keeps_its_numbers(
     put(whole, story)
     put(FilteredSink(kept, tags), story)
     wanted = [row for row in story if row[0] in tags]
-    assert given_by(kept) == wanted
+    assert read_source(kept) == wanted
     source = FilteredSource(whole, lambda tag, _: tag in tags)
     assert list(source.frames()) == [frame for frame in whole.frames() if frame.tag in tags]
     by_payload = FilteredSource(whole, lambda _, payload: len(payload) > 9)
-    assert given_by(by_payload) == [row for row in story if len(row[1]) > 9]
+    assert read_source(by_payload) == [row for row in story if len(row[1]) > 9]
 
 
 def test_a_file_split_in_halves_is_closed_with_the_second(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_file_split_in_halves_is_closed_with_the_second(tmp_path: Path) -> Non
     sink, source = split(CombinedJournal(writer, Reader(path)))
     sink.append_frame(1, b"a")
     sink.close()
-    assert given_by(source) == [(1, b"a")]
+    assert read_source(source) == [(1, b"a")]
     writer.append_frame(1, b"it is still open")
     source.close()
     with pytest.raises(OptionError):
@@ -297,13 +297,13 @@ def test_a_closed_pipe_takes_no_more_and_is_read_to_its_end() -> None:
     sink.close()
     with pytest.raises(OptionError):
         sink.append_frame(1, b"more")
-    assert given_by(source) == [(1, b"last")]
+    assert read_source(source) == [(1, b"last")]
 
 
 # -- transactions ---------------------------------------------------------------------------------
 
 
-def opened_and_failed(sink: ForwardingSink) -> None:
+def open_and_fail(sink: ForwardingSink) -> None:
     with sink:
         sink.append(opening(4))
         raise ZeroDivisionError
@@ -316,13 +316,13 @@ def test_a_transaction_comes_whole_or_not_at_all(parts: list[tuple[Story, bool]]
     wanted: Story = []
     for story, commits in parts:
         numbers = put(transaction, story)
-        assert given_by(end) == wanted
+        assert read_source(end) == wanted
         if commits:
             wanted += story
             assert list(transaction.commit()) == numbers
         else:
             transaction.rollback()
-        assert given_by(end) == wanted
+        assert read_source(end) == wanted
     assert len(transaction) == 0
 
 
@@ -331,7 +331,7 @@ def test_leaving_a_transaction_commits_and_an_error_rolls_back(tmp_path: Path) -
         with CountingSink(Transaction(writer)) as sink:
             sink.append_frame(1, b"kept")
         with pytest.raises(ZeroDivisionError):
-            opened_and_failed(CountingSink(Transaction(writer)))
+            open_and_fail(CountingSink(Transaction(writer)))
         assert writer.next_seq == 1
         Transaction(writer).close()
         assert writer.append_frame(2, b"it is open") == 1
@@ -343,10 +343,10 @@ def test_what_a_commit_could_not_pass_on_is_still_held() -> None:
     put(transaction, [(1, b"a"), (2, b"b"), (3, b"c")])
     with pytest.raises(LimitExceeded):
         transaction.commit()
-    assert given_by(end) == [(1, b"a"), (2, b"b")]
+    assert read_source(end) == [(1, b"a"), (2, b"b")]
     end.clear()
     transaction.commit()
-    assert given_by(end) == [(3, b"c")]
+    assert read_source(end) == [(3, b"c")]
 
 
 # -- auto-consistent ------------------------------------------------------------------------------
@@ -379,21 +379,21 @@ def test_what_was_opened_inside_is_closed_at_the_end() -> None:
         sink.append(RenumberFileDescriptor(old_fd=5, new_fd=12))
         sink.append(RenumberFileDescriptor(old_fd=32, new_fd=9))
         assert sink.open_descriptors == {6, 7, 8, 10, 11, 12}
-    closed = [decode(tag, payload) for tag, payload in given_by(end)][10:]
+    closed = [decode(tag, payload) for tag, payload in read_source(end)][10:]
     assert closed == [CloseFileDescriptor(fd=fd) for fd in (6, 7, 8, 10, 11, 12)]
 
 
 def test_what_is_rolled_back_leaves_nothing_not_even_closings() -> None:
     end = MemoryJournal()
     with pytest.raises(ZeroDivisionError):
-        opened_and_failed(AutoClose(Transaction(end)))
-    assert given_by(end) == []
+        open_and_fail(AutoClose(Transaction(end)))
+    assert read_source(end) == []
 
 
 def test_without_a_transaction_an_error_closes_what_stands_already(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with pytest.raises(ZeroDivisionError):
-        opened_and_failed(AutoClose(Writer(path)))
+        open_and_fail(AutoClose(Writer(path)))
     with Reader(path) as reader:
         assert list(reader) == [opening(4), CloseFileDescriptor(fd=4)]
 
@@ -443,4 +443,4 @@ def test_copying_gives_any_sink_what_any_source_has(tmp_path: Path) -> None:
     with CountingSink(Writer(tmp_path / "journal")) as sink:
         assert copy(FilteredSource(whole, {2, 3}), sink) == 10
     with Reader(tmp_path / "journal") as reader:
-        assert given_by(reader) == [row for row in given_by(whole) if row[0] in {2, 3}]
+        assert read_source(reader) == [row for row in read_source(whole) if row[0] in {2, 3}]

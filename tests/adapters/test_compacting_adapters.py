@@ -86,7 +86,7 @@ def clock_of(story: Story) -> Callable[[], int]:
     return iter([time for *_, time in story]).__next__
 
 
-def exact(host: ModelHost) -> Seen:
+def complete_state(host: ModelHost) -> Seen:
     """Return the complete state."""
     return Seen(host.state(), compacted.seen(host).nameless)
 
@@ -104,14 +104,14 @@ class Watched:
         play([Frame(self.came, tag, payload, time, 0)], self.full)
         self.came += 1
 
-    def compare(self, seen: Callable[[ModelHost], object] = exact) -> None:
+    def compare(self, seen: Callable[[ModelHost], object] = complete_state) -> None:
         """Check that the forwarded events lead to the same state as all events."""
         play(self.end._frames[self.upto :], self.rest)
         self.upto = len(self.end._frames)
         assert seen(self.rest) == seen(self.full)
 
 
-def sifted(
+def compare_forwarding(
     story: Story, events_max: int, often: float, random: Random
 ) -> tuple[CompactingSink, Numbered]:
     """Append a story, flush at random, and compare after each forwarding."""
@@ -139,7 +139,7 @@ def test_at_each_moment_of_passing_on_the_state_is_that_of_all_that_came(
     seed: int, steps: int, events_max: int, often: float
 ) -> None:
     story = foreign(seed, steps, 9)
-    sink, end = sifted(story, events_max, often, Random(seed))
+    sink, end = compare_forwarding(story, events_max, often, Random(seed))
     assert not sink.reason
     assert sink.dropped == len(story) - len(end._frames)
     check_untouched(story, end)
@@ -150,7 +150,7 @@ def test_so_it_is_for_a_process_with_snapshots(
     seed: int, steps: int, events_max: int, often: float, level: RecordingLevel
 ) -> None:
     story = history(seed, steps, 15, level)
-    sink, end = sifted(story, events_max, often, Random(seed))
+    sink, end = compare_forwarding(story, events_max, often, Random(seed))
     assert not sink.reason
     check_untouched(story, end)
     check_snapshots(story, end)
@@ -164,7 +164,7 @@ def test_so_it_is_for_events_of_which_nobody_says_what_ran(
 ) -> None:
     started = {process.ProcessStart.tag, process.InstrumentedPart.tag}
     story = keep_playable([row for row in history(seed, steps, 15) if row[0] not in started])
-    sink, end = sifted(story, events_max, often, Random(seed))
+    sink, end = compare_forwarding(story, events_max, often, Random(seed))
     assert not sink.reason
     check_untouched(story, end)
     check_snapshots(story, end)
@@ -196,7 +196,7 @@ def check_front(story: Story, block: list[Frame]) -> None:
 
 def without_numbers(host: ModelHost) -> Seen:
     """Return the complete state, with files numbered in order of appearance."""
-    seen = exact(host)
+    seen = complete_state(host)
     found = {entry.inode for tree in seen.state.files.values() for entry in tree.values()}
     for one in seen.state.descriptors.values():
         if _is_file(one.object):
@@ -245,7 +245,7 @@ def test_where_numbers_are_given_anew_the_state_is_the_same_but_for_them(
 BEGIN = (core.InitModule(wasm_hash=b"hash"), *TREE[:2])
 
 
-def passed(*windows: list[Event]) -> list[list[Event]]:
+def forward_windows(*windows: list[Event]) -> list[list[Event]]:
     """Return the forwarded events of each of these windows."""
     end = Numbered()
     with CompactingSink(end, clock=lambda: START) as sink:
@@ -259,7 +259,7 @@ def passed(*windows: list[Event]) -> list[list[Event]]:
     return found
 
 
-def lived(fd: int, name: str) -> list[Event]:
+def life_of_a_file(fd: int, name: str) -> list[Event]:
     """Create, write and remove a file."""
     return [
         open_path(fd, WEST, name, 1),
@@ -271,7 +271,7 @@ def lived(fd: int, name: str) -> list[Event]:
 
 def test_a_file_that_lives_in_one_window_leaves_nothing() -> None:
     last: list[Event] = [open_path(9, WEST, "stays", 1)]
-    began, behind = passed([*BEGIN], [*lived(8, "goes"), *last])
+    began, behind = forward_windows([*BEGIN], [*life_of_a_file(8, "goes"), *last])
     assert began == [*BEGIN]
     assert behind == last
 
@@ -279,19 +279,19 @@ def test_a_file_that_lives_in_one_window_leaves_nothing() -> None:
 def test_a_window_of_what_comes_and_goes_is_empty() -> None:
     opened = open_path(9, WEST, "stays", 1)
     again = open_path(8, WEST, "stays", 0)
-    windows = passed([*BEGIN, opened], [again, CloseFileDescriptor(fd=8)])
+    windows = forward_windows([*BEGIN, opened], [again, CloseFileDescriptor(fd=8)])
     assert windows[1] == []
 
 
 def test_what_was_passed_on_is_ended_in_a_later_window() -> None:
-    closing, unlinking = lived(8, "file")[2:]
-    windows = passed([*BEGIN, *lived(8, "file")[:2]], [closing, unlinking])
-    assert windows == [[*BEGIN, *lived(8, "file")[:2]], [closing, unlinking]]
+    closing, unlinking = life_of_a_file(8, "file")[2:]
+    windows = forward_windows([*BEGIN, *life_of_a_file(8, "file")[:2]], [closing, unlinking])
+    assert windows == [[*BEGIN, *life_of_a_file(8, "file")[:2]], [closing, unlinking]]
 
 
 def test_a_window_passes_on_the_last_of_many_writes_to_one_place() -> None:
     writes: list[Event] = [write(8, 0, bytes([number] * 9)) for number in range(20)]
-    windows = passed([*BEGIN, open_path(8, WEST, "file", 1)], writes, writes)
+    windows = forward_windows([*BEGIN, open_path(8, WEST, "file", 1)], writes, writes)
     assert windows[1:] == [writes[-1:], writes[-1:]]
 
 
@@ -299,15 +299,15 @@ def test_among_many_files_a_window_of_few_events_is_passed_on_whole() -> None:
     many: list[Event] = []
     for number in range(200):
         many += [open_path(8, WEST, f"{number}", 1), CloseFileDescriptor(fd=8)]
-    some, few = lived(8, "goes") * 20, lived(8, "goes")
-    windows = passed([*BEGIN, *many], some, few, some, few, few, few, few, few, some)
+    some, few = life_of_a_file(8, "goes") * 20, life_of_a_file(8, "goes")
+    windows = forward_windows([*BEGIN, *many], some, few, some, few, few, few, few, few, some)
     assert windows[2] == windows[4] == windows[8] == few
     assert windows[1] == windows[3] == windows[9] == [few[0], *few[2:]]
 
 
 def test_inputs_and_unknown_events_are_passed_on() -> None:
     heard: list[Event] = [inputs.ClockRead(clock=0, time=number) for number in range(3)]
-    assert passed([*BEGIN], heard)[1] == heard
+    assert forward_windows([*BEGIN], heard)[1] == heard
     end = Numbered()
     with CompactingSink(end) as sink:
         sink.append_frame(254, b"unknown")
@@ -318,10 +318,10 @@ def test_inputs_and_unknown_events_are_passed_on() -> None:
 def test_an_unknown_kind_finds_what_it_may_need() -> None:
     end = Numbered()
     with CompactingSink(end) as sink:
-        for event in (*BEGIN, *lived(8, "file")[:3]):
+        for event in (*BEGIN, *life_of_a_file(8, "file")[:3]):
             sink.append(event)
         sink.append_frame(254, b"unknown")
-        sink.append(lived(8, "file")[3])
+        sink.append(life_of_a_file(8, "file")[3])
         sink.append(open_path(9, WEST, "other", 1))
     assert sink.dropped == 0
 
@@ -332,12 +332,17 @@ def test_an_unknown_kind_finds_what_it_may_need() -> None:
 def test_behind_what_cannot_be_played_all_is_passed_on() -> None:
     end = Numbered()
     sink = CompactingSink(end, clock=lambda: START)
-    events = [*BEGIN, *lived(8, "goes"), CloseFileDescriptor(fd=30), *lived(8, "goes")]
+    events = [
+        *BEGIN,
+        *life_of_a_file(8, "goes"),
+        CloseFileDescriptor(fd=30),
+        *life_of_a_file(8, "goes"),
+    ]
     for event in events:
         sink.append(event)
     sink.flush()
     assert "30" in sink.reason
-    for event in lived(9, "goes, too"):
+    for event in life_of_a_file(9, "goes, too"):
         sink.append(event)
     sink.flush()
     assert len(end._frames) == len(events) + 4
@@ -356,7 +361,7 @@ def test_what_is_malformed_is_passed_on() -> None:
 def test_over_what_is_not_known_all_is_passed_on_and_what_is_told_counts(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with Writer(path) as writer:
-        for event in (*BEGIN, *lived(8, "file")[:3]):
+        for event in (*BEGIN, *life_of_a_file(8, "file")[:3]):
             writer.append(event)
     with Writer(path) as writer:
         sink = CompactingSink(writer)
@@ -368,7 +373,7 @@ def test_over_what_is_not_known_all_is_passed_on_and_what_is_told_counts(tmp_pat
         first = sink.next_seq
         for event in (again, CloseFileDescriptor(fd=8)):
             sink.append(event)
-        sink.append(lived(8, "file")[3])
+        sink.append(life_of_a_file(8, "file")[3])
         sink.close()
         assert sink.dropped == 2
     with Reader(path) as reader:
@@ -390,17 +395,22 @@ def test_files_never_take_more_room_than_they_did() -> None:
     cuts = [descriptors.FileDescriptorSetSize(fd=8, st_size=size) for size in (1500, 1400)]
     other = [open_path(9, WEST, "b", 1), write(9, 0, bytes(400))]
     began: list[Event] = [*BEGIN, open_path(8, WEST, "a", 1), write(8, 0, bytes(2000))]
-    assert passed(began, [*cuts, *other])[1] == [cuts[1], *other]
-    assert passed(began, [cuts[0], *other, cuts[1]])[1] == [cuts[0], *other, cuts[1]]
-    later = passed(began, [cuts[0], *other, cuts[1]], lived(10, "c") + lived(10, "d"))[2]
-    assert lived(10, "c")[1] not in later, "room that was taken once is no matter later"
+    assert forward_windows(began, [*cuts, *other])[1] == [cuts[1], *other]
+    assert forward_windows(began, [cuts[0], *other, cuts[1]])[1] == [cuts[0], *other, cuts[1]]
+    later = forward_windows(
+        began, [cuts[0], *other, cuts[1]], life_of_a_file(10, "c") + life_of_a_file(10, "d")
+    )[2]
+    assert life_of_a_file(10, "c")[1] not in later, "room that was taken once is no matter later"
 
 
 def test_what_the_host_was_asked_waits_for_its_answer_from_window_to_window() -> None:
     mount = process.Mount(fd=20, kind=process.MountKind.HOST, guest="/host", host="/h")
     asked = paths.UnlinkFile(fd=20, path="a")
     answered = host_result(HostCall.UNLINK, 20, b"")
-    assert passed([*BEGIN, mount, asked], [answered]) == [[*BEGIN, mount, asked], [answered]]
+    assert forward_windows([*BEGIN, mount, asked], [answered]) == [
+        [*BEGIN, mount, asked],
+        [answered],
+    ]
 
 
 # -- composed -------------------------------------------------------------------------------------
@@ -440,7 +450,7 @@ def test_it_fits_in_front_of_and_behind_any_other(
 def test_what_is_filtered_in_front_of_it_is_not_judged() -> None:
     end = MemoryJournal()
     sink = FilteredSink(CompactingSink(end), lambda tag, _: tag != FileDescriptorWrite.tag)
-    for event in (*BEGIN, *lived(8, "file")[:2], write(8, 0, b"more")):
+    for event in (*BEGIN, *life_of_a_file(8, "file")[:2], write(8, 0, b"more")):
         sink.append(event)
     sink.flush()
     assert FileDescriptorWrite.tag not in [frame.tag for frame in end.frames()]
@@ -557,7 +567,7 @@ def test_what_could_not_be_passed_on_is_still_held() -> None:
 def test_what_sync_has_returned_from_is_durable(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with Writer(path) as writer, CompactingSink(writer) as sink:
-        for event in (*BEGIN, *lived(8, "goes"), open_path(9, WEST, "stays", 1)):
+        for event in (*BEGIN, *life_of_a_file(8, "goes"), open_path(9, WEST, "stays", 1)):
             last = sink.append(event)
         assert writer.next_seq == 0
         sink.sync()
@@ -619,7 +629,7 @@ def log_lines(count: int) -> Iterator[Event]:
             offset = 0
 
 
-def resident() -> int:
+def read_memory_size() -> int:
     """Return the memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
@@ -632,7 +642,7 @@ def test_memory_is_bounded_over_a_million_events() -> None:
             sink.append(event)
             if at in (EVENTS // 10, EVENTS - 1):
                 gc.collect()
-                sizes.append(resident())
+                sizes.append(read_memory_size())
     assert not sink.reason
     assert sink.next_seq >= EVENTS
     assert sizes[1] - sizes[0] < 4 << 20

@@ -122,6 +122,7 @@ def test_a_computing_guest_is_suspended_in_loops_that_are_safe_points(
     path = tmp_path / "spin.journal"
     if safe_points == "loops":
         with start_tool(tmp_path, *run, guest("spin")) as process:
+            assert read_line(process)
             wait_for_snapshots(path, 1)
             process.send_signal(signal.SIGTERM)
             assert process.wait(DEADLINE_SECONDS) == 143

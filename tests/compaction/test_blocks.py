@@ -30,7 +30,7 @@ from tests.support.compaction_histories import frames_of, history
 COUNT = 60
 
 
-def told_of(block: Block) -> tuple[int, int, list[tuple[int, int, bytes]]]:
+def describe_block(block: Block) -> tuple[int, int, list[tuple[int, int, bytes]]]:
     return block.offset, block.first_seq, list(block.rows())
 
 
@@ -64,11 +64,11 @@ def test_the_blocks_are_the_same_when_they_are_gone_through_again(
 ) -> None:
     path = shape(tmp_path / "journal")
     blocks = BlockDirectory(path, ignore_progress)
-    first = [told_of(block) for block in blocks.scan_all()]
+    first = [describe_block(block) for block in blocks.scan_all()]
     rows = [(frame.seq, frame.tag, frame.payload) for frame in frames_of(path)]
     assert [row for _, _, each in first for row in each] == rows
     assert len(first) > COUNT
-    assert [told_of(block) for block in blocks.reread("")] == first
+    assert [describe_block(block) for block in blocks.reread("")] == first
 
 
 @shapes
@@ -112,10 +112,10 @@ def test_where_numbers_have_holes_a_wish_knows_where_a_block_ends(tmp_path: Path
 def test_what_is_written_meanwhile_is_left_out(tmp_path: Path, shape: Shape) -> None:
     path = shape(tmp_path / "journal")
     blocks = BlockDirectory(path, ignore_progress)
-    first = [told_of(block) for block in blocks.scan_all()]
+    first = [describe_block(block) for block in blocks.scan_all()]
     with Writer(path) as writer:
         writer.append_frame(200, b"later")
-    assert [told_of(block) for block in blocks.reread("")] == first
+    assert [describe_block(block) for block in blocks.reread("")] == first
 
 
 @shapes

@@ -102,7 +102,7 @@ def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path
 FOLDED = [one for one in SNAPSHOT_GUESTS if one.stacks and one.elder and (one.host or one.memory)]
 
 
-def folded(path: Path, seq: int) -> Described:
+def rebuild_from_journal(path: Path, seq: int) -> Described:
     """Return the state that the engine rebuilds from a journal up to one of its snapshots."""
     fresh = Fresh.of(path)
     with journal.Reader(path) as reader:
@@ -140,4 +140,4 @@ def test_the_engine_makes_the_same_of_what_is_left(
     found = check(path, target, RetentionPolicy(keep_last=3, keep_every=100))
     assert not found.reason
     for seq in found.snapshots:
-        assert folded(target, seq) == folded(path, seq)
+        assert rebuild_from_journal(target, seq) == rebuild_from_journal(path, seq)

@@ -214,7 +214,7 @@ def cut_at(served: Served, calls: int, compacts: Compacts) -> bool:
     return True
 
 
-def found_on(served: Served) -> dict[str, list[Frame]]:
+def read_journals(served: Served) -> dict[str, list[Frame]]:
     """Return the contents of all named journals."""
     names = [name for name in names_in(served.mount_point) if not name.startswith(".")]
     return {name: frames_of(served.mount_point / name) for name in names}
@@ -234,7 +234,7 @@ def cut_at_each(served: Served, folder: Path, step: int, compacts: Compacts) -> 
         served.ask("cut")
         for seed in range(4):
             served.ask("crash", seed=seed)
-            is_known = found_on(served) in ([new] if has_ended else [old, new])
+            is_known = read_journals(served) in ([new] if has_ended else [old, new])
             assert is_known, f"at call {calls}, in state {seed}"
             states += 1
         if has_ended:

@@ -240,7 +240,7 @@ def pages_in(path: Path) -> list[MemoryPages]:
     return [event for event in found if isinstance(event, MemoryPages)]
 
 
-def taken(pages: list[ChangedPage], size: int, *, whole: bool) -> list[Event]:
+def snapshot_of_pages(pages: list[ChangedPage], size: int, *, whole: bool) -> list[Event]:
     """Return a snapshot that changes pages."""
     point = SafePoint(calls=1, monotonic=2, code=CODE, whole=whole, entry="_start", function="f")
     rest: list[Event] = [threads.GlobalsSet(globals=()), thread(0)]
@@ -252,11 +252,13 @@ def taken(pages: list[ChangedPage], size: int, *, whole: bool) -> list[Event]:
 def test_pages_are_told_once_and_zeros_not_at_all(tmp_path: Path) -> None:
     size = 64 * PAGE_SIZE
     events = preamble()
-    events += taken([ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(50)], size, whole=True)
+    events += snapshot_of_pages(
+        [ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(50)], size, whole=True
+    )
     for version in range(1, 9):
         pages = [ChangedPage(n, page(n, version), page(n, version - 1)) for n in range(10, 14)]
-        events += taken(pages, size, whole=False)
-    events += taken([ChangedPage(0, ZERO_PAGE, page(0, 0))], size, whole=False)
+        events += snapshot_of_pages(pages, size, whole=False)
+    events += snapshot_of_pages([ChangedPage(0, ZERO_PAGE, page(0, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
     check(source, tmp_path / "target", RetentionPolicy())
     merged = pages_in(tmp_path / "target")
@@ -276,9 +278,11 @@ def test_pages_are_told_once_and_zeros_not_at_all(tmp_path: Path) -> None:
 def test_where_there_are_few_numbers_events_are_larger(tmp_path: Path) -> None:
     size = 256 * PAGE_SIZE
     events = preamble()
-    events += taken([ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(200)], size, whole=True)
+    events += snapshot_of_pages(
+        [ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(200)], size, whole=True
+    )
     events += [StreamWrite(stream=1, offset=0, data=b"it stays, and its number too")]
-    events += taken([ChangedPage(7, page(7, 1), page(7, 0))], size, whole=False)
+    events += snapshot_of_pages([ChangedPage(7, page(7, 1), page(7, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
     check(source, tmp_path / "target", RetentionPolicy())
     (merged,) = pages_in(tmp_path / "target")
@@ -291,10 +295,12 @@ def test_where_there_are_too_few_numbers_those_in_front_of_what_stays_are_taken(
     monkeypatch.setattr(runs, "PAGES_MAX", 32)
     size = 256 * PAGE_SIZE
     events = preamble()
-    events += taken([ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(200)], size, whole=True)
+    events += snapshot_of_pages(
+        [ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(200)], size, whole=True
+    )
     for n in range(3):
         events += [StreamWrite(stream=1, offset=2 * n, data=b"it"), inputs.RandomBytes(data=b"x")]
-    events += taken([ChangedPage(7, page(7, 1), page(7, 0))], size, whole=False)
+    events += snapshot_of_pages([ChangedPage(7, page(7, 1), page(7, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", RetentionPolicy())
     merged = pages_in(tmp_path / "target")
@@ -319,9 +325,11 @@ def test_where_no_numbers_are_left_snapshots_stay(
         kinds=b"\1" * 200,
         data=b"".join(found.now for found in pages),
     )
-    plain = taken([], 256 * PAGE_SIZE, whole=True)
+    plain = snapshot_of_pages([], 256 * PAGE_SIZE, whole=True)
     events += [plain[0], one, *plain[2:]]
-    events += taken([ChangedPage(7, page(7, 1), page(7, 0))], 256 * PAGE_SIZE, whole=False)
+    events += snapshot_of_pages(
+        [ChangedPage(7, page(7, 1), page(7, 0))], 256 * PAGE_SIZE, whole=False
+    )
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", RetentionPolicy())
     why = "snapshots are kept unmerged: the pages of a snapshot need 13 sequence numbers"

@@ -60,7 +60,7 @@ def story_of(guest: Guest, folder: Path, chosen: set[int]) -> Story:
     return [(tag, payload, START + at) for at, (tag, payload) in enumerate(rows)]
 
 
-def folded(path: Path, folder: Path, seq: int) -> Described:
+def rebuild_from_journal(path: Path, folder: Path, seq: int) -> Described:
     """Return the state that the engine rebuilds up to a snapshot."""
     made: Fresh = fresh(folder)
     rows = rows_of(path)
@@ -93,4 +93,6 @@ def test_any_history_of_calls_is_folded_to_the_same(
         policy = RetentionPolicy(keep_last=data.draw(st.integers(1, 3)))
         found = compaction.compact(source, target, policy=policy)
         for seq in found.snapshots:
-            assert folded(target, folder, seq) == folded(source, folder, seq)
+            assert rebuild_from_journal(target, folder, seq) == rebuild_from_journal(
+                source, folder, seq
+            )

@@ -43,13 +43,13 @@ def small() -> bytes:
     return forge.mark().data
 
 
-def flipped(data: bytes, bit: int) -> bytes:
+def flip_bit(data: bytes, bit: int) -> bytes:
     broken = bytearray(data)
     broken[bit // 8] ^= 1 << bit % 8
     return bytes(broken)
 
 
-def told(path: Path) -> Told | None:
+def read_facts(path: Path) -> Told | None:
     """Return the facts of a journal besides its events; None if the reader rejects it."""
     try:
         with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
@@ -68,7 +68,7 @@ def untouched(whole: Reading, file: int, at: int) -> list[Row]:
     ]
 
 
-def indifferent(whole: Reading, file: int) -> set[int]:
+def find_unprotected_bytes(whole: Reading, file: int) -> set[int]:
     """Return the bytes that may change undetected: debris and torn writes only.
 
     A crash left these bytes, they were never promised, and readers skip them. All other bytes are
@@ -95,13 +95,13 @@ def is_header(data: bytes, at: int) -> bool:
 def check_flips(path: Path, files: list[bytes], file: int, bits: Iterable[int]) -> None:
     """Flip bits of one file of a journal: the only file, or one of a directory."""
     whole, data = reading(*files), files[file]
-    free, sound = indifferent(whole, file), told(path)
+    free, sound = find_unprotected_bytes(whole, file), read_facts(path)
     place = path / segment_name(file) if path.is_dir() else path
     for bit in bits:
         at = bit // 8
-        broken = flipped(data, bit)
+        broken = flip_bit(data, bit)
         place.write_bytes(broken)
-        assert at in free or told(path) != sound, f"bit {bit} is not noticed"
+        assert at in free or read_facts(path) != sound, f"bit {bit} is not noticed"
         rows, refused = outcome(path, RecoveryMode.SALVAGE)
         wanted = expected([*files[:file], broken, *files[file + 1 :]])
         assert (rows, refused) == wanted[RecoveryMode.SALVAGE], f"bit {bit}"
@@ -150,7 +150,7 @@ def test_every_flipped_bit_of_every_segment_file_is_noticed(
         check_flips(path, files, file, budget.spend(range(len(data) * 8), 50))
 
 
-def alike(salt: int = SALT, word: bytes = b"block", synced: bool = True) -> Forge:
+def write_equal_blocks(salt: int = SALT, word: bytes = b"block", synced: bool = True) -> Forge:
     """Write blocks of equal size."""
     forge = Forge(salt)
     for number in range(5):
@@ -161,7 +161,7 @@ def alike(salt: int = SALT, word: bytes = b"block", synced: bool = True) -> Forg
 def check_broken(path: Path, data: bytes, whole: list[Row]) -> None:
     """Check that a journal is reported as broken, and that only written events are returned."""
     path.write_bytes(data)
-    summary, findings = told(path) or (None, 1)
+    summary, findings = read_facts(path) or (None, 1)
     assert findings or (summary and (summary.torn_size or summary.debris))
     for mode, wanted in expected([data]).items():
         assert outcome(path, mode) == wanted, mode
@@ -172,7 +172,7 @@ def check_broken(path: Path, data: bytes, whole: list[Row]) -> None:
 
 @pytest.mark.parametrize("synced", [True, False])
 def test_blocks_that_changed_places_are_not_believed(path: Path, synced: bool) -> None:
-    forge = alike(synced=synced)
+    forge = write_equal_blocks(synced=synced)
     data, whole = forge.data, reading(forge.data).rows
     for (a, a_end), (b, b_end) in permutations(forge.blocks[:-1], 2):
         check_broken(path, data[:a] + data[b:b_end] + data[a_end:], whole)  # In place of the block.
@@ -184,7 +184,7 @@ def test_blocks_that_changed_places_are_not_believed(path: Path, synced: bool) -
 
 @pytest.mark.parametrize("salt", [SALT, SALT + 1], ids=["older-state", "other-file"])
 def test_blocks_of_another_past_are_not_believed(path: Path, salt: int) -> None:
-    forge, stale = alike(), alike(salt, b"stale")
+    forge, stale = write_equal_blocks(), write_equal_blocks(salt, b"stale")
     whole, past = reading(forge.data).rows, reading(stale.data).rows
     for start, end in forge.blocks[:-1]:
         data = forge.data[:start] + stale.data[start:end] + forge.data[end:]
@@ -207,7 +207,7 @@ def test_segment_files_in_another_order_are_not_believed(path: Path) -> None:
         assert set(content(rows)) <= set(whole)
         seqs = [row.seq for row in rows]
         assert seqs == sorted(set(seqs))
-        found = told(path)
+        found = read_facts(path)
         assert found is None or found[1] or order == (0, 1, 2), order
         assert outcome(path, RecoveryMode.STRICT)[1] == (order != (0, 1, 2))
 
@@ -233,7 +233,7 @@ def test_segment_files_of_two_journals_are_two_histories_one_behind_the_other(pa
     lay(path, files)
     for mode, wanted in expected(files).items():
         assert outcome(path, mode) == wanted, mode
-    found = told(path)
+    found = read_facts(path)
     assert found is None or found[1]
 
 
@@ -244,7 +244,7 @@ def test_a_segment_file_that_is_there_twice_is_noticed(path: Path) -> None:
         lay(path, doubled)
         for mode, wanted in expected(doubled).items():
             assert outcome(path, mode) == wanted, (index, mode)
-        found = told(path)
+        found = read_facts(path)
         # The first segment continues nothing, and such a segment is joined, as by cat.
         assert found is None or found[1] or index == 0
         rows, _ = outcome(path, RecoveryMode.SALVAGE)
@@ -265,7 +265,7 @@ def test_a_journal_whose_first_segment_file_is_gone_says_so(path: Path) -> None:
         Writer(path)
 
 
-def recovered(path: Path) -> list[Row]:
+def salvage_rows(path: Path) -> list[Row]:
     """Return the content of the new journal that ``salvage`` writes."""
     target = path.with_name("recovered.journal")
     target.unlink(missing_ok=True)
@@ -284,9 +284,9 @@ def check_recovery(path: Path, data: bytes, bits: Iterable[int]) -> None:
     """Flip bits: salvage recovers all events of every other block, and usually all events."""
     whole, saved, count = reading(data), 0, 0
     for bit in bits:
-        path.write_bytes(flipped(data, bit))
-        rows = without_place(recovered(path))
-        assert path.read_bytes() == flipped(data, bit)
+        path.write_bytes(flip_bit(data, bit))
+        rows = without_place(salvage_rows(path))
+        assert path.read_bytes() == flip_bit(data, bit)
         assert set(rows) <= set(without_place(whole.rows)), bit
         assert set(without_place(untouched(whole, 0, bit // 8))) <= set(rows), bit
         saved += len(rows) == len(whole.rows)
@@ -319,4 +319,4 @@ def test_recovery_gives_back_every_event_of_blocks_that_are_not_broken(
             broken = data[: block.start + 40] + bytes(30) + data[block.start + 70 :]
             path.write_bytes(broken)
             kept = without_place(untouched(whole, 0, block.start))
-            assert without_place(recovered(path)) == kept
+            assert without_place(salvage_rows(path)) == kept

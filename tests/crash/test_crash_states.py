@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.journal"
 
 
-def killed_at_random(path: Path, seed: int, seconds: float) -> int:
+def kill_at_random(path: Path, seed: int, seconds: float) -> int:
     """Start a writing process and kill it; return the end of the acknowledged numbers."""
     command = [sys.executable, "-c", CHILD, str(path), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -55,7 +55,7 @@ def killed_at_random(path: Path, seed: int, seconds: float) -> int:
 def kill_and_check(path: Path, rounds: int, seed: int) -> None:
     rng = random.Random(seed)
     for number in range(rounds):
-        acknowledged = killed_at_random(path, rng.randrange(1 << 30), rng.random() * 0.05)
+        acknowledged = kill_at_random(path, rng.randrange(1 << 30), rng.random() * 0.05)
         with Reader(path) as reader:
             frames = list(reader.frames())
             assert reader.summary().damage == ()

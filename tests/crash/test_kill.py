@@ -41,7 +41,7 @@ def story(quickjs: Path) -> Plan:
     return Plan(quickjs, arguments, orders, copies=copies, guest_directory="/window")
 
 
-def varied(plan: Plan, chance: random.Random) -> Plan:
+def vary_plan(plan: Plan, chance: random.Random) -> Plan:
     """The plan with every user option set."""
     return replace(
         plan,
@@ -108,7 +108,7 @@ def campaign(plan: Plan, name: str, batch: int, bench: Bench, folder: Path, budg
     """Run up to ``BATCH`` trials, each with at least one kill."""
     for number in budget.spend(range(BATCH), 2):
         seed = f"{name} {batch} {number}"
-        kill_and_compare(varied(plan, random.Random(seed)), seed, bench, folder)
+        kill_and_compare(vary_plan(plan, random.Random(seed)), seed, bench, folder)
 
 
 @pytest.mark.deep

@@ -30,7 +30,7 @@ __all__ = ["strace"]
 COUNT = 300
 
 
-def expected() -> bytes:
+def expected_output() -> bytes:
     """Return the output of the guest chatty."""
     said = "".join(f"{number}{chr(10) if number % 16 == 15 else ' '}" for number in range(COUNT))
     return f"{said}\n{COUNT} said\n".encode()
@@ -59,8 +59,8 @@ def test_of_many_small_writes_only_one_is_in_doubt(
     assert trial.kills >= 1, trial.codes
     assert code == 0, trial.last_words()
     written = [data for stream, data in writes_of(trial.journal) if stream == 1]
-    assert b"".join(written) == expected()
-    assert is_printed_once(expected(), trial.heard[0], written, drop), trial.heard[0]
+    assert b"".join(written) == expected_output()
+    assert is_printed_once(expected_output(), trial.heard[0], written, drop), trial.heard[0]
 
 
 @pytest.mark.deep
@@ -70,20 +70,20 @@ def test_a_pipe_goes_on_behind_what_the_killed_process_had_read(tmp_path: Path) 
     said.touch()
     command = ["run", "--journal", str(tmp_path / "j"), str(guest("cat")), "3"]
     for number in range(4):
-        process = _started(command, reads, said)
+        process = _start(command, reads, said)
         os.write(writes, b"line %d\n" % number)
-        _until_said(said, b"".join(b"line %d\n" % line for line in range(number + 1)), process)
+        _wait_for_output(said, b"".join(b"line %d\n" % line for line in range(number + 1)), process)
         process.kill()
         assert process.wait() == -signal.SIGKILL
         command = ["resume", "--quiet", str(tmp_path / "j")]
     os.close(writes)
-    process = _started(command, reads, said)
+    process = _start(command, reads, said)
     assert process.wait(DEADLINE_SECONDS) == 0
     os.close(reads)
     assert said.read_bytes() == b"line 0\nline 1\nline 2\nline 3\n"
 
 
-def _started(command: list[str], stdin: int, said: Path) -> subprocess.Popen[bytes]:
+def _start(command: list[str], stdin: int, said: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {"XDG_CACHE_HOME": str(CACHE_HOME)}
     with said.open("ab") as stdout:
         return subprocess.Popen(
@@ -95,7 +95,7 @@ def _started(command: list[str], stdin: int, said: Path) -> subprocess.Popen[byt
         )
 
 
-def _until_said(path: Path, wanted: bytes, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_output(path: Path, wanted: bytes, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while path.read_bytes() != wanted:
         assert process.poll() is None, f"it ended, and said {path.read_bytes()!r}"

@@ -70,14 +70,14 @@ WORKS = [
 REPLACING = [work for work in WORKS if work.command[0] in ("compact", "filter")]
 
 
-def seen(folder: Path) -> Seen:
+def read_entries(folder: Path) -> Seen:
     """Return all entries of a directory, journals as their events; skip hidden names."""
     found: Seen = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir() and not list_segments(path):
-            found[path.name] = seen(path)
+            found[path.name] = read_entries(path)
             continue
         try:
             found[path.name] = frames_of(path)
@@ -139,7 +139,7 @@ def run(forks: Forking, field: Field, origin: Path, work: Work, *injects: Inject
     child = forks.ask("start", at=str(folder), arguments=arguments, said=str(said))
     code, calls = forks.follow(child, injects)
     assert code in (0, -signal.SIGKILL, *INTERRUPTED), f"{work.title}: {said.read_text()}"
-    return Trial(code, dict(calls), seen(folder), folder)
+    return Trial(code, dict(calls), read_entries(folder), folder)
 
 
 def kill_at_each(
@@ -152,7 +152,7 @@ def kill_at_each(
 ) -> int:
     """Kill a command at each ``step``-th call with an effect; return the number of kills."""
     whole = run(forks, field, origin, work)
-    before, after = seen(origin), whole.left
+    before, after = read_entries(origin), whole.left
     assert whole.code == 0
     assert {name for name in after if after[name] != before.get(name)} == {work.target}
     names = [name for name in sorted(whole.calls) if name not in LOOKING]
@@ -170,7 +170,9 @@ def kill_at_each(
         if trial.left == before:
             begun += 1
             done = run_inside(*work.command, "--quiet", at=trial.folder)
-            assert (done.returncode, seen(trial.folder)) == (0, after), "what is left is in the way"
+            assert (done.returncode, read_entries(trial.folder)) == (0, after), (
+                "what is left is in the way"
+            )
         shutil.rmtree(trial.folder.parent)
     assert killed > tried * 0.7, f"{killed} of {tried} kills came true"
     assert begun, "it has to be killed before its work is done, too"
@@ -187,7 +189,7 @@ def interrupt_often(
 ) -> int:
     """Interrupt a command at about ``count`` calls with an effect; return the number of kills."""
     whole = run(forks, field, origin, work)
-    before, after = seen(origin), whole.left
+    before, after = read_entries(origin), whole.left
     names = [name for name in sorted(whole.calls) if name not in LOOKING]
     pairs = [(name, nth) for name in names for nth in range(1, whole.calls[name] + 1)]
     calls = [Inject(*pair, "signal=INT") for pair in pairs]

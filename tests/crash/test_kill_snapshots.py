@@ -142,14 +142,14 @@ def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
         assert again.files == ending.files, f"{told}from {info.seq}"
 
 
-def tell_all(plan: Plan, seed: str, bench: Bench, folder: Path) -> Trial:
+def run_and_check(plan: Plan, seed: str, bench: Bench, folder: Path) -> Trial:
     """Run one trial, and check the content of its journal."""
     trial = kill_and_compare(plan, seed, bench, folder)
     check_snapshots(trial, trial.ending(), f"seed {seed!r}, {plan}\n")
     return trial
 
 
-def varied(chance: random.Random) -> Plan:
+def vary_plan(chance: random.Random) -> Plan:
     """Return a worker with random triggers and all other user options."""
     triggers = chance.sample(ON, chance.randint(1, 3))
     named = [pair for pair in triggers if pair[0] == "--snapshot-on"]
@@ -172,7 +172,7 @@ def test_a_worker_with_snapshots_is_killed_and_ends_as_it_would(
     bench: Bench, tmp_path: Path
 ) -> None:
     plan = worker(("--snapshot-events", "30", *on("first-stdin")))
-    trial = tell_all(plan, "quick", bench, tmp_path)
+    trial = run_and_check(plan, "quick", bench, tmp_path)
     assert len(snapshots_in(trial.journal)) > 3
 
 
@@ -183,7 +183,7 @@ def test_a_worker_with_snapshots_may_be_killed_at_any_time(
 ) -> None:
     for number in budget.spend(range(BATCH), 2):
         seed = f"snapshots {batch} {number}"
-        tell_all(varied(random.Random(seed)), seed, bench, tmp_path)
+        run_and_check(vary_plan(random.Random(seed)), seed, bench, tmp_path)
 
 
 @pytest.mark.deep
@@ -192,7 +192,7 @@ def test_a_worker_with_snapshots_may_be_killed_at_any_time(
 def test_a_guest_may_be_killed_whatever_its_snapshots_are_taken_for(
     trigger: Trigger, number: int, bench: Bench, tmp_path: Path
 ) -> None:
-    trial = tell_all(DOING[trigger], f"{trigger.name} {number}", bench, tmp_path)
+    trial = run_and_check(DOING[trigger], f"{trigger.name} {number}", bench, tmp_path)
     assert {info.trigger for info in snapshots_in(trial.journal)} == {trigger}
 
 
@@ -204,7 +204,7 @@ def test_a_guest_may_be_killed_while_it_is_sent_signals(bench: Bench, tmp_path: 
     for number in count():
         if number >= 4 and taken >= wanted:  # Chance decides which signals a process gets.
             break
-        trial = tell_all(replace(plan, signals=SIGNALS), f"signals {number}", bench, tmp_path)
+        trial = run_and_check(replace(plan, signals=SIGNALS), f"signals {number}", bench, tmp_path)
         taken |= {info.trigger for info in snapshots_in(trial.journal)}
     assert taken == wanted
 
@@ -289,7 +289,7 @@ def test_killed_or_not_the_whole_state_is_the_same_to_the_bit_at_each_call(
     whole = Trial(plan, tmp_path / "whole")
     whole.session()
     wanted = {(info.calls, info.function): info.digest for info in snapshots_in(whole.journal)}
-    trial = tell_all(plan, f"state {name} {number}", bench, tmp_path)
+    trial = run_and_check(plan, f"state {name} {number}", bench, tmp_path)
     infos = snapshots_in(trial.journal)
     common = [info for info in infos if (info.calls, info.function) in wanted]
     assert len(common) > len(infos) // 2

@@ -164,7 +164,9 @@ def shut_down_often(field: Field, kind: str, plan: api.Plan, seeds: Iterable[int
     return count
 
 
-def refused(field: Field, kind: str, plan: api.Plan, times: int) -> tuple[int, StorageError | None]:
+def reject_writes(
+    field: Field, kind: str, plan: api.Plan, times: int
+) -> tuple[int, StorageError | None]:
     """Reject the write-back of an event; return the number of rejections, and the error.
 
     The journal is read from the disk afterwards, and must contain all promised events.
@@ -197,7 +199,7 @@ def refused(field: Field, kind: str, plan: api.Plan, times: int) -> tuple[int, S
 def test_a_write_back_that_fails_once_costs_nothing(
     field: Field, kind: str, plan: api.Plan
 ) -> None:
-    count, failure = refused(field, kind, plan, times=1)
+    count, failure = reject_writes(field, kind, plan, times=1)
     assert count == 1
     assert failure is None
 
@@ -207,7 +209,7 @@ def test_a_write_back_that_fails_once_costs_nothing(
 def test_a_write_back_that_fails_twice_ends_the_writer_which_says_what_is_lost(
     field: Field, kind: str, plan: api.Plan
 ) -> None:
-    count, failure = refused(field, kind, plan, times=ALWAYS)
+    count, failure = reject_writes(field, kind, plan, times=ALWAYS)
     assert count >= 1
     assert failure is not None
     assert failure.first_seq_lost == 10

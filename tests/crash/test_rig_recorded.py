@@ -94,7 +94,7 @@ def test_names_that_were_not_synced_may_be_lost() -> None:
     assert {tuple(state) for state in states} == {(), ("d",), ("d", "d/a")}
 
 
-def overstated(path: Path, plan: api.Plan, promise: Promise, seed: int) -> None:
+def promise_too_much(path: Path, plan: api.Plan, promise: Promise, seed: int) -> None:
     """Promise everything appended, synced or not."""
     workloads.write(path, plan, promise, seed)
     promise.acknowledge(len(promise.rows) + 1)
@@ -102,7 +102,7 @@ def overstated(path: Path, plan: api.Plan, promise: Promise, seed: int) -> None:
 
 def test_a_promise_that_is_not_kept_is_noticed(field: Field) -> None:
     with pytest.raises(AssertionError, match="were acknowledged and are lost"):
-        try_states(field, FILE, 1, 1, work=overstated)
+        try_states(field, FILE, 1, 1, work=promise_too_much)
 
 
 def test_an_event_that_nobody_wrote_is_noticed(field: Field) -> None:

@@ -347,21 +347,21 @@ def test_a_journal_inside_its_own_payload_is_never_believed(path: Path) -> None:
         assert [row[0] for row in read_rows(path)] in ([1], [1, 2, 2])
 
 
-def edited(change: Callable[[SegmentHeader], SegmentHeader]) -> bytes:
+def edit_header(change: Callable[[SegmentHeader], SegmentHeader]) -> bytes:
     return change(SegmentHeader(1, bytes(16), 2)).encode()[0]
 
 
 def test_versions_that_are_not_known_are_refused(path: Path) -> None:
-    path.write_bytes(edited(lambda header: header._replace(major=2)))
+    path.write_bytes(edit_header(lambda header: header._replace(major=2)))
     with pytest.raises(UnsupportedVersion, match=r"version 2\.1"):
         Reader(path)
-    path.write_bytes(edited(lambda header: header._replace(minor=9, compatible_features=5)))
+    path.write_bytes(edit_header(lambda header: header._replace(minor=9, compatible_features=5)))
     assert read_rows(path) == []
 
 
 def test_a_later_segment_of_a_version_not_known_is_an_error(path: Path) -> None:
     data = write_stories(path, *STORIES)
-    path.write_bytes(data + edited(lambda header: header._replace(major=2)))
+    path.write_bytes(data + edit_header(lambda header: header._replace(major=2)))
     with pytest.raises(UnsupportedVersion):
         read_rows(path)
     with pytest.raises(UnsupportedVersion):

@@ -253,7 +253,7 @@ def test_a_full_disk_refuses_what_would_not_fit_and_takes_up_again(
     with Writer(path, roll=roll, compress=False) as writer:
         write(writer, 5)
         full.times = 1_000_000
-        taken = filled_up(writer)
+        taken = fill_up(writer)
         large = [bytes(EACH)] * 100
         for append in (
             lambda: writer.append_frame(1, bytes(EACH)),
@@ -272,7 +272,7 @@ def test_a_full_disk_refuses_what_would_not_fit_and_takes_up_again(
     assert seqs(path) == list(range(taken + 2))
 
 
-def filled_up(writer: Writer) -> int:
+def fill_up(writer: Writer) -> int:
     """Append until an event is rejected; return its sequence number."""
     with suppress(StorageError):
         for _ in range(100_000):

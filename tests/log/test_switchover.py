@@ -23,7 +23,9 @@ from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 SMALL = RollPolicy(1 << 12)
 
 
-def copied(path: Path, beside: Path, *, every: int = 1, roll: RollPolicy | None = None) -> int:
+def copy_journal(
+    path: Path, beside: Path, *, every: int = 1, roll: RollPolicy | None = None
+) -> int:
     """Copy each ``every``-th event and the last one to a new journal; return the count."""
     with (
         Reader(path) as reader,
@@ -36,16 +38,16 @@ def copied(path: Path, beside: Path, *, every: int = 1, roll: RollPolicy | None 
                 continue
             for seq, tag, payload in block.rows():
                 if seq % every == 0 or seq == last:
-                    writer.append_block(alone(block, seq, tag, payload))
+                    writer.append_block(make_block(block, seq, tag, payload))
         return last + 1
 
 
-def alone(block: Block, seq: int, tag: int, payload: bytes) -> Block:
+def make_block(block: Block, seq: int, tag: int, payload: bytes) -> Block:
     """Return a block of one event."""
     return build_block(Frames([tag], [payload], [block.times[0]]), [seq])
 
 
-def filled(path: Path, count: int, roll: RollPolicy | None = None) -> Writer:
+def fill_journal(path: Path, count: int, roll: RollPolicy | None = None) -> Writer:
     writer = Writer(path, roll=roll)
     for number in range(count):
         writer.append_frame(200, b"%d" % number * 20)
@@ -64,9 +66,9 @@ def test_it_goes_on_with_what_was_kept_and_with_all_that_came_behind(
     tmp_path: Path, roll: RollPolicy | None
 ) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
-    with filled(path, 300, roll) as writer:
+    with fill_journal(path, 300, roll) as writer:
         path.chmod(0o740)
-        upto = copied(path, beside, every=7, roll=roll)
+        upto = copy_journal(path, beside, every=7, roll=roll)
         for number in range(upto, upto + 500):
             writer.append_frame(201, b"%d" % number)
             if number % 50 == 0:
@@ -110,7 +112,7 @@ def test_those_who_append_meanwhile_lose_nothing_and_order_stays(tmp_path: Path)
             writer.sync()
             before = list(counts)
             wait_until(lambda before=before: all(map(int.__gt__, counts, before)))  # type: ignore[misc]
-            copied(path, tmp_path / f".{nth}")
+            copy_journal(path, tmp_path / f".{nth}")
             writer.switch_to(tmp_path / f".{nth}")
         stop.set()
         for thread in threads:
@@ -126,18 +128,18 @@ def test_those_who_append_meanwhile_lose_nothing_and_order_stays(tmp_path: Path)
 
 def test_a_journal_that_is_not_its_own_is_refused_and_it_goes_on(tmp_path: Path) -> None:
     path, other = tmp_path / "j", tmp_path / ".other"
-    with filled(path, 30) as writer:
-        filled(other, 30).close()
+    with fill_journal(path, 30) as writer:
+        fill_journal(other, 30).close()
         with pytest.raises(OptionError, match="is another journal"):
             writer.switch_to(other)
-        copied(path, tmp_path / ".ahead")
+        copy_journal(path, tmp_path / ".ahead")
         with Writer(tmp_path / ".ahead") as ahead:
             ahead.append_frame(200, b"too much")
         with pytest.raises(OptionError, match="ends at sequence number 31, expected 30"):
             writer.switch_to(tmp_path / ".ahead")
         with pytest.raises(OptionError, match=r"is not a journal (file|directory) like"):
             writer.switch_to(tmp_path / ".nothing")
-        copied(path, tmp_path / ".like", roll=SMALL)
+        copy_journal(path, tmp_path / ".like", roll=SMALL)
         with pytest.raises(OptionError, match=r"is not a journal (file|directory) like"):
             writer.switch_to(tmp_path / ".like")
         writer.append_frame(200, b"behind")
@@ -147,10 +149,10 @@ def test_a_journal_that_is_not_its_own_is_refused_and_it_goes_on(tmp_path: Path)
 
 def test_a_closed_writer_goes_on_nowhere(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    filled(path, 30).close()
+    fill_journal(path, 30).close()
     before = frames_of(path)
     writer = Writer(path)
-    copied(path, tmp_path / ".beside")
+    copy_journal(path, tmp_path / ".beside")
     writer.close()
     with pytest.raises(JournalError):
         writer.switch_to(tmp_path / ".beside")
@@ -159,8 +161,8 @@ def test_a_closed_writer_goes_on_nowhere(tmp_path: Path) -> None:
 
 def test_a_damaged_successor_is_not_believed(tmp_path: Path) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
-    with filled(path, 300) as writer:
-        copied(path, beside)
+    with fill_journal(path, 300) as writer:
+        copy_journal(path, beside)
         data = bytearray(beside.read_bytes())
         data[len(data) // 2] ^= 1
         beside.write_bytes(data)
@@ -173,10 +175,10 @@ def test_a_damaged_successor_is_not_believed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("roll", [None, SMALL], ids=["file", "directory"])
 def test_a_follower_goes_on_in_the_new_one(tmp_path: Path, roll: RollPolicy | None) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
-    with filled(path, 100, roll) as writer, Reader(path) as reader:
+    with fill_journal(path, 100, roll) as writer, Reader(path) as reader:
         frames = reader.follow(timeout_seconds=DEADLINE_SECONDS)
         first = [next(frames) for _ in range(100)]
-        copied(path, beside, every=9, roll=roll)
+        copy_journal(path, beside, every=9, roll=roll)
         writer.append_frame(201, b"before")
         writer.switch_to(beside)
         writer.append_frame(201, b"behind")
@@ -200,8 +202,8 @@ def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(atomic_file, "move_into_place", interrupted)
-    with filled(path, 100, roll) as writer:
-        copied(path, beside, every=7, roll=roll)
+    with fill_journal(path, 100, roll) as writer:
+        copy_journal(path, beside, every=7, roll=roll)
         writer.append_frame(201, b"before")
         with pytest.raises(KeyboardInterrupt):
             writer.switch_to(beside)
@@ -224,8 +226,8 @@ def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
 
 def test_a_directory_with_something_else_in_it_keeps_it(tmp_path: Path) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
-    with filled(path, 100, SMALL) as writer:
-        copied(path, beside, roll=SMALL)
+    with fill_journal(path, 100, SMALL) as writer:
+        copy_journal(path, beside, roll=SMALL)
         (path / "notes").write_text("mine")
         with pytest.raises(OptionError, match="contains 'notes'"):
             writer.switch_to(beside)
@@ -252,10 +254,10 @@ class Trial:
         self.path = served.mount_point / "journal"
         self.beside = served.mount_point / ".beside"
         self.promised = -1
-        filled(self.path, 60).close()
+        fill_journal(self.path, 60).close()
         # Opened by name: to the kernel, a file opened in another way is another file here.
         self.writer = Writer(self.path)
-        copied(self.path, self.beside, every=7)
+        copy_journal(self.path, self.beside, every=7)
         self._append(20)
 
     def run(self) -> bool:

@@ -296,13 +296,13 @@ def test_the_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 # -- the chart -------------------------------------------------------------------------------
 
 
-def drawn(*bars: Bar) -> ElementTree.Element:
+def draw_bars(*bars: Bar) -> ElementTree.Element:
     group = Group(title="work <of> a kind", unit="M/s", bars=bars)
     return ElementTree.fromstring(chart.render_svg("Title & all", [group]))
 
 
 def test_a_bar_is_as_long_as_its_value_says() -> None:
-    root = drawn(Bar("ours", 4, Side.OURS), Bar("peer", 1, Side.PEER))
+    root = draw_bars(Bar("ours", 4, Side.OURS), Bar("peer", 1, Side.PEER))
     ours, peer = (float(bar.get("width", "")) for bar in root.iter(f"{SVG}rect"))
     assert ours == pytest.approx(4 * peer, rel=0.01)
 
@@ -312,18 +312,18 @@ def test_values_far_apart_stand_on_a_logarithmic_scale_that_is_named() -> None:
     assert logarithmic
     assert shares == [1.0, pytest.approx(1 / 3)]
     words = [
-        one.text or "" for one in drawn(Bar("a", 1e3, Side.OURS), Bar("b", 1, Side.PEER)).iter()
+        one.text or "" for one in draw_bars(Bar("a", 1e3, Side.OURS), Bar("b", 1, Side.PEER)).iter()
     ]
     assert any("logarithmic" in word for word in words)
 
 
 def test_no_bar_vanishes() -> None:
-    root = drawn(Bar("a", 1e9, Side.OURS), Bar("b", 1, Side.PEER))
+    root = draw_bars(Bar("a", 1e9, Side.OURS), Bar("b", 1, Side.PEER))
     assert all(float(bar.get("width", "")) >= 1 for bar in root.iter(f"{SVG}rect"))
 
 
 def test_ours_can_be_told_from_the_others() -> None:
-    root = drawn(Bar("a", 2, Side.PEER), Bar("b", 1, Side.OURS))
+    root = draw_bars(Bar("a", 2, Side.PEER), Bar("b", 1, Side.OURS))
     assert [bar.get("class") for bar in root.iter(f"{SVG}rect")] == ["peer", "ours"]
 
 

@@ -52,7 +52,7 @@ PLAIN = [pytest.param(cls, id=cls.__name__) for cls in BY_TAG.values() if codec.
 WRITE = descriptors.FileDescriptorWrite
 
 
-def natively(cls: type[Event], rows: Sequence[Any]) -> list[list[bytes]]:
+def pack_rows(cls: type[Event], rows: Sequence[Any]) -> list[list[bytes]]:
     """Pack rows with the batch packer, which is compiled in the compiled build."""
     from journal.events.batch_packer import BatchPacker
 
@@ -89,7 +89,7 @@ def test_rows_of_every_kind_are_packed_as_construct_builds_them(
     assert [payload for packed in found for payload in payloads_of(packed)] == expected
     assert {(packed.tags, packed.time_first) for packed in found} <= {(bytes([cls.tag]), 17)}
     if HAS_LIBRT and codec.row_codes(cls):
-        assert [payload for part in natively(cls, rows) for payload in part] == expected
+        assert [payload for part in pack_rows(cls, rows) for payload in part] == expected
 
 
 def test_the_kinds_that_come_in_masses_are_plain() -> None:
@@ -124,10 +124,10 @@ def test_a_value_that_is_not_plain_is_left_to_the_packer_of_its_kind(
         expected = codec.make_packer(cls)(*row)
     except Exception as error:
         with pytest.raises(type(error)):
-            natively(cls, [before, tuple(row)])
+            pack_rows(cls, [before, tuple(row)])
     else:
         first = codec.make_packer(cls)(*before)
-        assert natively(cls, [before, tuple(row), before]) == [[first, expected, first]]
+        assert pack_rows(cls, [before, tuple(row), before]) == [[first, expected, first]]
 
 
 @pytest.mark.parametrize("native", [pytest.param(True, marks=needs_librt), False])

@@ -42,7 +42,7 @@ from tests.support.wat import module as wat
 __all__ = ["taken"]
 
 
-def moved(event: Any) -> tuple[tuple[int, int], ...]:
+def move_positions(event: Any) -> tuple[tuple[int, int], ...]:
     return tuple((fd + 3, position) for fd, position in event.positions)
 
 
@@ -120,7 +120,7 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
         "positions of 0 descriptors",
     ),
     "other descriptors": (
-        set_fields(DescriptorPositions, positions=moved),
+        set_fields(DescriptorPositions, positions=move_positions),
         "which do not match the",
     ),
     "positions twice": (
@@ -176,7 +176,7 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
 }
 
 
-def forged(whole: RecordedRun, name: str, path: Path) -> SnapshotInfo:
+def forge_snapshot(whole: RecordedRun, name: str, path: Path) -> SnapshotInfo:
     """Forge the last snapshot of a journal that ends with it."""
     info = next(
         one for one in reversed(whole.infos) if one.has_stacks and _has_pages(whole.path, one)
@@ -198,7 +198,7 @@ def test_what_is_forged_is_told_in_a_sentence_and_nothing_comes_of_it(
     name: str, taken: Take, tmp_path: Path, cache_dir: Path
 ) -> None:
     whole, path = taken(PROMPT), tmp_path / "forged.journal"
-    forged(whole, name, path)
+    forge_snapshot(whole, name, path)
     result = resume_damaged(PROMPT, path, cache_dir)
     told = FORGED[name][1]
     if result.error is None:
@@ -219,7 +219,7 @@ def test_a_forged_snapshot_is_named_when_a_journal_is_verified(
     name: str, taken: Take, tmp_path: Path, cache_dir: Path
 ) -> None:
     whole, path = taken(PROMPT), tmp_path / "forged.journal"
-    forged(whole, name, path)
+    forge_snapshot(whole, name, path)
     last = snapshots_in(path)[-1].seq
     found = journal.verify_replay(path, cache=cache_dir, from_each_snapshot=True)
     for one in found.checks:

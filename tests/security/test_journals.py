@@ -394,7 +394,7 @@ def test_one_claim_more_than_may_be_is_refused(path: Path) -> None:
 # -- indices --------------------------------------------------------------------------------
 
 
-def lies() -> dict[str, dict[str, Any]]:
+def false_indexes() -> dict[str, dict[str, Any]]:
     """Return false statements of a segment index."""
     forge = rolled()[0]
     offsets, seqs, times, bitmaps = (list(c) for c in zip(*forge.index[:2], strict=True))
@@ -429,7 +429,7 @@ def lies() -> dict[str, dict[str, Any]]:
     return {"true": true, **changed}
 
 
-def lying(lie: dict[str, Any]) -> list[bytes]:
+def write_false_index(lie: dict[str, Any]) -> list[bytes]:
     """Return a journal of two segments; the index of the first contains a false statement."""
     first = Forge(SALT + 10)
     first.add((1, b"first"), (2, b"second"))
@@ -440,9 +440,9 @@ def lying(lie: dict[str, Any]) -> list[bytes]:
     return [first.data, second.mark().data]
 
 
-@pytest.mark.parametrize("name", lies())
+@pytest.mark.parametrize("name", false_indexes())
 def test_an_index_that_lies_is_found_out_or_does_not_matter(path: Path, name: str) -> None:
-    files = lying(lies()[name])
+    files = write_false_index(false_indexes()[name])
     lay(path, files)
     whole = reading(*files).rows
     assert outcome(path) == (whole, False)

@@ -101,7 +101,7 @@ def test_a_directory_that_is_only_for_reading_stays_as_it_is(
 
 
 @contextmanager
-def swapping(work: Path) -> Iterator[None]:
+def swap_directories(work: Path) -> Iterator[None]:
     """Run a process that continuously swaps a directory with a link to the outside."""
     process = subprocess.Popen([sys.executable, "-c", SWAP], cwd=work)
     try:
@@ -112,7 +112,7 @@ def swapping(work: Path) -> Iterator[None]:
         process.wait()
 
 
-def racing(attempt: str, path: str) -> bytes:
+def race_program(attempt: str, path: str) -> bytes:
     """Return a program that repeats a call and prints one byte for each result."""
     body = (
         wat.times(TRIES, f"(i32.store8 offset=4096 (local.get $i) {attempt})")
@@ -162,12 +162,12 @@ def test_a_race_of_links_and_directories_leads_nobody_out(
     (work / "link").symlink_to("../outside")
     before = state_of(outside)
     answers = Counter[int]()
-    with swapping(work):
+    with swap_directories(work):
         for number in count():
             if len(answers) > 1:
                 break  # The swaps and the calls have met.
             with journal.record(
-                racing(attempt, path),
+                race_program(attempt, path),
                 tmp_path / f"{number}.journal",
                 mounts=[HostMount(str(work), "/work")],
                 durability=journal.engine.Durability.NONE,
@@ -180,7 +180,7 @@ def test_a_race_of_links_and_directories_leads_nobody_out(
     assert state_of(outside) == before
 
 
-def opener(name: str, flags: int) -> bytes:
+def open_program(name: str, flags: int) -> bytes:
     """Return a program that opens a path and exits with the errno."""
     return wat.program(f"(call $exit {wat.path_open(len(name), flags)})", data=name)
 
@@ -207,7 +207,7 @@ def test_what_is_no_file_is_not_opened_and_nobody_waits_for_it(
             except PermissionError:
                 pytest.skip("only root may make a device")
         with journal.record(
-            opener("odd", flags),
+            open_program("odd", flags),
             tmp_path / "j",
             mounts=[HostMount(str(work), "/work")],
             cache=cache_dir,

@@ -30,11 +30,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.journal"
 
 
-def begun() -> tuple[bytes, SegmentHeader]:
+def begin_segment() -> tuple[bytes, SegmentHeader]:
     return SegmentHeader(SALT, bytes(16), 1).encode()
 
 
-def sealed(header: BlockHeader, body: bytes = b"") -> bytes:
+def seal_block(header: BlockHeader, body: bytes = b"") -> bytes:
     """Return a block with valid hashes and any fields."""
     header = header._replace(body_hash=xxh3_64_intdigest(body, SALT))
     unhashed = LAYOUT.pack(*header)[:-8]
@@ -80,9 +80,9 @@ def everything_of(path: Path) -> None:
     ],
 )
 def test_absurd_fields_are_clear_errors(path: Path, fields: dict[str, int]) -> None:
-    start, header = begun()
+    start, header = begin_segment()
     path.write_bytes(
-        start + sealed(BlockHeader(**(after_header(header)._asdict() | fields)), bytes(8))
+        start + seal_block(BlockHeader(**(after_header(header)._asdict() | fields)), bytes(8))
     )
     with pytest.raises(JournalError, match=f"at offset {SEGMENT_HEADER_SIZE}"):
         read_rows(path)
@@ -93,7 +93,7 @@ def test_absurd_fields_are_clear_errors(path: Path, fields: dict[str, int]) -> N
 
 
 def compressed(payload: bytes, raw_size: int) -> bytes:
-    start, header = begun()
+    start, header = begin_segment()
     columns = raw_size.to_bytes(4, "little") + b"\1"
     columns += bytes(-(len(payload) + len(columns)) % 8)
     fields = after_header(header)._replace(
@@ -103,7 +103,7 @@ def compressed(payload: bytes, raw_size: int) -> bytes:
         payload_raw_size=raw_size,
         columns_size=len(columns),
     )
-    return start + sealed(fields, payload + columns)
+    return start + seal_block(fields, payload + columns)
 
 
 def test_bombs_take_no_more_memory_than_they_state(path: Path) -> None:
@@ -137,7 +137,7 @@ def test_random_bytes_are_a_journal_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "a.journal"
-    for prefix in (b"", begun()[0]):
+    for prefix in (b"", begin_segment()[0]):
         path.write_bytes(prefix + content)
         everything_of(path)
 
@@ -158,7 +158,7 @@ def test_random_damage_is_a_journal_error(path: Path) -> None:
 
 @pytest.mark.deep
 def test_a_hundred_thousand_blocks_of_nothing_are_read_in_bounded_time(path: Path) -> None:
-    start, header = begun()
+    start, header = begin_segment()
     parts, link, offset = [start], (SEGMENT_HEADER_SIZE, header.hash), SEGMENT_HEADER_SIZE
     for _ in range(100_000):
         data, made = block.encode(BlockPlacement(SALT, 0, offset, *link, 0), Frames([], [], []))
@@ -174,7 +174,7 @@ def test_a_hundred_thousand_blocks_of_nothing_are_read_in_bounded_time(path: Pat
 
 def overlapping(count: int, size: int) -> bytes:
     """Return headers that all claim the rest of the file as their body."""
-    start, header = begun()
+    start, header = begin_segment()
     offset, parts = SEGMENT_HEADER_SIZE, [start]
     total = SEGMENT_HEADER_SIZE + count * BLOCK_HEADER_SIZE + size
     for _ in range(count):
@@ -184,7 +184,7 @@ def overlapping(count: int, size: int) -> bytes:
             payload_size=payload, payload_raw_size=payload, columns_size=columns
         )
         # The body differs from the one in the header.
-        parts.append(sealed(fields)[:BLOCK_HEADER_SIZE])
+        parts.append(seal_block(fields)[:BLOCK_HEADER_SIZE])
         offset += BLOCK_HEADER_SIZE
     return b"".join(parts) + bytes([1]) * size
 
@@ -199,7 +199,7 @@ def test_blocks_inside_one_another_are_given_up_in_bounded_time(path: Path, size
 
 @pytest.mark.deep
 def test_a_segment_that_claims_more_crashes_than_can_be_is_refused(path: Path) -> None:
-    parts, offset = [begun()[0]], SEGMENT_HEADER_SIZE + 8
+    parts, offset = [begin_segment()[0]], SEGMENT_HEADER_SIZE + 8
     parts.append(bytes(8))
     for number in range((1 << 16) + 2):
         place = BlockPlacement(SALT, 0, offset, 0, number, 0)

@@ -72,17 +72,17 @@ def unfinished(frames: list[Frame]) -> list[Frame]:
     return [frame for frame in frames if frame.tag != ProcessExit.tag]
 
 
-def changed(at: int, event: Event) -> Change:
+def replace_at(at: int, event: Event) -> Change:
     """Return a change that replaces an event."""
     return lambda frames: replace_event(unfinished(frames), at, event)
 
 
-def missing(at: int) -> Change:
+def remove_at(at: int) -> Change:
     """Return a change that removes an event."""
     return lambda frames: unfinished(frames[:at] + frames[at + 1 :])
 
 
-def swapped(at: int) -> Change:
+def swap_at(at: int) -> Change:
     """Return a change that swaps an event with its successor."""
     return lambda frames: unfinished([*frames[:at], frames[at + 1], frames[at], *frames[at + 2 :]])
 
@@ -93,7 +93,7 @@ def place_of(path: Path, kind: type[Event], nth: int = 0) -> int:
     return found[nth]
 
 
-def diverged(path: Path, cache: Path) -> Divergence:
+def resume_until_divergence(path: Path, cache: Path) -> Divergence:
     """Resume a journal and return the divergence that ends it."""
     with journal.resume(path, stdin=LINES, cache=cache) as again:
         with pytest.raises(Divergence) as caught:
@@ -128,8 +128,8 @@ def test_what_the_guest_did_is_compared_with_the_journal(
     at = place_of(path, kind, 2)
     event = events_of(path)[at]
     other = alter(event)
-    target = rewrite(path, tmp_path / "j", changed(at, other))
-    found = diverged(target, cache_dir)
+    target = rewrite(path, tmp_path / "j", replace_at(at, other))
+    found = resume_until_divergence(target, cache_dir)
     assert (found.seq, found.expected, found.actual) == (at, repr(other), repr(event)), what
     assert "wasm function" in found.backtrace
     assert str(found).startswith(f"replay diverged at event {at}: the journal has ")
@@ -147,8 +147,8 @@ def test_what_the_guest_was_told_changes_what_it_does(
     else:
         assert isinstance(event, RandomBytes | StreamRead)
         other = alter_event(event, data=b"~" + event.data[1:])
-    target = rewrite(path, tmp_path / "j", changed(at, other))
-    found = diverged(target, cache_dir)
+    target = rewrite(path, tmp_path / "j", replace_at(at, other))
+    found = resume_until_divergence(target, cache_dir)
     assert found.seq > at
     assert found.expected != found.actual
 
@@ -163,8 +163,8 @@ def test_an_event_that_is_missing_is_noticed_where_it_was(
     assert len(places) > 40
     for at in places[:: len(places) // 20]:
         target = tmp_path / f"{at}"
-        rewrite(path, target, missing(at))
-        found = diverged(target, cache_dir)
+        rewrite(path, target, remove_at(at))
+        found = resume_until_divergence(target, cache_dir)
         assert at <= found.seq <= at + 2, "a mark may have moved up"
 
 
@@ -182,8 +182,8 @@ def test_two_events_that_are_swapped_are_noticed(
         and frames[at].payload != frames[at + 1].payload
     ]
     for at in pairs[:: len(pairs) // 15]:
-        target = rewrite(path, tmp_path / f"{at}", swapped(at))
-        assert diverged(target, cache_dir).seq == at
+        target = rewrite(path, tmp_path / f"{at}", swap_at(at))
+        assert resume_until_divergence(target, cache_dir).seq == at
 
 
 def test_other_arguments_are_noticed(
@@ -191,8 +191,8 @@ def test_other_arguments_are_noticed(
 ) -> None:
     path, _ = whole
     other = alter_event(events_of(path)[0], arguments=(b"worker", b"/work", b"2"))
-    target = rewrite(path, tmp_path / "j", changed(0, other))
-    assert diverged(target, cache_dir).seq > place_of(target, StreamWrite, 1)
+    target = rewrite(path, tmp_path / "j", replace_at(0, other))
+    assert resume_until_divergence(target, cache_dir).seq > place_of(target, StreamWrite, 1)
 
 
 def test_a_divergence_leaves_the_journal_as_it_was_and_it_can_be_put_right(
@@ -202,7 +202,7 @@ def test_a_divergence_leaves_the_journal_as_it_was_and_it_can_be_put_right(
     at = place_of(path, StreamWrite, 2)
     event = events_of(path)[at]
     wrong = alter_event(event, data=b"never said\n")
-    target = rewrite(path, tmp_path / "j", changed(at, wrong))
+    target = rewrite(path, tmp_path / "j", replace_at(at, wrong))
     before = frames_of(target)
     output = tmp_path / "output"
     for _ in range(3):
@@ -258,7 +258,7 @@ def test_an_answer_that_no_host_gives_is_refused_in_a_sentence(
         target = rewrite(
             on_host,
             tmp_path / call.name,
-            changed(at, other),
+            replace_at(at, other),
         )
         try:
             with journal.resume(target, stdin=LINES, cache=cache_dir) as again:
@@ -281,7 +281,7 @@ def test_a_poll_result_that_no_host_gives_is_refused_in_a_sentence(
     target = rewrite(
         tmp_path / "whole",
         tmp_path / "j",
-        changed(at, PollResult(events=b"\xff" * size)),
+        replace_at(at, PollResult(events=b"\xff" * size)),
     )
     with (
         journal.resume(target, cache=cache_dir) as again,
@@ -297,7 +297,7 @@ def test_input_that_is_longer_than_was_asked_for_is_refused_in_a_sentence(
     path, _ = whole
     at = place_of(path, StreamRead)
     longer = alter_event(events_of(path)[at], data=b"x" * 100_000)
-    target = rewrite(path, tmp_path / "j", changed(at, longer))
+    target = rewrite(path, tmp_path / "j", replace_at(at, longer))
     with (
         journal.resume(target, stdin=LINES, cache=cache_dir) as again,
         pytest.raises(journal.JournalError) as caught,

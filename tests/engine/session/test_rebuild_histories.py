@@ -156,11 +156,13 @@ def row_of(seq: int, event: Event) -> TapeRow:
     return seq, event.tag, journal.encode(event), 1_000_000 + seq
 
 
-def answer(call: HostCall, fd: int = ON_HOST, errno: int = 0, value: bytes = b"") -> HostResult:
+def host_result(
+    call: HostCall, fd: int = ON_HOST, errno: int = 0, value: bytes = b""
+) -> HostResult:
     return HostResult(call=call, fd=fd, errno=errno, value=value)
 
 
-def opening(**changes: Any) -> Event:
+def open_file(**changes: Any) -> Event:
     """Return the event that creates the in-memory file ``a``."""
     event = descriptors.OpenFileDescriptor(
         fd=FIRST,
@@ -175,17 +177,17 @@ def opening(**changes: Any) -> Event:
     return alter_event(event, **changes)
 
 
-def written(**changes: Any) -> Event:
+def write_file(**changes: Any) -> Event:
     event = descriptors.FileDescriptorWrite(fd=FIRST, offset=0, is_64bit=False, data=b"data")
     return alter_event(event, **changes)
 
 
-def renamed() -> Event:
+def rename_file() -> Event:
     return paths.PathRename(old_fd=ON_HOST, new_fd=ON_HOST, old_path="a", new_path="b")
 
 
 def test_the_rows_of_the_cases_below_do_fold() -> None:
-    rows = [row_of(0, opening()), row_of(1, written())]
+    rows = [row_of(0, open_file()), row_of(1, write_file())]
     assert rebuild_rows(rows).mounts.files() == {"/a": b"data"}
 
 
@@ -203,60 +205,69 @@ TERMINAL = TtySet(
 )
 HOST_FILE = (bytes([4]) + bytes(16)) + b"a"
 BAD: dict[str, tuple[list[Event], str]] = {
-    "a number that is taken": ([opening(fd=5)], "descriptor 5 is not free"),
-    "a number that none has": ([opening(fd=DESCRIPTORS_MAX)], "is not free"),
-    "no directory": ([opening(dirfd=1)], "failed with BADF"),
-    "no such file": ([opening(o_flags=0)], "failed with NOENT"),
-    "out of the mount": ([opening(path="../a")], "failed with PERM"),
-    "an empty path": ([opening(path="")], "failed with NOENT"),
-    "flags against one another": ([opening(o_flags=3)], "failed with INVAL"),
-    "twice": ([opening(o_flags=5), opening(o_flags=5, fd=7)], "failed with EXIST"),
-    "nothing open": ([written()], "failed with BADF"),
+    "a number that is taken": ([open_file(fd=5)], "descriptor 5 is not free"),
+    "a number that none has": ([open_file(fd=DESCRIPTORS_MAX)], "is not free"),
+    "no directory": ([open_file(dirfd=1)], "failed with BADF"),
+    "no such file": ([open_file(o_flags=0)], "failed with NOENT"),
+    "out of the mount": ([open_file(path="../a")], "failed with PERM"),
+    "an empty path": ([open_file(path="")], "failed with NOENT"),
+    "flags against one another": ([open_file(o_flags=3)], "failed with INVAL"),
+    "twice": ([open_file(o_flags=5), open_file(o_flags=5, fd=7)], "failed with EXIST"),
+    "nothing open": ([write_file()], "failed with BADF"),
     "not to be written": (
-        [opening(), opening(fd=7, o_flags=0, fs_rights_base=2), written(fd=7)],
+        [open_file(), open_file(fd=7, o_flags=0, fs_rights_base=2), write_file(fd=7)],
         "failed with BADF",
     ),
-    "a stream": ([written(fd=1)], "failed with BADF"),
-    "nothing written": ([opening(), written(data=b"")], "repeating this event recorded no effect"),
-    "too large a file": ([opening(), written(offset=1 << 40)], "failed with NOSPC"),
-    "further than a file": ([opening(), written(offset=(1 << 64) - 1)], "failed with NOSPC"),
-    "too much at once": ([opening(), written(data=bytes((1 << 20) + 1))], "NOSPC|different"),
+    "a stream": ([write_file(fd=1)], "failed with BADF"),
+    "nothing written": (
+        [open_file(), write_file(data=b"")],
+        "repeating this event recorded no effect",
+    ),
+    "too large a file": ([open_file(), write_file(offset=1 << 40)], "failed with NOSPC"),
+    "further than a file": ([open_file(), write_file(offset=(1 << 64) - 1)], "failed with NOSPC"),
+    "too much at once": ([open_file(), write_file(data=bytes((1 << 20) + 1))], "NOSPC|different"),
     "64 bits": (
-        [opening(), written(is_64bit=True)],
+        [open_file(), write_file(is_64bit=True)],
         "repeating this event produced a different event",
     ),
     "closed twice": (
-        [opening(), *[descriptors.CloseFileDescriptor(fd=FIRST)] * 2],
+        [open_file(), *[descriptors.CloseFileDescriptor(fd=FIRST)] * 2],
         "failed with BADF",
     ),
     "too long": (
-        [opening(), descriptors.FileDescriptorSetSize(fd=FIRST, st_size=1 << 50)],
+        [open_file(), descriptors.FileDescriptorSetSize(fd=FIRST, st_size=1 << 50)],
         "failed with NOSPC",
     ),
     "longer than long": (
-        [opening(), descriptors.FileDescriptorSetSize(fd=FIRST, st_size=1 << 63)],
+        [open_file(), descriptors.FileDescriptorSetSize(fd=FIRST, st_size=1 << 63)],
         "failed with INVAL",
     ),
     "read-only": ([paths.CreateDirectory(fd=READ_ONLY, path="a")], "failed with PERM"),
-    "no answer": ([opening(dirfd=ON_HOST)], "host result is missing"),
-    "no probe": ([renamed(), answer(HostCall.RENAME)], "host result is missing"),
-    "only a probe": ([answer(HostCall.PROBE)], "no effect follows"),
-    "two probes": ([answer(HostCall.PROBE), answer(HostCall.PROBE)], "no effect follows"),
-    "a probe in memory": ([answer(HostCall.PROBE, 3), opening()], "a different event"),
-    "a probe elsewhere": ([answer(HostCall.PROBE, 3), renamed()], "host result is missing"),
-    "only an answer": ([answer(HostCall.RENAME)], "it is a host result without an effect"),
-    "another's answer": ([opening(dirfd=ON_HOST), answer(HostCall.STAT)], "host result is missing"),
-    "an answer of nothing": ([opening(dirfd=ON_HOST), answer(HostCall.OPEN)], "requires"),
+    "no answer": ([open_file(dirfd=ON_HOST)], "host result is missing"),
+    "no probe": ([rename_file(), host_result(HostCall.RENAME)], "host result is missing"),
+    "only a probe": ([host_result(HostCall.PROBE)], "no effect follows"),
+    "two probes": ([host_result(HostCall.PROBE), host_result(HostCall.PROBE)], "no effect follows"),
+    "a probe in memory": ([host_result(HostCall.PROBE, 3), open_file()], "a different event"),
+    "a probe elsewhere": (
+        [host_result(HostCall.PROBE, 3), rename_file()],
+        "host result is missing",
+    ),
+    "only an answer": ([host_result(HostCall.RENAME)], "it is a host result without an effect"),
+    "another's answer": (
+        [open_file(dirfd=ON_HOST), host_result(HostCall.STAT)],
+        "host result is missing",
+    ),
+    "an answer of nothing": ([open_file(dirfd=ON_HOST), host_result(HostCall.OPEN)], "requires"),
     "names that lead out": (
-        [opening(dirfd=ON_HOST), answer(HostCall.OPEN, value=HOST_FILE[:-1] + b"../a")],
+        [open_file(dirfd=ON_HOST), host_result(HostCall.OPEN, value=HOST_FILE[:-1] + b"../a")],
         r"recorded names \('\.\.', 'a'\) contain an empty name, '\.' or '\.\.'",
     ),
     "more than was written": (
         [
-            opening(dirfd=ON_HOST),
-            answer(HostCall.OPEN, value=HOST_FILE),
-            written(),
-            answer(HostCall.WRITE, FIRST, value=b"\5\0\0\0"),
+            open_file(dirfd=ON_HOST),
+            host_result(HostCall.OPEN, value=HOST_FILE),
+            write_file(),
+            host_result(HostCall.WRITE, FIRST, value=b"\5\0\0\0"),
         ],
         "write result is 5 bytes: only 4 were passed",
     ),
@@ -277,7 +288,7 @@ BAD: dict[str, tuple[list[Event], str]] = {
         [sockets.SocketOpen(af=AddressFamily.UNIX, ty=SocketType.STREAM, pt=0, fd=6)],
         "failed with AFNOSUPPORT",
     ),
-    "a file that listens": ([opening(), sockets.SocketListen(fd=FIRST, backlog=1)], "NOTSOCK"),
+    "a file that listens": ([open_file(), sockets.SocketListen(fd=FIRST, backlog=1)], "NOTSOCK"),
     "a pair of sockets": ([sockets.SocketPair(fd1=6, fd2=7)], "does not record such an event"),
 }
 
@@ -401,7 +412,7 @@ def test_bytes_that_are_no_events_are_refused(pairs: list[tuple[int, bytes]]) ->
 
 
 def test_positions_must_be_those_of_what_is_open() -> None:
-    process = rebuild_rows([row_of(0, opening())])
+    process = rebuild_rows([row_of(0, open_file())])
     known = capture_positions(process.context).positions
     assert [fd for fd, _ in known] == [0, 1, 2, FIRST]
     for wrong in (known[:-1], known[1:], (*known, (9, 0)), (*known, known[-1]), known[::-1]):
@@ -436,7 +447,7 @@ LISTING = DirectoryListing(
     ],
 )
 def test_a_listing_must_be_one(changes: dict[str, Any]) -> None:
-    process = rebuild_rows([row_of(0, opening())])
+    process = rebuild_rows([row_of(0, open_file())])
     apply_listing(process.context, LISTING)
     with pytest.raises(NotResumable, match="listing"):
         apply_listing(process.context, alter_event(LISTING, **changes))  # type: ignore[arg-type]
@@ -444,7 +455,7 @@ def test_a_listing_must_be_one(changes: dict[str, Any]) -> None:
 
 def test_a_batch_is_not_looked_at_behind_the_end() -> None:
     def batches() -> Iterator[Batch]:
-        yield from batches_of([row_of(0, opening()), row_of(1, written())])
+        yield from batches_of([row_of(0, open_file()), row_of(1, write_file())])
         raise AssertionError("nobody needs this")
 
     process = fresh(Path("/nowhere"))

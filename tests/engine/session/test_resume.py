@@ -23,7 +23,7 @@ LINES = b"".join(b"line %d\n" % number for number in range(8))
 CUTS = 48
 
 
-def worked(folder: Path, cache: Path) -> tuple[Path, bytes, dict[str, bytes]]:
+def record_worker(folder: Path, cache: Path) -> tuple[Path, bytes, dict[str, bytes]]:
     """The journal of a worker, its output to a regular file, and its files."""
     path, output = folder / "whole.journal", folder / "whole.output"
     (folder / "empty").mkdir()
@@ -120,7 +120,7 @@ def test_a_file_that_has_a_part_of_the_output_gets_the_rest(
 def test_every_cut_behind_the_beginning_resumes_to_the_same_end(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    path, output, files = worked(tmp_path, cache_dir)
+    path, output, files = record_worker(tmp_path, cache_dir)
     data, begin = path.read_bytes(), resumable_size(path)
     span = len(data) - begin
     for number, size in enumerate({begin + span * step // CUTS for step in range(CUTS + 1)}):
@@ -138,7 +138,7 @@ def test_every_cut_behind_the_beginning_resumes_to_the_same_end(
 
 
 def test_a_cut_in_the_beginning_is_refused_in_a_sentence(tmp_path: Path, cache_dir: Path) -> None:
-    path, *_ = worked(tmp_path, cache_dir)
+    path, *_ = record_worker(tmp_path, cache_dir)
     data, begin = path.read_bytes(), resumable_size(path)
     for size in {begin * step // 30 for step in range(30)} | {begin - 1}:
         cut = tmp_path / f"{size}.journal"
@@ -149,7 +149,7 @@ def test_a_cut_in_the_beginning_is_refused_in_a_sentence(tmp_path: Path, cache_d
 
 
 def test_a_resumed_journal_can_be_cut_and_resumed_again(tmp_path: Path, cache_dir: Path) -> None:
-    path, output, files = worked(tmp_path, cache_dir)
+    path, output, files = record_worker(tmp_path, cache_dir)
     data, size = path.read_bytes(), resumable_size(path)
     for generation in range(8):
         cut = tmp_path / f"{generation}.journal"
@@ -163,7 +163,7 @@ def test_a_resumed_journal_can_be_cut_and_resumed_again(tmp_path: Path, cache_di
 
 
 def test_what_is_captured_is_complete_again(tmp_path: Path, cache_dir: Path) -> None:
-    path, output, _ = worked(tmp_path, cache_dir)
+    path, output, _ = record_worker(tmp_path, cache_dir)
     cut = tmp_path / "cut.journal"
     size = (resumable_size(path) + path.stat().st_size) // 2
     cut.write_bytes(path.read_bytes()[:size])

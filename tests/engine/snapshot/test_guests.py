@@ -55,7 +55,7 @@ def recorder_of(
     )
 
 
-def resumed(one: SnapshotGuest, path: Path, cache: Path) -> journal.Recorder:
+def resume_with_input(one: SnapshotGuest, path: Path, cache: Path) -> journal.Recorder:
     """Resume a journal with the recorded input."""
     return journal.resume(path, stdin=one.stdin, cache=cache, network=Needs.NETWORK in one.needs)
 
@@ -116,7 +116,7 @@ def check_cuts(one: SnapshotGuest, folder: Path, cache: Path, parts: Iterable[fl
     for part in parts:
         cut = folder / "cut.journal"
         cut.write_bytes(data[: begin + int((len(data) - begin) * part)])
-        with resumed(one, cut, cache) as again:
+        with resume_with_input(one, cut, cache) as again:
             found = wait_for_end(again), again.stdout, again.stderr, again.files
         assert found == wanted, f"cut at {part} of the journal"
 
@@ -130,7 +130,7 @@ def test_every_cut_journal_is_executed_to_the_same_end(
     check_cuts(one, tmp_path, cache_dir, budget.spend(parts, 4))
 
 
-def stopped_at(
+def stop_at(
     one: SnapshotGuest, stage: int, folder: Path, cache: Path
 ) -> tuple[journal.engine.RunResult, bytes, dict[str, bytes], dict[str, bytes | str]]:
     """Return the end of a guest that is stopped at a stage and resumed."""
@@ -153,7 +153,7 @@ def test_descriptors_of_the_host_are_brought_back_at_every_stage(
     with recorder_of(one, tmp_path / "whole", cache_dir, stdin=b"x" * STAGES) as recorder:
         wanted = wait_for_end(recorder), recorder.stdout, recorder.files
         check_guest_end(one, wanted[0], wanted[1])
-    found = stopped_at(one, stage, tmp_path / "cut", cache_dir)
+    found = stop_at(one, stage, tmp_path / "cut", cache_dir)
     assert found == (*wanted, trees_of(one, tmp_path / "whole"))
 
 
@@ -161,7 +161,7 @@ def test_a_file_of_the_host_that_was_unlinked_is_not_brought_back(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     (one,) = (one for one in SNAPSHOT_GUESTS if not one.lasts)
-    outcome, stdout, *_ = stopped_at(one, 4, tmp_path, cache_dir)
+    outcome, stdout, *_ = stop_at(one, 4, tmp_path, cache_dir)
     assert outcome.code == 1
     assert stdout.endswith(b"cannot read\n")
 

@@ -60,7 +60,7 @@ def place(folder: Path) -> Path:
     return folder / "host"
 
 
-def recording(
+def start_recording(
     one: SnapshotGuest, folder: Path, cache: Path, *, stdin: bytes | None, **more: Any
 ) -> journal.Recorder:
     place(folder).mkdir(parents=True)
@@ -82,7 +82,7 @@ def end_of(recorder: journal.Recorder, directory: Path) -> End:
     return wait_for_end(recorder), recorder.stdout, recorder.files, read_tree(directory)
 
 
-def going_on(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None) -> End:
+def resume_copy(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None) -> End:
     """Return the end of a run from a snapshot, with the copy of the directory."""
     with journal.resume(
         folder / "j",
@@ -115,7 +115,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 
 def often(one: SnapshotGuest, folder: Path, cache: Path) -> tuple[End, SnapshotOptions]:
     """Return the end of a run without snapshots, and the options of a run with many snapshots."""
-    with recording(one, folder / "plain", cache, stdin=one.stdin) as recorder:
+    with start_recording(one, folder / "plain", cache, stdin=one.stdin) as recorder:
         plain = end_of(recorder, place(folder / "plain"))
     with journal.Reader(folder / "plain" / "j") as reader:
         events = reader.summary().events
@@ -130,13 +130,15 @@ def test_from_each_snapshot_a_guest_goes_on_in_a_copy_of_its_directory(
     plain, snapshots = often(one, tmp_path, cache_dir)
     check_guest_end(one, plain[0], plain[1])
     copied(tmp_path)
-    with recording(one, tmp_path, cache_dir, stdin=one.stdin, snapshots=snapshots) as recorder:
+    with start_recording(
+        one, tmp_path, cache_dir, stdin=one.stdin, snapshots=snapshots
+    ) as recorder:
         assert end_of(recorder, place(tmp_path)) == plain
     infos = snapshots_in(tmp_path / "j")
     assert len(infos) >= TAKEN_MAX // 2
     for info in infos:
         copy = tmp_path / f"host-{info.seq}"
-        assert going_on(tmp_path, info.seq, copy, cache_dir, one.stdin) == plain, f"from {info}"
+        assert resume_copy(tmp_path, info.seq, copy, cache_dir, one.stdin) == plain, f"from {info}"
     assert read_tree(place(tmp_path)) == plain[3], "that of the first run is left alone"
 
 
@@ -144,7 +146,9 @@ def test_what_a_replay_compares_needs_no_directory(tmp_path: Path, cache_dir: Pa
     for one in KEPT:
         folder = tmp_path / one.title
         _, snapshots = often(one, folder, cache_dir)
-        with recording(one, folder, cache_dir, stdin=one.stdin, snapshots=snapshots) as recorder:
+        with start_recording(
+            one, folder, cache_dir, stdin=one.stdin, snapshots=snapshots
+        ) as recorder:
             wait_for_end(recorder)
         shutil.rmtree(place(folder))
         infos = snapshots_in(folder / "j")
@@ -160,13 +164,13 @@ def test_a_file_that_was_unlinked_while_it_was_open_is_gone_behind_a_snapshot(
 ) -> None:
     plain, snapshots = often(UNLINKED, tmp_path, cache_dir)
     copied(tmp_path)
-    with recording(UNLINKED, tmp_path, cache_dir, stdin=b"", snapshots=snapshots) as recorder:
+    with start_recording(UNLINKED, tmp_path, cache_dir, stdin=b"", snapshots=snapshots) as recorder:
         assert end_of(recorder, place(tmp_path)) == plain
     behind = []
     for info in snapshots_in(tmp_path / "j"):
         copy = tmp_path / f"host-{info.seq}"
         is_unlinked = (copy / "place").exists() and not (copy / "gone").exists()
-        found = going_on(tmp_path, info.seq, copy, cache_dir, b"")
+        found = resume_copy(tmp_path, info.seq, copy, cache_dir, b"")
         if is_unlinked:
             behind.append(found == plain)
         else:
@@ -185,7 +189,7 @@ def test_a_file_that_was_unlinked_while_it_was_open_is_gone_behind_a_snapshot(
 def test_a_guest_that_was_killed_goes_on_in_its_own_directory_from_its_newest_snapshot(
     one: SnapshotGuest, stage: int, tmp_path: Path, cache_dir: Path
 ) -> None:
-    with recording(one, tmp_path / "whole", cache_dir, stdin=b"x" * STAGES) as recorder:
+    with start_recording(one, tmp_path / "whole", cache_dir, stdin=b"x" * STAGES) as recorder:
         wanted = end_of(recorder, place(tmp_path / "whole"))
     place(tmp_path).mkdir()
     options: list[str | Path] = ["--snapshot-on", "bootstrap", "--snapshot-events", "9"]

@@ -33,7 +33,7 @@ def loops(**given: Any) -> SnapshotOptions:
     return SnapshotOptions(**{"on": PERIODIC, "safe_points": SafePoints.LOOPS, **given})
 
 
-def recording(
+def start_recording(
     name: str | bytes | Path, path: Path, cache: Path, *args: str, snapshots: SnapshotOptions
 ) -> journal.Recorder:
     return journal.record(
@@ -50,7 +50,7 @@ def recording(
 def run(
     name: str | bytes | Path, path: Path, cache: Path, *args: str, snapshots: SnapshotOptions
 ) -> FinishedRun:
-    with recording(name, path, cache, *args, snapshots=snapshots) as recorder:
+    with start_recording(name, path, cache, *args, snapshots=snapshots) as recorder:
         return finish_run(recorder)
 
 
@@ -114,7 +114,7 @@ def test_without_safe_points_in_loops_there_is_none_until_the_next_call(
     often = SnapshotOptions(on=PERIODIC, period_seconds=0.05)
     for steps in (100, 1000, 10_000):  # The guest must not end before the request.
         path = tmp_path / f"{steps}"
-        with recording("computing", path, cache_dir, str(steps), snapshots=often) as recorder:
+        with start_recording("computing", path, cache_dir, str(steps), snapshots=often) as recorder:
             wait_until(lambda r=recorder: r.stdout.count(b"\n") == 1)  # type: ignore[misc]
             seq = recorder.snapshot(Trigger.EXPLICIT, DEADLINE_SECONDS)
             wanted = finish_run(recorder)
@@ -134,7 +134,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
 ) -> None:
     path = tmp_path / "j"
     often = loops(period_seconds=0.05, safe_points=safe_points)
-    with recording("spin", path, cache_dir, snapshots=often) as recorder:
+    with start_recording("spin", path, cache_dir, snapshots=often) as recorder:
         wait_until(lambda: recorder.stdout == b"spinning\n")
         if safe_points is SafePoints.LOOPS:
             wait_until(lambda: len(in_loops(path)) >= 3)
@@ -160,7 +160,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
 def test_a_guest_that_computes_has_its_snapshot_soon(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     explicit = loops(on=frozenset({Trigger.EXPLICIT}))
-    with recording("spin", path, cache_dir, snapshots=explicit) as recorder:
+    with start_recording("spin", path, cache_dir, snapshots=explicit) as recorder:
         wait_until(lambda: recorder.stdout == b"spinning\n")
         for _ in range(10):
             # The guest never calls its host again: only a loop can be the safe point.
@@ -195,7 +195,7 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
     stopped = 0
     for number in range(5):
         path = tmp_path / f"{number}"
-        with recording(name, path, cache_dir, *args, snapshots=often) as recorder:
+        with start_recording(name, path, cache_dir, *args, snapshots=often) as recorder:
             wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             while len(in_loops(path)) < number and recorder.wait(0) is None:
                 time.sleep(0.001)
@@ -260,7 +260,7 @@ def test_what_cannot_be_unwound_has_no_snapshots_in_its_loops_but_still_its_run(
     assert len(notes) == 1
     assert in_loops(path) == []
     with pytest.raises(journal.ModuleRefused):
-        recording("jumps", tmp_path / "k", cache_dir, snapshots=loops(stacks=Stacks.ALWAYS))
+        start_recording("jumps", tmp_path / "k", cache_dir, snapshots=loops(stacks=Stacks.ALWAYS))
 
 
 SCRIPT = """

@@ -392,7 +392,7 @@ def test_many_make_and_use_the_same_images_at_once(spoils: bool, place: Place) -
     def spoil() -> None:
         chance = random.Random(7)
         while not over.wait(0.003):
-            for path in found_in(place.folder):
+            for path in find_images(place.folder):
                 chance.choice([remove, cut, remove_mark])(path)
 
     def check(number: int) -> bool:
@@ -413,7 +413,7 @@ def test_many_make_and_use_the_same_images_at_once(spoils: bool, place: Place) -
     assert not list(place.folder.glob(".*.tmp"))
 
 
-def found_in(folder: Path) -> Iterator[Path]:
+def find_images(folder: Path) -> Iterator[Path]:
     if folder.exists():
         yield from folder.glob("*.image")
 

@@ -287,7 +287,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
         assert set(triggers_in(path)) == {format_trigger(case.trigger)}
 
 
-def fed(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder:
+def start_fed_guest(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder:
     """Run a guest that waits for lines."""
     return journal.record(
         guest("stdin"),
@@ -299,7 +299,7 @@ def fed(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder
     )
 
 
-def fed_a_line(recorder: journal.Recorder, line: bytes) -> None:
+def feed_line(recorder: journal.Recorder, line: bytes) -> None:
     """Send a line to the guest, and wait for its reaction."""
     wait_until(lambda: recorder.stdout.startswith(b"ready"))
     said = recorder.stdout.count(b"\n")
@@ -314,16 +314,16 @@ def test_who_is_told_of_a_trigger_takes_its_snapshot_once_or_each_time(
     path, snapshots = tmp_path / "j", SnapshotOptions(on=frozenset({trigger}))
     count, others = 0, set(Trigger) - {trigger}
     lines = [b"line %d\n" % number for number in range(6)]
-    with fed(path, cache_dir, snapshots) as recorder:
+    with start_fed_guest(path, cache_dir, snapshots) as recorder:
         for number, line in enumerate(lines[:3]):
-            fed_a_line(recorder, line)
+            feed_line(recorder, line)
             assert recorder.notify(trigger) == (number == 0 or trigger not in ONCE)
             assert not any(map(recorder.notify, others))
             count += number == 0 or trigger not in ONCE
             wait_for_snapshots(path, count)
     with journal.resume(path, cache=cache_dir, snapshots=snapshots) as recorder:
         for line in lines[3:]:
-            fed_a_line(recorder, line)
+            feed_line(recorder, line)
             assert recorder.notify(trigger) == (trigger not in ONCE), "once in a journal's life"
             count += trigger not in ONCE
             wait_for_snapshots(path, count)
@@ -338,10 +338,12 @@ def test_a_transaction_ends_with_a_snapshot_that_has_its_work(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    with fed(path, cache_dir, SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))) as recorder:
+    with start_fed_guest(
+        path, cache_dir, SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
+    ) as recorder:
         for number in range(3):
             with recorder.transaction():
-                fed_a_line(recorder, b"order %d\n" % number)
+                feed_line(recorder, b"order %d\n" % number)
                 assert triggers_in(path) == ["transaction"] * number
             assert triggers_in(path) == ["transaction"] * (number + 1), "it was waited for"
         with pytest.raises(ZeroDivisionError), recorder.transaction():
@@ -361,7 +363,9 @@ def test_a_snapshot_that_is_asked_for_has_the_name_that_it_is_asked_by(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    with fed(path, cache_dir, SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))) as recorder:
+    with start_fed_guest(
+        path, cache_dir, SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
+    ) as recorder:
         seqs = [recorder.snapshot(trigger, DEADLINE_SECONDS) for trigger in Trigger]
         assert recorder.snapshot() is not None
     infos = snapshots_in(path)
@@ -376,7 +380,7 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
 ) -> None:
     path = tmp_path / "warm.journal"
     stopping = SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True)
-    with fed(path, cache_dir, stopping) as recorder:
+    with start_fed_guest(path, cache_dir, stopping) as recorder:
         assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
     (info,), before = snapshots_in(path), path.read_bytes()
     inputs = [LINES[: 40 * number] + b"%d\n" % number for number in range(6)]
@@ -458,7 +462,7 @@ SIGNALS = {
 }
 
 
-def signalled(process: subprocess.Popen[bytes], number: int) -> None:
+def send_signal(process: subprocess.Popen[bytes], number: int) -> None:
     """Send a signal, and continue a process that the signal stops."""
     process.send_signal(number)
     if number in (signal.SIGTSTP, signal.SIGSTOP):
@@ -477,7 +481,7 @@ def test_each_signal_sets_off_its_trigger_in_the_middle_and_each_snapshot_resume
         said = read_line(process)
         for number, line in enumerate((b"one\n", b"two\n")):
             if number < count:
-                signalled(process, SIGNALS[name])
+                send_signal(process, SIGNALS[name])
                 wait_for_snapshots(path, number + 1)
             write_input(process, line)
             said += read_line(process)

@@ -40,7 +40,7 @@ IDLE = SnapshotOptions(on=frozenset({Trigger.IDLE}))
 LINES = b"".join(b"line %d of what it is told\n" % number for number in range(40))
 
 
-def recording(
+def start_recording(
     name: str | bytes,
     path: Path,
     cache: Path,
@@ -62,13 +62,15 @@ def recording(
 def printed_of(name: str, folder: Path, cache: Path, *args: str, stdin: bytes) -> bytes:
     """Return the output of an undisturbed guest."""
     path = folder / "plain.journal"
-    with recording(name, path, cache, *args, stdin=stdin, snapshots=SnapshotOptions()) as recorder:
+    with start_recording(
+        name, path, cache, *args, stdin=stdin, snapshots=SnapshotOptions()
+    ) as recorder:
         wait_for_end(recorder)
         return recorder.stdout
 
 
 @contextmanager
-def meanwhile(work: Callable[[], object]) -> Iterator[list[object]]:
+def repeat_meanwhile(work: Callable[[], object]) -> Iterator[list[object]]:
     """Repeat an action in another thread, and collect the results."""
     over, results, errors = threading.Event(), list[object](), list[BaseException]()
 
@@ -90,7 +92,7 @@ def meanwhile(work: Callable[[], object]) -> Iterator[list[object]]:
         assert not errors, errors
 
 
-def asked(recorder: journal.Recorder, later_seconds: float) -> int | None:
+def request_later(recorder: journal.Recorder, later_seconds: float) -> int | None:
     """Request a snapshot after a short delay."""
     time.sleep(later_seconds)
     return recorder.snapshot()
@@ -104,7 +106,7 @@ def test_a_guest_that_reads_its_input_has_its_snapshot_at_once(
     snapshots: SnapshotOptions, tmp_path: Path, cache_dir: Path
 ) -> None:
     path, seqs = tmp_path / "j", []
-    with recording("stdin", path, cache_dir, snapshots=snapshots) as recorder:
+    with start_recording("stdin", path, cache_dir, snapshots=snapshots) as recorder:
         for count in (1, 2, 3):
             wait_until(lambda count=count: recorder.stdout.count(b"\n") == count)  # type: ignore[misc]
             # There is no input: a snapshot that waited for the end of the read would never come.
@@ -133,11 +135,11 @@ def test_a_guest_that_sleeps_has_its_snapshot_at_once(
         return on_wait(*given)
 
     monkeypatch.setattr(Interrupter, "wait", wait)
-    with recording("sleeper", path, cache_dir, "1", "8000") as recorder:
+    with start_recording("sleeper", path, cache_dir, "1", "8000") as recorder:
         assert waiting.wait(DEADLINE_SECONDS)
         seq = recorder.snapshot(timeout_seconds=DEADLINE_SECONDS)
         assert recorder.stdout == b"", "its time stands still until it is woken"
-        with meanwhile(partial(asked, recorder, 0)):
+        with repeat_meanwhile(partial(request_later, recorder, 0)):
             wanted = finish_run(recorder)
     info = snapshots_in(path)[0]
     assert (info.seq, info.function) == (seq, "poll_oneoff")
@@ -157,7 +159,7 @@ def test_who_asks_without_patience_gets_no_number_and_the_snapshot_comes_later(
         return write_state(*given)
 
     monkeypatch.setattr(SnapshotCapture, "write_state", write_late)
-    with recording("stdin", path, cache_dir) as recorder:
+    with start_recording("stdin", path, cache_dir) as recorder:
         assert recorder.snapshot(timeout_seconds=0.01) is None
         given_up.set()
         recorder.feed(LINES)
@@ -176,7 +178,7 @@ def test_a_guest_is_idle_once_in_each_of_its_waits(
     stacks: Stacks, tmp_path: Path, cache_dir: Path
 ) -> None:
     path, idle = tmp_path / "j", SnapshotOptions(on=frozenset({Trigger.IDLE}), stacks=stacks)
-    with recording("prompt", path, cache_dir, snapshots=idle) as recorder:
+    with start_recording("prompt", path, cache_dir, snapshots=idle) as recorder:
         for count in (1, 2, 3):
             wait_until(lambda count=count: len(triggers_in(path)) == count)  # type: ignore[misc]
             time.sleep(4 * IDLE_NS / 1e9)
@@ -190,7 +192,7 @@ def test_a_snapshot_in_a_wait_does_not_keep_it_from_being_idle(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path, idle = tmp_path / "j", SnapshotOptions(on=frozenset({Trigger.IDLE}))
-    with recording("prompt", path, cache_dir, snapshots=idle) as recorder:
+    with start_recording("prompt", path, cache_dir, snapshots=idle) as recorder:
         wait_until(lambda: recorder.stdout == b"1> ")
         recorder.snapshot()
         wait_until(lambda: len(triggers_in(path)) == 2)
@@ -203,11 +205,11 @@ def test_a_guest_is_idle_after_a_tenth_of_a_second_and_not_before(
 ) -> None:
     VirtualTime(monkeypatch)
     path = tmp_path / "short"
-    with recording("sleeper", path, cache_dir, "3", "100", snapshots=IDLE) as recorder:
+    with start_recording("sleeper", path, cache_dir, "3", "100", snapshots=IDLE) as recorder:
         wait_for_end(recorder)
     assert triggers_in(path) == []
     path = tmp_path / "long"
-    with recording("sleeper", path, cache_dir, "3", "101", snapshots=IDLE) as recorder:
+    with start_recording("sleeper", path, cache_dir, "3", "101", snapshots=IDLE) as recorder:
         wanted = finish_run(recorder)
     assert triggers_in(path) == ["idle"] * 3
     check_resumes(path, wanted, cache_dir)
@@ -229,14 +231,16 @@ def test_a_guest_is_idle_by_the_length_of_its_wait_though_it_wakes_up_late(
 
     monkeypatch.setattr(Interrupter, "_wait_once", wake_late)
     path = tmp_path / "j"
-    with recording("sleeper", path, cache_dir, "3", str(milliseconds), snapshots=IDLE) as recorder:
+    with start_recording(
+        "sleeper", path, cache_dir, "3", str(milliseconds), snapshots=IDLE
+    ) as recorder:
         wait_for_end(recorder)
     assert triggers_in(path) == ["idle"] * count
 
 
 def test_a_guest_that_computes_is_not_idle(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
-    with recording("computing", path, cache_dir, "60", snapshots=IDLE) as recorder:
+    with start_recording("computing", path, cache_dir, "60", snapshots=IDLE) as recorder:
         wait_for_end(recorder)
     assert triggers_in(path) == []
 
@@ -247,7 +251,7 @@ SLEEP_NS = 1_200_000_000
 STEP_NS = 100_000_000
 
 
-def sleeping(clock: int, absolute: bool) -> bytes:
+def sleeping_guest(clock: int, absolute: bool) -> bytes:
     """Return a guest that sleeps by one of its clocks and prints the result."""
     now = "(i64.load (i32.const 64))" if absolute else "(i64.const 0)"
     time_get = "(param i32 i64 i32) (result i32)"
@@ -283,11 +287,11 @@ def test_a_sleep_gets_no_longer_by_snapshots(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     virtual = VirtualTime(monkeypatch, STEP_NS)
-    path, wat = tmp_path / "j", sleeping(clock, absolute)
+    path, wat = tmp_path / "j", sleeping_guest(clock, absolute)
     snapshots = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stacks=stacks)
-    with recording(wat, path, cache_dir, snapshots=snapshots) as recorder:
+    with start_recording(wat, path, cache_dir, snapshots=snapshots) as recorder:
         began = virtual.now
-        with meanwhile(partial(asked, recorder, 0)) as seqs:
+        with repeat_meanwhile(partial(request_later, recorder, 0)) as seqs:
             wanted = finish_run(recorder)
     assert wanted.stdout == bytes(32), "its clock has come, without an error"
     # A sleep that began again after each snapshot would never end: there is always a next one.
@@ -306,9 +310,9 @@ def test_several_sleeps_take_their_time_and_no_more(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, virtual = tmp_path / "j", VirtualTime(monkeypatch, STEP_NS // 2)
-    with recording("sleeper", path, cache_dir, "4", "300", snapshots=IDLE) as recorder:
+    with start_recording("sleeper", path, cache_dir, "4", "300", snapshots=IDLE) as recorder:
         began = virtual.now
-        with meanwhile(partial(asked, recorder, 0)):
+        with repeat_meanwhile(partial(request_later, recorder, 0)):
             wait_for_end(recorder)
     assert virtual.now - began == 4 * 300_000_000
     assert {"idle", "explicit"} >= set(triggers_in(path))
@@ -327,8 +331,8 @@ def test_input_that_comes_during_a_snapshot_is_not_lost(
     reads, writes = os.pipe()
     stdin = None if by == "feeding" else reads
     with (
-        recording("stdin", path, cache_dir, stdin=stdin) as recorder,
-        meanwhile(partial(asked, recorder, 0)) as seqs,
+        start_recording("stdin", path, cache_dir, stdin=stdin) as recorder,
+        repeat_meanwhile(partial(request_later, recorder, 0)) as seqs,
     ):
         for start in range(0, len(LINES), 7):
             part = LINES[start : start + 7]
@@ -390,7 +394,7 @@ def test_a_guest_that_is_stopped_during_its_snapshot_is_resumed(
     often = SnapshotOptions(every_events=4)
     with (
         monkeypatch.context() as patched,
-        recording("deep", path, cache_dir, *args, snapshots=often) as recorder,
+        start_recording("deep", path, cache_dir, *args, snapshots=often) as recorder,
     ):
         patched.setattr(kind, name, interrupted)
         assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
@@ -425,7 +429,7 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
     wanted = printed_of("deep", tmp_path, cache_dir, *args, stdin=b"")
     monkeypatch.setattr(AsyncifyStack, "unwind", unwind)
     often = SnapshotOptions(every_events=3)
-    with recording("deep", path, cache_dir, *args, snapshots=often) as recorder:
+    with start_recording("deep", path, cache_dir, *args, snapshots=often) as recorder:
         assert wait_for_end(recorder).kind is journal.engine.ExitKind.STOPPED
     assert len(snapshots_in(path)) == 2
     with journal.resume(path, stdin=b"", cache=cache_dir) as recorder:
@@ -436,7 +440,7 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
 # -- asking --------------------------------------------------------------------------------------
 
 
-def looping(rounds: int) -> bytes:
+def looping_guest(rounds: int) -> bytes:
     """Return a guest that prints "!", then computes, and ends without another host call."""
     return program(f"""(i32.store (i32.const 64) (i32.const 72))
         (i32.store (i32.const 68) (i32.const 1)) (i32.store8 (i32.const 72) (i32.const 33))
@@ -449,7 +453,7 @@ def test_who_asks_is_told_that_the_guest_has_ended_meanwhile(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    with recording(looping(1_500_000_000), path, cache_dir) as recorder:
+    with start_recording(looping_guest(1_500_000_000), path, cache_dir) as recorder:
         wait_until(lambda: recorder.stdout == b"!")
         assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is None
         assert wait_for_end(recorder).code == 0
@@ -467,14 +471,16 @@ def test_who_asks_is_told_that_the_guest_has_ended_meanwhile(
 def test_who_asks_is_told_that_the_guest_was_stopped_meanwhile(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    with recording("spin", tmp_path / "j", cache_dir) as recorder:
+    with start_recording("spin", tmp_path / "j", cache_dir) as recorder:
         wait_until(lambda: recorder.stdout == b"spinning\n")
         threading.Timer(0.1, recorder.stop).start()
         assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is None
 
 
 def test_a_run_without_snapshots_is_not_asked_for_one(tmp_path: Path, cache_dir: Path) -> None:
-    with recording("spin", tmp_path / "j", cache_dir, snapshots=SnapshotOptions()) as recorder:
+    with start_recording(
+        "spin", tmp_path / "j", cache_dir, snapshots=SnapshotOptions()
+    ) as recorder:
         assert not recorder.takes_snapshots
         assert not recorder.notify(Trigger.EXPLICIT)
         with pytest.raises(journal.OptionError, match="started without snapshots"):
@@ -497,7 +503,7 @@ def test_requests_for_one_trigger_share_a_snapshot_while_they_wait(
         for _ in range(times):
             results[index].append(recorder.snapshot(triggers[index], DEADLINE_SECONDS))
 
-    with recording("stdin", path, cache_dir) as recorder:
+    with start_recording("stdin", path, cache_dir) as recorder:
         threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(triggers))]
         for thread in threads:
             thread.start()
@@ -524,7 +530,7 @@ def test_a_storm_of_one_trigger_does_not_delay_the_others(tmp_path: Path, cache_
         while not over.is_set():
             recorder.notify(Trigger.SIGALRM)
 
-    with recording("stdin", path, cache_dir, snapshots=on) as recorder:
+    with start_recording("stdin", path, cache_dir, snapshots=on) as recorder:
         wait_until(lambda: recorder.stdout.startswith(b"ready"))
         thread = threading.Thread(target=storm)
         thread.start()
@@ -544,7 +550,7 @@ def test_a_signal_handler_notifies_whatever_the_main_thread_does(
 ) -> None:
     path, results = tmp_path / "j", []
     on = SnapshotOptions(on=frozenset({Trigger.EXPLICIT, Trigger.SIGALRM}))
-    with recording("stdin", path, cache_dir, snapshots=on) as recorder:
+    with start_recording("stdin", path, cache_dir, snapshots=on) as recorder:
         wait_until(lambda: recorder.stdout.startswith(b"ready"))
         before = signal.signal(
             signal.SIGALRM, lambda *_: results.append(recorder.notify(Trigger.SIGALRM))
@@ -574,7 +580,7 @@ def test_a_signal_handler_notifies_whatever_the_main_thread_does(
 def test_a_request_after_the_end_writes_to_no_descriptor_of_others(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    with recording("stdin", tmp_path / "j", cache_dir, stdin=LINES) as recorder:
+    with start_recording("stdin", tmp_path / "j", cache_dir, stdin=LINES) as recorder:
         wait_for_end(recorder)
         numbers = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
     files: list[int] = []

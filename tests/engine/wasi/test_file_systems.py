@@ -72,7 +72,7 @@ operations = st.one_of(
 )
 
 
-def seen(stat: FileStat) -> tuple[int, ...]:
+def common_attributes(stat: FileStat) -> tuple[int, ...]:
     """Return the attributes that both file systems must agree on.
 
     Size and link count of a directory depend on the file system.
@@ -88,7 +88,7 @@ def use(root: GuestDirectory, name: str, *arguments: Any) -> Any:
         if name == "open":
             return open_and_use(root, *arguments)
         if name == "stat_at":
-            return seen(root.stat_at(FD, arguments[0], follow=arguments[1]))
+            return common_attributes(root.stat_at(FD, arguments[0], follow=arguments[1]))
         if name == "rename":
             return root.rename(FD, arguments[0], root, FD, arguments[1])
         if name == "link":
@@ -106,14 +106,14 @@ def open_and_use(
     try:
         if isinstance(opened, (MemoryDirectory, HostDirectory)):
             entries = [(entry.name, entry.filetype) for entry in opened.entries(FD + 1)]
-            return entries, seen(opened.stat(FD + 1))
+            return entries, common_attributes(opened.stat(FD + 1))
         assert isinstance(opened, (MemoryFile, HostFile))
         found: list[Any] = []
         if opening.is_writable:
             found.append(opened.write(FD + 1, 2, data))
         if opening.is_readable:
             found.append(opened.read(FD + 1, 0, 100))
-        return [*found, opened.size(FD + 1), seen(opened.stat(FD + 1))]
+        return [*found, opened.size(FD + 1), common_attributes(opened.stat(FD + 1))]
     finally:
         opened.close()
 
@@ -122,7 +122,7 @@ def everything(root: GuestDirectory) -> list[Any]:
     """Return all files below a directory by name."""
     found: list[Any] = []
     for name, _, filetype in root.entries(FD):
-        stat = seen(root.stat_at(FD, name, follow=False))
+        stat = common_attributes(root.stat_at(FD, name, follow=False))
         if filetype == FileType.DIRECTORY:
             rights = Rights.FD_READ
             opening = OpenRequest(
@@ -137,7 +137,7 @@ def everything(root: GuestDirectory) -> list[Any]:
     return found
 
 
-def allowed(operation: tuple[Any, ...]) -> bool:
+def is_allowed(operation: tuple[Any, ...]) -> bool:
     """Return whether the WASI functions pass the call on; they refuse some contradictions."""
     changes = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
     if operation[0] != "open":
@@ -145,7 +145,7 @@ def allowed(operation: tuple[Any, ...]) -> bool:
     return not (operation[3] & OpenFlags.DIRECTORY and operation[3] & changes)
 
 
-@given(st.lists(operations.filter(allowed), max_size=25))
+@given(st.lists(operations.filter(is_allowed), max_size=25))
 def test_files_in_memory_answer_as_files_of_the_host(story: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         memory_tree = MemoryTree(Tape(Frames()), 1, SIZE_MAX)
@@ -158,7 +158,7 @@ def test_files_in_memory_answer_as_files_of_the_host(story: list[tuple[Any, ...]
         host_tree.close()
 
 
-@given(st.lists(operations.filter(allowed), max_size=25))
+@given(st.lists(operations.filter(is_allowed), max_size=25))
 def test_a_replay_of_the_host_s_answers_needs_no_host(story: list[tuple[Any, ...]]) -> None:
     frames = Frames()
     with tempfile.TemporaryDirectory() as folder:
@@ -174,7 +174,7 @@ def test_a_replay_of_the_host_s_answers_needs_no_host(story: list[tuple[Any, ...
     assert not tape.replaying
 
 
-@given(st.lists(operations.filter(allowed), max_size=25))
+@given(st.lists(operations.filter(is_allowed), max_size=25))
 def test_a_replay_makes_the_same_files_with_the_same_times(story: list[tuple[Any, ...]]) -> None:
     frames = Frames()
     first = MemoryTree(Tape(frames), 1, SIZE_MAX)

@@ -230,7 +230,7 @@ class _Nowhere:
 # -- imports ------------------------------------------------------------------------------------
 
 
-def importing(name: str, signature: str) -> bytes:
+def import_module(name: str, signature: str) -> bytes:
     return module(f"""(module (import "wasix_32v1" "{name}" (func {signature}))
         (memory (export "memory") 1) (func (export "_start")))""")
 
@@ -247,7 +247,7 @@ def test_a_function_of_wasix_that_is_not_there_is_refused_by_name(
     name: str, signature: str, tmp_path: Path, cache_dir: Path
 ) -> None:
     with pytest.raises(journal.ModuleRefused, match=f"unknown imports: wasix_32v1.{name}"):
-        journal.record(importing(name, signature), tmp_path / "j", cache=cache_dir)
+        journal.record(import_module(name, signature), tmp_path / "j", cache=cache_dir)
 
 
 def test_asking_for_a_snapshot_leaves_no_event_of_its_own(guest: Remote) -> None:
@@ -425,7 +425,7 @@ def test_a_port_that_is_taken_meanwhile_is_told_and_answered(
         assert is_reached(port)
 
 
-def recorded(path: Path, cache: Path) -> Path:
+def record_remote(path: Path, cache: Path) -> Path:
     with journal.record(REMOTE, path, network=True, cache=cache) as recorder:
         listen(Remote(recorder))
     return path
@@ -442,7 +442,7 @@ def recorded(path: Path, cache: Path) -> Path:
 def test_a_guest_that_does_something_else_with_a_socket_is_stopped(
     kind: type[journal.Event], changes: dict[str, object], tmp_path: Path, cache_dir: Path
 ) -> None:
-    whole = recorded(tmp_path / "whole", cache_dir)
+    whole = record_remote(tmp_path / "whole", cache_dir)
     at = next(at for at, event in enumerate(events_of(whole)) if isinstance(event, kind))
     other = alter_event(events_of(whole)[at], **changes)
     target = rewrite(whole, tmp_path / "j", lambda frames: replace_event(frames, at, other))
@@ -468,7 +468,7 @@ NO_ADDRESSES = [
 def test_an_answer_that_is_no_address_is_refused_in_a_sentence(
     call: HostCall, value: bytes, tmp_path: Path, cache_dir: Path
 ) -> None:
-    whole = recorded(tmp_path / "whole", cache_dir)
+    whole = record_remote(tmp_path / "whole", cache_dir)
     events = events_of(whole)
     results = {e.call: at for at, e in enumerate(events) if isinstance(e, HostResult)}
     at = results[call]
@@ -495,7 +495,7 @@ def test_a_journal_of_sockets_plays_without_its_guest(guest: Remote) -> None:
     taken = guest("sock_bind", datagrams, DATA, data=inet4(0, "192.0.2.1"))
     assert taken.errno == Errno.ADDRNOTAVAIL
     guest.recorder.close()
-    host = played(guest.recorder.path)
+    host = replay_journal(guest.recorder.path)
     listener = host.table.object_of(fd, replayed.SocketState)
     assert listener.bound == SocketBind(fd=fd, addr=SocketAddress(ip_address("127.0.0.1"), port))
     assert listener.listening == SocketListen(fd=fd, backlog=5)
@@ -511,13 +511,13 @@ def test_a_socket_that_was_refused_is_not_there(
         for _ in range(2):
             assert guest("sock_open", INET4, STREAM, 0, DATA).errno == Errno.ACCES
         guest.recorder.stop()
-    host = played(tmp_path / "j")
+    host = replay_journal(tmp_path / "j")
     assert (FIRST in host.table.entries) is (level is journal.engine.RecordingLevel.STATE), (
         "nobody knows"
     )
 
 
-def played(path: Path) -> ModelHost:
+def replay_journal(path: Path) -> ModelHost:
     host = ModelHost()
     with journal.Reader(path) as reader:
         play(reader.frames(), host)
@@ -564,4 +564,4 @@ def test_whatever_a_guest_asks_of_sockets_is_answered_or_its_own_fault(
         assert again.wait(DEADLINE_SECONDS) == outcome
         assert again.files == {}
         assert again.stdout == printed
-    played(path)
+    replay_journal(path)

@@ -40,7 +40,7 @@ def of_code(body: bytes, before: bytes = b"") -> bytes:
     return before + bytes([CODE]) + add_size_prefix(encode_leb128(1) + add_size_prefix(body))
 
 
-def walked(data: bytes, *, slowly: bool = False) -> list[tuple[Opcode, int, int]]:
+def walk_functions(data: bytes, *, slowly: bool = False) -> list[tuple[Opcode, int, int]]:
     """Return the notable instructions of all functions."""
     code = read_module_info(data).code
     walk = iter_instructions if slowly else iter_notable
@@ -53,7 +53,7 @@ def walked(data: bytes, *, slowly: bool = False) -> list[tuple[Opcode, int, int]
 # -- wasmtime as the oracle: which instructions there are, and how long each is -----------------
 
 
-def surroundings() -> bytes:
+def sections_before_code() -> bytes:
     """Return the sections before the code, with at least one declaration of each kind."""
     text = """(module
         (type (func)) (type (struct (field (mut i8) (mut i32)))) (type (array (mut i8)))
@@ -66,7 +66,7 @@ def surroundings() -> bytes:
     return made[:start] + count
 
 
-BEFORE = surroundings()
+BEFORE = sections_before_code()
 BEHIND = b"\x0b\x03\x01\x01\x00"  # An empty data segment.
 MARK = 0xFF
 """An undefined opcode: if wasmtime rejects it, everything before it was decoded."""
@@ -91,12 +91,12 @@ ENCODINGS = {
 }
 
 
-def encoded(code: Opcode) -> bytes:
+def encode_opcode(code: Opcode) -> bytes:
     first, second = code
     return bytes([first]) + (encode_leb128(second) if first in PREFIXES else b"")
 
 
-def passes(oracle: Any, instruction: bytes) -> bool:
+def is_one_instruction(oracle: Any, instruction: bytes) -> bool:
     """Return whether wasmtime decodes the bytes as exactly one instruction."""
     for room in ROOMS:
         body = b"\1\1\x7f" + room + instruction + bytes([MARK])
@@ -123,7 +123,7 @@ def test_each_instruction_is_as_long_as_wasmtime_says() -> None:
     wrong = []
     for code, shape in IMMEDIATES.items():
         ways = itertools.product(*(ENCODINGS[letter] for letter in shape))
-        known = any(passes(oracle, encoded(code) + b"".join(way)) for way in ways)
+        known = any(is_one_instruction(oracle, encode_opcode(code) + b"".join(way)) for way in ways)
         if known == (code in OLD_EXCEPTIONS):
             wrong.append(code)
     assert wrong == []
@@ -135,15 +135,17 @@ def test_what_is_unknown_here_is_unknown_to_wasmtime() -> None:
     assert len(unknown) > 900
     ways = [b"", b"\0", b"\0\0", b"\2\0"]
     assert not [
-        code for code in unknown if any(passes(oracle, encoded(code) + way) for way in ways)
+        code
+        for code in unknown
+        if any(is_one_instruction(oracle, encode_opcode(code) + way) for way in ways)
     ]
 
 
 @pytest.mark.parametrize("code", [(0xE0, -1), (0xC5, -1), (0xFD, 0x9A), (0xFC, 18), (0xFE, 0x4F)])
 def test_an_unknown_instruction_is_named(code: Opcode) -> None:
-    data = of_code(b"\0" + encoded(code) + b"\x0b", MAGIC)
+    data = of_code(b"\0" + encode_opcode(code) + b"\x0b", MAGIC)
     with pytest.raises(ModuleRefused, match=f"unknown instruction {code[0]:#x}"):
-        walked(data)
+        walk_functions(data)
 
 
 # -- Binaryen as the oracle: how many functions and loops there are ------------------------------
@@ -158,7 +160,7 @@ library.BinaryenModulePrint(library.BinaryenModuleRead(data, len(data)))
 """
 
 
-def printed(path: Path) -> str:
+def print_module(path: Path) -> str:
     """Return a module as Binaryen's text."""
     lib = pytest.importorskip("icpp_binaryen._lib")
     command = [sys.executable, "-c", PRINTING, str(lib._path), str(path)]
@@ -174,7 +176,7 @@ def test_loops_and_functions_are_those_that_binaryen_sees(path: Path | str) -> N
     found = program(path) if isinstance(path, str) else path
     seen = find_features(found.read_bytes())
     try:
-        text = printed(found)
+        text = print_module(found)
     except subprocess.CalledProcessError:
         pytest.skip("Binaryen cannot read it")
     assert seen.functions == len(re.findall(r"^ \(func ", text, re.M))
@@ -184,8 +186,8 @@ def test_loops_and_functions_are_those_that_binaryen_sees(path: Path | str) -> N
 @pytest.mark.parametrize("path", ALL_GUESTS, ids=lambda path: path.stem)
 def test_the_walk_sees_what_a_walk_by_single_steps_sees(path: Path) -> None:
     data = path.read_bytes()
-    assert walked(data) == [
-        one for one in walked(data, slowly=True) if one[0] in INSTRUCTION_CLASSES
+    assert walk_functions(data) == [
+        one for one in walk_functions(data, slowly=True) if one[0] in INSTRUCTION_CLASSES
     ]
 
 
@@ -245,8 +247,8 @@ def test_code_is_cut_where_its_instructions_end(parts: list[tuple[Opcode, bytes]
         (code, first + start, first + stop)
         for (code, _), (start, stop) in zip(parts, itertools.pairwise(starts), strict=True)
     ]
-    assert walked(data, slowly=True) == steps
-    assert walked(data) == [step for step in steps if step[0] in INSTRUCTION_CLASSES]
+    assert walk_functions(data, slowly=True) == steps
+    assert walk_functions(data) == [step for step in steps if step[0] in INSTRUCTION_CLASSES]
 
 
 def nested(depth: int) -> st.SearchStrategy[tuple[str, int]]:
@@ -320,7 +322,7 @@ def test_a_start_function_is_seen() -> None:
 
 @given(damaged_guests())
 def test_a_damaged_module_is_read_or_refused(data: bytes) -> None:
-    for look in (find_features, unsupported_reason, lambda data: walked(data, slowly=True)):
+    for look in (find_features, unsupported_reason, lambda data: walk_functions(data, slowly=True)):
         with suppress(JournalError):
             look(data)
 
@@ -345,7 +347,7 @@ def test_a_damaged_module_is_read_or_refused(data: bytes) -> None:
 )
 def test_what_does_not_fit_the_format_is_refused(data: bytes) -> None:
     with pytest.raises(ModuleRefused):
-        walked(data)
+        walk_functions(data)
 
 
 def test_a_large_function_takes_no_memory_of_its_own() -> None:

@@ -64,7 +64,7 @@ def tool() -> str:
     return LIBRARY
 
 
-def fake(folder: Path, does: str, version: int = 999) -> Path:
+def write_fake_tool(folder: Path, does: str, version: int = 999) -> Path:
     """Return a wasm-opt that runs a script: $1 is its input, $3 its output."""
     path = folder / "wasm-opt"
     path.write_text(_FAKE.format(version=version, folder=folder, does=does))
@@ -78,13 +78,13 @@ def runs(folder: Path) -> int:
     return len(found.read_text().splitlines()) if found.exists() else 0
 
 
-def giving(folder: Path, made: bytes, before: str = "") -> Path:
+def write_constant_tool(folder: Path, made: bytes, before: str = "") -> Path:
     """Return a wasm-opt with a constant output."""
     (folder / "made.wasm").write_bytes(made)
-    return fake(folder, f'{before}\ncp "{folder}/made.wasm" "$3"')
+    return write_fake_tool(folder, f'{before}\ncp "{folder}/made.wasm" "$3"')
 
 
-def instrumented(name: str = "spin") -> InstrumentedModule:
+def instrument_guest(name: str = "spin") -> InstrumentedModule:
     return instrument(guest(name).read_bytes())
 
 
@@ -304,7 +304,7 @@ _HOST = '(import "env" "h" (func $h)) '
     ],
 )
 def test_a_refusal_names_the_feature_and_the_place(text: str, reason: str, tmp_path: Path) -> None:
-    never = fake(tmp_path, "exit 0")
+    never = write_fake_tool(tmp_path, "exit 0")
     with pytest.raises(NotInstrumentable, match=reason):
         instrument(module(f"(module {_HOST} {text})"), tool=never)
     assert runs(tmp_path) == 0
@@ -329,7 +329,7 @@ def test_what_only_binaryen_can_see_is_told_in_our_words() -> None:
 
 
 def test_an_invalid_module_never_gets_to_binaryen(tmp_path: Path) -> None:
-    never = fake(tmp_path, "exit 0")
+    never = write_fake_tool(tmp_path, "exit 0")
     data = bytearray(module("(module (func (drop (i32.const 1))))"))
     data[data.rindex(b"\x41\x01\x1a")] = 0x42 - 1 + 2  # f32.const, truncated.
     for bad in (bytes(data), b"", b"\0asm", module("(module (func))")[:-1]):
@@ -370,7 +370,7 @@ def test_a_damaged_module_is_instrumented_or_refused(data: bytes) -> None:
     ],
 )
 def test_a_tool_that_fails_is_a_reason(does: str, reason: str, tmp_path: Path) -> None:
-    failing = fake(tmp_path, does)
+    failing = write_fake_tool(tmp_path, does)
     seconds = 1 if "longer" in reason else DEADLINE_SECONDS
     with pytest.raises(NotInstrumentable, match=reason) as caught:
         instrument(guest("spin").read_bytes(), tool=failing, seconds_max=seconds)
@@ -384,11 +384,11 @@ def test_a_tool_that_makes_no_memory_for_stacks_is_found_out(tmp_path: Path) -> 
     small = module(f'(module {exports} (memory (export "memory") 2) (memory 1 1))')
     for made in (without, small):
         with pytest.raises(NotInstrumentable, match="wasm-opt 999 produced no stack memory"):
-            instrument(guest("spin").read_bytes(), tool=giving(tmp_path, made))
+            instrument(guest("spin").read_bytes(), tool=write_constant_tool(tmp_path, made))
 
 
 def test_a_tool_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
-    hanging = fake(tmp_path, f'sleep 600 & echo $$ $! > "{tmp_path}/pids"; wait')
+    hanging = write_fake_tool(tmp_path, f'sleep 600 & echo $$ $! > "{tmp_path}/pids"; wait')
     pids = tmp_path / "pids"
     for seconds in (1, 10, 100):  # A busy machine may need longer to start the tool.
         with pytest.raises(
@@ -410,7 +410,7 @@ def test_a_tool_ends_when_its_caller_is_interrupted(tmp_path: Path) -> None:
         raise Interrupted
 
     pids = tmp_path / "pids"
-    hanging = fake(tmp_path, f'echo $$ > "{pids}"; exec sleep 600')
+    hanging = write_fake_tool(tmp_path, f'echo $$ > "{pids}"; exec sleep 600')
     before = signal.signal(signal.SIGUSR1, interrupt)
 
     def interrupt_soon() -> None:
@@ -431,7 +431,7 @@ def test_a_tool_ends_when_its_caller_is_interrupted(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of this")
 def test_a_tool_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    hanging = fake(tmp_path, f'echo $$ > "{pids}"; exec sleep 600')
+    hanging = write_fake_tool(tmp_path, f'echo $$ > "{pids}"; exec sleep 600')
     text = f"""if True:
         from pathlib import Path
         from journal.engine.program.instrument import instrument
@@ -457,7 +457,7 @@ def test_a_tool_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monkey
     room.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(room))
     seen = tmp_path / "seen"
-    failing = fake(tmp_path, f'stat -c %a "$(dirname "$1")" > "{seen}"; exit 1')
+    failing = write_fake_tool(tmp_path, f'stat -c %a "$(dirname "$1")" > "{seen}"; exit 1')
     with pytest.raises(NotInstrumentable):
         instrument(guest("spin").read_bytes(), tool=failing)
     assert seen.read_text() == "700\n"
@@ -469,9 +469,9 @@ def test_a_tool_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_newest_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    fake(tmp_path, "exit 1", version=998)
+    write_fake_tool(tmp_path, "exit 1", version=998)
     assert binaryen.list_tools()[0].name == "wasm-opt 998"
-    fake(tmp_path, "exit 1", version=115)
+    write_fake_tool(tmp_path, "exit 1", version=115)
     assert all(one.name != "wasm-opt 115" for one in binaryen.list_tools())
     with pytest.raises(NotInstrumentable, match="is version 115; version 116 or later is required"):
         instrument(guest("spin").read_bytes(), tool=tmp_path / "wasm-opt")
@@ -481,7 +481,7 @@ def test_a_tool_can_be_asked_for_by_its_name(
     tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    fake(tmp_path, "exit 1", version=998)
+    write_fake_tool(tmp_path, "exit 1", version=998)
     data = guest("spin").read_bytes()
     assert instrument(data, tool_name=tool).tool == tool
     with pytest.raises(NotInstrumentable, match="wasm-opt 998"):
@@ -513,8 +513,8 @@ def test_where_there_is_no_binaryen_it_is_said_what_to_install(
 
 @pytest.mark.usefixtures("tool")
 def test_a_module_is_instrumented_once(tmp_path: Path) -> None:
-    made = instrumented()
-    counting = giving(tmp_path, made.data)
+    made = instrument_guest()
+    counting = write_constant_tool(tmp_path, made.data)
     cache = tmp_path / "cache"
     data = guest("spin").read_bytes()
     found = [instrument(data, tool=counting, cache=cache) for _ in range(3)]
@@ -526,12 +526,14 @@ def test_a_module_is_instrumented_once(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("tool")
 def test_another_module_tool_or_way_is_made_anew(tmp_path: Path) -> None:
-    counting = giving(tmp_path, instrumented().data)
+    counting = write_constant_tool(tmp_path, instrument_guest().data)
     cache, data = tmp_path / "cache", guest("spin").read_bytes()
     instrument(data, tool=counting, cache=cache)
     instrument(data, tool=counting, cache=cache, loops=True)
     instrument(data + b"\0\2\1x", tool=counting, cache=cache)
-    instrument(data, tool=fake(tmp_path, f'cp "{tmp_path}/made.wasm" "$3"', 998), cache=cache)
+    instrument(
+        data, tool=write_fake_tool(tmp_path, f'cp "{tmp_path}/made.wasm" "$3"', 998), cache=cache
+    )
     assert runs(tmp_path) == 4
     assert len(list(cache.glob("*.wasm"))) == 4
 
@@ -539,8 +541,8 @@ def test_another_module_tool_or_way_is_made_anew(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tool")
 @pytest.mark.parametrize("harm", ["torn", "flipped", "writable", "directory", "foreign name"])
 def test_a_file_that_cannot_be_trusted_is_not_used(harm: str, tmp_path: Path) -> None:
-    made = instrumented()
-    counting = giving(tmp_path, made.data)
+    made = instrument_guest()
+    counting = write_constant_tool(tmp_path, made.data)
     cache, data = tmp_path / "cache", guest("spin").read_bytes()
     instrument(data, tool=counting, cache=cache)
     (kept,) = cache.glob("*.wasm")
@@ -560,8 +562,8 @@ def test_a_file_that_cannot_be_trusted_is_not_used(harm: str, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("tool")
 def test_a_cache_that_cannot_be_used_costs_time_only(tmp_path: Path) -> None:
-    made = instrumented()
-    counting = giving(tmp_path, made.data)
+    made = instrument_guest()
+    counting = write_constant_tool(tmp_path, made.data)
     (tmp_path / "file").write_text("no directory")
     found = instrument(guest("spin").read_bytes(), tool=counting, cache=tmp_path / "file" / "cache")
     assert found.data == made.data
@@ -570,7 +572,7 @@ def test_a_cache_that_cannot_be_used_costs_time_only(tmp_path: Path) -> None:
 @pytest.mark.deep
 @pytest.mark.usefixtures("tool")
 def test_of_two_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
-    counting = giving(tmp_path, instrumented().data, before="sleep 0.5")
+    counting = write_constant_tool(tmp_path, instrument_guest().data, before="sleep 0.5")
     text = f"""if True:
         from pathlib import Path
         from journal.engine.program.instrument import instrument
@@ -586,7 +588,7 @@ def test_of_two_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
 
 @pytest.mark.deep
 def test_nobody_waits_twice_for_what_takes_too_long(tmp_path: Path) -> None:
-    hanging = fake(tmp_path, "exec sleep 600")
+    hanging = write_fake_tool(tmp_path, "exec sleep 600")
     cache, data = tmp_path / "cache", guest("spin").read_bytes()
     for reason in (
         "instrumentation took longer than 0.5 s",

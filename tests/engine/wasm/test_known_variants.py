@@ -54,7 +54,7 @@ def cache_in(folder: Path) -> Path:
     return folder / "cache" / "modules"
 
 
-def resumed(path: Path, cache: Path) -> tuple[journal.engine.RunResult, bytes]:
+def resume_journal(path: Path, cache: Path) -> tuple[journal.engine.RunResult, bytes]:
     with journal.Reader(path) as reader:
         infos = [info for info in journal.list_snapshots(reader) if info.has_stacks]
     into = path.with_name(f"into-{len(list(path.parent.iterdir()))}.journal")
@@ -64,9 +64,9 @@ def resumed(path: Path, cache: Path) -> tuple[journal.engine.RunResult, bytes]:
 
 
 def test_a_resume_reads_no_module_whose_form_is_known(path: Path, reads: list[bytes]) -> None:
-    known = resumed(path, cache_in(path.parent))
+    known = resume_journal(path, cache_in(path.parent))
     assert not reads
-    assert resumed(path, path.parent / "new" / "modules") == known
+    assert resume_journal(path, path.parent / "new" / "modules") == known
     assert len(reads) == 2, "the module, and what it was instrumented to"
 
 
@@ -95,9 +95,9 @@ def test_an_untrusted_cached_variant_is_made_again(
     path: Path, reads: list[bytes], change: Callable[[Path], None]
 ) -> None:
     cache = cache_in(path.parent)
-    known = resumed(path, cache)
+    known = resume_journal(path, cache)
     change(cache)
-    assert resumed(path, cache) == known
+    assert resume_journal(path, cache) == known
     assert len(reads) == 2
 
 

@@ -61,7 +61,7 @@ def exports_of(module: bytes) -> dict[str, Any]:
     return {export.name: export.type for export in found.exports}
 
 
-def compiled(wat: str) -> bytes:
+def compile_text(wat: str) -> bytes:
     return bytes(wasmtime.wat2wasm(wat))
 
 
@@ -75,7 +75,7 @@ def check_named(revealed: ExportedState) -> dict[str, Any]:
 
 
 def test_everything_that_changes_is_exported() -> None:
-    module = compiled(RICH)
+    module = compile_text(RICH)
     revealed = export_state(module)
     exports = check_named(revealed)
     assert exports_of(module).keys() <= exports.keys()
@@ -101,12 +101,12 @@ def test_guests_show_their_stack_pointer(path: Path) -> None:
 
 
 def test_what_is_revealed_already_stays_as_it_is() -> None:
-    once = export_state(compiled(RICH))
+    once = export_state(compile_text(RICH))
     assert export_state(once.data) == once
 
 
 def test_a_module_without_state_stays_as_it_is() -> None:
-    module = compiled('(module (func (export "f")))')
+    module = compile_text('(module (func (export "f")))')
     assert export_state(module) == ExportedState(module, [], [], [], [], False)
 
 
@@ -123,7 +123,7 @@ def test_a_module_without_state_stays_as_it_is() -> None:
     ],
 )
 def test_exports_are_put_where_they_belong(wat: str) -> None:
-    revealed = export_state(compiled(wat))
+    revealed = export_state(compile_text(wat))
     assert len(check_named(revealed)) == 1
 
 
@@ -140,7 +140,7 @@ def test_values_are_those_of_the_module(globals_: list[tuple[str, int, bool]]) -
         f"(global {f'(mut {kind})' if mutable else kind} ({kind}.const {value}))"
         for kind, value, mutable in globals_
     )
-    revealed = export_state(compiled(f"(module {text})"))
+    revealed = export_state(compile_text(f"(module {text})"))
     store = wasmtime.Store()
     instance = wasmtime.Instance(store, wasmtime.Module(store.engine, revealed.data), [])
     found = []
@@ -158,7 +158,7 @@ def test_what_is_no_module_is_refused() -> None:
 
 
 def test_a_module_that_is_cut_short_is_refused_or_has_nothing_behind() -> None:
-    module = compiled(RICH)
+    module = compile_text(RICH)
     whole = export_state(module)
     for size in range(8, len(module)):
         try:
@@ -169,7 +169,7 @@ def test_a_module_that_is_cut_short_is_refused_or_has_nothing_behind() -> None:
 
 
 def test_functions_are_shown_when_they_are_asked_for() -> None:
-    module = compiled(
+    module = compile_text(
         '(module (import "e" "f" (func)) (func $g) (func (export "h")) (memory (export "m") 1))'
     )
     assert export_state(module).functions == []
@@ -180,7 +180,7 @@ def test_functions_are_shown_when_they_are_asked_for() -> None:
 
 
 def test_a_start_function_is_called_and_not_run_by_itself_when_that_is_asked_for() -> None:
-    module = compiled(
+    module = compile_text(
         """(module (global (export "ran") (mut i32) (i32.const 0)) (memory 1)
         (func $s (global.set 0 (i32.add (global.get 0) (i32.const 1)))) (start $s)
         (data (i32.const 0) "x"))"""
