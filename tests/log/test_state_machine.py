@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from journal.log import CommitPolicy, RecoveryMode, RollPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
+from tests.support.budget import Budget
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.forged_journals import segment_name
 from tests.support.plain_reader import reading
@@ -269,6 +270,7 @@ def test_a_journal_is_the_list_of_what_was_appended() -> None:
 
 
 @pytest.mark.deep
-def test_a_journal_is_the_list_of_what_was_appended_for_long() -> None:
-    limits = settings(max_examples=400, stateful_step_count=60, deadline=None)
+def test_a_journal_is_the_list_of_what_was_appended_for_long(budget: Budget) -> None:
+    count = 100 if budget.seconds else 400
+    limits = settings(max_examples=count, stateful_step_count=60, deadline=None)
     run_state_machine_as_test(LogMachine, settings=limits)

@@ -178,6 +178,7 @@ def test_a_part_measures_something(name: str) -> None:
     [
         pytest.param(name, marks=pytest.mark.deep if "resume" in name else ())
         for name in sorted(snap_suite.parts(1, TINY_SNAPS))
+        if name != "snap-resume-cpython"  # It instruments CPython, which takes minutes.
     ],
 )
 def test_a_part_of_snapshots_measures_something(name: str) -> None:

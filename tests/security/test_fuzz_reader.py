@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.fuzz_reader import Mutator, campaign, parsed, rebuild_journal, seeds
+from tests.support.budget import Budget
 from tests.support.plain_reader import NotReadable, reading
 
 ROOT = Path(__file__).parents[2]
@@ -57,16 +58,16 @@ def test_no_mutation_of_the_first_few_hundred_does_harm(monkeypatch: pytest.Monk
 
 
 @pytest.mark.deep
-def test_no_mutation_in_a_minute_does_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_mutation_in_a_minute_does_harm(monkeypatch: pytest.MonkeyPatch, budget: Budget) -> None:
     monkeypatch.setattr(os, "fdatasync", lambda _: None)
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
-    assert campaign(seed, SECONDS, COUNT) >= COUNT
+    assert campaign(seed, budget.seconds or SECONDS, COUNT) >= COUNT
 
 
 @pytest.mark.deep
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
-def test_no_input_that_coverage_leads_to_does_harm(tmp_path: Path) -> None:
+def test_no_input_that_coverage_leads_to_does_harm(tmp_path: Path, budget: Budget) -> None:
     command = [
         sys.executable,
         "-m",
@@ -74,7 +75,11 @@ def test_no_input_that_coverage_leads_to_does_harm(tmp_path: Path) -> None:
         "--atheris",
         str(tmp_path / "corpus"),
     ]
-    limits = [f"-max_total_time={SECONDS}", "-max_len=4096", f"-artifact_prefix={tmp_path}/"]
+    limits = [
+        f"-max_total_time={int(budget.seconds) or SECONDS}",
+        "-max_len=4096",
+        f"-artifact_prefix={tmp_path}/",
+    ]
     done = subprocess.run(
         [*command, *limits], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -207,7 +207,7 @@ def test_a_segment_that_claims_more_crashes_than_can_be_is_refused(path: Path) -
         parts.append(data)
         offset = made.end
     path.write_bytes(b"".join(parts))
-    with pytest.raises(LimitExceeded, match="more crashes"):
+    with pytest.raises(LimitExceeded, match="more than 65536 crashes in one segment"):
         read_rows(path)
     with Reader(path) as reader:
         (finding,) = reader.verify()
