@@ -9,6 +9,7 @@ guides the mutations by coverage.
 
 import random
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,8 @@ from tests.support.reader_oracle import expected, outcome
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "damage"
 """One small journal takes no longer, however it is made."""
+MEMORY_SIZE_MAX = 1 << 31
+"""Memory that a fuzzing process may allocate, in bytes."""
 VALUES = (0, 1, 2, 7, 8, 111, 112, 127, 128, 255, 256, 1 << 16, 1 << 24, 1 << 31, (1 << 32) - 1)
 VALUES_MORE = (1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 SIZES = {"codec": 8, "flags": 8, "reserved": 16}
@@ -304,6 +307,9 @@ def guided(arguments: list[str]) -> None:
     """Let atheris select the mutations by coverage."""
     from importlib import import_module
 
+    # A process inherits the peak of its parent's memory, which libFuzzer would take for its own.
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_SIZE_MAX, MEMORY_SIZE_MAX))
+    arguments = [*arguments, "-rss_limit_mb=0", f"-malloc_limit_mb={MEMORY_SIZE_MAX >> 20}"]
     atheris = import_module("atheris")
     atheris.instrument_all()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-reader-"))
