@@ -63,7 +63,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         with budget.bounding(test):
             return (yield)
     finally:
-        if budget is not None:
+        if budget is not None and budget.planned:
             item.user_properties.append((budgets.PROPERTY, (budget.tried, budget.planned)))
 
 
