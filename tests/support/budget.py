@@ -66,15 +66,17 @@ class Budget:
         """Let a test of hypothesis do nothing once the budget is spent.
 
         ``handle`` is the test's ``hypothesis`` attribute. At least ``EXAMPLES_MIN`` examples reach
-        the test. A test that draws interactively (``st.data()``) is not bounded: hypothesis reports
-        a test as flaky that draws at first, and later does not.
+        the test. A test that draws interactively (``st.data()``, ``st.randoms()``) is not bounded:
+        hypothesis reports a test as flaky that draws at first, and later does not.
         """
         test = handle.inner_test
 
         @wraps(test)
         def bounded(*args: Any, **kwargs: Any) -> None:
             self.planned += 1
-            is_interactive = any(isinstance(one, DataObject) for one in (*args, *kwargs.values()))
+            is_interactive = any(
+                isinstance(one, DataObject | random.Random) for one in (*args, *kwargs.values())
+            )
             if self.tried >= EXAMPLES_MIN and self.is_spent and not is_interactive:
                 return
             self.tried += 1
@@ -92,7 +94,7 @@ def add_option(parser: pytest.Parser) -> None:
     parser.addoption(
         "--campaign-seconds",
         type=float,
-        default=3.0,
+        default=2.0,
         help="seconds that each campaign may take beyond its minimum; 0: no limit",
     )
 
