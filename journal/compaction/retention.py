@@ -11,7 +11,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """Policy that keeps the newest ``keep_last`` snapshots, and those that another option selects.
+    """Policy that keeps the newest ``keep_last`` snapshots, and the snapshots of the other options.
 
     ``keep_every`` keeps the newest snapshot of each span of that many sequence numbers;
     ``keep_within_seconds`` keeps the snapshots taken at most that long before the newest.

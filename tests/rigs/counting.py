@@ -20,14 +20,19 @@ def count_states(record_property: Callable[[str, object], None]) -> Callable[[in
     return count
 
 
-def report_states(terminalreporter: Any) -> None:
-    """Print the sum of the counts of all tests in all processes."""
+def recorded_values(terminalreporter: Any, name: str) -> list[Any]:
+    """Return the values of the property ``name`` that all tests recorded, in all processes."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    counts = [
+    return [
         value
         for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == PROPERTY and report.when == "call"
+        for key, value in getattr(report, "user_properties", ())
+        if key == name and report.when == "call"
     ]
+
+
+def report_states(terminalreporter: Any) -> None:
+    """Print the sum of the counts of all tests in all processes."""
+    counts = recorded_values(terminalreporter, PROPERTY)
     if counts:
         terminalreporter.write_line(f"{sum(counts)} {PROPERTY} in {len(counts)} tests")

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis.strategies import DataObject
 
+from tests.rigs.counting import recorded_values
+
 T = TypeVar("T")
 
 PROPERTY = "campaign"
@@ -106,13 +108,7 @@ def budget_of(config: pytest.Config) -> Budget:
 
 def report(terminal: Any) -> None:
     """Print how many cases the campaigns of a run tried, in all processes."""
-    reports = [report for reports in terminal.stats.values() for report in reports]
-    counts = [
-        value
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == PROPERTY and report.when == "call"
-    ]
+    counts = recorded_values(terminal, PROPERTY)
     if counts:
         tried, planned = (sum(column) for column in zip(*counts, strict=True))
         cut = sum(tried < planned for tried, planned in counts)
