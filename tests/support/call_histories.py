@@ -17,8 +17,8 @@ from journal.engine.tape import Tape, TapeRow
 from journal.engine.wasi.functions import PREVIEW_1, WASIX
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.terminal import SIDE_MAX
-from journal.engine.wasi_abi import MemoryFault, WasiError
 from journal.events.process import Mount, MountKind
+from journal.wasi_abi import MemoryFault, WasiError
 from tests.support.engine_state import Described, Fresh, batches_of
 
 FILES_SIZE_MAX = 40_000

@@ -20,9 +20,9 @@ from wasmtime import _ffi
 
 from journal.engine.runtime.call_gate import CallInterceptor, SuspendCall
 from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
-from journal.engine.wasi_abi import MemoryFault, WasiError
 from journal.engine.wasm.state_exports import ExportedGlobal
 from journal.errors import EngineError, EngineMismatch
+from journal.wasi_abi import MemoryFault, WasiError
 
 
 def _read_version() -> str:

@@ -35,13 +35,13 @@ from journal.engine.wasi.stdio.outbox import (
 )
 from journal.engine.wasi.stdio.stdin import GuestStopped, Interrupter, StdinSource
 from journal.engine.wasi.terminal import Terminal, find_terminal
-from journal.engine.wasi_abi import ProcExit
 from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
 from journal.events.process import ProcessTrap, RecordingLevel, SessionStart
 from journal.events.snapshots import Trigger
+from journal.wasi_abi import ProcExit
 
 if TYPE_CHECKING:
     from journal.pages.page_index import PageIndex

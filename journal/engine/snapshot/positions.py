@@ -2,10 +2,10 @@
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
-from journal.engine.wasi_abi import DirectoryEntry
 from journal.errors import NotResumable
 from journal.events.paths import FileType
 from journal.events.snapshots import DescriptorPositions, DirectoryListing
+from journal.wasi_abi import DirectoryEntry
 
 #: Largest stream position. A file position may be larger: reads and writes there fail.
 STREAM_POSITION_MAX = 1 << 62

@@ -27,13 +27,13 @@ from journal.engine.wasi.functions.descriptors import (
 from journal.engine.wasi.functions.paths import check_writable, open_path
 from journal.engine.wasi.stdio.outbox import STDOUT
 from journal.engine.wasi.terminal import SIDE_MAX, TerminalSettings
-from journal.engine.wasi_abi import Errno, FdFlags, OpenFlags, Rights, WasiError
 from journal.errors import FormatError, NotResumable
 from journal.events import BY_TAG, codec, descriptors, paths, sockets
 from journal.events.core import TtySet
 from journal.events.definition import Event, Group
 from journal.events.inputs import HostCall, HostResult
 from journal.events.wire_types import SocketAddress
+from journal.wasi_abi import Errno, FdFlags, OpenFlags, Rights, WasiError
 
 #: Errors of decoding invalid events and of creating the files that they request. WasiError is not
 #: one of them, because a guest's calls may fail.

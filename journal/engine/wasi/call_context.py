@@ -11,9 +11,9 @@ from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.engine.wasi.terminal import Terminal
-from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, WasiError
 from journal.events import codec
 from journal.events.inputs import ClockRead
+from journal.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, WasiError
 
 #: Longest string read from guest memory, in bytes. Shorter paths can still exceed the limit of the
 #: file system.

@@ -6,7 +6,10 @@ from typing import TypeVar
 
 from journal.engine.wasi.filesystem.interfaces import GuestDirectory, GuestFile
 from journal.engine.wasi.stdio.stdin import StdinSource
-from journal.engine.wasi_abi import (
+from journal.events.paths import FileType
+from journal.events.sockets import AddressFamily, SocketType
+from journal.events.wire_types import SocketAddress
+from journal.wasi_abi import (
     FDSTAT,
     RIGHTS_ALL,
     RIGHTS_DIRECTORY,
@@ -19,9 +22,6 @@ from journal.engine.wasi_abi import (
     Rights,
     WasiError,
 )
-from journal.events.paths import FileType
-from journal.events.sockets import AddressFamily, SocketType
-from journal.events.wire_types import SocketAddress
 
 DESCRIPTORS_MAX = 65536
 

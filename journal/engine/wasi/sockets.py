@@ -14,7 +14,6 @@ from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.descriptors import Descriptors, Socket
 from journal.engine.wasi.filesystem.host_files import unwrap_result
 from journal.engine.wasi.filesystem.host_paths import capture_result
-from journal.engine.wasi_abi import Errno, WasiError
 from journal.events import codec
 from journal.events.inputs import HostCall
 from journal.events.sockets import (
@@ -25,6 +24,7 @@ from journal.events.sockets import (
     SocketType,
 )
 from journal.events.wire_types import SocketAddress
+from journal.wasi_abi import Errno, WasiError
 
 #: Longest connection queue requested from the host.
 BACKLOG_MAX = 4096

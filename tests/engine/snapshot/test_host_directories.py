@@ -18,8 +18,8 @@ import journal
 from journal import HostMount, MemoryMount
 from journal.engine import SnapshotOptions
 from journal.engine.snapshot.capture import SnapshotCapture
-from journal.engine.wasi_abi import Errno
 from journal.snapshots import Trigger
+from journal.wasi_abi import Errno
 from tests.support.command_line import start_tool, write_input
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_runs import wait_for_end

@@ -16,7 +16,8 @@ from journal.engine.wasi.filesystem.host_fs import HostDirectory
 from journal.engine.wasi.filesystem.interfaces import GuestDirectory, OpenRequest
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory, MemoryFile, MemoryTree
 from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode
-from journal.engine.wasi_abi import (
+from journal.events.paths import FileType
+from journal.wasi_abi import (
     SYMLINK_FOLLOW,
     FdFlags,
     FileStat,
@@ -24,7 +25,6 @@ from journal.engine.wasi_abi import (
     Rights,
     WasiError,
 )
-from journal.events.paths import FileType
 
 FD = 3
 SIZE_MAX = 1 << 20

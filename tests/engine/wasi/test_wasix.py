@@ -18,13 +18,13 @@ import journal
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, Descriptors, Socket
 from journal.engine.wasi.sockets import GuestNetwork
-from journal.engine.wasi_abi import Errno, WasiError
 from journal.events.inputs import HostCall, HostResult, StreamRead
 from journal.events.sockets import AddressFamily, SocketBind, SocketListen, SocketOpen, SocketType
 from journal.events.streams import StreamWrite
 from journal.events.wire_types import SocketAddress
 from journal.replay import ModelHost, play
 from journal.replay.state import descriptor_table as replayed
+from journal.wasi_abi import Errno, WasiError
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_runs import run_limited_tool
 from tests.support.killed_runs import CACHE_HOME, JOURNALTOOL

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal.engine.wasi_abi import Errno
 from journal.events.core import TtySet
 from journal.events.inputs import StreamRead, TtyRead
 from journal.replay import ModelHost, play
+from journal.wasi_abi import Errno
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_runs import wait_for_end
 from tests.support.remote_guest import (

@@ -29,13 +29,13 @@ from journal.engine.wasi.filesystem.interfaces import (
     pack_set_times,
     pack_write,
 )
-from journal.engine.wasi_abi import (
+from journal.events import descriptors
+from journal.events.inputs import HostCall
+from journal.wasi_abi import (
     FILESTAT,
     FileStat,
     WasiError,
 )
-from journal.events import descriptors
-from journal.events.inputs import HostCall
 
 _COUNT = struct.Struct("<I")
 _SIZE = struct.Struct("<Q")

@@ -37,7 +37,10 @@ from journal.engine.wasi.filesystem.interfaces import (
     pack_unlink,
 )
 from journal.engine.wasi.filesystem.path_resolution import PathLocation
-from journal.engine.wasi_abi import (
+from journal.events import descriptors, paths
+from journal.events.inputs import HostCall
+from journal.events.paths import FileType
+from journal.wasi_abi import (
     FILESTAT,
     SYMLINK_FOLLOW,
     DirectoryEntry,
@@ -47,9 +50,6 @@ from journal.engine.wasi_abi import (
     WasiError,
     to_wasi_errno,
 )
-from journal.events import descriptors, paths
-from journal.events.inputs import HostCall
-from journal.events.paths import FileType
 
 _COUNT = struct.Struct("<I")
 _HANDLE_FLAGS = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW

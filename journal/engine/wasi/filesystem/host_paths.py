@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from journal.engine.tape import HostReply
 from journal.engine.wasi.filesystem.path_resolution import PathLocation, release_location, resolve
-from journal.engine.wasi_abi import DirectoryEntry, Errno, FileStat, WasiError, to_wasi_errno
 from journal.events.paths import FileType
+from journal.wasi_abi import DirectoryEntry, Errno, FileStat, WasiError, to_wasi_errno
 
 _NODE = struct.Struct("<BQQ")
 _ENTRY = struct.Struct("<QBH")

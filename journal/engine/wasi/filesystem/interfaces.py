@@ -8,7 +8,8 @@ the descriptor ``fd`` of the guest. Every method raises ``WasiError`` to refuse 
 
 from typing import NamedTuple, Protocol
 
-from journal.engine.wasi_abi import (
+from journal.events import codec, descriptors, paths
+from journal.wasi_abi import (
     DirectoryEntry,
     Errno,
     FdFlags,
@@ -18,7 +19,6 @@ from journal.engine.wasi_abi import (
     TimeFlags,
     WasiError,
 )
-from journal.events import codec, descriptors, paths
 
 #: Largest write of one event, in bytes. A longer write of the guest becomes several events.
 WRITE_SIZE_MAX = 1 << 20

@@ -30,7 +30,8 @@ from journal.engine.wasi.filesystem.memory_nodes import (
     lookup,
 )
 from journal.engine.wasi.filesystem.path_resolution import PathLocation, resolve
-from journal.engine.wasi_abi import (
+from journal.events import descriptors, paths
+from journal.wasi_abi import (
     SYMLINK_FOLLOW,
     DirectoryEntry,
     Errno,
@@ -38,7 +39,6 @@ from journal.engine.wasi_abi import (
     OpenFlags,
     WasiError,
 )
-from journal.events import descriptors, paths
 
 #: Bytes that a name and its node count towards the size limit of a mount, in addition to file data.
 ENTRY_SIZE = 1024

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from journal.engine.wasi.filesystem.path_resolution import NAME_SIZE_MAX
-from journal.engine.wasi_abi import Errno, FileStat, WasiError
 from journal.events.paths import FileType
+from journal.wasi_abi import Errno, FileStat, WasiError
 
 
 @dataclass(slots=True, eq=False)

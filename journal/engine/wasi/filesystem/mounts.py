@@ -19,10 +19,10 @@ from journal.engine.wasi.filesystem.memory_nodes import (
     NodeWalker,
 )
 from journal.engine.wasi.filesystem.path_resolution import resolve, split_path
-from journal.engine.wasi_abi import WasiError
 from journal.errors import OptionError
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
+from journal.wasi_abi import WasiError
 
 PART_SIZE = 1 << 20
 FIRST_DESCRIPTOR = 3

@@ -7,7 +7,7 @@ above the first directory.
 
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from journal.engine.wasi_abi import Errno, WasiError
+from journal.wasi_abi import Errno, WasiError
 
 LINKS_MAX = 40
 PATH_SIZE_MAX = 4096

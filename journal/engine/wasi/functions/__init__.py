@@ -16,7 +16,7 @@ from journal.engine.wasi.functions import (
     streams,
     wasix,
 )
-from journal.engine.wasi_abi import MODULE, MemoryFault
+from journal.wasi_abi import MODULE, MemoryFault
 
 _I, _L = "i32", "i64"
 

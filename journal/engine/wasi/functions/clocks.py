@@ -3,9 +3,9 @@
 import time
 
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, MemoryFault, WasiError
 from journal.events import codec
 from journal.events.inputs import ClockRead, ClockResolution
+from journal.wasi_abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, MemoryFault, WasiError
 
 _pack_resolution = codec.make_packer(ClockResolution)
 _READ, _RESOLUTION = ClockRead.tag, ClockResolution.tag

@@ -12,13 +12,6 @@ from journal.engine.wasi.descriptors import (
     read_filestat,
 )
 from journal.engine.wasi.filesystem.interfaces import make_requested_times
-from journal.engine.wasi_abi import (
-    DIRENT,
-    SYNC_FLAGS,
-    DirectoryEntry,
-    Errno,
-    WasiError,
-)
 from journal.events import codec
 from journal.events.descriptors import (
     CloseFileDescriptor,
@@ -27,6 +20,13 @@ from journal.events.descriptors import (
     RenumberFileDescriptor,
 )
 from journal.events.paths import FileType
+from journal.wasi_abi import (
+    DIRENT,
+    SYNC_FLAGS,
+    DirectoryEntry,
+    Errno,
+    WasiError,
+)
 
 _SIZE_MAX = (1 << 63) - 1
 _PRESTAT = struct.Struct("<BxxxI")

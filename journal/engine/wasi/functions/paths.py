@@ -16,7 +16,7 @@ from journal.engine.wasi.filesystem.interfaces import (
     make_requested_times,
 )
 from journal.engine.wasi.filesystem.path_resolution import check_path
-from journal.engine.wasi_abi import (
+from journal.wasi_abi import (
     SYMLINK_FOLLOW,
     SYNC_FLAGS,
     Errno,

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream, Socket
-from journal.engine.wasi_abi import (
+from journal.events import codec
+from journal.events.inputs import PollResult
+from journal.wasi_abi import (
     CLOCK_ABSOLUTE,
     CLOCK_MONOTONIC,
     CLOCK_REALTIME,
@@ -20,8 +22,6 @@ from journal.engine.wasi_abi import (
     Errno,
     WasiError,
 )
-from journal.events import codec
-from journal.events.inputs import PollResult
 
 SUBSCRIPTIONS_MAX = 4096
 

@@ -4,9 +4,9 @@ import struct
 from os import urandom
 
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi_abi import Errno, ProcExit
 from journal.events import codec
 from journal.events.inputs import RandomBytes
+from journal.wasi_abi import Errno, ProcExit
 
 #: A longer request of the guest becomes several events.
 RANDOM_SIZE_MAX = 1 << 20

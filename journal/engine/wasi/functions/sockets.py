@@ -8,9 +8,9 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi_abi import Errno, WasiError
 from journal.events.sockets import AddressFamily, SocketType
 from journal.events.wire_types import SocketAddress
+from journal.wasi_abi import Errno, WasiError
 
 # A WASIX address has its family, a padding byte, a port and the octets. An IPv6 address continues
 # with flow and scope, each as two 16-bit halves, the higher half first.

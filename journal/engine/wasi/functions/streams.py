@@ -6,7 +6,11 @@ from functools import partial
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import Descriptor, InputStream, OpenFile, OutputStream, Socket
 from journal.engine.wasi.filesystem.interfaces import WRITE_SIZE_MAX
-from journal.engine.wasi_abi import (
+from journal.events import codec
+from journal.events.descriptors import FileDescriptorSeek
+from journal.events.inputs import StreamRead
+from journal.events.streams import StreamWrite
+from journal.wasi_abi import (
     WHENCE_CURRENT,
     WHENCE_END,
     WHENCE_SET,
@@ -14,10 +18,6 @@ from journal.engine.wasi_abi import (
     FdFlags,
     WasiError,
 )
-from journal.events import codec
-from journal.events.descriptors import FileDescriptorSeek
-from journal.events.inputs import StreamRead
-from journal.events.streams import StreamWrite
 
 #: Largest count of buffers in one call.
 IOVS_MAX = 1024

@@ -4,7 +4,7 @@ import struct
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.terminal import SIDE_MAX, TerminalSettings
-from journal.engine.wasi_abi import Errno, WasiError
+from journal.wasi_abi import Errno, WasiError
 
 _TTY = struct.Struct("<4I6B2x")  # columns, rows, width, height, and six bools
 assert _TTY.size == 24
