@@ -12,9 +12,11 @@ from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import make_unmodified_variant
 from journal.engine.session import preamble
+from journal.engine.session.journal_writer import NullWriter
 from journal.engine.session.process import Process
-from journal.engine.session.recorded_run import NullWriter
-from journal.engine.session.recorder import GuestRun, Recorder, connect_streams
+from journal.engine.session.recorder import Recorder
+from journal.engine.session.run_config import RunConfig
+from journal.engine.session.standard_streams import connect_streams
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events.process import RecordingLevel
 
@@ -87,7 +89,10 @@ def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
     writer = cast(journal.Writer, NullJournalWriter())
     module = load_module(plan.wasm)
     settings = journal.engine.Configuration()
-    streams = connect_streams(b"", output, None)
+    config = RunConfig(
+        stdin=b"", stdout=output, durability=journal.engine.Durability(plan.durability)
+    )
+    streams = connect_streams(config)
     interrupter = Interrupter()
     identity = preamble.write(
         writer,
@@ -100,14 +105,7 @@ def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
         level=RecordingLevel.FULL,
         embed=False,
     )
-    process = Process(
-        prepare(make_unmodified_variant(module), settings, module_folder()),
-        identity,
-        writer,
-        output_targets=streams.output_targets,
-        stdin=streams.source,
-        interrupter=interrupter,
-        durability=journal.engine.Durability(plan.durability),
-    )
+    program = prepare(make_unmodified_variant(module), settings, module_folder())
+    process = Process(program, identity, writer, streams, interrupter, config)
     process.begin_session()
-    return Recorder(writer, streams, interrupter, run=GuestRun(process, settings.stack_size))
+    return Recorder(writer, streams, interrupter, config, process=process)

@@ -18,14 +18,17 @@ from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule, prepare
 from journal.engine.runtime.bindings import Instance
 from journal.engine.session import preamble
-from journal.engine.session.process import Process, RunResult
-from journal.engine.session.recorded_run import NullWriter, RecordedRun
+from journal.engine.session.journal_writer import NullWriter
+from journal.engine.session.process import Process
+from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.recorder import start_guest_thread
-from journal.engine.session.resume_plan import ResumeOptions, plan_resume
+from journal.engine.session.replay import Replay
+from journal.engine.session.resume_plan import plan_resume
+from journal.engine.session.run_config import RunConfig
+from journal.engine.session.run_result import RunResult
+from journal.engine.session.standard_streams import StandardStreams, capture_outputs
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
-from journal.events.streams import TargetKind
 from journal.snapshots import Trigger
 
 MILLISECONDS_MAX = 3.0
@@ -114,14 +117,14 @@ class _Rig:
             (last,) = reader.last(1)
         self.recording = RecordedRun(path, last.seq + 1)
         module = preamble.find_module(self.recording.identity, None)
-        self._options = ResumeOptions(SnapshotOptions(), self._cache, print, reexecute=False)
+        self._config = RunConfig(cache=self._cache, note=print)
         self._module = module
         self._program: PreparedModule | None = None
 
     def measure_restore(self) -> Times:
         """Restore the guest once. Caches are warm after the first time."""
         recording, identity = self.recording, self.recording.identity
-        variant, start = plan_resume(recording, self._module, self._options)
+        variant, start = plan_resume(recording, self._module, self._config)
         assert start is not None
         program = self._program = self._program or prepare(
             variant, identity.configuration, self._cache
@@ -131,13 +134,10 @@ class _Rig:
             program,
             identity,
             NullWriter(),
-            output_targets={
-                stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)
-            },
-            stdin=BytesSource(b""),
-            interrupter=Interrupter(),
-            recorded=recording.batches(start.info.seq + 1),
-            start=start,
+            StandardStreams(BytesSource(b""), capture_outputs(), terminals=()),
+            Interrupter(),
+            self._config,
+            replay=Replay(batches=recording.batches(start.info.seq + 1), start=start),
         )
         calls = _Calls(process.context)
         results: list[RunResult] = []
@@ -146,7 +146,7 @@ class _Rig:
             calls.end_span()
             results.append(process.run())
 
-        start_guest_thread(work, identity.configuration.native_stack_size).join()
+        start_guest_thread(work, process.stack_size).join()
         assert [outcome.code for outcome in results] == [0], results
         return Times(instance, *calls.spans)
 

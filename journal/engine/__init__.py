@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     )
     from journal.engine.memory.dirty_pages import DirtyPageTracking
     from journal.engine.session.api import record, resume
-    from journal.engine.session.process import ExitKind, RunResult
     from journal.engine.session.recorder import Recorder
+    from journal.engine.session.run_config import RunConfig
+    from journal.engine.session.run_result import ExitKind, RunResult
     from journal.engine.session.verify import ReplayResult, SnapshotCheck, verify_replay
     from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
     from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
@@ -28,7 +29,7 @@ _MODULES = {
     "Configuration": "engine.configuration",
     "DirtyPageTracking": "engine.memory.dirty_pages",
     "Durability": "engine.wasi.stdio.outbox",
-    "ExitKind": "engine.session.process",
+    "ExitKind": "engine.session.run_result",
     "FedSource": "engine.wasi.stdio.stdin",
     "FileCopy": "engine.wasi.filesystem.mounts",
     "HostMount": "engine.wasi.filesystem.mounts",
@@ -37,7 +38,8 @@ _MODULES = {
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
     "ReplayResult": "engine.session.verify",
-    "RunResult": "engine.session.process",
+    "RunConfig": "engine.session.run_config",
+    "RunResult": "engine.session.run_result",
     "SafePoints": "engine.configuration",
     "SnapshotCheck": "engine.session.verify",
     "SnapshotOptions": "engine.configuration",
@@ -62,6 +64,7 @@ __all__ = [
     "Recorder",
     "RecordingLevel",
     "ReplayResult",
+    "RunConfig",
     "RunResult",
     "SafePoints",
     "SnapshotCheck",

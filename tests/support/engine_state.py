@@ -11,7 +11,7 @@ import pytest
 import journal
 from journal import Reader
 from journal.engine.session import preamble
-from journal.engine.session.recorded_run import NullWriter
+from journal.engine.session.journal_writer import NullWriter
 from journal.engine.snapshot.positions import (
     apply_listing,
     apply_positions,

@@ -14,8 +14,7 @@ from journaltool.output import terminal
 
 if TYPE_CHECKING:
     from journal import Divergence
-    from journal.engine.session.process import RunResult
-    from journal.engine.session.verify import ReplayResult, SnapshotCheck
+    from journal.engine import ReplayResult, RunResult, SnapshotCheck
 
 HELP = """Execute a recorded program again, and compare its effects.
 

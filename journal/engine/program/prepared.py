@@ -1,5 +1,6 @@
 """A module variant with its compiled code and its engine."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +15,23 @@ from journal.engine.program.variant import ModuleVariant
 
 
 class PreparedModule(NamedTuple):
-    """The parts of a process that depend on the module."""
+    """The parts of a process that depend on the module.
+
+    ``configuration`` names the tool that instrumented the variant.
+    """
 
     engine: Any
     compiled: Any
     variant: ModuleVariant
+    configuration: Configuration
 
 
 def prepare(
     variant: ModuleVariant, configuration: Configuration, cache: Path | None
 ) -> PreparedModule:
     """Compile a module, or load it from the cache; raises ``ModuleRefused``."""
+    configuration = replace(configuration, instrumentation=variant.instrumentation)
     engine = make_engine(configuration)
     compiled = compile_module(engine, variant.module, configuration, cache or get_default_cache())
     check_program(compiled, configuration)
-    return PreparedModule(engine, compiled, variant)
+    return PreparedModule(engine, compiled, variant, configuration)

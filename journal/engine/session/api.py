@@ -1,56 +1,33 @@
 """Python interface to record a guest and to resume it from its journal."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptions, Stacks
-from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
-from journal.engine.program.module import load_module
-from journal.engine.program.prepared import prepare
-from journal.engine.program.variant import Notify, select_variant
-from journal.engine.session import preamble
-from journal.engine.session.process import JournalWriter, Process
-from journal.engine.session.recorded_run import (
-    NullWriter,
-    RecordedRun,
-    deliver_remaining,
-    queue_undelivered,
+from journal.engine.configuration import Configuration, SnapshotOptions
+from journal.engine.program.variant import Notify
+from journal.engine.session.recorder import Recorder
+from journal.engine.session.run_config import Input, Output, RunConfig, StrPath, ignore_note
+from journal.engine.session.session_builder import (
+    RecordOptions,
+    ResumeOptions,
+    build_recorded,
+    build_resumed,
 )
-from journal.engine.session.recorder import (
-    GuestRun,
-    Input,
-    Output,
-    Recorder,
-    StrPath,
-    connect_streams,
-)
-from journal.engine.session.resume_plan import ResumeOptions, plan_resume
 from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
-from journal.engine.wasi.stdio.delivery import find_terminals, reconcile_outputs
-from journal.engine.wasi.stdio.outbox import STDIN, Durability, InFlightPolicy, OutputTarget
-from journal.engine.wasi.stdio.stdin import Interrupter
-from journal.errors import JournalError, NotResumable, OptionError
+from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
+from journal.errors import NotResumable, OptionError
 from journal.events.process import RecordingLevel
-from journal.events.streams import TargetKind
 from journal.log.appender import RollPolicy
 from journal.log.reader import Reader
-from journal.log.writer import Writer
 from journal.operations.fork import fork
 from journal.snapshots.catalog import list_snapshots
 
 if TYPE_CHECKING:
     from journal.compaction import CompactionSchedule
-    from journal.pages.page_index import PageIndex
 
 
-def _ignore_note(text: str) -> None:
-    """Ignore a remark for the user."""
-
-
-def record(
+def record(  # long: each option is a keyword with its documentation
     module: bytes | StrPath,
     path: StrPath,
     *,
@@ -58,19 +35,20 @@ def record(
     env: Mapping[str, str] | None = None,
     mounts: Iterable[HostMount | MemoryMount] | None = None,
     copies: Iterable[FileCopy] = (),
+    level: RecordingLevel = RecordingLevel.FULL,
+    embed: bool = True,
+    configuration: Configuration | None = None,
+    roll: RollPolicy | None = None,
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
     durability: Durability = Durability.OUTPUT,
-    level: RecordingLevel = RecordingLevel.FULL,
-    embed: bool = True,
-    configuration: Configuration | None = None,
     cache: Path | None = None,
-    roll: RollPolicy | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
-    note: Notify = _ignore_note,
+    note: Notify = ignore_note,
+    config: RunConfig | None = None,
 ) -> Recorder:
     """Create a journal at ``path`` and return a recorder that runs ``module`` in it.
 
@@ -83,124 +61,63 @@ def record(
     (default: one memory directory ``/``). ``copies`` are host files that are copied into memory
     directories before the start.
 
-    ``stdin`` is bytes, a file object, a descriptor or a :class:`FedSource`. With None,
-    :meth:`Recorder.feed` supplies the input. ``stdout`` and ``stderr`` are file objects or
-    descriptors. With None, the recorder captures the output in memory. The caller keeps
-    descriptors open until the recorder is closed, and closes them.
+    With ``level`` ``STATE`` inputs are not recorded, so the run can be resumed only from a
+    snapshot. ``embed`` stores the module in the journal; without it a resume reads the module
+    from its path. ``configuration`` has the limits of the engine. With ``roll`` the journal is a
+    directory of segment files.
 
-    ``durability`` says when output and changes of host files may happen relative to their
-    events. With ``level`` ``STATE`` inputs are not recorded, so the run can be resumed only
-    from a snapshot. ``embed`` stores the module in the journal; without it a resume reads the
-    module from its path. ``configuration`` has the limits of the engine. ``cache`` is the
-    directory of compiled modules and memory images (default: one in the cache directory of the
-    user). With ``roll`` the journal is a directory of segment files. ``network`` allows
-    sockets.
-
-    ``snapshots`` says when snapshots are taken. ``compaction`` says when the journal is
-    compacted; it cannot be combined with a page index. ``note`` receives remarks for the user,
-    from the calling thread or threads of the recorder.
+    The options from ``stdin`` to ``note`` are those of :class:`RunConfig`. ``config`` passes all
+    of them at once instead.
 
     Raises ``ModuleRefused`` if the engine cannot run the module, ``OptionError`` for options
     that are invalid or contradict each other, ``NotResumable`` for a module that could not be
     found again, and ``StorageError`` if the disk fails. On an error no journal is left at
     ``path``. Safe to call from several threads with different paths.
     """
-    options = snapshots or SnapshotOptions()
-    _check_options(options, compaction)
-    settings = configuration or Configuration()
-    # The memory that saves the stack counts towards the memory limit of the guest.
-    has_stack_memory = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
-    variant_options = options if has_stack_memory else replace(options, stacks=Stacks.NEVER)
-    variant = select_variant(load_module(module), variant_options, cache, note)
-    settings = replace(settings, instrumentation=variant.instrumentation)
-    program = prepare(variant, settings, cache)
-    streams = connect_streams(stdin, stdout, stderr)
-    interrupter = Interrupter()
-    writer = Writer(path, publish=False, roll=roll)
-    with _close_on_error(writer, interrupter):
-        identity = preamble.write(
-            writer,
-            variant.original,
-            settings,
-            arguments=[_encode_argument(argument) for argument in args] or [b"program"],
-            environment=[f"{name}={value}".encode() for name, value in (env or {}).items()],
-            mounts=list(mounts) if mounts is not None else [MemoryMount("/")],
-            copies=list(copies),
-            level=level,
-            embed=embed,
-            instrumented=variant.instrumented if embed or level is RecordingLevel.STATE else b"",
-        )
-        process = Process(
-            program,
-            identity,
-            writer,
-            output_targets=streams.output_targets,
-            stdin=streams.source,
-            interrupter=interrupter,
-            durability=durability,
-            terminals=streams.terminals,
-            network=network,
-            snapshots=options,
-            pages=_make_page_index(path, options, cache),
-        )
-        process.begin_session()
-        writer.publish()
-        run = GuestRun(process, settings.native_stack_size)
-        return Recorder(writer, streams, interrupter, run=run, compaction=compaction, note=note)
+    keywords = RunConfig(
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        durability=durability,
+        cache=cache,
+        network=network,
+        snapshots=snapshots or SnapshotOptions(),
+        compaction=compaction,
+        note=note,
+    )
+    options = RecordOptions(
+        arguments=[_encode_argument(argument) for argument in args] or [b"program"],
+        environment=[f"{name}={value}".encode() for name, value in (env or {}).items()],
+        mounts=list(mounts) if mounts is not None else [MemoryMount("/")],
+        copies=list(copies),
+        level=level,
+        embed=embed,
+        configuration=configuration or Configuration(),
+        roll=roll,
+    )
+    return build_recorded(module, path, _choose(config, keywords), options)
 
 
-def _check_options(snapshots: SnapshotOptions, compaction: "CompactionSchedule | None") -> None:
-    if snapshots.page_index and compaction is not None and compaction.is_active:
-        raise OptionError(
-            "a page index and compaction cannot be combined: "
-            "compaction may drop pages that the index refers to"
-        )
-
-
-def _make_page_index(
-    path: StrPath, snapshots: SnapshotOptions, cache: Path | None
-) -> "PageIndex | None":
-    """Return a page index of the journal if ``snapshots`` requests one, else None."""
-    if not snapshots.page_index:
-        return None
-    from journal.pages.page_index import PageIndex
-    from journal.pages.user_key import load_key  # Most runs need no page index.
-
-    key = load_key(None if cache is None else cache.parent / "pages.key")
-    return PageIndex(path, key=key)
-
-
-@contextmanager
-def _close_on_error(writer: Writer, interrupter: Interrupter) -> Iterator[None]:
-    """Close ``writer`` and ``interrupter`` if the body fails and no recorder takes them over."""
-    try:
-        yield
-    except BaseException:
-        with suppress(JournalError):
-            writer.close()
-        interrupter.close()
-        raise
-
-
-def resume(
+def resume(  # long: each option is a keyword with its documentation
     path: StrPath,
     *,
     module: bytes | StrPath | None = None,
     moved_mounts: Mapping[str, str] | None = None,
+    in_flight: InFlightPolicy = InFlightPolicy.REPEAT,
+    memory_size_max: int | None = None,
+    at: int | None = None,
+    into: StrPath | None = None,
+    reexecute: bool = False,
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
     durability: Durability = Durability.OUTPUT,
-    in_flight: InFlightPolicy = InFlightPolicy.REPEAT,
-    memory_size_max: int | None = None,
     cache: Path | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
-    at: int | None = None,
-    into: StrPath | None = None,
-    reexecute: bool = False,
-    note: Notify = _ignore_note,
+    note: Notify = ignore_note,
+    config: RunConfig | None = None,
 ) -> Recorder:
     """Return a recorder that continues the run of the journal at ``path``.
 
@@ -212,17 +129,18 @@ def resume(
 
     ``module`` is needed only if the journal does not contain its module. ``moved_mounts`` maps
     names of host mounts in the guest to their present directories, for directories that have
-    moved since. ``stdin``, ``stdout`` and ``stderr`` are as in :func:`record`. A regular file
-    as input is read on from the recorded position; a regular file as output is compared with
-    the recorded output, and receives only the rest. ``in_flight`` says whether the one write to
-    a pipe or terminal that a crash left in doubt is repeated or dropped. A journal whose guest
-    may use more than ``memory_size_max`` bytes of memory is refused. ``network`` allows
-    sockets; sockets of the guest are created again.
+    moved since. ``in_flight`` says whether the one write to a pipe or terminal that a crash left
+    in doubt is repeated or dropped. A journal whose guest may use more than ``memory_size_max``
+    bytes of memory is refused.
 
     With ``into`` the run continues in a new journal at that path, and ``path`` is not changed.
     The new journal begins with the events up to ``at``, an event's sequence number, or up to
-    the newest resumable snapshot by default. ``at`` requires ``into``. ``durability``,
-    ``cache``, ``snapshots``, ``compaction`` and ``note`` are as in :func:`record`.
+    the newest resumable snapshot by default. ``at`` requires ``into``.
+
+    The options from ``stdin`` to ``note`` are those of :class:`RunConfig`. ``config`` passes all
+    of them at once instead. A regular file as input is read on from the recorded position; a
+    regular file as output is compared with the recorded output, and receives only the rest.
+    Sockets of the guest are created again.
 
     Raises ``NotResumable`` for a journal without the data to resume it, ``ModuleMismatch`` for
     a different module, ``EngineMismatch`` for a different engine, platform or limit,
@@ -231,86 +149,41 @@ def resume(
     ``Divergence`` from :meth:`Recorder.wait`. Safe to call from several threads with different
     journals.
     """
-    _check_options(snapshots or SnapshotOptions(), compaction)
+    keywords = RunConfig(
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        durability=durability,
+        cache=cache,
+        network=network,
+        snapshots=snapshots or SnapshotOptions(),
+        compaction=compaction,
+        note=note,
+    )
+    config = _choose(config, keywords)
     if not Path(path).exists():
         raise OptionError(f"journal {path} does not exist: it cannot be resumed")
     if at is not None or into is not None:
         path = _fork(path, at, into)
-    interrupter = Interrupter()
-    writer = Writer(path)
-    with _close_on_error(writer, interrupter):
-        recording = RecordedRun(writer.path, writer.next_seq)
-        streams = connect_streams(stdin, stdout, stderr, recording.histories[STDIN])
-        delivered_sizes = reconcile_outputs(
-            streams.output_targets, recording.histories, recording.writes, in_flight
-        )
+    options = ResumeOptions(
+        module=module,
+        moved_mounts=moved_mounts or {},
+        in_flight=in_flight,
+        memory_size_max=memory_size_max,
+        reexecute=reexecute,
+    )
+    return build_resumed(path, config, options)
 
-        def run(session_writer: JournalWriter, output_targets: dict[int, OutputTarget]) -> GuestRun:
-            identity = recording.identity
-            preamble.check_engine(identity, memory_size_max)
-            plan = plan_resume(
-                recording,
-                preamble.find_module(identity, module),
-                ResumeOptions(snapshots or SnapshotOptions(), cache, note, reexecute=reexecute),
-            )
-            settings = replace(identity.configuration, instrumentation=plan.variant.instrumentation)
-            start, first_seq = plan.start, recording.first_seq
-            if start is not None:
-                first_seq = start.info.seq + 1
-                start.queue_undelivered = lambda state: queue_undelivered(
-                    recording, first_seq, state.outbox, output_targets
-                )
-            process = Process(
-                prepare(plan.variant, settings, cache),
-                identity,
-                session_writer,
-                output_targets=output_targets,
-                stdin=streams.source,
-                interrupter=interrupter,
-                durability=durability,
-                recorded=recording.batches(first_seq),
-                delivered_sizes=delivered_sizes,
-                moved_mounts=moved_mounts,
-                terminals=find_terminals(recording.histories),
-                network=network,
-                snapshots=snapshots,
-                pages=pages if session_writer is writer else None,
-                fired={info.trigger for info in recording.snapshots},
-                start=start,
-            )
-            return GuestRun(process, settings.native_stack_size)
 
-        pages: PageIndex | None = None
-        if recording.result is None:
-            pages = _make_page_index(path, snapshots or SnapshotOptions(), cache)
-            if pages is not None:
-                pages.open()
-            live = run(writer, streams.output_targets)
-            live.process.mounts.check_hosts()
-            return Recorder(
-                writer,
-                streams,
-                interrupter,
-                run=live,
-                reader=recording.reader,
-                compaction=compaction,
-                note=note,
-            )
-        deliver_remaining(
-            writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
+def _choose(config: RunConfig | None, keywords: RunConfig) -> RunConfig:
+    """Return ``config`` if it is given, else the configuration of the keywords."""
+    if config is None:
+        return keywords
+    if keywords != RunConfig():
+        raise OptionError(
+            "options of a run are given both in config and as keywords: pass all of them in config"
         )
-        null_targets = {
-            stream: OutputTarget(TargetKind.CAPTURED) for stream in streams.output_targets
-        }
-        return Recorder(
-            writer,
-            streams,
-            interrupter,
-            recorded_result=recording.result,
-            replay=lambda: run(NullWriter(), null_targets),
-            reader=recording.reader,
-            compaction=compaction,
-        )
+    return config
 
 
 def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:

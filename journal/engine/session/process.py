@@ -2,23 +2,25 @@
 
 import struct
 import time
-from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
-from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX, SnapshotOptions
+from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX
 from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule
 from journal.engine.runtime.bindings import GuestTrapped, Instance, get_guest_backtrace
 from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
-from journal.engine.session.snapshot_check import CheckPlan, SnapshotCheckCoordinator
+from journal.engine.session.journal_writer import JournalWriter
+from journal.engine.session.replay import Replay
+from journal.engine.session.run_config import RunConfig
+from journal.engine.session.run_result import ExitKind, RunResult
+from journal.engine.session.snapshot_check import SnapshotCheckCoordinator
+from journal.engine.session.standard_streams import StandardStreams
 from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
-from journal.engine.tape import Batch, Tape
+from journal.engine.tape import Tape
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OutputStream
 from journal.engine.wasi.filesystem.mounts import Mounts
@@ -30,17 +32,13 @@ from journal.engine.wasi.stdio.outbox import (
     STDOUT,
     Durability,
     Outbox,
-    OutboxWriter,
-    OutputTarget,
 )
-from journal.engine.wasi.stdio.stdin import GuestStopped, Interrupter, StdinSource
+from journal.engine.wasi.stdio.stdin import GuestStopped, Interrupter
 from journal.engine.wasi.terminal import Terminal, find_terminal
 from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
-from journal.events.definition import Event
 from journal.events.process import ProcessTrap, RecordingLevel, SessionStart
-from journal.events.snapshots import Trigger
 from journal.wasi_abi import ProcExit
 
 if TYPE_CHECKING:
@@ -56,84 +54,12 @@ _TICKS_PER_PERIOD = 4
 _DECODE_ERRORS = (struct.error, ValueError, LookupError)
 
 
-class JournalWriter(OutboxWriter, Protocol):
-    """Methods of a writer that a process needs."""
-
-    def append(self, event: Event) -> int:
-        """Append an event and return its sequence number."""
-
-    def sync(self) -> None:
-        """Make all appended events durable."""
-
-    @property
-    def next_seq(self) -> int:
-        """Return the sequence number of the next event."""
-
-    @property
-    def size(self) -> int:
-        """Return the size of the written part of the journal in bytes."""
-
-
-class ResumePoint(Protocol):
-    """A snapshot from which a process resumes."""
-
-    @property
-    def entry(self) -> str:
-        """Return the exported function that was running; empty if none had been called."""
-
-    @property
-    def function(self) -> str:
-        """Return the host function that the guest was about to call; empty in a loop."""
-
-    @property
-    def calls(self) -> int:
-        """Return the count of host calls that the guest had made."""
-
-    @property
-    def session(self) -> tuple[int, int]:
-        """Return the time of the snapshot in µs since the epoch, and its monotonic clock in ns."""
-
-    @property
-    def is_last(self) -> bool:
-        """Return whether the journal has no later snapshot."""
-
-    def apply(self, machine: MachineState, state: CallContext) -> bytes | None:
-        """Restore the machine and the state; return the stack to rewind, or None."""
-
-
-class ExitKind(Enum):
-    """Kind of the end of a run."""
-
-    EXITED = "exited"
-    TRAPPED = "trapped"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """Result of a run.
-
-    ``code`` is the exit code of a guest that exited, else None. ``reason`` is the kind of the
-    trap, and ``backtrace`` its call stack, innermost function first.
-    """
-
-    kind: ExitKind
-    code: int | None = None
-    reason: str = ""
-    backtrace: str = ""
-
-
 class Process:
     """One guest, ready to run in a thread of its own.
 
-    With ``recorded`` the guest first replays these batches and continues live at their end. Each of
-    ``output_targets`` is reconciled: its ``delivered_size`` is the size of the recorded output that
-    it holds. ``delivered_sizes`` has these sizes by stream. ``moved_mounts`` maps guest names of
-    mounts to the present directories of the host. ``terminals`` are the streams that the guest sees
-    as terminals; a replay has the terminals of the first session. ``network`` allows sockets.
-    ``start`` is the snapshot to resume from, None to run from the beginning. ``fired`` are the
-    triggers of the recorded snapshots. With ``plan`` the guest does not continue live: its
-    snapshots are compared, and the run ends at the end of the journal.
+    ``streams``, ``interrupter`` and ``config`` are those of the session. With ``replay`` the guest
+    first replays recorded events and continues live at their end. ``pages`` is the page index of
+    the journal, if it has one.
     """
 
     def __init__(
@@ -141,81 +67,39 @@ class Process:
         program: PreparedModule,
         identity: preamble.Identity,
         writer: JournalWriter,
-        *,
-        output_targets: dict[int, OutputTarget],
-        stdin: StdinSource,
+        streams: StandardStreams,
         interrupter: Interrupter,
-        durability: Durability = Durability.OUTPUT,
-        recorded: Iterator[Batch] | None = None,
-        delivered_sizes: dict[int, int] | None = None,
-        moved_mounts: Mapping[str, str] | None = None,
-        terminals: Collection[int] = (),
-        network: bool = False,
-        snapshots: SnapshotOptions | None = None,
+        config: RunConfig,
+        *,
+        replay: Replay | None = None,
         pages: "PageIndex | None" = None,
-        fired: Collection[Trigger] = (),
-        start: ResumePoint | None = None,
-        plan: CheckPlan | None = None,
     ) -> None:
-        self._program = program
-        self._start, self._plan = start, plan
+        self._program, self._writer = program, writer
+        self._streams, self._config = streams, config
+        self._replay = replay or Replay()
+        self._start, self._plan = self._replay.start, self._replay.plan
         self.pages = pages
-        self._writer = writer
-        self._durability = durability
-        self._stdin = stdin
-        self._output_targets = output_targets
-        self._delivered_sizes = delivered_sizes or {}
         # Start of the session in µs since the epoch, and its monotonic clock in ns.
         self._session: tuple[int, int] | None = None
         self._last_sync = time.monotonic()
         self._has_ended = False
         self.tape = Tape(
             writer,
-            recorded,
+            self._replay.batches,
             keep_inputs=identity.start.level is RecordingLevel.FULL,
             on_recording_event=self._on_recording_event,
-            on_live=self._continue_live if plan is None else self._stop_at_end,
+            on_live=self._continue_live if self._plan is None else self._stop_at_end,
             barrier=self._barrier,
-            live=None if plan is None else (_raise_stopped, _raise_stopped),
+            live=None if self._plan is None else (_raise_stopped, _raise_stopped),
         )
-        snapshots = snapshots or SnapshotOptions()
-        self._snapshots = snapshots
         interceptor = CallInterceptor() if program.variant.exports_state else None
         self._instance = Instance(program.engine, self._on_tick, interceptor)
-        interval = min(INTERVAL_SECONDS, snapshots.period_seconds / _TICKS_PER_PERIOD)
+        interval = min(INTERVAL_SECONDS, config.snapshots.period_seconds / _TICKS_PER_PERIOD)
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
-        self.context = CallContext(
-            tape=self.tape,
-            outbox=Outbox(
-                output_targets, writer, self._barrier, self._ticker.arm, interrupter.wait_writable
-            ),
-            interrupter=interrupter,
-            arguments=list(identity.start.arguments),
-            environment=list(identity.start.environment),
-            before_wait=self._before_wait,
-            on_consumed=writer.flush,
-        )
-        self.context.network = GuestNetwork(self.tape, self.context.descriptors, is_allowed=network)
-        self.context.terminal = Terminal(self.tape, terminals, find_terminal(stdin, output_targets))
-        self.mounts = Mounts(
-            self.tape, identity.mounts, identity.configuration.files_size_max, moved_mounts or {}
-        )
-        self._open_descriptors(identity, terminals)
+        self.context = self._make_context(identity, interrupter)
+        self.mounts = self._make_mounts(identity)
         self._machine: MachineState | None = None
-        self.coordinator: SnapshotCoordinator | None = None
-        if interceptor is not None:
-            kind = SnapshotCoordinator if plan is None else SnapshotCheckCoordinator
-            self.coordinator = kind(
-                snapshots,
-                program.variant,
-                self.context,
-                interceptor,
-                self._get_journal_counts,
-                fired,
-            )
-            if isinstance(self.coordinator, SnapshotCheckCoordinator) and plan is not None:
-                self.coordinator.follow_plan(plan)
-            self.context.on_wait = self.coordinator.check_wait
+        self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
             memories=MEMORIES_MAX + program.variant.has_stacks,
@@ -223,14 +107,63 @@ class Process:
         )
         define_imports(self._instance, program.compiled, identity.configuration, self.context)
 
-    def _open_descriptors(self, identity: preamble.Identity, terminals: Collection[int]) -> None:
-        table = self.context.descriptors
-        table.add(InputStream(self._stdin, STDIN in terminals))
+    def _make_context(self, identity: preamble.Identity, interrupter: Interrupter) -> CallContext:
+        """Return the context of the host functions, with the standard streams."""
+        streams = self._streams
+        outbox = Outbox(
+            streams.output_targets,
+            self._writer,
+            self._barrier,
+            self._ticker.arm,
+            interrupter.wait_writable,
+        )
+        context = CallContext(
+            tape=self.tape,
+            outbox=outbox,
+            interrupter=interrupter,
+            arguments=list(identity.start.arguments),
+            environment=list(identity.start.environment),
+            before_wait=self._before_wait,
+            on_consumed=self._writer.flush,
+        )
+        context.network = GuestNetwork(
+            self.tape, context.descriptors, is_allowed=self._config.network
+        )
+        handle = find_terminal(streams.source, streams.output_targets)
+        context.terminal = Terminal(self.tape, streams.terminals, handle)
+        context.descriptors.add(InputStream(streams.source, STDIN in streams.terminals))
         for stream in (STDOUT, STDERR):
-            table.add(OutputStream(stream, stream in terminals))
-        self.mounts.preopen(table)
+            context.descriptors.add(OutputStream(stream, stream in streams.terminals))
+        return context
+
+    def _make_mounts(self, identity: preamble.Identity) -> Mounts:
+        """Return the mounts, opened for the guest and with the copied files."""
+        files_size_max = identity.configuration.files_size_max
+        mounts = Mounts(self.tape, identity.mounts, files_size_max, self._replay.moved_mounts)
+        mounts.preopen(self.context.descriptors)
         for event, micros, seq in identity.copied_files:
-            self.mounts.add_file(event, micros * 1000, seq)
+            mounts.add_file(event, micros * 1000, seq)
+        return mounts
+
+    def _make_coordinator(self, interceptor: CallInterceptor) -> SnapshotCoordinator:
+        kind = SnapshotCoordinator if self._plan is None else SnapshotCheckCoordinator
+        coordinator = kind(
+            self._config.snapshots,
+            self._program.variant,
+            self.context,
+            interceptor,
+            self._get_journal_counts,
+            self._replay.fired,
+        )
+        if isinstance(coordinator, SnapshotCheckCoordinator) and self._plan is not None:
+            coordinator.follow_plan(self._plan)
+        self.context.on_wait = coordinator.check_wait
+        return coordinator
+
+    @property
+    def stack_size(self) -> int:
+        """Return the size of the native stack of the guest's thread in bytes."""
+        return self._program.configuration.native_stack_size
 
     def begin_session(self) -> None:
         """Append the start of the session and the targets of its streams."""
@@ -238,8 +171,9 @@ class Process:
         self._open_streams()
 
     def _open_streams(self) -> None:
-        self._writer.append(self._stdin.make_opened_event())
-        for event in make_stream_events(self._output_targets, self._delivered_sizes):
+        self._writer.append(self._streams.source.make_opened_event())
+        delivered_sizes = self._replay.delivered_sizes
+        for event in make_stream_events(self._streams.output_targets, delivered_sizes):
             self._writer.append(event)
 
     def interrupt(self) -> None:
@@ -311,7 +245,7 @@ class Process:
         self.context.memory = instance.instantiate(self._program.compiled)
         self._machine = MachineState.from_instance(instance, self._program.variant)
         capture = SnapshotCapture(
-            self._machine, self.context, self._writer, self._snapshots.dirty_page_tracking
+            self._machine, self.context, self._writer, self._config.snapshots.dirty_page_tracking
         )
         capture.pages = self.pages
         if self._start is not None:
@@ -350,7 +284,7 @@ class Process:
     # -- callbacks of the tape, the outbox and the clock tick, all in the thread of the guest ----
 
     def _barrier(self) -> None:
-        if self._durability is Durability.OUTPUT:
+        if self._config.durability is Durability.OUTPUT:
             self._writer.sync()
         else:
             self._writer.flush()
@@ -363,7 +297,7 @@ class Process:
         """Pass the journal to the kernel, and sync it once per interval, to limit losses."""
         self._writer.flush()
         due = time.monotonic() - self._last_sync >= INTERVAL_SECONDS
-        if due and self._durability is not Durability.NONE:
+        if due and self._config.durability is not Durability.NONE:
             self._writer.sync()
             self._last_sync = time.monotonic()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from journal.engine.session import preamble
-from journal.engine.session.process import ExitKind, RunResult
+from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from journal.engine.tape import RECORDING_EVENTS, Batch
 from journal.engine.wasi.stdio.delivery import make_stream_events, read_stream_histories
@@ -162,25 +162,3 @@ def deliver_remaining(
         outbox.requeue(stream, positions[stream], data)
         positions[stream] += len(data)
     outbox.deliver()
-
-
-class NullWriter:
-    """A writer that discards all events, for a replay without a session."""
-
-    time = 0
-    next_seq = 0
-    size = 0
-
-    def append(self, event: Event) -> int:
-        """Discard an event."""
-        return 0
-
-    def append_frame(self, tag: int, payload: bytes) -> int:
-        """Discard a frame."""
-        return 0
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def sync(self) -> None:
-        """Do nothing."""

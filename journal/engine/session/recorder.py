@@ -1,24 +1,18 @@
 """Recorder: a guest in a thread of its own, with methods to wait for, feed, inspect and stop it."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from journal.engine.session.process import Process, RunResult
+from journal.engine.session.process import Process
+from journal.engine.session.run_config import RunConfig, StrPath
+from journal.engine.session.run_result import RunResult
+from journal.engine.session.standard_streams import StandardStreams
 from journal.engine.snapshot.suspension import SnapshotCoordinator
-from journal.engine.wasi.stdio.delivery import StreamHistory
-from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, OutputTarget
-from journal.engine.wasi.stdio.stdin import (
-    BytesSource,
-    FedSource,
-    Interrupter,
-    StdinSource,
-    open_source,
-)
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
+from journal.engine.wasi.stdio.stdin import FedSource, Interrupter
 from journal.errors import JournalError, OptionError
 from journal.events.snapshots import Trigger
 from journal.events.streams import TargetKind
@@ -33,35 +27,6 @@ THREAD_STACK_EXTRA = 16 << 20
 
 _NO_SNAPSHOTS = "snapshots cannot be taken: the run was started without snapshots"
 _STACK_SIZE_LOCK = threading.Lock()
-
-Input = bytes | int | IO[Any] | FedSource | None
-Output = int | IO[Any] | None
-StrPath = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, slots=True)
-class StandardStreams:
-    """Source of standard input and targets of the outputs."""
-
-    source: StdinSource
-    output_targets: dict[int, OutputTarget]
-
-    @property
-    def terminals(self) -> set[int]:
-        """Return the numbers of the streams that are terminals."""
-        terminals = (
-            {STDIN} if self.source.make_opened_event().kind is TargetKind.TERMINAL else set()
-        )
-        outputs = self.output_targets.items()
-        return terminals | {n for n, target in outputs if target.kind is TargetKind.TERMINAL}
-
-
-@dataclass(frozen=True, slots=True)
-class GuestRun:
-    """A process and the stack size of its calls in bytes."""
-
-    process: Process
-    stack_size: int
 
 
 class Recorder:
@@ -82,22 +47,21 @@ class Recorder:
         writer: Writer,
         streams: StandardStreams,
         interrupter: Interrupter,
+        config: RunConfig,
         *,
-        run: GuestRun | None = None,
+        process: Process | None = None,
         recorded_result: RunResult | None = None,
-        replay: Callable[[], GuestRun] | None = None,
+        replay: Callable[[], Process] | None = None,
         reader: Reader | None = None,
-        compaction: "CompactionSchedule | None" = None,
-        note: Callable[[str], object] = len,  # ``len`` ignores the remark.
     ) -> None:
         self._writer = writer
-        self._compaction = compaction
-        self._note = note
+        self._compaction = config.compaction
+        self._note = config.note
         self._compactor: BackgroundCompactor | None = None
         self._reader = reader
         self._streams = streams
         self._interrupter = interrupter
-        self._run = run
+        self._process = process
         self._replay = replay
         self._thread: threading.Thread | None = None
         self._result = recorded_result
@@ -120,16 +84,16 @@ class Recorder:
     def set_path(self, path: StrPath) -> None:
         """Set the path after the journal was renamed."""
         self._writer.set_path(path)
-        if self._run is not None and self._run.process.pages is not None:
-            self._run.process.pages.set_path(path)
+        if self._process is not None and self._process.pages is not None:
+            self._process.pages.set_path(path)
 
     def start(self) -> None:
         """Start the guest in its thread."""
         if self._result is None and self._thread is None:
-            assert self._run is not None
-            self._start_thread(self._run)
+            assert self._process is not None
+            self._start_thread(self._process)
             if self._compaction is not None and self._compaction.is_active:
-                self._start_compactor(self._compaction, self._run.process)
+                self._start_compactor(self._compaction, self._process)
 
     def _start_compactor(self, compaction: "CompactionSchedule", process: Process) -> None:
         from journal.compaction import BackgroundCompactor  # Most runs need no compaction.
@@ -147,8 +111,8 @@ class Recorder:
         if isinstance(result, JournalError):
             self._note(f"the journal was not compacted and stays unchanged: {result}")
 
-    def _start_thread(self, run: GuestRun) -> None:
-        self._thread = start_guest_thread(lambda: self._run_guest(run.process), run.stack_size)
+    def _start_thread(self, process: Process) -> None:
+        self._thread = start_guest_thread(lambda: self._run_guest(process), process.stack_size)
 
     def _run_guest(self, process: Process) -> None:
         try:
@@ -176,8 +140,8 @@ class Recorder:
         Returns at once. Safe from any thread and from signal handlers.
         """
         self._interrupter.request_stop()
-        if self._run is not None:
-            self._run.process.interrupt()
+        if self._process is not None:
+            self._process.interrupt()
 
     def notify(self, trigger: Trigger) -> bool:
         """Fire a trigger, and return whether a snapshot will be taken.
@@ -202,8 +166,8 @@ class Recorder:
         if coordinator is None:
             raise OptionError(_NO_SNAPSHOTS)
         ticket = coordinator.request(trigger)
-        assert self._run is not None
-        self._run.process.interrupt()
+        assert self._process is not None
+        self._process.interrupt()
         return coordinator.wait(ticket, timeout_seconds)
 
     @contextmanager
@@ -227,7 +191,7 @@ class Recorder:
 
     @property
     def _coordinator(self) -> SnapshotCoordinator | None:
-        return self._run.process.coordinator if self._run is not None else None
+        return self._process.coordinator if self._process is not None else None
 
     @property
     def compaction_count(self) -> int:
@@ -280,13 +244,13 @@ class Recorder:
         return self._get_process_with_files().mounts.files()
 
     def _get_process_with_files(self) -> Process:
-        if self._run is None:
+        if self._process is None:
             # The program had ended, so a replay produces its files.
             assert self._replay is not None
-            self._run = self._replay()
-            self._start_thread(self._run)
+            self._process = self._replay()
+            self._start_thread(self._process)
             self.wait()
-        return self._run.process
+        return self._process
 
     def close(self) -> None:
         """Stop the guest, make the journal durable, and release all resources.
@@ -301,8 +265,8 @@ class Recorder:
             self._thread.join()
         if self._reader is not None:
             self._reader.close()
-        if self._run is not None and self._run.process.pages is not None:
-            self._run.process.pages.close()
+        if self._process is not None and self._process.pages is not None:
+            self._process.pages.close()
         if self._compactor is not None:
             self._compactor.close()
         try:
@@ -334,47 +298,3 @@ def start_guest_thread(work: Callable[[], None], stack_size: int) -> threading.T
         finally:
             threading.stack_size(old_size)
     return thread
-
-
-def connect_streams(
-    stdin: Input, stdout: Output, stderr: Output, history: StreamHistory | None = None
-) -> StandardStreams:
-    """Return the standard streams; ``history`` is the recorded history of standard input."""
-    return StandardStreams(_open_stdin(stdin, history), _open_outputs(stdout, stderr))
-
-
-def _open_outputs(stdout: Output, stderr: Output) -> dict[int, OutputTarget]:
-    """Return the output targets.
-
-    Streams to the same regular file share one target, which keeps their order.
-    """
-    output_targets: dict[int, OutputTarget] = {}
-    for stream, output in ((STDOUT, stdout), (STDERR, stderr)):
-        if output is None:
-            output_targets[stream] = OutputTarget(TargetKind.CAPTURED)
-            continue
-        target = OutputTarget.of_descriptor(_fileno(output))
-        twin = output_targets.get(STDOUT)
-        if (
-            twin is not None
-            and target.kind is twin.kind is TargetKind.REGULAR
-            and (target.device, target.inode) == (twin.device, twin.inode)
-        ):
-            target = twin
-        output_targets[stream] = target
-    return output_targets
-
-
-def _open_stdin(stdin: Input, history: StreamHistory | None) -> StdinSource:
-    if stdin is None:
-        return FedSource()
-    if isinstance(stdin, FedSource):
-        return stdin
-    if isinstance(stdin, bytes):
-        return BytesSource(stdin)
-    first_target = history.targets[0][0] if history and history.targets else None
-    return open_source(_fileno(stdin), first_target)
-
-
-def _fileno(file: int | IO[Any]) -> int:
-    return file if isinstance(file, int) else file.fileno()

@@ -1,14 +1,12 @@
 """Selection of the snapshot from which a run is resumed, and of its module variant."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from journal.engine.configuration import SnapshotOptions, Stacks
 from journal.engine.program.module import GuestModule
 from journal.engine.program.variant import (
     ModuleVariant,
-    Notify,
     find_cached_variant,
     load_embedded_variant,
     make_snapshot_variant,
@@ -16,6 +14,7 @@ from journal.engine.program.variant import (
     select_variant,
 )
 from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.run_config import RunConfig
 from journal.engine.snapshot.memory_image import get_image_folder
 from journal.engine.snapshot.restore import SnapshotRestorer, prepare_restore
 from journal.engine.tape import Batch
@@ -26,15 +25,6 @@ from journal.snapshots.catalog import SnapshotInfo
 from journal.snapshots.resume_flags import has_gaps_allowed
 
 
-class ResumeOptions(NamedTuple):
-    """Options of a resume. With ``reexecute`` snapshots are ignored."""
-
-    snapshots: SnapshotOptions
-    cache: Path | None
-    note: Notify
-    reexecute: bool
-
-
 class ResumePlan(NamedTuple):
     """Variant of the module, and the snapshot to resume from, or None to run from the start."""
 
@@ -42,20 +32,22 @@ class ResumePlan(NamedTuple):
     start: SnapshotRestorer | None
 
 
-def plan_resume(recording: RecordedRun, module: GuestModule, options: ResumeOptions) -> ResumePlan:
+def plan_resume(
+    recording: RecordedRun, module: GuestModule, config: RunConfig, *, reexecute: bool = False
+) -> ResumePlan:
     """Return the newest usable snapshot with its module variant.
 
-    Without a usable snapshot, returns a variant to run from the start. Raises ``NotResumable``
-    if the journal does not have all inputs for that.
+    Without a usable snapshot, or with ``reexecute``, returns a variant to run from the start.
+    Raises ``NotResumable`` if the journal does not have all inputs for that.
     """
     variants: dict[bytes, ModuleVariant | None] = {}
-    for info in () if options.reexecute else reversed(recording.snapshots):
+    for info in () if reexecute else reversed(recording.snapshots):
         if not info.resumable:
             continue
         if info.code not in variants:
-            variants[info.code] = find_snapshot_variant(recording, module, info, options)
+            variants[info.code] = find_snapshot_variant(recording, module, info, config)
             if variants[info.code] is None:
-                options.note(
+                config.note(
                     f"the module variant of snapshot {info.seq} is not available, so the guest is "
                     "executed from an earlier snapshot or from its start"
                 )
@@ -65,20 +57,20 @@ def plan_resume(recording: RecordedRun, module: GuestModule, options: ResumeOpti
         _check_effects(recording, info)
         check_inputs(recording, info.seq)
         try:
-            return ResumePlan(variant, _make_restorer(recording, info, variant, options))
+            return ResumePlan(variant, _make_restorer(recording, info, variant, config))
         except NotResumable as error:
-            options.note(f"{error}; an earlier snapshot is used")
+            config.note(f"{error}; an earlier snapshot is used")
     if recording.identity.start.level is not RecordingLevel.FULL:
         raise NotResumable(
             "the journal was recorded at level state: it has no inputs to replay, and no usable "
             "snapshot to resume from"
         )
     check_inputs(recording, -1)
-    return ResumePlan(_find_start_variant(recording, module, options), None)
+    return ResumePlan(_find_start_variant(recording, module, config), None)
 
 
 def plan_resume_at(
-    recording: RecordedRun, module: GuestModule, seq: int, options: ResumeOptions
+    recording: RecordedRun, module: GuestModule, seq: int, config: RunConfig
 ) -> ResumePlan:
     """Return the plan to resume from snapshot ``seq``.
 
@@ -89,16 +81,16 @@ def plan_resume_at(
         raise NotResumable(f"event {seq} is not a snapshot")
     if not info.resumable:
         raise NotResumable(f"snapshot {seq} cannot be resumed: {info.reason}")
-    variant = find_snapshot_variant(recording, module, info, options)
+    variant = find_snapshot_variant(recording, module, info, config)
     if variant is None:
         raise NotResumable(f"snapshot {seq} cannot be resumed: its module variant is not available")
     _check_effects(recording, info)
     check_inputs(recording, info.seq)
-    return ResumePlan(variant, _make_restorer(recording, info, variant, options))
+    return ResumePlan(variant, _make_restorer(recording, info, variant, config))
 
 
 def find_snapshot_variant(
-    recording: RecordedRun, module: GuestModule, info: SnapshotInfo, options: ResumeOptions
+    recording: RecordedRun, module: GuestModule, info: SnapshotInfo, config: RunConfig
 ) -> ModuleVariant | None:
     """Return the module variant of a snapshot, or None if it is not available.
 
@@ -108,34 +100,34 @@ def find_snapshot_variant(
     instrumentation = recording.identity.configuration.instrumentation
     if not info.code:
         return make_snapshot_variant(
-            module, SnapshotOptions(stacks=Stacks.NEVER), options.cache, options.note
+            module, SnapshotOptions(stacks=Stacks.NEVER), config.cache, config.note
         )
 
     def find() -> ModuleVariant | None:
         variant: ModuleVariant | None = None
         if recording.identity.instrumented is not None:
             variant = load_embedded_variant(
-                module, recording.identity.instrumented(), instrumentation, options.cache
+                module, recording.identity.instrumented(), instrumentation, config.cache
             )
         elif instrumentation:
-            variant = make_variant_with_tool(module, instrumentation, options.cache, options.note)
+            variant = make_variant_with_tool(module, instrumentation, config.cache, config.note)
         if variant is None or variant.code != info.code:
-            variant = make_snapshot_variant(module, options.snapshots, options.cache, options.note)
+            variant = make_snapshot_variant(module, config.snapshots, config.cache, config.note)
         return variant if variant.code == info.code else None
 
-    return find_cached_variant(module, info.code, options.cache, find) or find()
+    return find_cached_variant(module, info.code, config.cache, find) or find()
 
 
 def _find_start_variant(
-    recording: RecordedRun, module: GuestModule, options: ResumeOptions
+    recording: RecordedRun, module: GuestModule, config: RunConfig
 ) -> ModuleVariant:
     instrumentation = recording.identity.configuration.instrumentation
     variant = (
-        make_variant_with_tool(module, instrumentation, options.cache, options.note)
+        make_variant_with_tool(module, instrumentation, config.cache, config.note)
         if instrumentation
         else None
     )
-    return variant or select_variant(module, options.snapshots, options.cache, options.note)
+    return variant or select_variant(module, config.snapshots, config.cache, config.note)
 
 
 def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
@@ -169,7 +161,7 @@ def check_inputs(recording: RecordedRun, seq: int) -> None:
 
 
 def _make_restorer(
-    recording: RecordedRun, info: SnapshotInfo, variant: ModuleVariant, options: ResumeOptions
+    recording: RecordedRun, info: SnapshotInfo, variant: ModuleVariant, config: RunConfig
 ) -> SnapshotRestorer:
     if info.entry and info.entry not in variant.entries:
         raise NotResumable(
@@ -184,6 +176,6 @@ def _make_restorer(
         recording.reader.journal_id,
         recording.snapshots,
         info,
-        get_image_folder(options.cache),
+        get_image_folder(config.cache),
         read_history,
     )

@@ -4,37 +4,35 @@ Each event of the guest is compared with the recorded event. At each snapshot th
 at the recorded point, and the digest of its whole state is compared. The host is not changed.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from journal.engine.configuration import SnapshotOptions
 from journal.engine.program.module import GuestModule
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import ModuleVariant, Notify, make_unmodified_variant
 from journal.engine.session import preamble
-from journal.engine.session.process import ExitKind, Process, RunResult
-from journal.engine.session.recorded_run import NullWriter, RecordedRun
+from journal.engine.session.journal_writer import NullWriter
+from journal.engine.session.process import Process
+from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.recorder import start_guest_thread
+from journal.engine.session.replay import Replay
 from journal.engine.session.resume_plan import (
-    ResumeOptions,
     check_inputs,
     find_snapshot_variant,
     plan_resume_at,
 )
+from journal.engine.session.run_config import RunConfig, StrPath, ignore_note
+from journal.engine.session.run_result import ExitKind, RunResult
+from journal.engine.session.standard_streams import StandardStreams, capture_outputs
 from journal.engine.snapshot.capture import CapturedSnapshot
 from journal.engine.snapshot.restore import SnapshotRestorer, read_parts
 from journal.engine.wasi.stdio.delivery import find_terminals
-from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import BY_TAG
 from journal.events.process import RecordingLevel
-from journal.events.streams import TargetKind
 from journal.snapshots.catalog import SnapshotInfo
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ def verify_replay(
     from_each_snapshot: bool = False,
     module: bytes | StrPath | None = None,
     cache: Path | None = None,
-    note: Notify = lambda text: None,
+    note: Notify = ignore_note,
     progress: Callable[[SnapshotCheck], None] = lambda check: None,
 ) -> ReplayResult:
     """Execute the guest of a journal again and compare its events and snapshots.
@@ -160,11 +158,8 @@ def verify_replay(
     with RecordedRun(Path(path), None) as recording:
         identity = recording.identity
         preamble.check_engine(identity, None)
-        runner = _ReplayRunner(
-            recording,
-            preamble.find_module(identity, module),
-            ResumeOptions(SnapshotOptions(), cache, note, reexecute=False),
-        )
+        config = RunConfig(cache=cache, note=note)
+        runner = _ReplayRunner(recording, preamble.find_module(identity, module), config)
         replay = ReplayResult()
         if start is not None or not from_each_snapshot:
             runner.run(replay, start, None)
@@ -181,7 +176,7 @@ class _ReplayRunner:
 
     recording: RecordedRun
     module: GuestModule
-    options: ResumeOptions
+    config: RunConfig
 
     def run_each(self, replay: ReplayResult) -> None:
         """Run from the start and from each snapshot to the next.
@@ -214,7 +209,7 @@ class _ReplayRunner:
 
         With ``compare_after`` only the snapshots after that one are compared.
         """
-        recording, options = self.recording, self.options
+        recording, config = self.recording, self.config
         since = begin if compare_after is None else compare_after
         infos = [
             info
@@ -226,13 +221,13 @@ class _ReplayRunner:
             check_inputs(recording, -1)
         variant, start = None, None
         if begin is not None:
-            variant, start = plan_resume_at(recording, self.module, begin, options)
+            variant, start = plan_resume_at(recording, self.module, begin, config)
         elif recording.identity.start.level is not RecordingLevel.FULL:
             raise NotResumable(
                 "the journal was recorded at level state: it has no inputs to replay"
             )
         elif first is not None:
-            variant = find_snapshot_variant(recording, self.module, first, options)
+            variant = find_snapshot_variant(recording, self.module, first, config)
         variant = variant or make_unmodified_variant(self.module)
         plan = SnapshotCheckPlan(infos, variant, recording)
         self._execute(replay, plan, variant, start, end)
@@ -248,31 +243,28 @@ class _ReplayRunner:
         end: int | None,
     ) -> None:
         recording = self.recording
-        settings = replace(
-            recording.identity.configuration, instrumentation=variant.instrumentation
-        )
+        identity = recording.identity
         first_seq = start.info.seq + 1 if start is not None else recording.first_seq
+        batches = recording.batches(first_seq, until=end)
+        streams = StandardStreams(
+            BytesSource(b""), capture_outputs(), find_terminals(recording.histories)
+        )
         interrupter = Interrupter()
         try:
             process = Process(
-                prepare(variant, settings, self.options.cache),
-                recording.identity,
+                prepare(variant, identity.configuration, self.config.cache),
+                identity,
                 NullWriter(),
-                output_targets={
-                    stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)
-                },
-                stdin=BytesSource(b""),
-                interrupter=interrupter,
-                recorded=recording.batches(first_seq, until=end),
-                terminals=find_terminals(recording.histories),
-                start=start,
-                plan=plan,
+                streams,
+                interrupter,
+                self.config,
+                replay=Replay(batches=batches, start=start, plan=plan),
             )
-            self._finish(replay, process, settings.native_stack_size)
+            self._finish(replay, process)
         finally:
             interrupter.close()
 
-    def _finish(self, replay: ReplayResult, process: Process, stack_size: int) -> None:
+    def _finish(self, replay: ReplayResult, process: Process) -> None:
         errors: list[BaseException] = []
 
         def work() -> None:
@@ -284,6 +276,6 @@ class _ReplayRunner:
             except BaseException as error:
                 errors.append(error)
 
-        start_guest_thread(work, stack_size).join()
+        start_guest_thread(work, process.stack_size).join()
         if errors:
             raise errors[0]

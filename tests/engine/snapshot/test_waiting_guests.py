@@ -423,7 +423,7 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
         ticks += 1
         if ticks == 3:
             Interrupter.request_stop(recorder._interrupter)
-            Instance.increment_epoch(recorder._run.process._instance)  # type: ignore[union-attr]
+            Instance.increment_epoch(recorder._process._instance)  # type: ignore[union-attr]
 
     args = ("3000", "500")
     wanted = printed_of("deep", tmp_path, cache_dir, *args, stdin=b"")

@@ -1,0 +1,58 @@
+"""Recorded part of a run, as a process replays it before it continues live."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from journal.engine.session.snapshot_check import CheckPlan
+from journal.engine.snapshot.capture import MachineState
+from journal.engine.tape import Batch
+from journal.engine.wasi.call_context import CallContext
+from journal.events.snapshots import Trigger
+
+
+class ResumePoint(Protocol):
+    """A snapshot from which a process resumes."""
+
+    @property
+    def entry(self) -> str:
+        """Return the exported function that was running; empty if none had been called."""
+
+    @property
+    def function(self) -> str:
+        """Return the host function that the guest was about to call; empty in a loop."""
+
+    @property
+    def calls(self) -> int:
+        """Return the count of host calls that the guest had made."""
+
+    @property
+    def session(self) -> tuple[int, int]:
+        """Return the time of the snapshot in µs since the epoch, and its monotonic clock in ns."""
+
+    @property
+    def is_last(self) -> bool:
+        """Return whether the journal has no later snapshot."""
+
+    def apply(self, machine: MachineState, state: CallContext) -> bytes | None:
+        """Restore the machine and the state; return the stack to rewind, or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Recorded events that a process replays, and the state in which it does so.
+
+    ``batches`` are the events, None for a new run. ``start`` is the snapshot before them, None for
+    the start of the program. ``fired`` are the triggers of the recorded snapshots.
+    ``delivered_sizes`` has the bytes of each recorded output that its target holds.
+    ``moved_mounts`` maps guest names of mounts to the present directories of the host. With
+    ``plan`` the guest does not continue live: its snapshots are compared, and the run ends at the
+    end of the journal.
+    """
+
+    batches: Iterator[Batch] | None = None
+    start: ResumePoint | None = None
+    fired: Collection[Trigger] = ()
+    delivered_sizes: dict[int, int] = field(default_factory=dict)
+    moved_mounts: Mapping[str, str] = field(default_factory=dict)
+    plan: CheckPlan | None = None

@@ -1,0 +1,211 @@
+"""Construction of a session: its writer, streams, process and recorder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptions, Stacks
+from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
+from journal.engine.program.module import load_module
+from journal.engine.program.prepared import prepare
+from journal.engine.program.variant import select_variant
+from journal.engine.session import preamble
+from journal.engine.session.journal_writer import JournalWriter, NullWriter
+from journal.engine.session.process import Process
+from journal.engine.session.recorded_run import (
+    RecordedRun,
+    deliver_remaining,
+    queue_undelivered,
+)
+from journal.engine.session.recorder import Recorder
+from journal.engine.session.replay import Replay
+from journal.engine.session.resume_plan import plan_resume
+from journal.engine.session.run_config import RunConfig, StrPath, ignore_note
+from journal.engine.session.standard_streams import (
+    StandardStreams,
+    capture_outputs,
+    connect_streams,
+)
+from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+from journal.engine.wasi.stdio.delivery import reconcile_outputs
+from journal.engine.wasi.stdio.outbox import InFlightPolicy
+from journal.engine.wasi.stdio.stdin import Interrupter
+from journal.errors import JournalError
+from journal.events.process import RecordingLevel
+from journal.log.appender import RollPolicy
+from journal.log.writer import Writer
+
+if TYPE_CHECKING:
+    from journal.pages.page_index import PageIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordOptions:
+    """Options of a new run besides those of any session; ``record`` documents them."""
+
+    arguments: Sequence[bytes]
+    environment: Sequence[bytes]
+    mounts: Sequence[HostMount | MemoryMount]
+    copies: Sequence[FileCopy]
+    level: RecordingLevel
+    embed: bool
+    configuration: Configuration
+    roll: RollPolicy | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeOptions:
+    """Options of a resumed run besides those of any session; ``resume`` documents them."""
+
+    module: bytes | StrPath | None
+    moved_mounts: Mapping[str, str]
+    in_flight: InFlightPolicy
+    memory_size_max: int | None
+    reexecute: bool
+
+
+def build_recorded(
+    module: bytes | StrPath, path: StrPath, config: RunConfig, options: RecordOptions
+) -> Recorder:
+    """Create a journal at ``path`` and return a recorder that runs ``module`` in it."""
+    snapshots = _without_stacks_in_small_memory(config.snapshots, options.configuration)
+    variant = select_variant(load_module(module), snapshots, config.cache, config.note)
+    program = prepare(variant, options.configuration, config.cache)
+    streams = connect_streams(config)
+    interrupter = Interrupter()
+    writer = Writer(path, publish=False, roll=options.roll)
+    with _close_on_error(writer, interrupter):
+        has_variant = options.embed or options.level is RecordingLevel.STATE
+        identity = preamble.write(
+            writer,
+            variant.original,
+            program.configuration,
+            arguments=options.arguments,
+            environment=options.environment,
+            mounts=options.mounts,
+            copies=options.copies,
+            level=options.level,
+            embed=options.embed,
+            instrumented=variant.instrumented if has_variant else b"",
+        )
+        pages = _make_page_index(path, config)
+        process = Process(program, identity, writer, streams, interrupter, config, pages=pages)
+        process.begin_session()
+        writer.publish()
+        return Recorder(writer, streams, interrupter, config, process=process)
+
+
+def _without_stacks_in_small_memory(
+    snapshots: SnapshotOptions, configuration: Configuration
+) -> SnapshotOptions:
+    """Return the options without stacks if the memory that saves the stack does not fit.
+
+    That memory counts towards the memory limit of the guest.
+    """
+    if configuration.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE:
+        return snapshots
+    return replace(snapshots, stacks=Stacks.NEVER)
+
+
+def build_resumed(path: StrPath, config: RunConfig, options: ResumeOptions) -> Recorder:
+    """Return a recorder that continues the run of the journal at ``path``."""
+    interrupter = Interrupter()
+    writer = Writer(path)
+    with _close_on_error(writer, interrupter):
+        recording = RecordedRun(writer.path, writer.next_seq)
+        streams = connect_streams(config, recording.histories)
+        delivered_sizes = reconcile_outputs(
+            streams.output_targets, recording.histories, recording.writes, options.in_flight
+        )
+        resumption = _Resumption(recording, delivered_sizes, interrupter, config, options)
+        if recording.result is None:
+            pages = _make_page_index(path, config)
+            if pages is not None:
+                pages.open()
+            process = resumption.make_process(writer, streams, pages)
+            process.mounts.check_hosts()
+            return Recorder(
+                writer, streams, interrupter, config, process=process, reader=recording.reader
+            )
+        deliver_remaining(
+            writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
+        )
+        captured = replace(streams, output_targets=capture_outputs())
+        return Recorder(
+            writer,
+            streams,
+            interrupter,
+            replace(config, note=ignore_note),
+            recorded_result=recording.result,
+            replay=lambda: resumption.make_process(NullWriter(), captured),
+            reader=recording.reader,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Resumption:
+    """A recorded run and the options to continue it."""
+
+    recording: RecordedRun
+    delivered_sizes: dict[int, int]
+    interrupter: Interrupter
+    config: RunConfig
+    options: ResumeOptions
+
+    def make_process(
+        self, writer: JournalWriter, streams: StandardStreams, pages: "PageIndex | None" = None
+    ) -> Process:
+        """Return the process that replays the recorded run, and continues it in ``writer``."""
+        recording, config, options = self.recording, self.config, self.options
+        identity = recording.identity
+        preamble.check_engine(identity, options.memory_size_max)
+        module = preamble.find_module(identity, options.module)
+        plan = plan_resume(recording, module, config, reexecute=options.reexecute)
+        start, first_seq = plan.start, recording.first_seq
+        if start is not None:
+            first_seq = start.info.seq + 1
+            start.queue_undelivered = lambda state: queue_undelivered(
+                recording, first_seq, state.outbox, streams.output_targets
+            )
+        replay = Replay(
+            batches=recording.batches(first_seq),
+            start=start,
+            fired={info.trigger for info in recording.snapshots},
+            delivered_sizes=self.delivered_sizes,
+            moved_mounts=options.moved_mounts,
+        )
+        program = prepare(plan.variant, identity.configuration, config.cache)
+        return Process(
+            program,
+            identity,
+            writer,
+            streams,
+            self.interrupter,
+            config,
+            replay=replay,
+            pages=pages,
+        )
+
+
+def _make_page_index(path: StrPath, config: RunConfig) -> "PageIndex | None":
+    """Return a page index of the journal if the options request one, else None."""
+    if not config.snapshots.page_index:
+        return None
+    from journal.pages.page_index import PageIndex
+    from journal.pages.user_key import load_key  # Most runs need no page index.
+
+    key = load_key(None if config.cache is None else config.cache.parent / "pages.key")
+    return PageIndex(path, key=key)
+
+
+@contextmanager
+def _close_on_error(writer: Writer, interrupter: Interrupter) -> Iterator[None]:
+    """Close ``writer`` and ``interrupter`` if the body fails and no recorder takes them over."""
+    try:
+        yield
+    except BaseException:
+        with suppress(JournalError):
+            writer.close()
+        interrupter.close()
+        raise
