@@ -127,6 +127,41 @@ def page_markdown(page: CommandPage) -> str:
     return "\n\n".join(parts)
 
 
+def run_codes_markdown() -> str:
+    """Return the table of the exit codes of run and resume, besides those of the guest."""
+    from journaltool.exit_codes import CODES_OF_COMMANDS, ExitCode
+
+    codes = [code for code in ExitCode if code in CODES_OF_COMMANDS["run"]]
+    rows = [f"| {code.value} | {code.meaning} |" for code in codes]
+    return "\n".join(["| exit code | meaning |", "|---|---|", *rows])
+
+
+def codes_markdown() -> str:
+    """Return the table of the exit codes of the other commands, with their errors."""
+    from journaltool.exit_codes import CODE_OF_ERROR, CODES_OF_COMMANDS, ExitCode
+
+    others = {name: codes for name, codes in CODES_OF_COMMANDS.items() if name != "run"}
+    rows = ["| exit code | meaning | error class | commands |", "|---|---|---|---|"]
+    for code in ExitCode:
+        users = [name for name, codes in others.items() if code in codes]
+        if not users:
+            continue
+        errors = [f"`{name}`" for name, other in CODE_OF_ERROR.items() if other is code]
+        if code is ExitCode.ERROR:
+            errors.append("any other")
+        named = "all" if code is ExitCode.INTERRUPTED else _name_users(users, list(others))
+        rows.append(f"| {code.value} | {code.meaning} | {', '.join(errors)} | {named} |")
+    return "\n".join(rows)
+
+
+def _name_users(users: list[str], commands: list[str]) -> str:
+    """Return the names of the commands that use a code, or those that do not if they are few."""
+    missing = [f"`{name}`" for name in commands if name not in users]
+    if len(missing) <= 2:
+        return f"all except {' '.join(missing)}" if missing else "all"
+    return " ".join(f"`{name}`" for name in users)
+
+
 def _anchor(page: CommandPage) -> str:
     return page.name.replace(" ", "-")
 

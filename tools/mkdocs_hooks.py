@@ -1,7 +1,7 @@
 """Hooks of mkdocs: pages that are included from elsewhere in the repository, and generated pages.
 
-``<!-- include PATH -->`` is replaced by a file of the repository, ``<!-- commands: summary -->``
-and ``<!-- commands: all -->`` by text from the commands of journaltool, and ``<!-- api -->`` by the
+``<!-- include PATH -->`` is replaced by a file of the repository, ``<!-- commands: … -->`` and
+``<!-- exit codes: … -->`` by text from the commands of journaltool, and ``<!-- api -->`` by the
 public names of the library. The notes in spec/decisions become pages.
 """
 
@@ -63,6 +63,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         sections = "\n\n".join(map(command_pages.page_markdown, pages[1:]))
         markdown = markdown.replace("<!-- commands: summary -->", summary)
         markdown = markdown.replace("<!-- commands: all -->", sections)
+        codes = command_pages.run_codes_markdown()
+        markdown = markdown.replace("<!-- exit codes: run -->", codes)
+        codes = command_pages.codes_markdown()
+        markdown = markdown.replace("<!-- exit codes: others -->", codes)
     return markdown
 
 

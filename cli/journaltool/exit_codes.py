@@ -1,17 +1,10 @@
-"""Exit codes of commands, and the report of errors on stderr."""
+"""Table of the exit codes: their meanings, their errors, and the commands that use them.
 
-import os
-import shlex
-import signal
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+The help of the commands, the man pages and the command reference are written from this table.
+"""
+
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from pathlib import Path
-
-import typer
-
-from journaltool.output import terminal
 
 
 class ExitCode(IntEnum):
@@ -20,32 +13,41 @@ class ExitCode(IntEnum):
     run and resume exit with REFUSED for every error, because a guest may exit with the other codes.
     """
 
-    FINE = 0
-    ERROR = 1
-    """The journal cannot be read or is not a journal, or a write failed, or options conflict."""
-    USAGE = 2
-    DAMAGED = 3
-    """Blocks or events are damaged. verify and recover: any damage or loss."""
-    TORN = 4
-    """The journal is whole except for a tail that a crash cut short. Only verify reports it."""
-    GAP = 5
-    """Blocks are missing."""
-    LOST = 6
-    """Events are lost after a sync had made them durable."""
-    LOCKED = 7
-    """Another process writes the journal."""
-    STORAGE = 8
-    """The operating system refused a write or a sync."""
-    UNFINISHED = 9
-    """The time limit ended the command first. verify: no damage so far."""
-    TIMEOUT = 124
-    REFUSED = 125
-    """run, resume: an error of the tool, not of the guest."""
-    INTERRUPTED = 130
-    TRAPPED = 134
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> "ExitCode":
+        """Return a member with its meaning for the command reference."""
+        member = int.__new__(cls, value)
+        member._value_, member.meaning = value, meaning
+        return member
+
+    FINE = 0, "success; a torn tail after a crash is success, too"
+    ERROR = 1, "the journal cannot be read, is no journal, or the task cannot be done"
+    USAGE = 2, "wrong usage"
+    DAMAGED = (
+        3,
+        "blocks or events are wrong; `verify`: any damage; `recover`, `concat --salvage`: done, "
+        "and events are lost; `replay`: something came out differently",
+    )
+    TORN = 4, "whole, except for a torn tail"
+    GAP = 5, "blocks are missing"
+    LOST = 6, "events are lost that had been durable"
+    LOCKED = 7, "another process writes the journal"
+    STORAGE = 8, "the operating system refused a write or a sync"
+    UNFINISHED = (
+        9,
+        "`verify`: nothing wrong so far, and `--max-seconds` is over; `snapshot`: no snapshot "
+        "before `--timeout`",
+    )
+    TIMEOUT = 124, "`--timeout` stopped the guest"
+    REFUSED = 125, "an error of the tool"
+    HANGUP = 129, "SIGHUP stopped the guest"
+    INTERRUPTED = 130, "Ctrl-C"
+    TRAPPED = 134, "the guest trapped"
+    TERMINATED = 143, "SIGTERM stopped the guest"
 
 
-_CODE_OF_ERROR = {
+CODE_OF_ERROR = {
     "LostAcknowledged": ExitCode.LOST,
     "MissingEvents": ExitCode.GAP,
     "CorruptBlock": ExitCode.DAMAGED,
@@ -58,6 +60,196 @@ _CODE_OF_ERROR = {
 
 _GRAVEST_FIRST = (ExitCode.LOST, ExitCode.GAP, ExitCode.DAMAGED, ExitCode.ERROR)
 
+GUEST_CODES = "0-255"
+"""Exit codes of a guest."""
+
+Codes = Mapping[ExitCode | str, str]
+"""Exit codes of a command, each with its meaning there."""
+
+_USAGE: Codes = {ExitCode.USAGE: "The usage is wrong."}
+_NO_JOURNAL: Codes = {ExitCode.ERROR: "The journal cannot be read or is not a journal.", **_USAGE}
+
+
+def _copied(source: str, target: str) -> Codes:
+    """Return the errors of a command that reads a journal and writes a file."""
+    cannot = (
+        f"{source} cannot be read or is not a journal, or {target} exists or cannot be written."
+    )
+    return {ExitCode.ERROR: cannot, **_USAGE}
+
+
+def _damage(subject: str, also: str = "") -> Codes:
+    """Return the damage to a journal that a command reads from start to end."""
+    return {
+        ExitCode.DAMAGED: f"A block of {subject} is damaged{also}.",
+        ExitCode.GAP: f"Blocks of {subject} are missing.",
+        ExitCode.LOST: f"Events of {subject} that had been durable are lost.",
+    }
+
+
+def _part_damage(then: str) -> Codes:
+    """Return the damage that a command reports after its output."""
+    return {
+        ExitCode.DAMAGED: f"Blocks or events are damaged.{then}",
+        ExitCode.GAP: f"Blocks are missing.{then}",
+        ExitCode.LOST: f"Events that had been durable are lost.{then}",
+    }
+
+
+def _unwritten(target: str) -> Codes:
+    return {ExitCode.STORAGE: f"{target} could not be written completely."}
+
+
+CODES_OF_COMMANDS: Mapping[str, Codes] = {
+    "run": {
+        GUEST_CODES: "The exit code of the program. Also 0 if --stop-after-snapshot stopped it.",
+        **_USAGE,
+        ExitCode.TIMEOUT: "--timeout stopped the program.",
+        ExitCode.REFUSED: "journaltool itself failed.",
+        ExitCode.HANGUP: "SIGHUP stopped the program.",
+        ExitCode.INTERRUPTED: "Ctrl-C stopped the program.",
+        ExitCode.TRAPPED: "The program trapped.",
+        ExitCode.TERMINATED: "SIGTERM stopped the program.",
+    },
+    "snapshot": {
+        ExitCode.FINE: "The snapshot was taken.",
+        ExitCode.ERROR: "No process writes the journal, or the process cannot take a snapshot or "
+        "ended first.",
+        **_USAGE,
+        ExitCode.UNFINISHED: "The snapshot was requested, but not taken before --timeout. It may "
+        "be taken later.",
+    },
+    "snapshots": {
+        ExitCode.FINE: "The snapshots were listed. There may be none.",
+        **_NO_JOURNAL,
+        **_part_damage(" Snapshots before the damage were listed."),
+    },
+    "replay": {
+        ExitCode.FINE: "The replay matched the journal, however the program ended.",
+        ExitCode.ERROR: "The journal cannot be read, is not a journal, or cannot be executed here.",
+        **_USAGE,
+        ExitCode.DAMAGED: "The replay diverged from the journal.",
+    },
+    "inspect": {
+        ExitCode.FINE: "All events were printed. A tail that a crash cut short is reported on "
+        "stderr.",
+        **_NO_JOURNAL,
+        **_part_damage(" Readable events were printed."),
+        ExitCode.INTERRUPTED: "With --follow: Ctrl-C ended the command.",
+    },
+    "tail": {
+        ExitCode.FINE: "The events were printed, or the reader of the output closed it.",
+        **_NO_JOURNAL,
+        ExitCode.DAMAGED: "Some of these events are damaged. Readable events were printed.",
+        ExitCode.GAP: "Some of these blocks are missing. Readable events were printed.",
+        ExitCode.LOST: "Some of these events had been durable and are lost. Readable events were "
+        "printed.",
+        ExitCode.INTERRUPTED: "Ctrl-C ended the command.",
+    },
+    "info": {ExitCode.FINE: "The summary was printed.", **_NO_JOURNAL},
+    "stats": {
+        ExitCode.FINE: "The statistics were printed.",
+        **_NO_JOURNAL,
+        ExitCode.DAMAGED: "Part of the journal is damaged. The statistics count the readable part.",
+    },
+    "index": {
+        ExitCode.FINE: "The index was shown, rebuilt or removed. With --check: it is correct, or "
+        "there is none.",
+        ExitCode.ERROR: "The journal cannot be read or is not a journal, or the index cannot be "
+        "written.",
+        **_USAGE,
+        **_damage("the journal"),
+        ExitCode.DAMAGED: "The journal is damaged. With --check: the index is wrong or does not "
+        "match the journal.",
+    },
+    "verify": {
+        ExitCode.FINE: "The journal is whole.",
+        **_NO_JOURNAL,
+        ExitCode.DAMAGED: "The journal is damaged: events are lost or wrong.",
+        ExitCode.TORN: "The journal is whole, except for a tail that a crash cut short.",
+        ExitCode.UNFINISHED: "--max-seconds stopped the check, and no damage was found so far.",
+    },
+    "recover": {
+        ExitCode.FINE: "No event is lost. A tail that a crash cut short is not a loss.",
+        **_copied("SOURCE", "TARGET"),
+        ExitCode.DAMAGED: "TARGET was written with all readable events, and events are lost.",
+    },
+    "concat": {
+        ExitCode.FINE: "The journals were joined.",
+        **_copied("A source", "TARGET"),
+        **_damage("a source", ". With --salvage: TARGET was written, and events are lost"),
+        **_unwritten("TARGET"),
+    },
+    "split": {
+        ExitCode.FINE: "The journal was split.",
+        ExitCode.ERROR: "JOURNAL cannot be read or is not a journal, or there is nothing to split, "
+        "or DIRECTORY exists\nor cannot be written.",
+        **_USAGE,
+        **_damage("JOURNAL"),
+        **_unwritten("A part"),
+    },
+    "cut": {
+        ExitCode.FINE: "The journal was cut.",
+        ExitCode.ERROR: "JOURNAL cannot be read or is not a journal, or has no such event or no "
+        "resumable snapshot,\nor TARGET exists or cannot be written.",
+        **_USAGE,
+        **_damage("JOURNAL"),
+        **_unwritten("TARGET"),
+    },
+    "filter": {
+        ExitCode.FINE: "The journal was filtered.",
+        **_copied("SOURCE", "TARGET"),
+        **_damage("SOURCE", ", or an event that has to be decoded is malformed"),
+        ExitCode.LOCKED: "With --in-place: another process writes SOURCE.",
+        **_unwritten("TARGET"),
+    },
+    "compact": {
+        ExitCode.FINE: "The journal was compacted.",
+        **_copied("SOURCE", "TARGET"),
+        **_damage("SOURCE"),
+        ExitCode.LOCKED: "Another process writes SOURCE (with --in-place) or TARGET (with "
+        "--force).",
+        **_unwritten("TARGET"),
+    },
+    "export": {
+        ExitCode.FINE: "The journal was exported.",
+        **_copied("JOURNAL", "FILE"),
+        **_damage("JOURNAL"),
+    },
+    "import": {
+        ExitCode.FINE: "The journal was imported.",
+        ExitCode.ERROR: "FILE cannot be read, or JOURNAL exists or cannot be written.",
+        **_USAGE,
+        ExitCode.DAMAGED: "FILE is not an export, or is incomplete.",
+        ExitCode.LOCKED: "",
+        **_unwritten("JOURNAL"),
+    },
+    "extract": {
+        ExitCode.FINE: "The state was extracted.",
+        ExitCode.ERROR: "JOURNAL cannot be read or replayed, is not a journal, or has no such "
+        "event or snapshot,\nor the target exists or cannot be written.",
+        **_USAGE,
+        **_part_damage(""),
+    },
+    "completion": {ExitCode.FINE: "The script was printed.", **_USAGE},
+}
+"""Exit codes of each command, as its help lists them; an empty text is not listed.
+
+resume has the codes of run. Ctrl-C ends every command with INTERRUPTED.
+"""
+
+
+def list_codes(command: str) -> str:
+    """Return the lines of the exit codes in the help of a command."""
+    rows = [
+        (code if isinstance(code, str) else str(code.value), text)
+        for code, text in CODES_OF_COMMANDS[command].items()
+        if text
+    ]
+    width = max(len(code) for code, _ in rows)
+    break_ = "\n" + " " * (width + 4)
+    return "\n".join(f"  {code:<{width}}  {text.replace(chr(10), break_)}" for code, text in rows)
+
 
 def code_for_signal(number: int) -> int:
     """Return the exit code of a process that a signal stopped."""
@@ -67,7 +259,7 @@ def code_for_signal(number: int) -> int:
 def code_for_error(error: Exception) -> ExitCode:
     """Return the exit code of the class of an error."""
     kinds = (kind.__name__ for kind in type(error).__mro__)
-    return next((_CODE_OF_ERROR[kind] for kind in kinds if kind in _CODE_OF_ERROR), ExitCode.ERROR)
+    return next((CODE_OF_ERROR[kind] for kind in kinds if kind in CODE_OF_ERROR), ExitCode.ERROR)
 
 
 def code_for_errors(errors: Iterable[Exception]) -> ExitCode:
@@ -76,105 +268,3 @@ def code_for_errors(errors: Iterable[Exception]) -> ExitCode:
     if not codes:
         return ExitCode.FINE
     return next((code for code in _GRAVEST_FIRST if code in codes), ExitCode.ERROR)
-
-
-@contextmanager
-def reporting_errors(
-    code: ExitCode | None = None,
-    *,
-    about: Path | None = None,
-    recoverable: Path | None = None,
-    as_json: bool = False,
-) -> Iterator[None]:
-    """Report an expected error as a sentence on stderr, and exit.
-
-    The exit code is ``code``, or by default the code of the error's class. A FormatError has an
-    offset but no path, so its message gets the path ``about``. If ``recoverable`` is damaged, the
-    message ends with the command that recovers it. ``as_json`` adds a JSON object on stderr.
-    """
-    try:
-        yield
-        sys.stdout.flush()
-        return
-    except BrokenPipeError:  # The reader of the output closed it.
-        _discard_output()
-        raise typer.Exit(ExitCode.FINE) from None
-    except KeyboardInterrupt:  # See ``raise_on_sigint``.
-        _discard_output()
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except (OSError, MemoryError) as error:
-        _discard_output()
-        _report_error(error, _describe_system_error(error), as_json)
-        default_code = ExitCode.ERROR
-    except Exception as error:
-        # This import is slow, but code that raises such an error has imported the module.
-        from journal.errors import DamagedJournal, FormatError, JournalError
-
-        if not isinstance(error, JournalError):
-            raise
-        reason = str(error)
-        if (
-            isinstance(error, FormatError)
-            and about is not None
-            and not reason.startswith(f"{about} ")
-        ):
-            reason = f"{about}: {reason}"
-        if isinstance(error, DamagedJournal) and recoverable is not None:
-            name = shlex.quote(str(recoverable))
-            reason += (
-                f"; recover the readable events with: {terminal.PROGRAM} recover {name} TARGET"
-            )
-        _report_error(error, reason, as_json)
-        default_code = code_for_error(error)
-    raise typer.Exit(default_code if code is None else code)
-
-
-def die_on_sigint() -> None:
-    """Let SIGINT terminate the process by its default action.
-
-    Python runs signal handlers only between bytecodes, so a handler would wait for the end of a
-    long call into native code, such as the compilation of a module.
-    """
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def raise_on_sigint() -> None:
-    """Make SIGINT raise ``KeyboardInterrupt``, so that the command can clean up before it exits."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _discard_output() -> None:
-    """Redirect stdout to the null device if it cannot be flushed.
-
-    Otherwise Python would try to flush it again at exit, and print an error.
-    """
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _describe_system_error(error: OSError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "not enough memory"
-    reason = error.strerror or str(error) or type(error).__name__
-    path = None if isinstance(error.filename, int) else error.filename  # An int is a descriptor.
-    return f"{os.fsdecode(path)}: {reason}" if path else reason
-
-
-def _report_error(error: Exception, reason: str, as_json: bool) -> None:
-    from journal.errors import Divergence
-
-    lines = [f"error: {reason}"]
-    values: dict[str, object] = {"error": type(error).__name__, "message": reason}
-    if isinstance(error, Divergence):
-        lines = [f"error: the replay diverged from the journal at event {error.seq}"]
-        lines += [f"  the journal has  {error.expected}", f"  the guest did    {error.actual}"]
-        lines += terminal.indent_backtrace(error.backtrace)
-        values |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
-        values["backtrace"] = error.backtrace
-    terminal.print_status(*lines)
-    if as_json:
-        terminal.print_status_json({"outcome": "error", **values})

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from journaltool import exit_codes
 
 import journal
 from journal.events.streams import StreamWrite
@@ -177,30 +176,6 @@ def test_concat_refuses_damage_with_its_exit_code_unless_salvage_is_on(
     assert done.returncode == 3
     assert b"events 35 to 44" in done.stdout
     assert run_inside("verify", "c", at=tmp_path).returncode == 0
-
-
-def test_each_kind_of_error_has_its_own_exit_code() -> None:
-    kinds = {
-        journal.NotAJournal: 1,
-        journal.UnsupportedVersion: 1,
-        journal.OptionError: 1,
-        journal.CorruptBlock: 3,
-        journal.MalformedEvent: 3,
-        journal.TornBlock: 4,
-        journal.MissingEvents: 5,
-        journal.LostAcknowledged: 6,
-        journal.JournalLocked: 7,
-        journal.StorageError: 8,
-    }
-    for kind, code in kinds.items():
-        error = kind("no reason", 0) if kind is journal.StorageError else kind("no reason")
-        assert exit_codes.code_for_error(error) == code, kind
-    error_names = {kind.__name__ for kind in kinds}
-    assert set(exit_codes._CODE_OF_ERROR) <= error_names
-    assert exit_codes.code_for_errors([]) == 0
-    lost, gap = journal.LostAcknowledged("", 0), journal.MissingEvents("", 0)
-    assert exit_codes.code_for_errors([journal.CorruptBlock("", 0), gap]) == 5
-    assert exit_codes.code_for_errors([gap, lost, journal.CorruptBlock("", 0)]) == 6
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common, source_target
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
@@ -31,16 +31,9 @@ SOURCE is only read, unless --in-place replaces it. SOURCE may be - for standard
 its name when it is complete and durable. TARGET may be - for standard output.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The journal was compacted.
-  1  SOURCE cannot be read or is not a journal, or TARGET exists or cannot be written.
-  2  The usage is wrong.
-  3  A block of SOURCE is damaged.
-  5  Blocks of SOURCE are missing.
-  6  Events of SOURCE that had been durable are lost.
-  7  Another process writes SOURCE (with --in-place) or TARGET (with --force).
-  8  TARGET could not be written completely.
+{exit_codes.list_codes("compact")}
 
 \b
 Examples:
@@ -81,8 +74,8 @@ def compact(
     source_target.check_source_and_target(source, output, in_place, dry_run)
     seconds = None if keep_within is None else _parse_span(keep_within)
     recoverable = None if source_target.is_pipe(source) else source
-    with exit_codes.reporting_errors(about=source, recoverable=recoverable):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(about=source, recoverable=recoverable):
+        error_report.raise_on_sigint()
         from journal.compaction import RetentionPolicy
         from journal.log.segment_files import journal_size
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from journaltool import exit_codes
+
 COMPLETION_VARIABLE = "_JOURNALTOOL_COMPLETE"
 """Environment variable that a shell sets to request completions; ``main`` checks it."""
 
@@ -14,7 +16,7 @@ The script completes commands, options, groups and kinds. The command installs n
 output where your shell reads such scripts.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Installation:
   bash  Add to ~/.bashrc:  eval "$(journaltool completion bash)"
   zsh   Add to ~/.zshrc, after compinit:  eval "$(journaltool completion zsh)"
@@ -22,8 +24,7 @@ Installation:
 
 \b
 Exit codes:
-  0  The script was printed.
-  2  The usage is wrong.
+{exit_codes.list_codes("completion")}
 
 \b
 Examples:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.commands import recover
 from journaltool.options import common
 from journaltool.output import progress, terminal
@@ -24,15 +24,9 @@ unless --salvage joins its readable blocks.
 SOURCES are only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The journals were joined.
-  1  A source cannot be read or is not a journal, or TARGET exists or cannot be written.
-  2  The usage is wrong.
-  3  A block of a source is damaged. With --salvage: TARGET was written, and events are lost.
-  5  Blocks of a source are missing.
-  6  Events of a source that had been durable are lost.
-  8  TARGET could not be written completely.
+{exit_codes.list_codes("concat")}
 
 \b
 Examples:
@@ -57,8 +51,8 @@ def concat(
     ] = False,
 ) -> None:
     """Join journals (the help text is HELP)."""
-    with exit_codes.reporting_errors():
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors():
+        error_report.raise_on_sigint()
         from journal.operations import concat
 
         with progress.show_bar(not quiet) as on_progress:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
@@ -25,16 +25,9 @@ To resume at that event, use resume --at NUMBER --into NEW, which also makes a n
 JOURNAL is only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The journal was cut.
-  1  JOURNAL cannot be read or is not a journal, or has no such event or no resumable snapshot,
-     or TARGET exists or cannot be written.
-  2  The usage is wrong.
-  3  A block of JOURNAL is damaged.
-  5  Blocks of JOURNAL are missing.
-  6  Events of JOURNAL that had been durable are lost.
-  8  TARGET could not be written completely.
+{exit_codes.list_codes("cut")}
 
 \b
 Examples:
@@ -60,8 +53,8 @@ def cut(
     ] = False,
 ) -> None:
     """Cut a journal (the help text is HELP)."""
-    with exit_codes.reporting_errors(about=source, recoverable=source):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(about=source, recoverable=source):
+        error_report.raise_on_sigint()
         from journal.operations import split
 
         last = _find_newest_resumable(source) if at is None else at

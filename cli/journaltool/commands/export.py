@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
@@ -34,14 +34,9 @@ resumed, and is marked as such.
 Parquet needs the package pyarrow.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The journal was exported.
-  1  JOURNAL cannot be read or is not a journal, or FILE exists or cannot be written.
-  2  The usage is wrong.
-  3  A block of JOURNAL is damaged.
-  5  Blocks of JOURNAL are missing.
-  6  Events of JOURNAL that had been durable are lost.
+{exit_codes.list_codes("export")}
 
 \b
 Examples:
@@ -87,8 +82,8 @@ def export(
         raise typer.BadParameter(
             "a Parquet table cannot be written to a terminal: name a file with -o, or use a pipe"
         )
-    with exit_codes.reporting_errors(about=journal, recoverable=journal):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(about=journal, recoverable=journal):
+        error_report.raise_on_sigint()
         secrets = _parse_secrets(redact or [])
         with progress.show_bar(not quiet) as on_progress:
             write = partial(_write, form, journal, secrets, on_progress)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import terminal
 from journaltool.output.phrases import format_count
@@ -36,15 +36,9 @@ targets of symbolic links, so follow the links with care.
 A directory or file gets its name when it is complete and durable.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The state was extracted.
-  1  JOURNAL cannot be read or replayed, is not a journal, or has no such event or snapshot,
-     or the target exists or cannot be written.
-  2  The usage is wrong.
-  3  Blocks or events are damaged.
-  5  Blocks are missing.
-  6  Events that had been durable are lost.
+{exit_codes.list_codes("extract")}
 
 \b
 Examples:
@@ -126,8 +120,8 @@ def extract(
         raise typer.BadParameter(
             "binary data cannot be written to a terminal: name a file, or use a pipe"
         )
-    with exit_codes.reporting_errors(about=journal, recoverable=journal):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(about=journal, recoverable=journal):
+        error_report.raise_on_sigint()
         from journal.operations import extract
 
         limits = _build_limits(max_size)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common, query, source_target
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
@@ -35,20 +35,13 @@ and parentheses. Values are 42, 0x2a, 64Ki, "text", b"bytes", x"00ff", 2026-11-2
 true and none.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Groups: core memory threads files stdio sockets inputs snapshots, and the names that Wasmer uses:
 mem thread fs file filesystem net network networking snap snapshot.
 
 \b
 Exit codes:
-  0  The journal was filtered.
-  1  SOURCE cannot be read or is not a journal, or TARGET exists or cannot be written.
-  2  The usage is wrong.
-  3  A block of SOURCE is damaged, or an event that has to be decoded is malformed.
-  5  Blocks of SOURCE are missing.
-  6  Events of SOURCE that had been durable are lost.
-  7  With --in-place: another process writes SOURCE.
-  8  TARGET could not be written completely.
+{exit_codes.list_codes("filter")}
 
 \b
 Examples:
@@ -94,10 +87,10 @@ def filter(
         paths=path or (),
         where=where_,
     )
-    with exit_codes.reporting_errors(
+    with error_report.reporting_errors(
         about=source, recoverable=None if source_target.is_pipe(source) else source
     ):
-        exit_codes.raise_on_sigint()
+        error_report.raise_on_sigint()
         from journal.operations import filter
 
         to_pipe = source_target.is_pipe(output)

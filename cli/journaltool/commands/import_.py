@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common, output_path
 from journaltool.output import terminal
 from journaltool.output.phrases import format_count
@@ -25,13 +25,9 @@ FILE may be - for JSON lines from standard input. JOURNAL must not exist, and ge
 is complete and durable.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The journal was imported.
-  1  FILE cannot be read, or JOURNAL exists or cannot be written.
-  2  The usage is wrong.
-  3  FILE is not an export, or is incomplete.
-  8  JOURNAL could not be written completely.
+{exit_codes.list_codes("import")}
 
 \b
 Examples:
@@ -56,8 +52,8 @@ def import_(
     ] = False,
 ) -> None:
     """Import a journal (the help text is HELP)."""
-    with exit_codes.reporting_errors(about=file):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(about=file):
+        error_report.raise_on_sigint()
         with output_path.prepare_output(output, force) as target:
             result = _import_file(file, target)
         if as_json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import progress, terminal
 
@@ -21,14 +21,9 @@ index: if the index is missing or does not match the journal, the next resume re
 numbers of stored and referenced pages are read from the journal itself.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The index was shown, rebuilt or removed. With --check: it is correct, or there is none.
-  1  The journal cannot be read or is not a journal, or the index cannot be written.
-  2  The usage is wrong.
-  3  The journal is damaged. With --check: the index is wrong or does not match the journal.
-  5  Blocks of the journal are missing.
-  6  Events of the journal that had been durable are lost.
+{exit_codes.list_codes("index")}
 
 \b
 Examples:
@@ -58,8 +53,8 @@ def index(
         raise typer.BadParameter(
             "--check, --rebuild and --drop exclude each other: use only one of them"
         )
-    with exit_codes.reporting_errors(about=journal):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(about=journal):
+        error_report.raise_on_sigint()
         from journal import Reader
         from journal.operations import statistics
         from journal.pages.index_store import get_index_path

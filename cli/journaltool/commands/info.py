@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import lenient_reader, terminal
 from journaltool.output.phrases import format_count, format_location, format_time
@@ -24,11 +24,9 @@ program, its arguments and mounts, the end of the run, and whether the run can b
 Values of environment variables are hidden, because they are often secrets.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The summary was printed.
-  1  The journal cannot be read or is not a journal.
-  2  The usage is wrong.
+{exit_codes.list_codes("info")}
 
 \b
 Examples:
@@ -48,7 +46,7 @@ def info(
     ] = False,
 ) -> None:
     """Print a summary (the help text is HELP)."""
-    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
+    with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import Reader
         from journaltool.output import journal_facts
 

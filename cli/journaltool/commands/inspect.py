@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.commands import tail
 from journaltool.options import common, query
 from journaltool.output import event_lines, lenient_reader, terminal
@@ -30,15 +30,9 @@ Without --bytes all, long values are cut, and the values of environment variable
 of memory show the affected pages, but never their contents.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0    All events were printed. A tail that a crash cut short is reported on stderr.
-  1    The journal cannot be read or is not a journal.
-  2    The usage is wrong.
-  3    Blocks or events are damaged. Readable events were printed.
-  5    Blocks are missing. Readable events were printed.
-  6    Events that had been durable are lost. Readable events were printed.
-  130  With --follow: Ctrl-C ended the command.
+{exit_codes.list_codes("inspect")}
 
 \b
 Examples:
@@ -89,9 +83,9 @@ def inspect(
 ) -> None:
     """Print events (the help text is HELP)."""
     errors: list[FormatError] = []
-    with exit_codes.reporting_errors(about=journal):
+    with error_report.reporting_errors(about=journal):
         if follow:
-            exit_codes.raise_on_sigint()
+            error_report.raise_on_sigint()
         from journal import Reader
         from journal.query.literals import JournalTimes
         from journal.query.selection import QueryFilter

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, format_location, format_seq_range
@@ -24,12 +24,9 @@ block with a single flipped bit is repaired. Losses are listed by sequence numbe
 SOURCE is only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  No event is lost. A tail that a crash cut short is not a loss.
-  1  SOURCE cannot be read or is not a journal, or TARGET exists or cannot be written.
-  2  The usage is wrong.
-  3  TARGET was written with all readable events, and events are lost.
+{exit_codes.list_codes("recover")}
 
 \b
 Examples:
@@ -62,8 +59,8 @@ def recover(
     ] = False,
 ) -> None:
     """Recover a journal (the help text is HELP)."""
-    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=source):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=source):
+        error_report.raise_on_sigint()
         from journal.operations import salvage
         from journal.rewrite import bit_search
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import terminal
 
@@ -24,12 +24,9 @@ output of the program is discarded, and no file except the journal is read or wr
 At each snapshot, the digest of the whole state is compared too. --verify prints each comparison.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The replay matched the journal, however the program ended.
-  1  The journal cannot be read, is not a journal, or cannot be executed here.
-  2  The usage is wrong.
-  3  The replay diverged from the journal.
+{exit_codes.list_codes("replay")}
 
 \b
 Examples:
@@ -72,12 +69,12 @@ def replay(
         raise typer.BadParameter(
             "--each starts at every snapshot, so --from has no effect: use only one of them"
         )
-    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
+    with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import verify_replay
 
         gc.freeze()
         gc.enable()
-        exit_codes.die_on_sigint()
+        error_report.die_on_sigint()
         start_time = time.monotonic()
         found = verify_replay(
             journal,

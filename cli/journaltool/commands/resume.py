@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common, compaction, mounts, snapshot
 from journaltool.output import terminal
 from journaltool.processes import supervisor
@@ -109,7 +109,7 @@ def resume(
     """Resume a program (the help text is HELP)."""
     # The library warns of lost sockets.
     warnings.showwarning = lambda message, *_: terminal.print_status(str(message))
-    with exit_codes.reporting_errors(exit_codes.ExitCode.REFUSED, about=journal, as_json=as_json):
+    with error_report.reporting_errors(exit_codes.ExitCode.REFUSED, about=journal, as_json=as_json):
         import journal as library
 
         if at is not None and into is None:
@@ -137,7 +137,7 @@ def resume(
             keep=compact_keep,
         )
         resume = library.resume  # This imports the engine.
-        exit_codes.die_on_sigint()
+        error_report.die_on_sigint()
         recorder = resume(
             journal,
             module=module,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common, compaction, mounts, snapshot
 from journaltool.processes import supervisor
 
@@ -29,16 +29,9 @@ suspended. The snapshot of sigstop is taken when the process continues. journalt
 SIGUSR1.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0-255  The exit code of the program. Also 0 if --stop-after-snapshot stopped it.
-  2      The usage is wrong.
-  124    --timeout stopped the program.
-  125    journaltool itself failed.
-  129    SIGHUP stopped the program.
-  130    Ctrl-C stopped the program.
-  134    The program trapped.
-  143    SIGTERM stopped the program.
+{exit_codes.list_codes("run")}
 
 \b
 Examples:
@@ -187,7 +180,7 @@ def run(
     from journaltool.options import output_path
 
     path = journal or Path(f"{module.stem or 'guest'}.journal")
-    with exit_codes.reporting_errors(exit_codes.ExitCode.REFUSED, as_json=as_json):
+    with error_report.reporting_errors(exit_codes.ExitCode.REFUSED, as_json=as_json):
         import journal as library
 
         snapshot_options = snapshot.SnapshotArguments(
@@ -214,7 +207,7 @@ def run(
         guest_mounts = mounts.parse_mounts(directory or (), memory or (), not no_root)
         copies = mounts.parse_copies(copy or ())
         record = library.record  # This imports the engine.
-        exit_codes.die_on_sigint()
+        error_report.die_on_sigint()
         with output_path.prepare_output(path, force) as target:
             recorder = record(
                 module,

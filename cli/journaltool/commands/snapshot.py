@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import terminal
 
@@ -28,12 +28,9 @@ The process must belong to the same user and must be able to take snapshots. The
 at the next host call of the program.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The snapshot was taken.
-  1  No process writes the journal, or the process cannot take a snapshot or ended first.
-  2  The usage is wrong.
-  9  The snapshot was requested, but not taken before --timeout. It may be taken later.
+{exit_codes.list_codes("snapshot")}
 
 \b
 Examples:
@@ -63,8 +60,8 @@ def snapshot(
     ] = False,
 ) -> None:
     """Take a snapshot (the help text is HELP)."""
-    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, as_json=as_json):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(exit_codes.ExitCode.ERROR, as_json=as_json):
+        error_report.raise_on_sigint()
         from journal import OptionError, Reader
 
         with _find_writer(target) as (process, path), Reader(path) as reader:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import terminal
 from journaltool.output.phrases import format_time
@@ -20,14 +20,9 @@ pages counts the pages of 4 KiB that the snapshot stores. Earlier snapshots stor
 The last column says whether a resume can start at the snapshot.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The snapshots were listed. There may be none.
-  1  The journal cannot be read or is not a journal.
-  2  The usage is wrong.
-  3  Blocks or events are damaged. Snapshots before the damage were listed.
-  5  Blocks are missing. Snapshots before the damage were listed.
-  6  Events that had been durable are lost. Snapshots before the damage were listed.
+{exit_codes.list_codes("snapshots")}
 
 \b
 Examples:
@@ -47,7 +42,7 @@ def snapshots(
     ] = False,
 ) -> None:
     """List snapshots (the help text is HELP)."""
-    with exit_codes.reporting_errors(about=journal):
+    with error_report.reporting_errors(about=journal):
         from journal import Reader, list_snapshots
 
         found: list[SnapshotInfo] = []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, format_seq_range
@@ -28,16 +28,9 @@ JOURNAL is only read. DIRECTORY must not exist, and gets its name when all parts
 durable.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The journal was split.
-  1  JOURNAL cannot be read or is not a journal, or there is nothing to split, or DIRECTORY exists
-     or cannot be written.
-  2  The usage is wrong.
-  3  A block of JOURNAL is damaged.
-  5  Blocks of JOURNAL are missing.
-  6  Events of JOURNAL that had been durable are lost.
-  8  A part could not be written completely.
+{exit_codes.list_codes("split")}
 
 \b
 Examples:
@@ -82,8 +75,8 @@ def split(
     """Split a journal (the help text is HELP)."""
     if not (at or snapshots or size is not None):
         raise typer.BadParameter("at least one of --at, --snapshots and --size is required")
-    with exit_codes.reporting_errors(recoverable=source):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(recoverable=source):
+        error_report.raise_on_sigint()
         from journal.operations import split
 
         with progress.show_bar(not quiet) as on_progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
@@ -22,12 +22,9 @@ statistics also show the compression of blocks, the pages that snapshots store, 
 events and bytes over time. Bytes of events are counted before compression.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The statistics were printed.
-  1  The journal cannot be read or is not a journal.
-  2  The usage is wrong.
-  3  Part of the journal is damaged. The statistics count the readable part.
+{exit_codes.list_codes("stats")}
 
 \b
 Examples:
@@ -54,8 +51,8 @@ def stats(
     ] = False,
 ) -> None:
     """Print statistics (the help text is HELP)."""
-    with exit_codes.reporting_errors(about=journal):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(about=journal):
+        error_report.raise_on_sigint()
         from journal.fs import atomic_file
         from journal.operations import statistics
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import event_lines, lenient_reader
 
@@ -22,15 +22,9 @@ HELP = """Print the last events of a journal, in the format of inspect.
 With -f, new events are printed as a writer adds them, until Ctrl-C.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0    The events were printed, or the reader of the output closed it.
-  1    The journal cannot be read or is not a journal.
-  2    The usage is wrong.
-  3    Some of these events are damaged. Readable events were printed.
-  5    Some of these blocks are missing. Readable events were printed.
-  6    Some of these events had been durable and are lost. Readable events were printed.
-  130  Ctrl-C ended the command.
+{exit_codes.list_codes("tail")}
 
 \b
 Examples:
@@ -64,8 +58,8 @@ def tail(
 ) -> None:
     """Print the last events (the help text is HELP)."""
     errors: list[FormatError] = []
-    with exit_codes.reporting_errors(about=journal):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(about=journal):
+        error_report.raise_on_sigint()
         from journal import Reader
         from journal.log import RecoveryMode
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes
+from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, format_location, format_seq_range
@@ -28,14 +28,9 @@ With --max-seconds the check stops after this time and prints a cursor. --from C
 check, and keeps the earlier findings.
 """
 
-EPILOG = """\b
+EPILOG = f"""\b
 Exit codes:
-  0  The journal is whole.
-  1  The journal cannot be read or is not a journal.
-  2  The usage is wrong.
-  3  The journal is damaged: events are lost or wrong.
-  4  The journal is whole, except for a tail that a crash cut short.
-  9  --max-seconds stopped the check, and no damage was found so far.
+{exit_codes.list_codes("verify")}
 
 \b
 Examples:
@@ -78,8 +73,8 @@ def verify(
     """Check a journal (the help text is HELP)."""
     if hashes and pages:
         raise typer.BadParameter("--pages needs decoded events: omit --hashes")
-    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
-        exit_codes.raise_on_sigint()
+    with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
+        error_report.raise_on_sigint()
         from journal.operations.verify import Verifier
 
         start_time = time.monotonic()

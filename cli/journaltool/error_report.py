@@ -1,0 +1,116 @@
+"""Report of errors on stderr, and of interruptions by Ctrl-C."""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from journaltool.exit_codes import ExitCode, code_for_error
+from journaltool.output import terminal
+
+
+@contextmanager
+def reporting_errors(
+    code: ExitCode | None = None,
+    *,
+    about: Path | None = None,
+    recoverable: Path | None = None,
+    as_json: bool = False,
+) -> Iterator[None]:
+    """Report an expected error as a sentence on stderr, and exit.
+
+    The exit code is ``code``, or by default the code of the error's class. A FormatError has an
+    offset but no path, so its message gets the path ``about``. If ``recoverable`` is damaged, the
+    message ends with the command that recovers it. ``as_json`` adds a JSON object on stderr.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+        return
+    except BrokenPipeError:  # The reader of the output closed it.
+        _discard_output()
+        raise typer.Exit(ExitCode.FINE) from None
+    except KeyboardInterrupt:  # See ``raise_on_sigint``.
+        _discard_output()
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except (OSError, MemoryError) as error:
+        _discard_output()
+        _report_error(error, _describe_system_error(error), as_json)
+        default_code = ExitCode.ERROR
+    except Exception as error:
+        # This import is slow, but code that raises such an error has imported the module.
+        from journal.errors import DamagedJournal, FormatError, JournalError
+
+        if not isinstance(error, JournalError):
+            raise
+        reason = str(error)
+        if (
+            isinstance(error, FormatError)
+            and about is not None
+            and not reason.startswith(f"{about} ")
+        ):
+            reason = f"{about}: {reason}"
+        if isinstance(error, DamagedJournal) and recoverable is not None:
+            name = shlex.quote(str(recoverable))
+            reason += (
+                f"; recover the readable events with: {terminal.PROGRAM} recover {name} TARGET"
+            )
+        _report_error(error, reason, as_json)
+        default_code = code_for_error(error)
+    raise typer.Exit(default_code if code is None else code)
+
+
+def die_on_sigint() -> None:
+    """Let SIGINT terminate the process by its default action.
+
+    Python runs signal handlers only between bytecodes, so a handler would wait for the end of a
+    long call into native code, such as the compilation of a module.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_on_sigint() -> None:
+    """Make SIGINT raise ``KeyboardInterrupt``, so that the command can clean up before it exits."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _discard_output() -> None:
+    """Redirect stdout to the null device if it cannot be flushed.
+
+    Otherwise Python would try to flush it again at exit, and print an error.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _describe_system_error(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    reason = error.strerror or str(error) or type(error).__name__
+    path = None if isinstance(error.filename, int) else error.filename  # An int is a descriptor.
+    return f"{os.fsdecode(path)}: {reason}" if path else reason
+
+
+def _report_error(error: Exception, reason: str, as_json: bool) -> None:
+    from journal.errors import Divergence
+
+    lines = [f"error: {reason}"]
+    values: dict[str, object] = {"error": type(error).__name__, "message": reason}
+    if isinstance(error, Divergence):
+        lines = [f"error: the replay diverged from the journal at event {error.seq}"]
+        lines += [f"  the journal has  {error.expected}", f"  the guest did    {error.actual}"]
+        lines += terminal.indent_backtrace(error.backtrace)
+        values |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
+        values["backtrace"] = error.backtrace
+    terminal.print_status(*lines)
+    if as_json:
+        terminal.print_status_json({"outcome": "error", **values})
