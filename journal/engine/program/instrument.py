@@ -119,7 +119,7 @@ def check_instrumented(data: bytes, source: bytes, tool: str) -> None:
     if reason is not None:
         raise NotInstrumentable(f"{tool} produced a module that is not valid: {reason}")
     output, input_ = read_module_info(data), read_module_info(source)
-    if ASYNCIFY_FUNCTIONS - output.exports:
+    if ASYNCIFY_FUNCTIONS - output.exports.keys():
         raise NotInstrumentable(f"{tool} produced a module without the asyncify functions")
     if output.memories != [*input_.memories, _STACK_MEMORY]:
         raise NotInstrumentable(f"{tool} produced no stack memory")

@@ -22,8 +22,8 @@ ORDER = (
 FUNCTION, TABLE, MEMORY, GLOBAL, TAG = range(5)
 """Kinds of imports and exports."""
 
-NUMBER_TYPES = frozenset({0x7F, 0x7E, 0x7D, 0x7C, 0x7B})
-"""Value types that are not references: i32, i64, f32, f64 and v128."""
+NUMBER_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128"}
+"""Value types that are not references, and their names."""
 TYPED_REFERENCES = (0x63, 0x64)
 """Value types that are followed by a heap type."""
 
@@ -54,6 +54,13 @@ class BinaryReader:
         raise ModuleRefused(
             f"LEB128 number at offset {self.offset} is longer than {_LEB_SIZE_MAX[bits]} bytes"
         )
+
+    def read_count(self) -> int:
+        """Read the number of entries that follow, at most one for each byte before ``stop``."""
+        count = self.read_number()
+        if count > self.stop - self.offset:
+            raise ModuleRefused(f"the module is truncated at offset {self.stop}")
+        return count
 
     def skip(self, size: int) -> None:
         """Skip ``size`` bytes."""
@@ -113,6 +120,26 @@ def add_size_prefix(data: bytes | memoryview) -> bytes:
     return encode_leb128(len(data)) + bytes(data)
 
 
+def encode_section(id_: int, body: bytes | memoryview) -> bytes:
+    """Return a section with its header."""
+    return bytes([id_]) + add_size_prefix(body)
+
+
+def encode_export(name: str, kind: int, index: int) -> bytes:
+    """Return an entry of the export section."""
+    return add_size_prefix(name.encode()) + bytes([kind]) + encode_leb128(index)
+
+
+def extend_entries(module: bytes, section: Section | None, *entries: bytes) -> tuple[int, bytes]:
+    """Return the number of entries of a section, and its body with more entries appended."""
+    if section is None:
+        return 0, encode_leb128(len(entries)) + b"".join(entries)
+    reader = BinaryReader(module, section.body, section.stop)
+    count = reader.read_number()
+    entries_before = module[reader.offset : section.stop]
+    return count, encode_leb128(count + len(entries)) + entries_before + b"".join(entries)
+
+
 def rebuild_module(module: bytes, new_bodies: Mapping[int, bytes]) -> bytes:
     """Return a module in which ``new_bodies`` replaces section bodies or adds sections.
 
@@ -127,5 +154,5 @@ def rebuild_module(module: bytes, new_bodies: Mapping[int, bytes]) -> bytes:
         elif BinaryReader(module, section.body, section.stop).read_name() == "name":
             names = module[section.start : section.stop]
     bodies |= new_bodies
-    sections = [bytes([id_]) + add_size_prefix(bodies[id_]) for id_ in ORDER if id_ in bodies]
+    sections = [encode_section(id_, bodies[id_]) for id_ in ORDER if id_ in bodies]
     return b"".join((MAGIC, *sections, names))

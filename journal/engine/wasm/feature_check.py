@@ -35,7 +35,7 @@ def find_features(module: bytes) -> ModuleFeatures:
         loops=loops,
         changes_tables=InstructionClass.TABLE_CHANGE in first_functions,
         drops_segments=InstructionClass.SEGMENT_DROP in first_functions,
-        has_start=info.has_start,
+        has_start=info.start_function is not None,
     )
 
 
@@ -96,7 +96,7 @@ def _unsupported_references(module: bytes, info: ModuleInfo) -> str | None:
             types = body.locals | info.parameters[info.functions[index]]
         except IndexError:
             raise ModuleRefused(f"function {index} of the module has an undefined type") from None
-        if types - NUMBER_TYPES and makes_calls(module, body):
+        if types - NUMBER_TYPES.keys() and makes_calls(module, body):
             number = info.function_index(index)
             reason = "has references in its locals while it calls another"
             return f"function {number} of the module {reason}"

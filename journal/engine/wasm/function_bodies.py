@@ -11,10 +11,16 @@ from functools import cache
 from typing import NamedTuple
 
 from journal.engine.wasm.binary import TYPED_REFERENCES, BinaryReader, Section
-from journal.engine.wasm.opcodes import CALLS, IMMEDIATES, INSTRUCTION_CLASSES, PREFIXES, Opcode
+from journal.engine.wasm.opcodes import (
+    CALLS,
+    END,
+    IMMEDIATES,
+    INSTRUCTION_CLASSES,
+    PREFIXES,
+    Opcode,
+)
 from journal.errors import ModuleRefused
 
-_END = 0x0B
 _NOTABLE = frozenset(INSTRUCTION_CLASSES)
 _ALL = frozenset(IMMEDIATES)
 
@@ -47,7 +53,7 @@ def iter_bodies(module: bytes, code: Section) -> Iterator[FunctionBody]:
 
 
 def _parse_body(module: bytes, start: int, stop: int) -> FunctionBody:
-    if stop == start or module[stop - 1] != _END:
+    if stop == start or module[stop - 1] != END[0]:
         raise ModuleRefused(f"function body has no end instruction at offset {stop}")
     if module[start] == 0:  # Most functions have no locals.
         return FunctionBody(start, start + 1, stop, frozenset())
@@ -97,6 +103,12 @@ def _iter_selected(
         code = _read_instruction(reader)
         if code in opcodes:
             yield Instruction(code, start, reader.offset)
+
+
+def skip_expression(reader: BinaryReader) -> None:
+    """Skip a constant expression, such as the initial value of a global."""
+    while _read_instruction(reader) != END:
+        pass
 
 
 def _read_instruction(reader: BinaryReader) -> Opcode:

@@ -15,10 +15,11 @@ from itertools import pairwise
 
 from journal.engine.wasm import binary
 from journal.engine.wasm.binary import (
-    BinaryReader,
     Section,
     add_size_prefix,
+    encode_export,
     encode_leb128,
+    extend_entries,
     rebuild_module,
 )
 from journal.engine.wasm.function_bodies import FunctionBody, iter_bodies, iter_notable
@@ -43,16 +44,16 @@ def insert_polls(module: bytes) -> bytes:
     The name section is the only custom section that is kept.
     """
     info = read_module_info(module)
-    used_names = {POLL_TABLE, POLL_FLAG} & info.exports
+    used_names = {POLL_TABLE, POLL_FLAG} & info.exports.keys()
     if used_names:
         raise ModuleRefused(f"the module already exports {used_names.pop()}, a reserved name")
     existing = {section.id: section for section in info.sections}
     table, flag = info.counts[binary.TABLE], info.counts[binary.GLOBAL]
     exports = (
-        add_size_prefix(POLL_TABLE.encode()) + bytes([binary.TABLE]) + encode_leb128(table),
-        add_size_prefix(POLL_FLAG.encode()) + bytes([binary.GLOBAL]) + encode_leb128(flag),
+        encode_export(POLL_TABLE, binary.TABLE, table),
+        encode_export(POLL_FLAG, binary.GLOBAL, flag),
     )
-    type_, types = _extend_section(module, existing.get(binary.TYPES), _NO_TYPES)
+    type_, types = extend_entries(module, existing.get(binary.TYPES), _NO_TYPES)
     poll = (
         b"\x23"
         + encode_leb128(flag)
@@ -63,23 +64,13 @@ def insert_polls(module: bytes) -> bytes:
     )
     new_bodies = {
         binary.TYPES: types,
-        binary.TABLES: _extend_section(module, existing.get(binary.TABLES), _ONE_ELEMENT)[1],
-        binary.GLOBALS: _extend_section(module, existing.get(binary.GLOBALS), _GLOBAL)[1],
-        binary.EXPORTS: _extend_section(module, existing.get(binary.EXPORTS), *exports)[1],
+        binary.TABLES: extend_entries(module, existing.get(binary.TABLES), _ONE_ELEMENT)[1],
+        binary.GLOBALS: extend_entries(module, existing.get(binary.GLOBALS), _GLOBAL)[1],
+        binary.EXPORTS: extend_entries(module, existing.get(binary.EXPORTS), *exports)[1],
     }
     if info.code is not None:
         new_bodies[binary.CODE] = _insert_in_code(module, info.code, poll)
     return rebuild_module(module, new_bodies)
-
-
-def _extend_section(module: bytes, section: Section | None, *entries: bytes) -> tuple[int, bytes]:
-    """Return the number of entries of a section, and its body with more entries appended."""
-    if section is None:
-        return 0, encode_leb128(len(entries)) + b"".join(entries)
-    reader = BinaryReader(module, section.body, section.stop)
-    count = reader.read_number()
-    entries_before = module[reader.offset : section.stop]
-    return count, encode_leb128(count + len(entries)) + entries_before + b"".join(entries)
 
 
 def _insert_in_code(module: bytes, code: Section, poll: bytes) -> bytes:

@@ -1,10 +1,11 @@
-"""Declarations of a module: types, imports, memories and exports, and the offset of its code."""
+"""Declarations of a module: types, imports, globals and exports, and the offset of its code."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from journal.engine.wasm import binary
 from journal.engine.wasm.binary import BinaryReader, Section
+from journal.engine.wasm.function_bodies import skip_expression
 from journal.errors import ModuleRefused
 
 _FUNCTION_TYPE = 0x60
@@ -26,7 +27,8 @@ class ModuleInfo:
 
     ``parameters`` has the set of parameter types of each function type, up to the first type that
     is not a function type; then ``has_objects`` is true. ``functions`` has the type index of each
-    function that is not imported.
+    function that is not imported. ``mutable_globals`` has the value type of each mutable global by
+    its index, ``exports`` the kind and the index of each exported item by its name.
     """
 
     def __init__(self) -> None:
@@ -35,10 +37,11 @@ class ModuleInfo:
         self.has_objects = False
         self.functions: list[int] = []
         self.memories: list[MemoryLimits] = []
+        self.mutable_globals: dict[int, int] = {}
         self.import_counts = [0] * 5
         self.counts = [0] * 5
-        self.exports: set[str] = set()
-        self.has_start = False
+        self.exports: dict[str, tuple[int, int]] = {}
+        self.start_function: int | None = None
         self.code: Section | None = None
 
     def function_index(self, index: int) -> int:
@@ -69,13 +72,16 @@ def _read_section(id_: int, reader: BinaryReader, info: ModuleInfo) -> None:
         case binary.MEMORIES:
             info.memories += (_read_limits(reader) for _ in _iter_entries(reader))
             info.counts[binary.MEMORY] = len(info.memories)
-        case binary.TABLES | binary.GLOBALS:
-            kind = binary.TABLE if id_ == binary.TABLES else binary.GLOBAL
-            info.counts[kind] += reader.read_number()
+        case binary.TABLES:
+            info.counts[binary.TABLE] += reader.read_count()
+        case binary.GLOBALS:
+            for _ in _iter_entries(reader):
+                _read_global_type(reader, info)
+                skip_expression(reader)
         case binary.EXPORTS:
-            info.exports.update(_read_export_name(reader) for _ in _iter_entries(reader))
+            info.exports.update(_read_export(reader) for _ in _iter_entries(reader))
         case binary.START:
-            info.has_start = True
+            info.start_function = reader.read_number()
 
 
 def _iter_entries(reader: BinaryReader) -> Iterator[int]:
@@ -110,8 +116,8 @@ def _read_import(reader: BinaryReader, info: ModuleInfo) -> None:
         case binary.MEMORY:
             info.memories.append(_read_limits(reader))
         case binary.GLOBAL:
-            reader.read_type()
-            reader.skip(1)
+            _read_global_type(reader, info)
+            return
         case binary.TAG:
             reader.skip(1)
             reader.read_number()
@@ -122,11 +128,15 @@ def _read_import(reader: BinaryReader, info: ModuleInfo) -> None:
     info.counts[kind] += 1
 
 
-def _read_export_name(reader: BinaryReader) -> str:
-    name = reader.read_name()
-    reader.skip(1)
-    reader.read_number()
-    return name
+def _read_global_type(reader: BinaryReader, info: ModuleInfo) -> None:
+    type_, is_mutable = reader.read_type(), reader.read_byte()
+    if is_mutable:
+        info.mutable_globals[info.counts[binary.GLOBAL]] = type_
+    info.counts[binary.GLOBAL] += 1
+
+
+def _read_export(reader: BinaryReader) -> tuple[str, tuple[int, int]]:
+    return reader.read_name(), (reader.read_byte(), reader.read_number())
 
 
 def _read_limits(reader: BinaryReader) -> MemoryLimits:

@@ -113,7 +113,7 @@ def test_a_guest_is_instrumented_or_it_is_said_why_not(path: Path, loops: bool) 
     wasmtime.Module.validate(make_engine(Configuration()), made.data)
     assert made.hash == hashlib.sha256(made.data).digest()
     before, after = read_module_info(data), read_module_info(made.data)
-    assert after.exports >= before.exports | ASYNCIFY_FUNCTIONS
+    assert after.exports.keys() >= before.exports.keys() | ASYNCIFY_FUNCTIONS
     assert after.memories[:-1] == before.memories
     assert after.memories[-1] == MemoryLimits(STACK_MEMORY_PAGES, STACK_MEMORY_PAGES)
 

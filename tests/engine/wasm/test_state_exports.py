@@ -1,5 +1,6 @@
 """Tests of exported state: the module runs as before, and its private state can be read."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from journal.engine.wasm.binary import MAGIC
 from journal.engine.wasm.state_exports import PREFIX, START_EXPORT, ExportedState, export_state
 from journal.errors import ModuleRefused
 from tests.support.programs import ROOT
+from tests.support.wasm_modules import damaged_guests
 
 GUESTS = sorted((ROOT / "fixtures" / "guests").glob("*.wasm"))
 
@@ -166,6 +169,47 @@ def test_a_module_that_is_cut_short_is_refused_or_has_nothing_behind() -> None:
         except ModuleRefused:
             continue
         assert len(revealed.globals) <= len(whole.globals)
+
+
+@given(damaged_guests())
+def test_a_damaged_module_is_exported_or_refused(data: bytes) -> None:
+    with suppress(ModuleRefused):
+        export_state(data, functions=True, start=True)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        b"\x04\x05\xff\xff\xff\xff\x0f",  # Tables: more than the section can hold.
+        b"\x03\x05\xff\xff\xff\xff\x0f",  # Functions.
+        b"\x05\x05\xff\xff\xff\xff\x0f",  # Memories.
+        b"\x06\x05\xff\xff\xff\xff\x0f",  # Globals.
+        b"\x06\x05\x01\x7f\x01\xff\x0b",  # A global whose value is not an instruction.
+        b"\x06\x04\x01\x7f\x01\x41",  # A global whose value is cut short.
+        b"\x02\x06\x01\x01a\x01b\x09",  # An import of an unknown kind.
+    ],
+)
+def test_a_section_that_does_not_fit_the_format_is_refused(sections: bytes) -> None:
+    with pytest.raises(ModuleRefused):
+        export_state(MAGIC + sections, functions=True)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        b"\x05\x03\x01\x00\x01" + b"\x07\x05\x00\x01a\x02\x00",  # An export after the last.
+        b"\x08\x01\x00" + b"\x06\x06\x01\x7f\x01\x41\x00\x0b",  # The start before the globals.
+    ],
+)
+def test_a_module_that_is_not_valid_does_not_become_valid(sections: bytes) -> None:
+    types_and_functions, code = (
+        b"\x01\x04\x01\x60\0\0" + b"\x03\x02\x01\0",
+        b"\x0a\x04\x01\x02\0\x0b",
+    )
+    module = MAGIC + types_and_functions + sections + code
+    for data in (module, export_state(module, start=True).data):
+        with pytest.raises(wasmtime.WasmtimeError):
+            wasmtime.Module.validate(engine(), data)
 
 
 def test_functions_are_shown_when_they_are_asked_for() -> None:
