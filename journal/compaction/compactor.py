@@ -51,9 +51,9 @@ from journal.errors import JournalError, MalformedEvent
 from journal.events import BY_TAG
 from journal.format.block import Block
 from journal.format.frame import SEQ_MAX
-from journal.log.appender import RollPolicy
 from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
+from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
 from journal.pages import PageResolver
 from journal.replay.limits import ReplayError

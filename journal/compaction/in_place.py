@@ -5,10 +5,10 @@ import os
 from journal.compaction.compactor import CompactionPlan, CompactionResult
 from journal.compaction.output import NullTarget
 from journal.compaction.retention import RetentionPolicy
-from journal.log.appender import RollPolicy
 from journal.log.commit_policy import CommitPolicy
 from journal.log.in_place_replacement import InPlaceReplacement
 from journal.log.reader import Reader
+from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 

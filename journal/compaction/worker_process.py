@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 from journal.compaction.compactor import CompactionResult, KindCounts, compact
 from journal.compaction.retention import RetentionPolicy
 from journal.errors import JournalError
-from journal.log.appender import RollPolicy
+from journal.log.roll_policy import RollPolicy
 
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]);"

@@ -6,10 +6,10 @@ from journal._lazy import lazy_names
 
 if TYPE_CHECKING:
     from journal.format.frame import Frame
-    from journal.log.appender import RollPolicy
     from journal.log.commit_policy import CommitLevel, CommitPolicy
     from journal.log.header_scan import Segment
     from journal.log.reader import Reader
+    from journal.log.roll_policy import RollPolicy
     from journal.log.scan import RecoveryMode
     from journal.log.segment_scan import Damage, Debris, ScannedBlock, Tail
     from journal.log.summary import Finding, Summary
@@ -25,7 +25,7 @@ _MODULES = {
     "Frame": "format.frame",
     "Reader": "log.reader",
     "RecoveryMode": "log.scan",
-    "RollPolicy": "log.appender",
+    "RollPolicy": "log.roll_policy",
     "ScannedBlock": "log.segment_scan",
     "Segment": "log.header_scan",
     "Summary": "log.summary",

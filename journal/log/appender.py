@@ -12,12 +12,14 @@ from typing import NamedTuple, NoReturn
 
 from journal.errors import JournalError, OptionError, StorageError
 from journal.format import block
-from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Compressor, Frames
+from journal.format.block import BlockHeader, Compressor, Frames
 from journal.format.columns import PackedFrames
 from journal.format.segment_header import SegmentHeader
 from journal.fs import atomic_file
 from journal.log import segment_files
-from journal.log.segment_writer import SegmentWriter, is_disk_full
+from journal.log.fail_over import UnsyncedBlock, UnsyncedBlocks, reopen_past_failure
+from journal.log.roll_policy import RollPolicy
+from journal.log.segment_writer import DiskFull, SegmentWriter
 from journal.log.tail_recovery import (
     OpenOptions,
     OpenResult,
@@ -28,36 +30,9 @@ from journal.log.tail_recovery import (
 
 UNSYNCED_SIZE_MAX = 1 << 26
 """Bytes of blocks kept in memory for fail-over. Larger backlogs are synced."""
-ROLL_SIZE_MAX = 1 << 34
 _RETRY_SIZE = 1 << 20
 """Bytes to write before a failed roll is tried again."""
 _NO_FRAMES = Frames([], [], [])
-
-
-class RollPolicy(NamedTuple):
-    """Size, and optionally age, at which a journal directory begins its next segment.
-
-    Importable as ``journal.log.RollPolicy``.
-    """
-
-    size_bytes: int = 1 << 26
-    age_seconds: float | None = None
-
-    def check(self) -> None:
-        """Raise OptionError for values out of range."""
-        if not 0 < self.size_bytes <= ROLL_SIZE_MAX:
-            size = self.size_bytes
-            raise OptionError(f"segment size must be 1 to {ROLL_SIZE_MAX} bytes, got {size}")
-        if self.age_seconds is not None and self.age_seconds <= 0:
-            raise OptionError(f"roll age must be greater than 0 seconds, got {self.age_seconds}")
-
-
-class DiskFull(Exception):
-    """The disk is full: nothing was written, and no accepted event is lost."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 class PendingSync(NamedTuple):
@@ -75,58 +50,50 @@ class PendingSync(NamedTuple):
         os.fdatasync(self.descriptor)
 
 
-class _UnsyncedBlock(NamedTuple):
-    """A block that is not durable yet. ``next_seq`` is the journal's sequence number after it."""
-
-    header: BlockHeader
-    parts: list[bytes]
-    next_seq: int
-
-
 class Appender:
     """Open end of a journal. Sequence numbers are the journal's.
 
     ``next_seq`` is the sequence number of the next block. All events below ``durable_upto`` are
-    durable.
+    durable. With ``keeps_unsynced``, blocks are kept in memory until they are durable, for
+    fail-over. ``roll_policy`` is None in a single-file journal. After ``failure`` is set, nothing
+    may be written or synced.
     """
 
     __slots__ = (
         "_file",
         "_file_index",
         "_has_events",
-        "_keeps_unsynced",
         "_lock",
         "_needs_recovery_marker",
-        "_path",
         "_retry_end",
-        "_roll_policy",
         "_shift",
         "_temporary",
         "_unsynced",
-        "_unsynced_size",
         "clock",
         "durable_upto",
         "failure",
+        "keeps_unsynced",
         "next_seq",
         "on_poison",
+        "path",
+        "roll_policy",
         "time",
         "written_size",
     )
 
     def __init__(self, options: OpenOptions, roll: RollPolicy | None, keep: bool) -> None:
         start: OpenResult = open_journal(options)
-        self._path = options.path
+        self.path = options.path
         self.clock = options.clock
-        self._keeps_unsynced = keep
+        self.keeps_unsynced = keep
         self._lock = start.lock
         self._temporary = start.temporary
         self._file_index = start.file_index
         self._file = start.file
         self._shift = start.shift
-        self._roll_policy = roll or RollPolicy() if start.file_index >= 0 else None
+        self.roll_policy = roll or RollPolicy() if start.file_index >= 0 else None
         self._retry_end = 0
-        self._unsynced: list[_UnsyncedBlock] = []
-        self._unsynced_size = 0
+        self._unsynced = UnsyncedBlocks()
         self.written_size = 0  # Bytes of all written blocks.
         self._has_events = False
         self._needs_recovery_marker = start.needs_recovery_marker
@@ -158,22 +125,17 @@ class Appender:
     @property
     def must_sync(self) -> bool:
         """Return whether so many unsynced bytes are kept in memory that a sync is needed."""
-        return self._unsynced_size > UNSYNCED_SIZE_MAX
+        return self._unsynced.size > UNSYNCED_SIZE_MAX
 
     @property
-    def roll_policy(self) -> RollPolicy | None:
-        """The roll policy; None in a single-file journal."""
-        return self._roll_policy
-
-    @property
-    def keeps_unsynced(self) -> bool:
-        """Return whether blocks are kept in memory until they are durable, for fail-over."""
-        return self._keeps_unsynced
+    def is_commit_due(self) -> bool:
+        """Return whether a sync or a roll is due."""
+        return self.must_sync or self.should_roll
 
     def set_path(self, path: Path) -> None:
         """Record that the journal was renamed to ``path``."""
-        self._path = path
-        self._file.path = path / self._file.path.name if self._roll_policy else path
+        self.path = path
+        self._file.path = path / self._file.path.name if self.roll_policy else path
 
     # -- blocks --------------------------------------------------------------------------------
 
@@ -213,29 +175,29 @@ class Appender:
     def _write(
         self, parts: list[bytes], header: BlockHeader, next_seq: int, last_resort: bool
     ) -> bool:
-        file, reserve_intact = self._file, True
+        file, is_reserve_left = self._file, True
+        written = UnsyncedBlock(header, parts, next_seq)
         try:
             file.reserve(header.size)
-        except OSError as error:
-            if not is_disk_full(error):
-                self._fail_over(error, _UnsyncedBlock(header, parts, next_seq))
-                return True
+        except DiskFull:
             if not last_resort or not file.has_space_for(header.size):
-                raise DiskFull(error) from error
-            reserve_intact = False
+                raise
+            is_reserve_left = False
+        except OSError as error:
+            self._fail_over(error, written)
+            return True
         try:
             file.write(parts, header, next_seq - self._shift)
         except OSError as error:
-            self._fail_over(error, _UnsyncedBlock(header, parts, next_seq))
-            return reserve_intact
+            self._fail_over(error, written)
+            return is_reserve_left
         except BaseException as error:
             # After an interrupt, the number of bytes in the file is unknown.
             self.poison(error, "write interrupted")
-        if self._keeps_unsynced:
-            self._unsynced.append(_UnsyncedBlock(header, parts, next_seq))
-            self._unsynced_size += header.size
+        if self.keeps_unsynced:
+            self._unsynced.add(written)
         self._count(header, next_seq)
-        return reserve_intact
+        return is_reserve_left
 
     def _count(self, header: BlockHeader, next_seq: int) -> None:
         self.next_seq = next_seq
@@ -265,8 +227,7 @@ class Appender:
         else:
             pending.file.durable = (pending.end, pending.link)
             self.durable_upto = pending.next_seq
-            del self._unsynced[: pending.unsynced_count]
-            self._unsynced_size = sum(unsynced.header.size for unsynced in self._unsynced)
+            self._unsynced.drop(pending.unsynced_count)
 
     def sync(self) -> None:
         """Make all blocks durable."""
@@ -281,18 +242,15 @@ class Appender:
         self.finish_sync(pending, error)
 
     def reserve_space(self) -> None:
-        """Allocate the reserve. Raises DiskFull when the disk is full."""
-        try:
-            self._file.reserve(0)
-        except OSError as error:
-            raise DiskFull(error) from error
+        """Allocate the reserve. Raises OSError if that fails, as on a full disk."""
+        self._file.reserve(0)
 
     # -- segments ------------------------------------------------------------------------------
 
     @property
     def should_roll(self) -> bool:
         """Return whether the next segment is due."""
-        roll, file = self._roll_policy, self._file
+        roll, file = self.roll_policy, self._file
         if roll is None or not self._has_events or file.end < self._retry_end:
             return False
         if file.end >= roll.size_bytes:
@@ -365,19 +323,23 @@ class Appender:
 
     # -- failures ------------------------------------------------------------------------------
 
-    def _fail_over(self, error: OSError, new_block: _UnsyncedBlock | None = None) -> None:
+    def _fail_over(self, error: OSError, new_block: UnsyncedBlock | None = None) -> None:
         """Write and sync all unsynced blocks, then ``new_block``, in a place that has not failed.
 
-        > Why not retry the sync? After a failed fsync the next fsync returns success, although the
-        data is not on the disk and only the page cache still shows it.
+        The place is the next segment, or in a single file after all written bytes.
         """
-        if not self._keeps_unsynced:
+        if not self.keeps_unsynced:
             self.poison(error, "write failed")
-        blocks = [*self._unsynced, new_block] if new_block else self._unsynced
         old, replacement = self._file, self._file
         try:
-            replacement = self._open_replacement(old, new_block.header.size if new_block else 0)
-            self._copy_unsynced(blocks, replacement)
+            if self.roll_policy is not None:
+                replacement = self._next_segment(old)
+            else:
+                size = new_block.header.size if new_block else 0
+                replacement = reopen_past_failure(old, self._lock, size)
+            if new_block:
+                self._unsynced.add(new_block)
+            self._unsynced.copy_to(replacement, self._shift)
             if replacement.path != old.path:
                 self._name_segment(replacement)
         except BaseException as second:
@@ -389,43 +351,7 @@ class Appender:
         if new_block:
             self._count(new_block.header, new_block.next_seq)
         self.durable_upto = self.next_seq
-        self._unsynced, self._unsynced_size = [], 0
-
-    def _open_replacement(self, old: SegmentWriter, size: int) -> SegmentWriter:
-        """Open the place to continue: the next segment, or this file after all written bytes."""
-        if self._roll_policy is not None:
-            return self._next_segment(old)
-        descriptor = os.open(old.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            if not os.path.samestat(os.fstat(descriptor), os.fstat(self._lock)):
-                raise OSError(f"{old.path} was replaced by another file")
-            new = SegmentWriter(
-                old.path,
-                descriptor,
-                old.header,
-                old.segment_offset,
-                old.offset_past_failure(size),
-                old.durable[1],
-                old.index_builder,
-            )
-        except BaseException:
-            os.close(descriptor)
-            raise
-        new.durable = old.durable
-        return new
-
-    def _copy_unsynced(self, blocks: list[_UnsyncedBlock], new: SegmentWriter) -> None:
-        copies = []
-        for unsynced in blocks:
-            placement = new.place(unsynced.header.first_seq)
-            body = b"".join(unsynced.parts)[BLOCK_HEADER_SIZE:]
-            data, header = block.rewrite_header(unsynced.header, body, placement)
-            new.reserve(len(data))
-            new.write([data], header, unsynced.next_seq - self._shift)
-            copies.append((header.offset, data))
-        new.sync()
-        if not all(new.is_on_disk(offset, data) for offset, data in copies):
-            raise OSError("the disk returned other data than was written")
+        self._unsynced.drop(len(self._unsynced))
 
     def poison(self, error: BaseException, what: str) -> NoReturn:
         """Disable all further writes, and raise ``error``, as StorageError if it is an OSError."""
@@ -433,16 +359,8 @@ class Appender:
         self.on_poison()
         if not isinstance(error, OSError):
             raise error
-        reason = f"{self._path}: {what}: {error.strerror or error}"
+        reason = f"{self.path}: {what}: {error.strerror or error}"
         raise StorageError(reason, self.durable_upto) from error
-
-    def check_writable(self) -> None:
-        """Raise StorageError if the appender is poisoned, OptionError if it is closed."""
-        if self.failure is not None:
-            reason = f"{self._path} cannot be written after an earlier failure: {self.failure}"
-            raise StorageError(reason, self.durable_upto) from self.failure
-        if not self.is_open:
-            raise OptionError(f"the writer of {self._path} is closed")
 
     # -- publish and close ---------------------------------------------------------------------
 
@@ -451,18 +369,18 @@ class Appender:
         if self._temporary is None:
             return
         try:
-            if self._roll_policy is None:
-                atomic_file.publish(self._temporary, self._path)
-                self._file.path = self._path
+            if self.roll_policy is None:
+                atomic_file.publish(self._temporary, self.path)
+                self._file.path = self.path
             else:
                 atomic_file.sync_directory(self._temporary)  # The directory entry of its segment.
-                self._temporary.rename(self._path)
-                atomic_file.sync_directory(self._path.parent)
-                self._file.path = self._path / self._file.path.name
+                self._temporary.rename(self.path)
+                atomic_file.sync_directory(self.path.parent)
+                self._file.path = self.path / self._file.path.name
         except OSError as error:
-            if self._path.exists() and self._temporary.exists():
-                raise OptionError(f"{self._path} already exists") from None
-            raise StorageError(f"{self._path} cannot be published: {error}", 0) from error
+            if self.path.exists() and self._temporary.exists():
+                raise OptionError(f"{self.path} already exists") from None
+            raise StorageError(f"{self.path} cannot be published: {error}", 0) from error
         self._temporary = None
 
     def close(self) -> None:

@@ -2,6 +2,33 @@
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
+
+
+class TickClock(NamedTuple):
+    """Clock that is cheap to read: ``read`` returns a tick, which ``time_of`` converts to a time.
+
+    The time in µs since the epoch is ``(tick + base) // scale``.
+    """
+
+    read: Callable[[], int]
+    base: int
+    scale: int
+
+    def time_of(self, tick: int) -> int:
+        """Return the time of a tick in µs since the epoch."""
+        return (tick + self.base) // self.scale
+
+
+def make_tick_clock(clock: Callable[[], int] | None, last: int) -> TickClock:
+    """Return a clock that never returns a time before ``last`` or before its own last time.
+
+    Without ``clock``, it begins at the system time, and is unaffected when the system clock is set.
+    """
+    if clock is not None:
+        return TickClock(_make_monotonic(clock, last), 0, 1)
+    base = max(time.time_ns(), last * 1000) - time.monotonic_ns()
+    return TickClock(time.monotonic_ns, base, 1000)
 
 
 def current_microseconds() -> int:
@@ -9,7 +36,7 @@ def current_microseconds() -> int:
     return time.time_ns() // 1000
 
 
-def make_monotonic(clock: Callable[[], int], last: int) -> Callable[[], int]:
+def _make_monotonic(clock: Callable[[], int], last: int) -> Callable[[], int]:
     """Return a clock that repeats its last time when ``clock`` goes back."""
 
     def now() -> int:

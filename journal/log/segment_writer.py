@@ -27,6 +27,10 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in _DISK_FULL_ERRNOS
 
 
+class DiskFull(OSError):
+    """There is no space for a block. Nothing was written, and no accepted event is lost."""
+
+
 class SegmentWriter:
     """Writer of one segment file. All offsets are relative to the segment, except the file's size.
 
@@ -74,8 +78,7 @@ class SegmentWriter:
     def reserve(self, size: int) -> None:
         """Allocate space for a block and the reserve after it.
 
-        Raises OSError, which ``is_disk_full`` accepts, when there is no space; the file is then
-        unchanged.
+        Raises DiskFull when there is no space; the file is then unchanged.
         """
         if self._allocated is None:
             return
@@ -85,9 +88,7 @@ class SegmentWriter:
         extra = min(max(self._allocated, _PREALLOCATION_SIZE_MIN), PREALLOCATION_SIZE_MAX)
         try:
             self._allocate(needed + extra)
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
+        except DiskFull:
             self._allocate(needed)
 
     def has_space_for(self, size: int) -> bool:
@@ -102,6 +103,8 @@ class SegmentWriter:
         try:
             os.posix_fallocate(self.descriptor, self._allocated, size - self._allocated)
         except OSError as error:
+            if is_disk_full(error):
+                raise DiskFull(error.errno, error.strerror) from error
             if error.errno not in _UNSUPPORTED_ERRNOS:
                 raise
             self._allocated = None

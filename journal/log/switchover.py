@@ -8,9 +8,10 @@ from journal.errors import OptionError, StorageError
 from journal.format.block import Block
 from journal.fs import atomic_file
 from journal.log import scan, segment_files
-from journal.log.appender import Appender, DiskFull
+from journal.log.appender import Appender
 from journal.log.scan import RecoveryMode
 from journal.log.segment_files import SegmentFiles
+from journal.log.segment_writer import DiskFull
 from journal.log.tail_follower import TailFollower
 from journal.log.tail_recovery import OpenOptions
 
@@ -79,10 +80,10 @@ class SwitchoverTarget:
             reason = f"ends at sequence number {new.next_seq}, expected {old.next_seq}"
             raise OptionError(f"{self._sibling} {reason}")
         new.sync()
-        new.on_poison, new.written_size = old.on_poison, old.written_size
+        new.written_size = old.written_size
         # An interrupt may come between any two steps, so neither is trusted until the end.
-        self.is_in_place = True
         old.failure = new.failure = InterruptedError("a switchover was interrupted")
+        self.is_in_place = True
         try:
             segment_files.copy_ownership(self._sibling, self._path.stat())
             atomic_file.move_into_place(self._sibling, self._path)
@@ -118,7 +119,7 @@ class SwitchoverTarget:
             try:
                 appender.write_block(block.header, block.body, block.seqs)
             except DiskFull as full:
-                reason = f"{self._sibling}: no space left to write: {full.error.strerror}"
+                reason = f"{self._sibling}: no space left to write: {full.strerror}"
                 raise StorageError(reason, appender.durable_upto) from full
             size += block.size
             if appender.must_sync:

@@ -18,8 +18,8 @@ from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMou
 from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
 from journal.errors import NotResumable, OptionError
 from journal.events.process import RecordingLevel
-from journal.log.appender import RollPolicy
 from journal.log.reader import Reader
+from journal.log.roll_policy import RollPolicy
 from journal.operations.fork import fork
 from journal.snapshots.catalog import list_snapshots
 

@@ -33,7 +33,7 @@ from journal.engine.wasi.stdio.outbox import InFlightPolicy
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.errors import JournalError
 from journal.events.process import RecordingLevel
-from journal.log.appender import RollPolicy
+from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
 
 if TYPE_CHECKING:
