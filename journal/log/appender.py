@@ -10,23 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from journal.errors import JournalError, OptionError, StorageError
+from journal.errors import JournalError, StorageError
 from journal.format import block
 from journal.format.block import BlockHeader, Compressor, Frames
 from journal.format.columns import PackedFrames
 from journal.format.segment_header import SegmentHeader
-from journal.fs import atomic_file
 from journal.log import segment_files
 from journal.log.fail_over import UnsyncedBlock, UnsyncedBlocks, reopen_past_failure
+from journal.log.opening import OpenOptions, open_journal
 from journal.log.roll_policy import RollPolicy
+from journal.log.segment_creation import create_next_segment, name_segment, publish_journal
 from journal.log.segment_writer import DiskFull, SegmentWriter
-from journal.log.tail_recovery import (
-    OpenOptions,
-    OpenResult,
-    create_segment,
-    make_salt,
-    open_journal,
-)
 
 UNSYNCED_SIZE_MAX = 1 << 26
 """Bytes of blocks kept in memory for fail-over. Larger backlogs are synced."""
@@ -45,9 +39,13 @@ class PendingSync(NamedTuple):
     next_seq: int
     unsynced_count: int
 
-    def sync(self) -> None:
-        """Wait until the data is on the disk."""
-        os.fdatasync(self.descriptor)
+    def sync(self) -> BaseException | None:
+        """Wait until the data is on the disk. Return the error if that fails."""
+        try:
+            os.fdatasync(self.descriptor)
+        except BaseException as error:
+            return error
+        return None
 
 
 class Appender:
@@ -81,24 +79,25 @@ class Appender:
         "written_size",
     )
 
-    def __init__(self, options: OpenOptions, roll: RollPolicy | None, keep: bool) -> None:
-        start: OpenResult = open_journal(options)
+    def __init__(self, options: OpenOptions, roll: RollPolicy | None, keeps_unsynced: bool) -> None:
+        start = open_journal(options)
+        tail = start.tail
         self.path = options.path
         self.clock = options.clock
-        self.keeps_unsynced = keep
+        self.keeps_unsynced = keeps_unsynced
         self._lock = start.lock
         self._temporary = start.temporary
         self._file_index = start.file_index
-        self._file = start.file
-        self._shift = start.shift
+        self._file = tail.file
+        self._shift = tail.shift
         self.roll_policy = roll or RollPolicy() if start.file_index >= 0 else None
         self._retry_end = 0
         self._unsynced = UnsyncedBlocks()
         self.written_size = 0  # Bytes of all written blocks.
         self._has_events = False
-        self._needs_recovery_marker = start.needs_recovery_marker
-        self.time = start.time
-        self.next_seq = self.durable_upto = start.next_seq
+        self._needs_recovery_marker = tail.needs_recovery_marker
+        self.time = tail.time
+        self.next_seq = self.durable_upto = tail.next_seq
         self.failure: BaseException | None = None
         self.on_poison: Callable[[], object] = bool  # A callback that does nothing.
 
@@ -232,14 +231,8 @@ class Appender:
     def sync(self) -> None:
         """Make all blocks durable."""
         pending = self.pending_sync()
-        if pending is None:
-            return
-        error: BaseException | None = None
-        try:
-            pending.sync()
-        except BaseException as caught:
-            error = caught
-        self.finish_sync(pending, error)
+        if pending is not None:
+            self.finish_sync(pending, pending.sync())
 
     def reserve_space(self) -> None:
         """Allocate the reserve. Raises OSError if that fails, as on a full disk."""
@@ -272,11 +265,11 @@ class Appender:
             if old is not self._file:
                 return  # The disk failed in the meantime, and fail-over began a new segment.
             try:
-                new = self._next_segment(old)
+                new = self._create_next_segment()
             except (OSError, StorageError):
                 return  # Appending continues as long as this segment can be written.
             try:
-                self._name_segment(new)
+                self._name_next_segment(new)
             except BaseException as error:
                 # A crash may reveal the new name, which would end the old segment at this point.
                 self.poison(error, "the next segment cannot be named")
@@ -291,29 +284,13 @@ class Appender:
         )
         self._write([data], header, self.next_seq, False)
 
-    def _next_segment(self, old: SegmentWriter) -> SegmentWriter:
-        """Create the segment, unnamed so far, that continues the durable part of the old one."""
-        if self._file_index >= segment_files.SEGMENT_INDEX_MAX:
-            reason = f"segment index limit {segment_files.SEGMENT_INDEX_MAX} reached"
-            raise OSError(reason)
-        _, (end, digest) = old.durable
+    def _create_next_segment(self) -> SegmentWriter:
+        """Create the segment, unnamed so far, that continues the durable part of this one."""
         first_seq = self.durable_upto - self._shift
-        created, journal_id = self.clock(), old.header.journal_id
-        header = SegmentHeader(make_salt(), journal_id, created, first_seq, end, digest)
-        target = old.path.with_name(segment_files.segment_name(self._file_index + 1))
-        new = create_segment(atomic_file.make_temporary_path(target), header)
-        try:
-            new.reserve(0)
-        except BaseException:
-            new.close()
-            new.path.unlink()
-            raise
-        return new
+        return create_next_segment(self._file, self._file_index + 1, first_seq, self.clock)
 
-    def _name_segment(self, file: SegmentWriter) -> None:
-        target = file.path.with_name(segment_files.segment_name(self._file_index + 1))
-        atomic_file.publish(file.path, target)
-        file.path = target
+    def _name_next_segment(self, file: SegmentWriter) -> None:
+        name_segment(file, self._file_index + 1)
         self._file_index += 1
 
     def _switch(self, new: SegmentWriter) -> None:
@@ -333,7 +310,7 @@ class Appender:
         old, replacement = self._file, self._file
         try:
             if self.roll_policy is not None:
-                replacement = self._next_segment(old)
+                replacement = self._create_next_segment()
             else:
                 size = new_block.header.size if new_block else 0
                 replacement = reopen_past_failure(old, self._lock, size)
@@ -341,7 +318,7 @@ class Appender:
                 self._unsynced.add(new_block)
             self._unsynced.copy_to(replacement, self._shift)
             if replacement.path != old.path:
-                self._name_segment(replacement)
+                self._name_next_segment(replacement)
         except BaseException as second:
             if replacement is not old:
                 replacement.close()
@@ -366,22 +343,10 @@ class Appender:
 
     def publish(self) -> None:
         """Give the journal its final name. Everything written must be durable."""
-        if self._temporary is None:
-            return
-        try:
-            if self.roll_policy is None:
-                atomic_file.publish(self._temporary, self.path)
-                self._file.path = self.path
-            else:
-                atomic_file.sync_directory(self._temporary)  # The directory entry of its segment.
-                self._temporary.rename(self.path)
-                atomic_file.sync_directory(self.path.parent)
-                self._file.path = self.path / self._file.path.name
-        except OSError as error:
-            if self.path.exists() and self._temporary.exists():
-                raise OptionError(f"{self.path} already exists") from None
-            raise StorageError(f"{self.path} cannot be published: {error}", 0) from error
-        self._temporary = None
+        if self._temporary is not None:
+            publish_journal(self._temporary, self.path)
+            self._temporary = None
+            self.set_path(self.path)
 
     def close(self) -> None:
         """Close the files. An unpublished journal is removed."""

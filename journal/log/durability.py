@@ -72,11 +72,7 @@ class Durability:
             appender = pending.appender
             unsynced = appender.pending_sync()
         if unsynced is not None:
-            error: BaseException | None = None
-            try:
-                unsynced.sync()
-            except BaseException as caught:
-                error = caught
+            error = unsynced.sync()
             with pending.lock:
                 appender.finish_sync(unsynced, error)
         if roll and appender.should_roll:

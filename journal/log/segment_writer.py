@@ -57,17 +57,17 @@ class SegmentWriter:
         header: SegmentHeader,
         segment_offset: int = 0,
         end: int = SEGMENT_HEADER_SIZE,
-        chain: tuple[int, int] | None = None,
-        rows: SegmentIndexBuilder | None = None,
+        link: tuple[int, int] | None = None,
+        index_builder: SegmentIndexBuilder | None = None,
     ) -> None:
         self.path = path
         self.descriptor = descriptor
         self.header = header
         self.segment_offset = segment_offset
         self.end = end
-        self.link = chain or (end, header.hash)
+        self.link = link or (end, header.hash)
         self.durable = (end, self.link)
-        self.index_builder = rows or SegmentIndexBuilder()
+        self.index_builder = index_builder or SegmentIndexBuilder()
         self._allocated: int | None = os.fstat(descriptor).st_size
 
     def place(self, first_seq: int) -> BlockPlacement:

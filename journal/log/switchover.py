@@ -9,11 +9,11 @@ from journal.format.block import Block
 from journal.fs import atomic_file
 from journal.log import scan, segment_files
 from journal.log.appender import Appender
+from journal.log.opening import OpenOptions
 from journal.log.scan import RecoveryMode
 from journal.log.segment_files import SegmentFiles
 from journal.log.segment_writer import DiskFull
 from journal.log.tail_follower import TailFollower
-from journal.log.tail_recovery import OpenOptions
 
 REST_SIZE_MAX = 1 << 18
 """Approximate number of bytes left to copy while the writer is paused."""

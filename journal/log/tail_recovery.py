@@ -1,17 +1,11 @@
-"""Opening of a journal for writing: create it, or find and recover its tail."""
+"""Recovery of a journal's tail: the position at which a writer resumes."""
 
 import os
-import secrets
-import stat
-from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from journal._platform import require_linux
 from journal.errors import (
-    JournalLocked,
     LimitExceeded,
     LostAcknowledged,
     NotAJournal,
@@ -22,9 +16,7 @@ from journal.errors import (
 from journal.format import segment_index
 from journal.format.block import read_last_delta
 from journal.format.frame import SEQ_MAX
-from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
 from journal.format.segment_index import SegmentIndexBuilder
-from journal.fs import atomic_file
 from journal.fs.byte_source import ByteSource
 from journal.log import scan, segment_files
 from journal.log.header_scan import Segment
@@ -41,18 +33,14 @@ _REREAD_SIZE = 1 << 26
 """Bytes at the end of a file that are read from the disk again instead of the page cache."""
 
 
-class OpenResult(NamedTuple):
-    """A journal opened for writing, and the position at which its writer resumes.
+class OpenTail(NamedTuple):
+    """The segment file that a writer appends to, and the position at which it resumes.
 
-    ``lock`` is the descriptor that holds the journal's lock. ``temporary`` is the path of a journal
-    that is not published yet, else None. ``file_index`` is the index of the segment file in a
-    directory, -1 in a single-file journal. ``needs_recovery_marker`` is set when whole blocks were
-    superseded and remain as debris: the writer's first block must be a recovery marker.
+    ``shift`` is added to a sequence number of the segment to get that of the journal.
+    ``needs_recovery_marker`` is set when whole blocks were superseded and remain as debris: the
+    writer's first block must be a recovery marker.
     """
 
-    lock: int
-    temporary: Path | None
-    file_index: int
     file: SegmentWriter
     shift: int
     next_seq: int
@@ -60,187 +48,19 @@ class OpenResult(NamedTuple):
     needs_recovery_marker: bool
 
 
-class OpenOptions(NamedTuple):
-    """Options of a writer for opening its journal."""
+def check_directory(path: Path, names: list[str], mode: RecoveryMode) -> int:
+    """Check the segment files, and return the time of the last event before the last file.
 
-    path: Path
-    is_directory: bool
-    publish: bool
-    journal_id: bytes | None
-    clock: Callable[[], int]
-    mode: RecoveryMode
-    first_seq: int = 0
-    """Sequence number of the first event of a new journal."""
-
-    def check(self) -> None:
-        """Raise OptionError for invalid values, and on a system that cannot write journals."""
-        require_linux("writing a journal")
-        if not 0 <= self.first_seq <= SEQ_LAST:
-            raise OptionError(f"first_seq must be 0 to {SEQ_LAST}, got {self.first_seq}")
-        if self.journal_id is not None and len(self.journal_id) != 16:
-            raise OptionError(f"journal id must have 16 bytes, got {len(self.journal_id)}")
-        if self.mode is RecoveryMode.SALVAGE:
-            raise OptionError("mode salvage is for readers only: a writer cannot use it")
-
-
-def open_journal(options: OpenOptions) -> OpenResult:
-    """Lock the journal and find the position to resume; create the journal if there is none."""
-    path = options.path
-    while True:
-        try:
-            lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return _create(options)
-        try:
-            if not options.publish:
-                raise OptionError(f"{path} already exists")
-            mode = os.fstat(lock).st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                raise NotAJournal(f"{path} is neither a regular file nor a directory")
-            _lock(lock, path)
-            if _is_named(lock, path):
-                open_existing = _open_directory if stat.S_ISDIR(mode) else _open_file
-                return open_existing(lock, options)
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)  # The journal was replaced between open and lock: try again.
-
-
-def create_segment(path: Path, header: SegmentHeader) -> SegmentWriter:
-    """Create a file with a durable segment header. Raises StorageError."""
-    data, header = header.encode()
-    try:
-        descriptor = atomic_file.create_private(path)
-        try:
-            if os.pwrite(descriptor, data, 0) != len(data):
-                raise OSError("the header was written in part")
-            os.fdatasync(descriptor)
-            return SegmentWriter(path, descriptor, header)
-        except BaseException:
-            os.close(descriptor)
-            with suppress(OSError):
-                path.unlink()
-            raise
-    except OSError as error:
-        reason = f"{path} cannot be created: {error.strerror or error}"
-        raise StorageError(reason, header.first_seq) from error
-
-
-def make_header(options: OpenOptions) -> SegmentHeader:
-    """Make the header of a journal's first segment."""
-    journal_id = options.journal_id or secrets.token_bytes(16)
-    return SegmentHeader(make_salt(), journal_id, options.clock(), options.first_seq)
-
-
-def make_salt() -> int:
-    """Return a random seed for the hashes of a segment."""
-    return int.from_bytes(secrets.token_bytes(8), "little")
-
-
-def _create(options: OpenOptions) -> OpenResult:
-    temporary = atomic_file.make_temporary_path(options.path)
-    if not options.is_directory:
-        file = create_segment(temporary, make_header(options))
-        lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        _lock(lock, options.path)
-        return _empty_result(options, lock, temporary, -1, file)
-    try:
-        temporary.mkdir(mode=0o700)
-        lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        reason = f"{options.path} cannot be created: {error.strerror or error}"
-        raise StorageError(reason, 0) from error
-    try:
-        _lock(lock, options.path)
-        file = create_segment(temporary / segment_files.segment_name(0), make_header(options))
-        return _empty_result(options, lock, temporary, 0, file)
-    except BaseException:
-        os.close(lock)
-        with suppress(OSError):
-            temporary.rmdir()
-        raise
-
-
-def _empty_result(
-    options: OpenOptions, lock: int, temporary: Path | None, file_index: int, file: SegmentWriter
-) -> OpenResult:
-    """Return the result for a journal without events."""
-    return OpenResult(lock, temporary, file_index, file, 0, options.first_seq, 0, False)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    import fcntl  # Windows has no such module, and reads journals.
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JournalLocked(f"{path} is being written by another process") from None
-
-
-def _is_named(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _open_file(lock: int, options: OpenOptions) -> OpenResult:
-    if options.is_directory:
-        raise OptionError(f"{options.path} is a file: roll needs a journal directory")
-    descriptor = os.open(options.path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        created = _restart_creation(descriptor, options)
-        if created is not None:
-            return _empty_result(options, lock, None, -1, created)
-        return _recover_tail(descriptor, options, lock)
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _restart_creation(descriptor: int, options: OpenOptions) -> SegmentWriter | None:
-    """Write the header again if a crash interrupted the creation, before any event was written."""
-    size = os.fstat(descriptor).st_size
-    begin = os.pread(descriptor, len(SEGMENT_MAGIC), 0)
-    if size >= SEGMENT_HEADER_SIZE or not SEGMENT_MAGIC.startswith(begin):
-        return None
-    data, header = make_header(options).encode()
-    try:
-        if os.pwrite(descriptor, data, 0) != len(data):
-            raise OSError("the header was written in part")
-        os.fdatasync(descriptor)
-    except OSError as error:
-        raise StorageError(f"{options.path} cannot be created: {error}", 0) from error
-    atomic_file.sync_directory(options.path.parent)
-    return SegmentWriter(options.path, descriptor, header)
-
-
-def _open_directory(lock: int, options: OpenOptions) -> OpenResult:
-    names = segment_files.list_segments(lock)
-    if not names:
-        if not options.is_directory:
-            raise NotAJournal(f"{options.path} contains no segment file")
-        file = create_segment(options.path / segment_files.segment_name(0), make_header(options))
-        os.fsync(lock)
-        return _empty_result(options, lock, None, 0, file)
-    files = segment_files.SegmentFiles(options.path)
+    Raises a DamagedJournal for damage that the mode does not accept.
+    """
+    files = segment_files.SegmentFiles(path)
     try:
         _check_chain(files, names)
-        if options.mode is RecoveryMode.STRICT:
+        if mode is RecoveryMode.STRICT:
             _check_all(files, names)
-        time = _last_time(files, names[:-1])
+        return _last_time(files, names[:-1])
     finally:
         files.close()
-    descriptor = os.open(options.path / names[-1], os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        start = _recover_tail(descriptor, options, lock, names[-1])
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return start._replace(
-        file_index=segment_files.segment_index(names[-1]) or 0, time=max(start.time, time)
-    )
 
 
 def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
@@ -298,19 +118,26 @@ def _check_pair(files: segment_files.SegmentFiles, names: list[str]) -> None:
             raise item.error()
 
 
-def _recover_tail(descriptor: int, options: OpenOptions, lock: int, name: str = "") -> OpenResult:
+def recover_tail(
+    descriptor: int, path: Path, mode: RecoveryMode, journal_id: bytes | None, name: str = ""
+) -> OpenTail:
+    """Find the tail in an open file: the journal at ``path``, or its last segment file ``name``.
+
+    Raises OptionError for a journal with another id, and a DamagedJournal for damage that the mode
+    does not accept.
+    """
     size = os.fstat(descriptor).st_size
-    _drop_unsynced_cache(descriptor, size, options.path)
-    tail = _find_tail(ByteSource(descriptor, size, name), options.mode)
+    _drop_unsynced_cache(descriptor, size, path)
+    tail = _find_tail(ByteSource(descriptor, size, name), mode)
     header = tail.segment.header
-    if options.journal_id not in (None, header.journal_id):
-        expected = (options.journal_id or b"").hex()
+    if journal_id not in (None, header.journal_id):
+        expected = (journal_id or b"").hex()
         reason = f"id {header.journal_id.hex()}, expected {expected}"
-        raise OptionError(f"{options.path} is another journal: {reason}")
+        raise OptionError(f"{path} is another journal: {reason}")
     end = _end_of_nonzero(descriptor, tail.offset, size) - tail.segment.offset
     end += -end % 8
     file = SegmentWriter(
-        options.path / name if name else options.path,
+        path / name if name else path,
         descriptor,
         header,
         tail.segment.offset,
@@ -321,9 +148,7 @@ def _recover_tail(descriptor: int, options: OpenOptions, lock: int, name: str = 
     shift = tail.segment.shift
     if max(tail.next_seq, tail.next_seq - shift) > SEQ_LAST:
         raise LimitExceeded("the sequence numbers have run out", tail.offset, name)
-    return OpenResult(
-        lock, None, -1, file, shift, tail.next_seq, tail.time, tail.needs_recovery_marker
-    )
+    return OpenTail(file, shift, tail.next_seq, tail.time, tail.needs_recovery_marker)
 
 
 def _drop_unsynced_cache(descriptor: int, size: int, path: Path) -> None:

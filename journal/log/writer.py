@@ -20,11 +20,12 @@ from journal.log.appender import Appender
 from journal.log.clock import current_microseconds, make_tick_clock
 from journal.log.commit_policy import CommitLevel, CommitPolicy
 from journal.log.durability import Durability
+from journal.log.opening import OpenOptions
 from journal.log.pending_block import PendingBlock, WriterState
 from journal.log.roll_policy import RollPolicy
 from journal.log.scan import RecoveryMode
 from journal.log.switchover import SwitchoverStats, SwitchoverTarget
-from journal.log.tail_recovery import SEQ_LAST, OpenOptions
+from journal.log.tail_recovery import SEQ_LAST
 
 if TYPE_CHECKING:
     from journal.events.definition import Event

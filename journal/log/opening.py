@@ -1,0 +1,186 @@
+"""Opening of a journal for writing: create it, or lock it and recover its tail."""
+
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from journal._platform import require_linux
+from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
+from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
+from journal.fs import atomic_file
+from journal.log import segment_files
+from journal.log.scan import RecoveryMode
+from journal.log.segment_creation import create_segment, make_salt
+from journal.log.segment_writer import SegmentWriter
+from journal.log.tail_recovery import SEQ_LAST, OpenTail, check_directory, recover_tail
+
+
+class OpenOptions(NamedTuple):
+    """Options of a writer for opening its journal."""
+
+    path: Path
+    is_directory: bool
+    publish: bool
+    journal_id: bytes | None
+    clock: Callable[[], int]
+    mode: RecoveryMode
+    first_seq: int = 0
+    """Sequence number of the first event of a new journal."""
+
+    def check(self) -> None:
+        """Raise OptionError for invalid values, and on a system that cannot write journals."""
+        require_linux("writing a journal")
+        if not 0 <= self.first_seq <= SEQ_LAST:
+            raise OptionError(f"first_seq must be 0 to {SEQ_LAST}, got {self.first_seq}")
+        if self.journal_id is not None and len(self.journal_id) != 16:
+            raise OptionError(f"journal id must have 16 bytes, got {len(self.journal_id)}")
+        if self.mode is RecoveryMode.SALVAGE:
+            raise OptionError("mode salvage is for readers only: a writer cannot use it")
+
+
+class OpenResult(NamedTuple):
+    """A journal opened for writing.
+
+    ``lock`` is the descriptor that holds the journal's lock. ``temporary`` is the path of a journal
+    that is not published yet, else None. ``file_index`` is the index of the segment file in a
+    directory, -1 in a single-file journal.
+    """
+
+    lock: int
+    temporary: Path | None
+    file_index: int
+    tail: OpenTail
+
+
+def open_journal(options: OpenOptions) -> OpenResult:
+    """Lock the journal and find the position to resume; create the journal if there is none."""
+    path = options.path
+    while True:
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return _create(options)
+        try:
+            if not options.publish:
+                raise OptionError(f"{path} already exists")
+            mode = os.fstat(lock).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise NotAJournal(f"{path} is neither a regular file nor a directory")
+            _lock(lock, path)
+            if _is_named(lock, path):
+                open_existing = _open_directory if stat.S_ISDIR(mode) else _open_file
+                return open_existing(lock, options)
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)  # The journal was replaced between open and lock: try again.
+
+
+def _create(options: OpenOptions) -> OpenResult:
+    temporary = atomic_file.make_temporary_path(options.path)
+    if not options.is_directory:
+        file = create_segment(temporary, _make_header(options))
+        lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        _lock(lock, options.path)
+        return _empty_result(options, lock, temporary, -1, file)
+    try:
+        temporary.mkdir(mode=0o700)
+        lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        reason = f"{options.path} cannot be created: {error.strerror or error}"
+        raise StorageError(reason, 0) from error
+    try:
+        _lock(lock, options.path)
+        file = create_segment(temporary / segment_files.segment_name(0), _make_header(options))
+        return _empty_result(options, lock, temporary, 0, file)
+    except BaseException:
+        os.close(lock)
+        with suppress(OSError):
+            temporary.rmdir()
+        raise
+
+
+def _open_file(lock: int, options: OpenOptions) -> OpenResult:
+    if options.is_directory:
+        raise OptionError(f"{options.path} is a file: roll needs a journal directory")
+    descriptor = os.open(options.path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        created = _restart_creation(descriptor, options)
+        if created is not None:
+            return _empty_result(options, lock, None, -1, created)
+        tail = recover_tail(descriptor, options.path, options.mode, options.journal_id)
+        return OpenResult(lock, None, -1, tail)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _restart_creation(descriptor: int, options: OpenOptions) -> SegmentWriter | None:
+    """Write the header again if a crash interrupted the creation, before any event was written."""
+    size = os.fstat(descriptor).st_size
+    begin = os.pread(descriptor, len(SEGMENT_MAGIC), 0)
+    if size >= SEGMENT_HEADER_SIZE or not SEGMENT_MAGIC.startswith(begin):
+        return None
+    data, header = _make_header(options).encode()
+    try:
+        if os.pwrite(descriptor, data, 0) != len(data):
+            raise OSError("the header was written in part")
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise StorageError(f"{options.path} cannot be created: {error}", 0) from error
+    atomic_file.sync_directory(options.path.parent)
+    return SegmentWriter(options.path, descriptor, header)
+
+
+def _open_directory(lock: int, options: OpenOptions) -> OpenResult:
+    names = segment_files.list_segments(lock)
+    if not names:
+        if not options.is_directory:
+            raise NotAJournal(f"{options.path} contains no segment file")
+        file = create_segment(options.path / segment_files.segment_name(0), _make_header(options))
+        os.fsync(lock)
+        return _empty_result(options, lock, None, 0, file)
+    time = check_directory(options.path, names, options.mode)
+    name = names[-1]
+    descriptor = os.open(options.path / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        tail = recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    tail = tail._replace(time=max(tail.time, time))
+    return OpenResult(lock, None, segment_files.segment_index(name) or 0, tail)
+
+
+def _make_header(options: OpenOptions) -> SegmentHeader:
+    """Make the header of a journal's first segment."""
+    journal_id = options.journal_id or secrets.token_bytes(16)
+    return SegmentHeader(make_salt(), journal_id, options.clock(), options.first_seq)
+
+
+def _empty_result(
+    options: OpenOptions, lock: int, temporary: Path | None, file_index: int, file: SegmentWriter
+) -> OpenResult:
+    """Return the result for a journal without events."""
+    tail = OpenTail(file, 0, options.first_seq, 0, False)
+    return OpenResult(lock, temporary, file_index, tail)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    import fcntl  # Windows has no such module, and reads journals.
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalLocked(f"{path} is being written by another process") from None
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
