@@ -23,15 +23,16 @@ from journal.events.snapshots import ClearEthereal, SafePoint, Snapshot
 from journal.fs import atomic_file
 from journal.log.reader import Reader
 from journal.pages import PageResolver
-from journal.replay.filesystem.host_backend import DIRECTORY_MODE, FILE_MODE
-from journal.replay.filesystem.memory_backend import TreeEntry
-from journal.replay.filesystem.path_resolution import split_path
 from journal.replay.hosts.directory import FILE_TAGS, DirectoryHost
 from journal.replay.hosts.model import ModelHost
-from journal.replay.limits import ReplayError, ReplayLimits, quote_path
+from journal.replay.limits import ReplayError, ReplayLimits
 from journal.replay.player import play
 from journal.rewrite.block_copier import check_output_path
 from journal.snapshots.catalog import list_snapshots
+from journal.vfs.errors import quote_path
+from journal.vfs.host_backend import DIRECTORY_MODE, FILE_MODE
+from journal.vfs.path_resolution import split_path
+from journal.vfs.tree_entries import TreeEntry
 
 StrPath = str | os.PathLike[str]
 

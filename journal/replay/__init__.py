@@ -27,12 +27,12 @@ from journal.replay.effects import (
     streams,
     threads,
 )
-from journal.replay.filesystem.memory_backend import TreeEntry
 from journal.replay.host import Host
 from journal.replay.hosts.directory import DirectoryHost
 from journal.replay.hosts.model import DescriptorState, ModelHost, ReplayState
 from journal.replay.limits import ReplayError, ReplayLimits
 from journal.replay.player import play
+from journal.vfs.tree_entries import TreeEntry
 
 FAMILIES = (
     core,

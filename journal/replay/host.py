@@ -7,7 +7,7 @@ from journal.events.paths import FilePlaced
 from journal.events.process import Mount
 from journal.pages import PageResolver
 from journal.replay.limits import ReplayLimits
-from journal.replay.state.descriptor_table import DescriptorTable
+from journal.replay.state.descriptor_table import ReplayTable
 from journal.replay.state.machine import ReplayMachine
 from journal.replay.state.process_state import InputState, NetworkState, ProcessState, StreamState
 
@@ -26,7 +26,7 @@ class Host(Protocol):
     pending: Event | None
     pages: PageResolver
     process: ProcessState
-    table: DescriptorTable
+    table: ReplayTable
     machine: ReplayMachine
     streams: StreamState
     inputs: InputState

@@ -1,8 +1,11 @@
 """Limits of a replay, and its error."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from journal.errors import JournalError
+from journal.vfs.errors import FileError
 
 COUNT_MAX = 65536
 """Maximum descriptors, threads, routes, and other numbered or named objects, of each kind."""
@@ -15,9 +18,6 @@ MEMORIES_COUNT_MAX = 1024
 ELEMENTS_COUNT_MAX = 10_000_000
 """Maximum elements of all tables together."""
 
-ENTRY_SIZE = 1024
-"""Bytes that a directory entry and its node count in a mount, as in the engine."""
-
 MEMORY_PAGE_SIZE = 4096
 """Size of the pages in which memory is stored."""
 
@@ -25,8 +25,6 @@ WASM_PAGE_SIZE = 65536
 """Unit of growth of a memory."""
 
 assert WASM_PAGE_SIZE % MEMORY_PAGE_SIZE == 0
-
-_QUOTED_SIZE_MAX = 60
 
 
 class ReplayError(JournalError):
@@ -43,6 +41,15 @@ class ReplayError(JournalError):
     def __str__(self) -> str:
         subject = "an event" if self.seq is None else f"event {self.seq}"
         return f"{subject} cannot be replayed: {self.reason}"
+
+
+@contextmanager
+def translate_file_errors() -> Iterator[None]:
+    """Convert each FileError inside the context to ReplayError."""
+    try:
+        yield
+    except FileError as error:
+        raise ReplayError(error.reason) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +78,3 @@ def check_count(subject: str, count: int, count_max: int = COUNT_MAX) -> None:
     """Raise ReplayError if ``count`` is above its limit."""
     if count > count_max:
         raise ReplayError(f"there would be {count} {subject}, but the limit is {count_max}")
-
-
-def quote_path(path: str) -> str:
-    """Return a name or a path for a message: quoted, on one line, and cut."""
-    return repr(path if len(path) <= _QUOTED_SIZE_MAX else path[:_QUOTED_SIZE_MAX] + "…")

@@ -32,7 +32,7 @@ ROOMS = (
     "journal.pages",
     "journal.query",
     "journal.replay",
-    "journal.replay.filesystem",
+    "journal.vfs",
     "journal.replay.state",
     "journal.snapshots",
 )

@@ -12,11 +12,11 @@ import journal
 from journal import Frame
 from journal.engine import FileCopy, RunResult
 from journal.engine.wasi.descriptors import OpenFile
-from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
 from journal.events.core import ProcessExit
 from journal.events.paths import FileType
 from journal.events.process import ProcessTrap
 from journal.replay import DirectoryHost, ModelHost, TreeEntry, play
+from journal.vfs import DirectoryNode, FileNode, LinkNode, Node
 from tests.support.guest_runs import wait_for_end
 from tests.support.programs import ROOT, guest
 from tests.support.replay_guests import (
@@ -92,7 +92,7 @@ def record_run(record: Record, folder: Path, cache: Path) -> RecordedGuest:
 def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, TreeEntry]]:
     """Return the entries of the engine in each memory mount."""
     mounts = recorder._get_process_with_files().mounts
-    return {name: tree_of(tree.root) for name, tree in mounts._memory.items()}
+    return {name: tree_of(backend.root()) for name, backend in mounts._memory.items()}
 
 
 def check_replay(recorded: RecordedGuest) -> None:

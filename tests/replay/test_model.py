@@ -32,6 +32,7 @@ from journal.events.wire_types import Network
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from journal.replay import FAMILIES as EFFECTS
 from journal.replay import DirectoryHost, ModelHost, ReplayError, ReplayLimits, apply, play
+from journal.replay.dispatch import apply_effect
 from tests.support.sample_events import (
     frames_of_events,
     host_mount,
@@ -51,7 +52,7 @@ from tests.support.strategies import every_event
 
 
 def test_every_kind_of_event_has_an_effect() -> None:
-    assert set(BY_TAG.values()) <= set(apply.registry)
+    assert set(BY_TAG.values()) <= set(apply_effect.registry)
 
 
 def test_effects_are_in_modules_named_like_those_of_events() -> None:
@@ -59,7 +60,7 @@ def test_effects_are_in_modules_named_like_those_of_events() -> None:
     assert names == [family.__name__.rpartition(".")[2] for family in FAMILIES]
     for kind in BY_TAG.values():
         home = kind.__module__.rpartition(".")[2]
-        assert apply.registry[kind].__module__ == f"journal.replay.effects.{home}"
+        assert apply_effect.registry[kind].__module__ == f"journal.replay.effects.{home}"
 
 
 def use_few_names(event: Event) -> Event:

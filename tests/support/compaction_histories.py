@@ -36,7 +36,6 @@ from journal.events.wire_types import SocketAddress
 from journal.pages import PageResolver
 from journal.pages.encoding import ZERO_PAGE
 from journal.replay import ModelHost, ReplayError, ReplayLimits, play
-from journal.replay.filesystem.memory_backend import ReplayMemoryFile
 from journal.replay.hosts.model import ReplayState
 from journal.replay.state.descriptor_table import (
     Epoll,
@@ -47,6 +46,7 @@ from journal.replay.state.descriptor_table import (
     SocketState,
     StandardStream,
 )
+from journal.vfs import MemoryFile
 from tests.support.flat_machine import FULL_PAGE, FlatMachine
 from tests.support.page_histories import plain_digest
 from tests.support.replayed_files import TREE
@@ -92,7 +92,7 @@ def seen(host: ModelHost) -> Seen:
     for fd, number in host.table:
         thing = number.description.object
         if isinstance(thing, OpenMountFile):
-            assert isinstance(thing.file, ReplayMemoryFile)
+            assert isinstance(thing.file, MemoryFile)
             nameless[fd] = thing.file._node.content()
     plain: Any = None
     state = replace(state, inputs=plain, machine=(closed, staged), process=kept)

@@ -24,14 +24,14 @@ from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
 from journal.engine.wasi.filesystem.host_files import HostFile
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
-from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory, MemoryFile, MemoryTree
-from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
+from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
 from journal.engine.wasi.filesystem.mounts import Mounts
 from journal.engine.wasi.functions import PREVIEW_1
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.engine.wasi.stdio.stdin import BytesSource
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount
+from journal.vfs import DirectoryNode, FileNode, LinkNode, MemoryBackend, MemoryFile, Node
 from tests.support.guest_runs import wait_for_end
 
 Described = dict[str, Any]
@@ -91,7 +91,8 @@ def describe_state(context: CallContext, mounts: Mounts) -> Described:
         "descriptors": {fd: _descriptor(found) for fd, found in used.items()},
         "free": set(context.descriptors.free),
         "memory": {
-            name: (tree.size_bytes, _nodes(tree, context)) for name, tree in mounts._memory.items()
+            name: (backend.size, _nodes(backend, context))
+            for name, backend in mounts._memory.items()
         },
         "host": {
             name: sorted(map(_opened, tree.open_handles), key=repr)
@@ -120,20 +121,24 @@ _VALUES_OF_SOCKETS = ("family", "kind", "protocol", "local", "backlog", "flags")
 
 
 def _opened(found: Any) -> tuple[Any, ...]:
-    if isinstance(found, (MemoryFile, MemoryDirectory)):
-        return type(found).__name__, found._node.device, found._node.inode
+    if isinstance(found, MemoryFile):
+        return "file", found._backend.device, found.inode
+    if isinstance(found, MemoryDirectory):
+        return "directory", found.backend.device, found.at.inode
     assert isinstance(found, (HostFile, HostDirectory))
     return type(found).__name__, found._tree.path, found._node, found._flags
 
 
-def _nodes(tree: MemoryTree, context: CallContext) -> dict[int, tuple[Any, ...]]:
-    """Return the nodes of a tree by inode, including unnamed nodes that are open."""
+def _nodes(backend: MemoryBackend, context: CallContext) -> dict[int, tuple[Any, ...]]:
+    """Return the nodes of a mount by inode, including unnamed nodes that are open."""
     found: dict[int, tuple[Any, ...]] = {}
-    pending: list[Node] = [tree.root]
+    pending: list[Node] = [backend.root()]
     for used in context.descriptors.used.values():
         opened = getattr(used, "file", None) or getattr(used, "directory", None)
-        if isinstance(opened, (MemoryFile, MemoryDirectory)) and opened._tree is tree:
+        if isinstance(opened, MemoryFile) and opened._backend is backend:
             pending.append(opened._node)
+        elif isinstance(opened, MemoryDirectory) and opened.backend is backend:
+            pending.append(opened.at)
     while pending:
         node = pending.pop()
         if node.inode in found:
@@ -147,7 +152,7 @@ def _nodes(tree: MemoryTree, context: CallContext) -> dict[int, tuple[Any, ...]]
             kept = bytes(node.data), node.open_count
         elif isinstance(node, LinkNode):
             kept = (node.target,)
-        found[node.inode] = (type(node).__name__, node.stat(), *kept)
+        found[node.inode] = (type(node).__name__, node.stat(backend.device), *kept)
     return found
 
 

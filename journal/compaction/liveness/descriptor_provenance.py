@@ -6,13 +6,12 @@ from typing import Any
 from journal.compaction.liveness.dependency_graph import DependencyGraph
 from journal.replay.state.descriptor_table import (
     DescriptorEntry,
-    DescriptorTable,
     HostNode,
     OpenFileDescription,
-    OpenMountFile,
     OpenObject,
     Pipe,
     PipeEnd,
+    ReplayTable,
     SocketState,
 )
 
@@ -75,7 +74,7 @@ class TrackedDescriptor(DescriptorEntry):
         self.owner = self.flags_owner = self.rights_owner = owner
 
 
-class ProvenanceTable(DescriptorTable):
+class ProvenanceTable(ReplayTable):
     """Descriptor table of one process. A look-up depends on the event that assigned the number.
 
     If the journal ``lacks_host_results``, the state of host objects is unknown, and each event of a
@@ -135,21 +134,11 @@ class ProvenanceTable(DescriptorTable):
         The event does not depend on the previous ``new``, which may be absent in the compacted
         journal.
         """
-        entry = self.entry(old)
-        if old == new:
-            return
-        if new in self.entries:
-            self._close(new)
-        self.graph.add_reverse_dependency(self.tracked(old).owner)
-        del self.entries[old]
-        assert isinstance(entry, TrackedDescriptor)
-        entry.owner = self.graph.seq
-        self.entries[new] = entry
-
-    def close(self, fd: int) -> None:
-        """Close ``fd``, and its description if no other descriptor uses it."""
-        self.entry(fd)
-        self._close(fd)
+        super().renumber(old, new)
+        if old != new:
+            entry = self.tracked(new)
+            self.graph.add_reverse_dependency(entry.owner)
+            entry.owner = self.graph.seq
 
     def owners(self) -> Iterator[int]:
         """Yield the owners of all descriptors and descriptions."""
@@ -162,18 +151,16 @@ class ProvenanceTable(DescriptorTable):
             assert isinstance(description, TrackedDescription)
             yield from description.owners()
 
-    def _close(self, fd: int) -> None:
-        self.graph.add_reverse_dependency(self.tracked(fd).owner)
-        description = self.entries.pop(fd).description
-        description.entry_count -= 1
-        if not description.entry_count and isinstance(description.object, OpenMountFile):
-            description.object.file.close()
-
     def _put(self, fd: int, entry: DescriptorEntry) -> None:
         if fd in self.entries:  # Without host results, a number may be in use.
             self.graph.add_reverse_dependency(self.tracked(fd).owner)
         self._pin_if_host_object(entry.description.object)
         super()._put(fd, entry)
+
+    def _release(self, fd: int, entry: DescriptorEntry) -> None:
+        assert isinstance(entry, TrackedDescriptor)
+        self.graph.add_reverse_dependency(entry.owner)
+        super()._release(fd, entry)
 
     def _pin_if_host_object(self, open_object: OpenObject) -> None:
         if self.lacks_host_results and isinstance(open_object, HostNode | SocketState):

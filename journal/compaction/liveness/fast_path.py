@@ -26,9 +26,9 @@ from journal.compaction.liveness.write_batch import WriteBatch, decode_writes
 from journal.events import descriptors, paths
 from journal.events.paths import OpenFlags
 from journal.format.block import Block
-from journal.replay.filesystem.path_resolution import NAME_SIZE_MAX
 from journal.replay.limits import COUNT_MAX
 from journal.replay.state.descriptor_table import OpenMountDirectory, OpenMountFile
+from journal.vfs.path_resolution import NAME_SIZE_MAX
 
 _OPEN = struct.Struct("<IIIHHQQI")
 _FD_PAIR = struct.Struct("<II")
@@ -216,7 +216,7 @@ class FastPath:
             self._graph.begin_with(seq, (at.name_owners[name], *dependencies))
             file = ProvenanceFile(backend, node)
             if flags & _TRUNCATE:
-                file.set_size(0, now)
+                file.resize(0, now)
         else:
             return False
         description = TrackedDescription(OpenMountFile(file), fs_flags, seq)

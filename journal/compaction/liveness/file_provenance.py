@@ -5,17 +5,11 @@ from collections.abc import Iterator
 from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
 from journal.compaction.liveness.interval_map import IntervalMap
 from journal.compaction.liveness.write_batch import WriteBatch
-from journal.events.paths import FileType, TimeFlags
-from journal.replay.filesystem.directory_ops import TimeUpdate
-from journal.replay.filesystem.memory_backend import (
-    MemoryBackend,
-    ReplayDirectoryNode,
-    ReplayFileNode,
-    ReplayLinkNode,
-    ReplayMemoryFile,
-    ReplayNode,
-)
-from journal.replay.limits import ENTRY_SIZE
+from journal.events.paths import TimeFlags
+from journal.vfs.effects import EffectRecorder
+from journal.vfs.memory_backend import ENTRY_SIZE, MemoryBackend, MemoryFile
+from journal.vfs.nodes import DirectoryNode, FileNode, LinkNode, Node
+from journal.vfs.times import TimeUpdate
 
 _ATIME = TimeFlags.ATIME | TimeFlags.ATIME_NOW
 _MTIME = TimeFlags.MTIME | TimeFlags.MTIME_NOW
@@ -38,7 +32,7 @@ class TimeOwners:
         self.atime = self.mtime = self.ctime = seq
 
 
-class ProvenanceFileNode(ReplayFileNode):
+class ProvenanceFileNode(FileNode):
     """File; ``size_owner`` is the owner of ``size``, ``intervals`` has the owners of its bytes."""
 
     __slots__ = ("intervals", "owners", "size", "size_owner")
@@ -53,7 +47,7 @@ class ProvenanceFileNode(ReplayFileNode):
         self.size_owner = BEFORE_JOURNAL
 
 
-class ProvenanceLinkNode(ReplayLinkNode):
+class ProvenanceLinkNode(LinkNode):
     """Symbolic link."""
 
     __slots__ = ("owners",)
@@ -63,24 +57,24 @@ class ProvenanceLinkNode(ReplayLinkNode):
         self.owners = TimeOwners()
 
 
-class ProvenanceDirectoryNode(ReplayDirectoryNode):
+class ProvenanceDirectoryNode(DirectoryNode):
     """Directory. ``name_owners`` has the owner of each of its names."""
 
     __slots__ = ("name_owners", "owners")
 
-    def __init__(self, inode: int, links: int, parent: ReplayDirectoryNode | None = None) -> None:
+    def __init__(self, inode: int, links: int, parent: DirectoryNode | None = None) -> None:
         super().__init__(inode, links, parent)
         self.owners = TimeOwners()
         self.name_owners: dict[str, int] = {}
 
 
-def get_time_owners(node: ReplayNode) -> TimeOwners:
+def get_time_owners(node: Node) -> TimeOwners:
     """Return the owners of a node's times."""
     assert isinstance(node, ProvenanceFileNode | ProvenanceLinkNode | ProvenanceDirectoryNode)
     return node.owners
 
 
-def iterate_owners(node: ReplayNode) -> Iterator[int]:
+def iterate_owners(node: Node) -> Iterator[int]:
     """Yield all owners of a node."""
     owners = get_time_owners(node)
     yield owners.atime
@@ -99,8 +93,8 @@ class ProvenanceBackend(MemoryBackend):
     A look-up of a name depends on the owner of the name, and a removal ends what that owner began.
     """
 
-    def __init__(self, size_max: int, graph: DependencyGraph) -> None:
-        super().__init__(size_max, lambda: graph.seq)
+    def __init__(self, size_max: int, recorder: EffectRecorder, graph: DependencyGraph) -> None:
+        super().__init__(size_max, recorder)
         self._root = ProvenanceDirectoryNode(self._root.inode, links=2)
         self.peak = 0
         self.graph = graph
@@ -112,49 +106,46 @@ class ProvenanceBackend(MemoryBackend):
         assert isinstance(root, ProvenanceDirectoryNode)
         return root
 
-    def nodes(self) -> Iterator[ReplayNode]:
+    def nodes(self) -> Iterator[Node]:
         """Yield the root, and the node of each name; a node with several names is repeated."""
-        pending: list[ReplayNode] = [self._root]
+        pending: list[Node] = [self._root]
         while pending:
             node = pending.pop()
             yield node
-            if isinstance(node, ReplayDirectoryNode):
+            if isinstance(node, DirectoryNode):
                 pending += node.entries.values()
 
     # -- look-ups --------------------------------------------------------------------------------
 
-    def _add_name_dependency(self, at: ReplayDirectoryNode, name: str) -> None:
+    def _add_name_dependency(self, at: DirectoryNode, name: str) -> None:
         assert isinstance(at, ProvenanceDirectoryNode)
         self.graph.add_dependency(at.name_owners.get(name, BEFORE_JOURNAL))
 
-    def kind(self, at: ReplayDirectoryNode, name: str) -> FileType | None:
-        """Return the type of the node ``name``, or None."""
+    def find(self, at: DirectoryNode, name: str) -> Node | None:
+        """Return the node ``name``, or None."""
         self._add_name_dependency(at, name)
-        return super().kind(at, name)
+        return super().find(at, name)
 
-    def link_target(self, at: ReplayDirectoryNode, name: str) -> str | None:
+    def link_target(self, at: DirectoryNode, name: str) -> str | None:
         """Return the target of ``name``, or None if it is not a link."""
         self._add_name_dependency(at, name)
         return super().link_target(at, name)
 
-    def enter(self, at: ReplayDirectoryNode, name: str) -> ReplayDirectoryNode:
+    def enter(self, at: DirectoryNode, name: str) -> DirectoryNode:
         """Return the directory ``name``."""
         self._add_name_dependency(at, name)
         return super().enter(at, name)
 
-    def open_file(self, at: ReplayDirectoryNode, name: str) -> "ProvenanceFile":
+    def open_file(self, at: DirectoryNode, name: str) -> "ProvenanceFile":
         """Open an existing regular file."""
-        self._add_name_dependency(at, name)
-        super().open_file(at, name).close()
         node = at.entries[name]
         assert isinstance(node, ProvenanceFileNode)
         return ProvenanceFile(self, node)
 
     # -- changes ---------------------------------------------------------------------------------
 
-    def make_file(self, at: ReplayDirectoryNode, name: str, now: int) -> "ProvenanceFile":
+    def make_file(self, at: DirectoryNode, name: str, now: int) -> "ProvenanceFile":
         """Create and open a regular file. This inlines ``_make``, because the event is frequent."""
-        self._check_can_add(at, name)
         assert isinstance(at, ProvenanceDirectoryNode)
         seq = self.graph.seq
         node = ProvenanceFileNode(self._next_inode(), 1, now, seq)
@@ -164,39 +155,30 @@ class ProvenanceBackend(MemoryBackend):
         at.owners.set_modified(seq)
         return ProvenanceFile(self, node)
 
-    def make_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
+    def make_directory(self, at: DirectoryNode, name: str, now: int) -> None:
         """Create a directory."""
-        self._check_can_add(at, name)
         self._make(at, name, ProvenanceDirectoryNode(self._next_inode(), links=1, parent=at), now)
         at.links += 1
 
-    def make_symlink(self, at: ReplayDirectoryNode, name: str, target: str, now: int) -> None:
+    def make_symlink(self, at: DirectoryNode, name: str, target: str, now: int) -> None:
         """Create a symbolic link."""
-        self._check_can_add(at, name)
         self._make(at, name, ProvenanceLinkNode(self._next_inode(), target), now)
 
-    def make_hard_link(
-        self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
-    ) -> None:
-        """Create a hard link to a file or symbolic link."""
-        self._add_name_dependency(at, name)
-        super().make_hard_link(at, name, to, to_name, now)
-
-    def unlink(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
+    def unlink(self, at: DirectoryNode, name: str, now: int) -> None:
         """Unlink a file or a symbolic link."""
         node = at.entries[name]
-        is_retained = node.links > 1 or (isinstance(node, ReplayFileNode) and bool(node.open_count))
+        is_retained = node.links > 1 or (isinstance(node, FileNode) and bool(node.open_count))
         super().unlink(at, name, now)
         self._record_removal(at, name, node, depends=is_retained or not self._is_renaming)
 
-    def remove_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
+    def remove_directory(self, at: DirectoryNode, name: str, now: int) -> None:
         """Remove an empty directory."""
         node = at.entries[name]
         super().remove_directory(at, name, now)
         self._record_removal(at, name, node, depends=not self._is_renaming)
 
     def rename(
-        self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
+        self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
     ) -> None:
         """Rename a node, and replace the node at the new name.
 
@@ -239,7 +221,7 @@ class ProvenanceBackend(MemoryBackend):
             graph.link_reverse(owner)
             old_node.links -= 1
             old_node.ctime, old_node.owners.ctime = now, seq
-            self._size -= ENTRY_SIZE
+            self.size -= ENTRY_SIZE
             self.release(old_node)
             del to.entries[to_name], to.name_owners[to_name]
         del at.entries[name]
@@ -252,26 +234,25 @@ class ProvenanceBackend(MemoryBackend):
         to.touch(now)
         to.owners.set_modified(seq)
 
-    def set_times(self, at: ReplayDirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
+    def set_times(self, at: DirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
         """Set the times of a node."""
-        self._add_name_dependency(at, name)
         super().set_times(at, name, times, now)
         self.record_times(at if name == "." else at.entries[name], times)
 
     def reserve(self, growth: int) -> None:
         """Count ``growth`` more bytes as used."""
         super().reserve(growth)
-        if self._size > self.peak:
-            self.peak = self._size
+        if self.size > self.peak:
+            self.peak = self.size
 
-    def release(self, node: ReplayFileNode) -> None:
+    def release(self, node: FileNode) -> None:
         """Count the bytes of a file as free if neither a name nor a descriptor refers to it."""
         assert isinstance(node, ProvenanceFileNode)
         if not node.links and not node.open_count:
-            self._size -= node.size
+            self.size -= node.size
             node.size = 0
 
-    def record_times(self, node: ReplayNode, times: TimeUpdate) -> None:
+    def record_times(self, node: Node, times: TimeUpdate) -> None:
         """Record that the current event set times of a node."""
         owners, seq = get_time_owners(node), self.graph.seq
         if times.flags & _ATIME:
@@ -282,25 +263,26 @@ class ProvenanceBackend(MemoryBackend):
 
     def reset_peak(self) -> None:
         """Set the peak to the current use."""
-        self.peak = self._size
+        self.peak = self.size
 
-    def _make(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
+    def _next_inode(self) -> int:
+        return self._inode_of(self.graph.seq)
+
+    def _make(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
         super()._make(at, name, node, now)
         get_time_owners(node).set_created(self.graph.seq)
 
-    def _add(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
+    def _add(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
         super()._add(at, name, node, now)
         self._record_name(at, name, node)
 
-    def _record_name(self, at: ReplayDirectoryNode, name: str, node: ReplayNode) -> None:
+    def _record_name(self, at: DirectoryNode, name: str, node: Node) -> None:
         assert isinstance(at, ProvenanceDirectoryNode)
         at.name_owners[name] = self.graph.seq
         at.owners.set_modified(self.graph.seq)
         get_time_owners(node).ctime = self.graph.seq
 
-    def _record_removal(
-        self, at: ReplayDirectoryNode, name: str, node: ReplayNode, *, depends: bool
-    ) -> None:
+    def _record_removal(self, at: DirectoryNode, name: str, node: Node, *, depends: bool) -> None:
         assert isinstance(at, ProvenanceDirectoryNode)
         owner = at.name_owners.pop(name)
         if depends:
@@ -310,33 +292,37 @@ class ProvenanceBackend(MemoryBackend):
         get_time_owners(node).ctime = self.graph.seq
 
 
-class ProvenanceFile(ReplayMemoryFile):
+class ProvenanceFile(MemoryFile):
     """Open file without its bytes."""
 
     def __init__(self, backend: ProvenanceBackend, node: ProvenanceFileNode) -> None:
         super().__init__(backend, node)
         self.backend, self.node = backend, node
 
-    def size(self) -> int:
+    def size(self, fd: int) -> int:
         """Return the size in bytes."""
         return self.node.size
 
-    def write(self, offset: int, data: bytes, now: int | None) -> None:
-        """Write ``data`` at ``offset``. The times do not change if ``now`` is None."""
-        self.put(offset, len(data), now)
+    def write(self, fd: int, offset: int, data: bytes) -> int:
+        """Record the owner of the bytes, of the size and of the times."""
+        node = self.node
+        self._put(offset, len(data))
+        node.touch(self.backend.recorder.record_write(fd, offset, data))
+        node.owners.set_modified(self.backend.graph.seq)
+        return len(data)
 
-    def put(self, offset: int, size: int, now: int | None) -> None:
-        """Write ``size`` bytes at ``offset``."""
-        node, seq = self.node, self.backend.graph.seq
-        if size:
-            end = offset + size
-            if end >= node.size:
-                self.backend.reserve(end - node.size)
-                node.size, node.size_owner = end, seq
-            node.intervals.put(offset, end, seq)
-        if now is not None:
-            node.mtime = node.ctime = now
-            node.owners.mtime = node.owners.ctime = seq
+    def append(self, data: bytes) -> None:
+        """Record the owner of the bytes and of the size."""
+        self._put(self.node.size, len(data))
+
+    def _put(self, offset: int, size: int) -> None:
+        node, seq, end = self.node, self.backend.graph.seq, offset + size
+        if not size:
+            return
+        if end >= node.size:
+            self.backend.reserve(end - node.size)
+            node.size, node.size_owner = end, seq
+        node.intervals.put(offset, end, seq)
 
     def defer(self, writes: WriteBatch, first: int, stop: int, now: int, needed: int) -> None:
         """Write a range of ``writes``, all of which depend on ``needed``, at time ``now``."""
@@ -356,7 +342,7 @@ class ProvenanceFile(ReplayMemoryFile):
         node.mtime = node.ctime = now
         node.owners.set_modified(last)
 
-    def set_size(self, size: int, now: int) -> None:
+    def resize(self, size: int, now: int) -> None:
         """Truncate the file, or extend it with zeros."""
         self.backend.reserve(size - self.node.size)
         self.node.intervals.truncate(size, self.backend.graph.seq)
@@ -376,7 +362,7 @@ class ProvenanceFile(ReplayMemoryFile):
         node.touch(now)
         node.owners.set_modified(seq)
 
-    def set_times(self, times: TimeUpdate, now: int) -> None:
+    def set_times(self, fd: int, times: TimeUpdate) -> None:
         """Set the times."""
-        super().set_times(times, now)
+        super().set_times(fd, times)
         self.backend.record_times(self.node, times)

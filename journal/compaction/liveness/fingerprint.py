@@ -12,7 +12,6 @@ from journal.compaction.liveness.file_provenance import (
     ProvenanceLinkNode,
 )
 from journal.compaction.liveness.provenance_host import ProvenanceHost
-from journal.replay.filesystem.memory_backend import ReplayNode
 from journal.replay.state.descriptor_table import (
     Epoll,
     OpenMountDirectory,
@@ -20,6 +19,7 @@ from journal.replay.state.descriptor_table import (
     PipeEnd,
     SocketState,
 )
+from journal.vfs.nodes import Node
 
 
 def compute_fingerprint(parts: Iterable[str]) -> bytes:
@@ -51,8 +51,8 @@ def state_tokens(host: ProvenanceHost) -> Iterator[str]:
         yield from _object_tokens(description.object, pipes)
 
 
-def _node_tokens(node: ReplayNode) -> Iterator[str]:
-    yield f"{node.kind} {node.inode} {node.links} {node.atime} {node.mtime} {node.ctime}"
+def _node_tokens(node: Node) -> Iterator[str]:
+    yield f"{node.filetype} {node.inode} {node.links} {node.atime} {node.mtime} {node.ctime}"
     if isinstance(node, ProvenanceFileNode):
         yield f"{node.open_count} {node.size} {node.intervals.intervals(node.size)}"
     elif isinstance(node, ProvenanceLinkNode):

@@ -70,7 +70,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     def make_backend(self, guest: str) -> ProvenanceBackend:
         """Return the backend for the files of a memory mount."""
-        return ProvenanceBackend(self.limits.files_size_max, self.graph)
+        return ProvenanceBackend(self.limits.files_size_max, self, self.graph)
 
     def _reset(self) -> None:
         self._peaks = self.peaks

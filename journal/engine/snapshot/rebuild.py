@@ -7,25 +7,20 @@ times. Positions in files and streams are stored separately: see ``positions``.
 
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from journal.engine.tape import Batch, TapeRow
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, OpenFile, OutputStream
-from journal.engine.wasi.filesystem.interfaces import (
-    GuestDirectory,
-    OpenRequest,
-    make_requested_times,
-)
-from journal.engine.wasi.filesystem.path_resolution import check_path
+from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, OpenFile
+from journal.engine.wasi.filesystem.interfaces import GuestDirectory
 from journal.engine.wasi.functions.descriptors import (
     fd_close,
     fd_fdstat_set_flags,
     fd_filestat_set_size,
     fd_filestat_set_times,
-    fd_renumber,
+    renumber,
 )
 from journal.engine.wasi.functions.paths import check_writable, open_path
-from journal.engine.wasi.stdio.outbox import STDOUT
 from journal.engine.wasi.terminal import SIDE_MAX, TerminalSettings
 from journal.errors import FormatError, NotResumable
 from journal.events import BY_TAG, codec, descriptors, paths, sockets
@@ -33,7 +28,9 @@ from journal.events.core import TtySet
 from journal.events.definition import Event, Group
 from journal.events.inputs import HostCall, HostResult
 from journal.events.wire_types import SocketAddress
-from journal.wasi_abi import Errno, FdFlags, OpenFlags, Rights, WasiError
+from journal.vfs.open_request import OpenRequest
+from journal.vfs.times import make_time_update
+from journal.wasi_abi import Errno, WasiError
 
 #: Errors of decoding invalid events and of creating the files that they request. WasiError is not
 #: one of them, because a guest's calls may fail.
@@ -170,29 +167,10 @@ def _write(context: CallContext, fd: int, offset: int, is_64bit: bool, data: byt
     descriptor.file.write(fd, offset, data)
 
 
-def _open(
-    context: CallContext,
-    fd: int,
-    dirfd: int,
-    lookup: int,
-    flags: int,
-    fdflags: int,
-    rights: int,
-    inheriting: int,
-    path: str,
-) -> None:
-    _reserve_descriptor(context, fd)
-    request = OpenRequest(
-        fd=fd,
-        dirfd=dirfd,
-        lookup=lookup,
-        path=path,
-        flags=OpenFlags(flags),
-        rights=Rights(rights),
-        inheriting=Rights(inheriting),
-        fdflags=FdFlags(fdflags),
-    )
-    open_path(context, context.descriptors.get_directory(dirfd).directory, request)
+def _open(context: CallContext, *values: Any) -> None:
+    request = OpenRequest(*values)
+    _reserve_descriptor(context, request.fd)
+    open_path(context, context.descriptors.get_directory(request.dirfd).directory, request)
 
 
 def _reserve_descriptor(context: CallContext, fd: int) -> None:
@@ -208,13 +186,9 @@ def _reserve_descriptor(context: CallContext, fd: int) -> None:
 
 
 def _renumber(context: CallContext, old: int, new: int) -> None:
-    """Renumber a descriptor to a number whose previous descriptor a compaction may have dropped."""
-    context.descriptors.get(old)
-    if new not in context.descriptors.used and new < DESCRIPTORS_MAX:
-        # This placeholder needs no close.
-        context.descriptors.used[new] = OutputStream(STDOUT, terminal=False)
-        context.descriptors.free.discard(new)
-    fd_renumber(context, old, new)
+    if new >= DESCRIPTORS_MAX:
+        raise WasiError(Errno.BADF)
+    renumber(context, old, new)
 
 
 def _writable_directory(context: CallContext, fd: int) -> GuestDirectory:
@@ -238,7 +212,7 @@ def _unlink(context: CallContext, fd: int, path: str) -> None:
 def _set_path_times(
     context: CallContext, fd: int, lookup: int, atime: int, mtime: int, flags: int, path: str
 ) -> None:
-    times = make_requested_times(atime, mtime, flags)
+    times = make_time_update(atime, mtime, flags)
     _writable_directory(context, fd).set_times_at(fd, path, lookup, times)
 
 
@@ -250,7 +224,6 @@ def _link(
 
 
 def _symlink(context: CallContext, fd: int, target: str, path: str) -> None:
-    check_path(target)
     _writable_directory(context, fd).symlink(fd, target, path)
 
 

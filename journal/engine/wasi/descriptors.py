@@ -9,6 +9,7 @@ from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.events.paths import FileType
 from journal.events.sockets import AddressFamily, SocketType
 from journal.events.wire_types import SocketAddress
+from journal.vfs.descriptor_table import DescriptorTable
 from journal.wasi_abi import (
     FDSTAT,
     RIGHTS_ALL,
@@ -104,10 +105,14 @@ D = TypeVar("D", InputStream, OutputStream, OpenFile, OpenDirectory, Socket)
 
 
 class Descriptors:
-    """Descriptor table of one process."""
+    """Descriptor table of a running guest.
+
+    ``used`` are the open descriptors by number, ``free`` the numbers that were released.
+    """
 
     def __init__(self) -> None:
-        self.used: dict[int, Descriptor] = {}
+        self._table = DescriptorTable(close_descriptor)
+        self.used: dict[int, Descriptor] = self._table.entries
         self.free: set[int] = set()
 
     def next_fd(self) -> int:
@@ -163,29 +168,21 @@ class Descriptors:
             raise WasiError(Errno.NOTSOCK)
         return descriptor
 
-    def remove(self, fd: int) -> Descriptor:
-        """Remove and return the descriptor ``fd``."""
-        descriptor = self.get(fd)
-        del self.used[fd]
+    def close(self, fd: int) -> None:
+        """Close the descriptor ``fd``."""
+        self._table.close(fd)
         self.free.add(fd)
-        return descriptor
 
-    def renumber(self, old: int, new: int) -> Descriptor | None:
-        """Move ``old`` to the number ``new`` and return the descriptor that it replaces.
-
-        Returns None if both numbers are equal.
-        """
-        descriptor, replaced = self.get(old), self.get(new)
-        if old == new:
-            return None
-        del self.used[old]
-        self.free.add(old)
-        self.used[new] = descriptor
-        return replaced
+    def renumber(self, old: int, new: int) -> None:
+        """Move the descriptor ``old`` to ``new``, and close the previous descriptor there."""
+        self._table.renumber(old, new)
+        if old != new:
+            self.free.add(old)
+            self.free.discard(new)
 
 
-def close_descriptor(descriptor: Descriptor) -> None:
-    """Release the resources of ``descriptor``."""
+def close_descriptor(fd: int, descriptor: Descriptor) -> None:
+    """Release the resources of ``descriptor``, which had the number ``fd``."""
     if isinstance(descriptor, OpenFile):
         descriptor.file.close()
     elif isinstance(descriptor, Socket):

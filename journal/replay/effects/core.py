@@ -1,27 +1,27 @@
 """Effects of events of the whole process that every journal can have."""
 
 from journal.events import core
-from journal.replay.dispatch import apply
+from journal.replay.dispatch import apply_effect
 from journal.replay.host import Host
 
 
-@apply.register
+@apply_effect.register
 def _(event: core.InitModule, host: Host) -> None:
     host.process.module_hash = event.wasm_hash
     host.restart_module()
 
 
-@apply.register
+@apply_effect.register
 def _(event: core.ProcessExit, host: Host) -> None:
     host.end_process()
     host.process.end_event = event
 
 
-@apply.register
+@apply_effect.register
 def _(event: core.SetClockTime, host: Host) -> None:
     host.process.clocks[event.clock_id] = event
 
 
-@apply.register
+@apply_effect.register
 def _(event: core.TtySet, host: Host) -> None:
     host.process.tty = event

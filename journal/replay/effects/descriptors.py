@@ -2,9 +2,9 @@
 
 from journal.events import descriptors
 from journal.events.descriptors import EpollOperation, Whence
-from journal.replay.dispatch import apply
+from journal.events.paths import TimeFlags
+from journal.replay.dispatch import apply_effect
 from journal.replay.effects.pending_calls import Opening, add_descriptor, request_effect
-from journal.replay.filesystem.directory_ops import MountDirectory, TimeUpdate
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError, check_count
 from journal.replay.state.descriptor_table import (
@@ -18,45 +18,61 @@ from journal.replay.state.descriptor_table import (
     PipeEnd,
     StandardStream,
 )
+from journal.vfs.directory import MountDirectory
+from journal.vfs.open_request import OpenRequest
+from journal.vfs.times import TimeUpdate
 
 POSITION_MAX = (1 << 63) - 1
 
+_TOUCH = TimeUpdate(0, 0, TimeFlags.MTIME_NOW)
 
-@apply.register
+
+@apply_effect.register
 def _(event: Opening, host: Host) -> None:
     host.table.check_free(event.fd)
     directory = host.table.directory(event.dirfd)
     if directory is None:
         request_effect(event, host)
         return
-    node = directory.open(event.path, event.o_flags, event.dirflags, host.now)
+    node = directory.open(
+        OpenRequest(
+            fd=event.fd,
+            dirfd=event.dirfd,
+            lookup=event.dirflags,
+            flags=event.o_flags,
+            fdflags=event.fs_flags,
+            rights=event.fs_rights_base,
+            inheriting=event.fs_rights_inheriting,
+            path=event.path,
+        )
+    )
     open_object = (
         OpenMountDirectory(node) if isinstance(node, MountDirectory) else OpenMountFile(node)
     )
     add_descriptor(event, open_object, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.CloseFileDescriptor, host: Host) -> None:
     host.table.close(event.fd)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.RenumberFileDescriptor, host: Host) -> None:
     host.table.renumber(event.old_fd, event.new_fd)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.DuplicateFileDescriptor, host: Host) -> None:
     host.table.duplicate(event.original_fd, event.copied_fd, 0)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.DuplicateFileDescriptorWithFlags, host: Host) -> None:
     host.table.duplicate(event.original_fd, event.copied_fd, int(event.cloexec))
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorWrite, host: Host) -> None:
     description = host.table.description(event.fd)
     open_object = description.object
@@ -71,69 +87,72 @@ def _(event: descriptors.FileDescriptorWrite, host: Host) -> None:
         if end > POSITION_MAX:
             raise ReplayError(f"write ends at {end}, above the limit of {POSITION_MAX} bytes")
         file = host.table.object_of(event.fd, OpenMountFile).file
-        file.write(event.offset, event.data, host.now)
+        if event.data:
+            file.write(event.fd, event.offset, event.data)
+        else:  # Other engines record empty writes, which change only the times.
+            file.set_times(event.fd, _TOUCH)
         description.position = end
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorSeek, host: Host) -> None:
     description = host.table.description(event.fd)
     description.position = _seek_position(event, description)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorSetTimes, host: Host) -> None:
     open_object = host.table.description(event.fd).object
     times = TimeUpdate(event.st_atim, event.st_mtim, event.fst_flags)
     if isinstance(open_object, OpenMountDirectory):
-        open_object.directory.set_times(times, host.now)
+        open_object.directory.set_times(event.fd, times)
     elif not isinstance(open_object, HostNode):
-        host.table.object_of(event.fd, OpenMountFile).file.set_times(times, host.now)
+        host.table.object_of(event.fd, OpenMountFile).file.set_times(event.fd, times)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorSetSize, host: Host) -> None:
     if isinstance(host.table.description(event.fd).object, HostNode):
         request_effect(event, host)
     else:
-        host.table.object_of(event.fd, OpenMountFile).file.set_size(event.st_size, host.now)
+        host.table.object_of(event.fd, OpenMountFile).file.set_size(event.fd, event.st_size)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorAllocate, host: Host) -> None:
     if isinstance(host.table.description(event.fd).object, HostNode):
         return
     file = host.table.object_of(event.fd, OpenMountFile).file
-    if event.offset + event.len > file.size():
+    if event.offset + event.len > file.size(event.fd):
         file.extend(event.offset + event.len, host.now)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorSetFlags, host: Host) -> None:
     host.table.description(event.fd).flags = event.flags
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorSetFdFlags, host: Host) -> None:
     host.table.entry(event.fd).fd_flags = event.flags
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorSetRights, host: Host) -> None:
     host.table.entry(event.fd).rights = (event.fs_rights_base, event.fs_rights_inheriting)
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.FileDescriptorAdvise, host: Host) -> None:
     host.table.entry(event.fd)  # The advice has no effect, but the descriptor must be open.
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.EpollCreate, host: Host) -> None:
     host.table.add(event.fd, Epoll())
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.EpollCtl, host: Host) -> None:
     watched = host.table.object_of(event.epfd, Epoll).watched
     if event.op is EpollOperation.DELETE:
@@ -145,7 +164,7 @@ def _(event: descriptors.EpollCtl, host: Host) -> None:
         watched[event.fd] = event.event
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.CreatePipe, host: Host) -> None:
     if event.read_fd == event.write_fd:
         raise ReplayError(f"both ends of a pipe have the descriptor {event.read_fd}")
@@ -155,7 +174,7 @@ def _(event: descriptors.CreatePipe, host: Host) -> None:
     host.table.add(event.write_fd, PipeEnd(pipe, is_write_end=True))
 
 
-@apply.register
+@apply_effect.register
 def _(event: descriptors.CreateEvent, host: Host) -> None:
     host.table.add(event.fd, EventCounter(event.initial_val, event.flags))
 
@@ -169,7 +188,7 @@ def _seek_position(
         base = description.position
     elif event.whence is Whence.END:
         open_object = description.object
-        base = open_object.file.size() if isinstance(open_object, OpenMountFile) else None
+        base = open_object.file.size(event.fd) if isinstance(open_object, OpenMountFile) else None
         if isinstance(open_object, HostNode):
             base = open_object.size
     elif event.whence is Whence.UNKNOWN:

@@ -2,12 +2,12 @@
 
 from journal.errors import MalformedEvent
 from journal.events import memory
-from journal.replay.dispatch import apply
+from journal.replay.dispatch import apply_effect
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError
 
 
-@apply.register
+@apply_effect.register
 def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
     if event.end - event.start != len(event.data):
         raise ReplayError(
@@ -16,7 +16,7 @@ def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
     host.machine.write(event.start, event.data)
 
 
-@apply.register
+@apply_effect.register
 def _(event: memory.MemoryPages, host: Host) -> None:
     try:
         whole = host.pages.resolve_event(host.seq, event)

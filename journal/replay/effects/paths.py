@@ -3,68 +3,71 @@
 from typing import Any
 
 from journal.events import paths
-from journal.replay.dispatch import apply
-from journal.replay.filesystem.directory_ops import MountDirectory, TimeUpdate
+from journal.replay.dispatch import apply_effect
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError
+from journal.vfs.directory import MountDirectory
+from journal.vfs.times import TimeUpdate
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.CreateDirectory, host: Host) -> None:
     directory = host.table.directory(event.fd)
     if directory is not None:
-        directory.create_directory(event.path, host.now)
+        directory.create_directory(event.fd, event.path)
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.RemoveDirectory, host: Host) -> None:
     directory = host.table.directory(event.fd)
     if directory is not None:
-        directory.remove_directory(event.path, host.now)
+        directory.remove_directory(event.fd, event.path)
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.PathSetTimes, host: Host) -> None:
     directory = host.table.directory(event.fd)
     if directory is not None:
         times = TimeUpdate(event.st_atim, event.st_mtim, event.fst_flags)
-        directory.set_times_at(event.path, event.flags, times, host.now)
+        directory.set_times_at(event.fd, event.path, event.flags, times)
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.CreateHardLink, host: Host) -> None:
     directories = _both_directories(event.old_fd, event.new_fd, host)
     if directories is not None:
-        directories[0].link(event.old_path, directories[1], event.new_path, host.now)
+        old, new = directories
+        old.link(event.old_fd, event.old_flags, event.old_path, new, event.new_fd, event.new_path)
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.CreateSymbolicLink, host: Host) -> None:
     directory = host.table.directory(event.fd)
     if directory is not None:
-        directory.symlink(event.old_path, event.new_path, host.now)
+        directory.symlink(event.fd, event.old_path, event.new_path)
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.UnlinkFile, host: Host) -> None:
     directory = host.table.directory(event.fd)
     if directory is not None:
-        directory.unlink(event.path, host.now)
+        directory.unlink(event.fd, event.path)
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.PathRename, host: Host) -> None:
     directories = _both_directories(event.old_fd, event.new_fd, host)
     if directories is not None:
-        directories[0].rename(event.old_path, directories[1], event.new_path, host.now)
+        old, new = directories
+        old.rename(event.old_fd, event.old_path, new, event.new_fd, event.new_path)
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.ChangeDirectory, host: Host) -> None:
     host.process.working_directory = event.path
 
 
-@apply.register
+@apply_effect.register
 def _(event: paths.FilePlaced, host: Host) -> None:
     host.place_file(event)
 

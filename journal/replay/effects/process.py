@@ -1,14 +1,14 @@
 """Effects of events of the identity of a process, its sessions, and the origin of a journal."""
 
 from journal.events import process
-from journal.replay.dispatch import apply
+from journal.replay.dispatch import apply_effect
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError, check_size
 
 Part = process.ModulePart | process.InstrumentedPart
 
 
-@apply.register
+@apply_effect.register
 def _(event: process.ProcessStart, host: Host) -> None:
     if host.process.start is not None:
         host.start_process()
@@ -16,12 +16,12 @@ def _(event: process.ProcessStart, host: Host) -> None:
     host.process.module_hash = event.module_hash
 
 
-@apply.register
+@apply_effect.register
 def _(event: process.ModulePart, host: Host) -> None:
     _write_part(event, host.process.module, "the module", host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: process.InstrumentedPart, host: Host) -> None:
     instrumented = host.process.instrumented
     _write_part(event, instrumented, "the instrumented module", host)
@@ -30,29 +30,29 @@ def _(event: process.InstrumentedPart, host: Host) -> None:
         del instrumented[len(event.data) :]
 
 
-@apply.register
+@apply_effect.register
 def _(event: process.Mount, host: Host) -> None:
     host.mount(event)
 
 
-@apply.register
+@apply_effect.register
 def _(event: process.SessionStart, host: Host) -> None:
     host.process.session = event
     host.process.session_count += 1
 
 
-@apply.register
+@apply_effect.register
 def _(event: process.ProcessTrap, host: Host) -> None:
     host.end_process()
     host.process.end_event = event
 
 
-@apply.register
+@apply_effect.register
 def _(event: process.ParentLink, host: Host) -> None:
     host.process.parent = event
 
 
-@apply.register
+@apply_effect.register
 def _(event: process.Seal, host: Host) -> None:
     host.process.seal = event
 

@@ -1,7 +1,7 @@
 """Effects of events of snapshots, and of positions of files and directories."""
 
 from journal.events import snapshots
-from journal.replay.dispatch import apply
+from journal.replay.dispatch import apply_effect
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError
 from journal.replay.state.descriptor_table import STREAMS, StandardStream
@@ -9,7 +9,7 @@ from journal.replay.state.descriptor_table import STREAMS, StandardStream
 STDIN = STREAMS[0]
 
 
-@apply.register
+@apply_effect.register
 def _(event: snapshots.Snapshot, host: Host) -> None:
     for fd, offset in host.machine.close_snapshot(event):
         entry = host.table.entries.get(fd)
@@ -22,24 +22,24 @@ def _(event: snapshots.Snapshot, host: Host) -> None:
     host.process.snapshot_count += 1
 
 
-@apply.register
+@apply_effect.register
 def _(event: snapshots.ClearEthereal, host: Host) -> None:
     host.machine.clear_staged()
 
 
-@apply.register
+@apply_effect.register
 def _(event: snapshots.SafePoint, host: Host) -> None:
     host.machine.begin_snapshot(event)
 
 
-@apply.register
+@apply_effect.register
 def _(event: snapshots.DescriptorPositions, host: Host) -> None:
     for fd, _ in event.positions:
         host.table.entry(fd)
     host.machine.set_positions(event)
 
 
-@apply.register
+@apply_effect.register
 def _(event: snapshots.DirectoryListing, host: Host) -> None:
     count = len(event.entries)
     if not len(event.inodes) == len(event.kinds) == count:

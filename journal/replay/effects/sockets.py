@@ -3,7 +3,7 @@
 from journal.events import sockets
 from journal.events.definition import Event
 from journal.events.sockets import Shutdown
-from journal.replay.dispatch import apply
+from journal.replay.dispatch import apply_effect
 from journal.replay.effects.pending_calls import request_network_effect
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError, check_count
@@ -17,13 +17,13 @@ Membership = (
 )
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketOpen, host: Host) -> None:
     host.table.check_free(event.fd)
     request_network_effect(event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketPair, host: Host) -> None:
     if event.fd1 == event.fd2:
         raise ReplayError(f"both sockets of a pair have the descriptor {event.fd1}")
@@ -32,81 +32,81 @@ def _(event: sockets.SocketPair, host: Host) -> None:
         host.table.add(fd, SocketState(event))
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketListen, host: Host) -> None:
     host.table.object_of(event.fd, SocketState)
     request_network_effect(event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketBind, host: Host) -> None:
     host.table.object_of(event.fd, SocketState)
     request_network_effect(event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketConnected, host: Host) -> None:
     host.table.object_of(event.fd, SocketState).connected = event
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketAccepted, host: Host) -> None:
     host.table.object_of(event.listen_fd, SocketState)
     host.table.add(event.fd, SocketState(event), flags=event.fd_flags)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketJoinIpv4Multicast, host: Host) -> None:
     _join(event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketJoinIpv6Multicast, host: Host) -> None:
     _join(event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketLeaveIpv4Multicast, host: Host) -> None:
     _leave(event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketLeaveIpv6Multicast, host: Host) -> None:
     _leave(event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketSendFile, host: Host) -> None:
     host.table.entry(event.file_fd)
     host.table.object_of(event.socket_fd, SocketState).sent += event.count
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketSendTo, host: Host) -> None:
     host.table.object_of(event.fd, SocketState).sent += len(event.data)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketSend, host: Host) -> None:
     host.table.object_of(event.fd, SocketState).sent += len(event.data)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketSetOptFlag, host: Host) -> None:
     _set_option(event.fd, int(event.opt), event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketSetOptSize, host: Host) -> None:
     _set_option(event.fd, int(event.opt), event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketSetOptTime, host: Host) -> None:
     _set_option(event.fd, int(event.ty), event, host)
 
 
-@apply.register
+@apply_effect.register
 def _(event: sockets.SocketShutdown, host: Host) -> None:
     both = {Shutdown.READ, Shutdown.WRITE}
     directions = both if event.how is Shutdown.BOTH else {event.how}

@@ -7,20 +7,17 @@ from journal.events.definition import Event
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
 from journal.pages import PageResolver
-from journal.replay.filesystem.directory_ops import FileBackend, MountDirectory
-from journal.replay.filesystem.path_resolution import split_path
-from journal.replay.limits import (
-    MOUNTS_COUNT_MAX,
-    ReplayError,
-    ReplayLimits,
-    check_count,
-    quote_path,
-)
-from journal.replay.state.descriptor_table import DescriptorTable, HostNode, OpenMountDirectory
+from journal.replay.limits import MOUNTS_COUNT_MAX, ReplayError, ReplayLimits, check_count
+from journal.replay.state.descriptor_table import HostNode, OpenMountDirectory, ReplayTable
 from journal.replay.state.machine import ReplayMachine
 from journal.replay.state.process_state import InputState, NetworkState, ProcessState, StreamState
+from journal.vfs.backend import FileBackend
+from journal.vfs.directory import MountDirectory
+from journal.vfs.errors import quote_path
+from journal.vfs.path_resolution import find_mount, split_path
+from journal.vfs.placement import place_file
 
-K = TypeVar("K", bound=FileBackend[Any])
+K = TypeVar("K", bound=FileBackend[Any, Any])
 
 
 class BaseHost(ABC, Generic[K]):
@@ -31,7 +28,7 @@ class BaseHost(ABC, Generic[K]):
     pending: Event | None
     pages: PageResolver
     process: ProcessState
-    table: DescriptorTable
+    table: ReplayTable
     machine: ReplayMachine
     streams: StreamState
     inputs: InputState
@@ -81,21 +78,27 @@ class BaseHost(ABC, Generic[K]):
         """Put a file in place before the guest starts."""
         if not event.path.startswith("/"):
             raise ReplayError(f"the path {quote_path(event.path)} of a file is not absolute")
-        names = split_path(event.path)
-        for guest in sorted(self.backends, key=len, reverse=True):
-            root = split_path(guest)
-            if names[: len(root)] == root:
-                backend = self.backends[guest]
-                directory = MountDirectory(backend, backend.root(), is_root=True)
-                directory.place_file(names[len(root) :], event, self.now)
-                return
-        raise ReplayError(f"the path {quote_path(event.path)} is outside all mounts in memory")
+        mount = find_mount(self.backends, event.path)
+        if mount is None:
+            raise ReplayError(f"the path {quote_path(event.path)} is outside all mounts in memory")
+        guest, names = mount
+        place_file(self.backends[guest], names, event, self.now)
+
+    # -- recorder of the effects on files: each exists in the journal ----------------------------
+
+    def record(self, kind: type[Event], *values: object) -> int:
+        """Return the time of the current event, whose effect is being repeated."""
+        return self.now
+
+    def record_write(self, fd: int, offset: int, data: bytes) -> int:
+        """Return the time of the current event, whose effect is being repeated."""
+        return self.now
 
     def _reset(self) -> None:
         self.backends: dict[str, K] = {}
         self.pending = None
         self.process = ProcessState()
-        self.table = DescriptorTable()
+        self.table = ReplayTable()
         self.machine = ReplayMachine(self.limits)
         self.streams = StreamState(self.limits.output_size_max, self.keeps_output)
         self.inputs = InputState()

@@ -11,15 +11,16 @@ from journal.events import BY_TAG
 from journal.events.definition import Group
 from journal.events.inputs import HostResult
 from journal.events.process import InstrumentedPart, ModulePart
-from journal.replay.filesystem.host_backend import (
+from journal.replay.hosts.base import BaseHost
+from journal.replay.limits import ReplayError, ReplayLimits, translate_file_errors
+from journal.vfs.errors import quote_path
+from journal.vfs.host_backend import (
     DIRECTORY_MODE,
     HostBackend,
     open_directory,
     translate_os_errors,
 )
-from journal.replay.filesystem.path_resolution import check_name, check_path, split_path
-from journal.replay.hosts.base import BaseHost
-from journal.replay.limits import ReplayError, ReplayLimits, quote_path
+from journal.vfs.path_resolution import check_name, check_path, split_path
 
 _IGNORED_KINDS = {ModulePart, InstrumentedPart}
 _IGNORED_GROUPS = {Group.MEMORY, Group.THREADS, Group.STDIO, Group.SNAPSHOTS, Group.INPUTS}
@@ -82,7 +83,8 @@ class DirectoryHost(BaseHost[HostBackend]):
 
     def close(self) -> None:
         """Close all descriptors. The files remain."""
-        self.table.close_all()
+        with translate_file_errors():
+            self.table.close_all()
         for backend in self.backends.values():
             backend.close()
         self._close_root()
@@ -105,7 +107,7 @@ class DirectoryHost(BaseHost[HostBackend]):
             finally:
                 os.close(parent)
         self.mount_paths[guest] = names
-        return HostBackend(at, self.limits.files_size_max)
+        return HostBackend(at, self.limits.files_size_max, self)
 
     def _check_not_nested(self, guest: str, names: list[str]) -> None:
         for other, other_names in self.mount_paths.items():

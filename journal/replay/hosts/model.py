@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from journal.events import BY_TAG
 from journal.events.definition import Event
 from journal.events.paths import FileType
-from journal.replay.filesystem.memory_backend import MemoryBackend, ReplayMemoryFile, TreeEntry
 from journal.replay.hosts.base import BaseHost
+from journal.replay.limits import translate_file_errors
 from journal.replay.state.descriptor_table import OpenMountDirectory, OpenMountFile, Pipe, PipeEnd
 from journal.replay.state.memory_layers import MachineLayer
 from journal.replay.state.process_state import InputState, NetworkState, ProcessState, StreamState
+from journal.vfs.memory_backend import MemoryBackend, MemoryFile
+from journal.vfs.tree_entries import TreeEntry, list_tree, read_files
 
 ALL_TAGS = frozenset(BY_TAG)
 
@@ -62,22 +64,24 @@ class ModelHost(BaseHost[MemoryBackend]):
 
     def make_backend(self, guest: str) -> MemoryBackend:
         """Return a new backend for the files of a memory mount."""
-        return MemoryBackend(self.limits.files_size_max, lambda: self.seq)
+        return MemoryBackend(self.limits.files_size_max, self)
 
     @property
     def files(self) -> dict[str, bytes]:
         """Contents of each regular file in memory, by its path in the guest."""
-        return {
-            f"{guest.rstrip('/')}/{path}": entry.content
-            for guest, backend in self.backends.items()
-            for path, entry in backend.entries().items()
-            if entry.kind is FileType.REGULAR_FILE
-        }
+        files: dict[str, bytes] = {}
+        for guest, backend in self.backends.items():
+            files |= read_files(backend.root(), guest)
+        return files
 
     @property
     def trees(self) -> dict[str, dict[str, TreeEntry]]:
         """Entries of each memory mount, by the mount's name and the path relative to the mount."""
-        return {guest: backend.entries() for guest, backend in self.backends.items()}
+        with translate_file_errors():
+            return {
+                guest: list_tree(backend.root(), backend.size_max)
+                for guest, backend in self.backends.items()
+            }
 
     @property
     def stdout(self) -> bytes:
@@ -124,7 +128,7 @@ class ModelHost(BaseHost[MemoryBackend]):
 def _object_value(open_object: Any, pipes: dict[int, int]) -> Any:
     """Return the value of an open object. Pipes are numbered in the order of their first use."""
     if isinstance(open_object, OpenMountFile):
-        assert isinstance(open_object.file, ReplayMemoryFile)
+        assert isinstance(open_object.file, MemoryFile)
         return FileType.REGULAR_FILE, open_object.file.inode
     if isinstance(open_object, OpenMountDirectory):
         return FileType.DIRECTORY, open_object.directory.at.inode, open_object.preopen

@@ -7,7 +7,6 @@ from journal._lazy import lazy_names
 if TYPE_CHECKING:
     from journal.replay.state.descriptor_table import (
         DescriptorEntry,
-        DescriptorTable,
         Epoll,
         EventCounter,
         HostNode,
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
         OpenMountFile,
         Pipe,
         PipeEnd,
+        ReplayTable,
         SocketState,
         StandardStream,
     )
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "DescriptorEntry": "replay.state.descriptor_table",
-    "DescriptorTable": "replay.state.descriptor_table",
     "Epoll": "replay.state.descriptor_table",
     "EventCounter": "replay.state.descriptor_table",
     "HostNode": "replay.state.descriptor_table",
@@ -45,6 +44,7 @@ _MODULES = {
     "PipeEnd": "replay.state.descriptor_table",
     "ProcessState": "replay.state.process_state",
     "ReplayMachine": "replay.state.machine",
+    "ReplayTable": "replay.state.descriptor_table",
     "SocketState": "replay.state.descriptor_table",
     "StandardStream": "replay.state.descriptor_table",
     "StreamState": "replay.state.process_state",
@@ -53,7 +53,6 @@ _MODULES = {
 
 __all__ = [
     "DescriptorEntry",
-    "DescriptorTable",
     "Epoll",
     "EventCounter",
     "HostNode",
@@ -68,6 +67,7 @@ __all__ = [
     "PipeEnd",
     "ProcessState",
     "ReplayMachine",
+    "ReplayTable",
     "SocketState",
     "StandardStream",
     "StreamState",

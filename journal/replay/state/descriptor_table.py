@@ -4,7 +4,6 @@ Reads leave no event: the position of a descriptor is the result of opens, write
 position in a snapshot.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,8 +11,10 @@ from journal.events.definition import Event
 from journal.events.descriptors import EpollEvent
 from journal.events.paths import FileType
 from journal.events.sockets import Shutdown
-from journal.replay.filesystem.directory_ops import BackendFile, MountDirectory
 from journal.replay.limits import ReplayError, check_count
+from journal.vfs.backend import BackendFile
+from journal.vfs.descriptor_table import DescriptorTable
+from journal.vfs.directory import MountDirectory
 
 STREAMS = (0, 1, 2)
 """Descriptors that every guest has: standard input, output and error."""
@@ -169,24 +170,17 @@ class DescriptorEntry:
         self.description, self.fd_flags, self.rights = description, fd_flags, rights
 
 
-class DescriptorTable:
-    """The descriptors of one process, initially the standard streams."""
+class ReplayTable(DescriptorTable[DescriptorEntry]):
+    """The descriptors of one process in a replay, initially the standard streams."""
 
     def __init__(self) -> None:
-        self.entries: dict[int, DescriptorEntry] = {}
+        super().__init__(self._release)
         self.open_streams()
 
     def open_streams(self) -> None:
         """Open the standard streams."""
         for stream in STREAMS:
             self.add(stream, StandardStream(stream))
-
-    def entry(self, fd: int) -> DescriptorEntry:
-        """Return the entry of ``fd``. Raises ReplayError if ``fd`` is not open."""
-        entry = self.entries.get(fd)
-        if entry is None:
-            raise ReplayError(f"descriptor {fd} is not open")
-        return entry
 
     def description(self, fd: int) -> OpenFileDescription:
         """Return the open file description of ``fd``."""
@@ -237,39 +231,17 @@ class DescriptorTable:
         self.check_free(copied)
         self._put(copied, DescriptorEntry(entry.description, fd_flags, entry.rights))
 
-    def renumber(self, old: int, new: int) -> None:
-        """Move the descriptor ``old`` to ``new``. Close ``new`` first if it is open."""
-        entry = self.entry(old)
-        if old == new:
-            return
-        if new in self.entries:
-            self.close(new)
-        del self.entries[old]
-        self.entries[new] = entry
-
-    def close(self, fd: int) -> None:
-        """Close ``fd``, and its open object if no duplicate of ``fd`` remains."""
-        description = self.entry(fd).description
-        del self.entries[fd]
-        description.entry_count -= 1
-        if not description.entry_count:
-            _close_object(description.object)
-
-    def close_all(self) -> None:
-        """Close all descriptors."""
-        for fd in list(self.entries):
-            self.close(fd)
-
-    def __iter__(self) -> Iterator[tuple[int, DescriptorEntry]]:
-        return iter(sorted(self.entries.items()))
-
     def _put(self, fd: int, entry: DescriptorEntry) -> None:
         entry.description.entry_count += 1
         self.entries[fd] = entry
 
-
-def _close_object(open_object: OpenObject) -> None:
-    if isinstance(open_object, OpenMountFile):
-        open_object.file.close()
-    elif isinstance(open_object, OpenMountDirectory):
-        open_object.directory.close()
+    def _release(self, fd: int, entry: DescriptorEntry) -> None:
+        """Close the open object of ``entry`` if no duplicate of the descriptor remains."""
+        description = entry.description
+        description.entry_count -= 1
+        if description.entry_count:
+            return
+        if isinstance(description.object, OpenMountFile):
+            description.object.file.close()
+        elif isinstance(description.object, OpenMountDirectory):
+            description.object.directory.close()

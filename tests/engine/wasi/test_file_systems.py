@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from journal.engine.tape import Batch, Tape
 from journal.engine.wasi.filesystem.host_files import HostFile, HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
-from journal.engine.wasi.filesystem.interfaces import GuestDirectory, OpenRequest
-from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory, MemoryFile, MemoryTree
-from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode
+from journal.engine.wasi.filesystem.interfaces import GuestDirectory
+from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
+from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.events.paths import FileType
+from journal.vfs import DirectoryNode, MemoryBackend, MemoryFile, OpenRequest
 from journal.wasi_abi import (
     SYMLINK_FOLLOW,
-    FdFlags,
     FileStat,
     OpenFlags,
     Rights,
@@ -101,7 +101,7 @@ def use(root: GuestDirectory, name: str, *arguments: Any) -> Any:
 def open_and_use(
     root: GuestDirectory, path: str, lookup: int, flags: OpenFlags, rights: Rights, data: bytes
 ) -> Any:
-    opening = OpenRequest(FD + 1, FD, lookup, path, flags, rights, rights, FdFlags(0))
+    opening = OpenRequest(FD + 1, FD, lookup, flags, 0, rights, rights, path)
     opened = root.open(opening)
     try:
         if isinstance(opened, (MemoryDirectory, HostDirectory)):
@@ -125,9 +125,7 @@ def everything(root: GuestDirectory) -> list[Any]:
         stat = common_attributes(root.stat_at(FD, name, follow=False))
         if filetype == FileType.DIRECTORY:
             rights = Rights.FD_READ
-            opening = OpenRequest(
-                FD + 1, FD, 0, name, OpenFlags.DIRECTORY, rights, rights, FdFlags(0)
-            )
+            opening = OpenRequest(FD + 1, FD, 0, OpenFlags.DIRECTORY, 0, rights, rights, name)
             below = root.open(opening)
             assert isinstance(below, (MemoryDirectory, HostDirectory))
             found.append((name, everything(below)))
@@ -145,11 +143,15 @@ def is_allowed(operation: tuple[Any, ...]) -> bool:
     return not (operation[3] & OpenFlags.DIRECTORY and operation[3] & changes)
 
 
+def make_backend(tape: Tape) -> MemoryBackend:
+    return MemoryBackend(SIZE_MAX, TapeRecorder(tape), device=1)
+
+
 @given(st.lists(operations.filter(is_allowed), max_size=25))
 def test_files_in_memory_answer_as_files_of_the_host(story: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        memory_tree = MemoryTree(Tape(Frames()), 1, SIZE_MAX)
-        memory = MemoryDirectory(memory_tree, memory_tree.root)
+        backend = make_backend(Tape(Frames()))
+        memory = MemoryDirectory(backend, backend.root())
         host_tree = HostTree(Tape(Frames()), folder, writable=True, is_moved=False)
         host = HostDirectory(host_tree)
         for operation in story:
@@ -177,28 +179,28 @@ def test_a_replay_of_the_host_s_answers_needs_no_host(story: list[tuple[Any, ...
 @given(st.lists(operations.filter(is_allowed), max_size=25))
 def test_a_replay_makes_the_same_files_with_the_same_times(story: list[tuple[Any, ...]]) -> None:
     frames = Frames()
-    first = MemoryTree(Tape(frames), 1, SIZE_MAX)
+    first = make_backend(Tape(frames))
     for operation in story:
-        use(MemoryDirectory(first, first.root), *operation)
+        use(MemoryDirectory(first, first.root()), *operation)
     if not frames.kept:
         return
     tape = Tape(Frames(), iter([frames.batch()]))
     tape.start()
-    second = MemoryTree(tape, 1, SIZE_MAX)
+    second = make_backend(tape)
     for operation in story:
-        use(MemoryDirectory(second, second.root), *operation)
+        use(MemoryDirectory(second, second.root()), *operation)
     assert all_stats(first) == all_stats(second)
-    assert first.size_bytes == second.size_bytes
+    assert first.size == second.size
 
 
-def all_stats(tree: MemoryTree) -> list[tuple[str, FileStat]]:
+def all_stats(backend: MemoryBackend) -> list[tuple[str, FileStat]]:
     found: list[tuple[str, FileStat]] = []
-    pending = [("", tree.root)]
+    pending = [("", backend.root())]
     while pending:
         path, node = pending.pop()
-        found.append((path, node.stat()))
+        found.append((path, node.stat(backend.device)))
         for name, below in node.entries.items():
-            found.append((f"{path}/{name}", below.stat()))
+            found.append((f"{path}/{name}", below.stat(backend.device)))
             if isinstance(below, DirectoryNode):
                 pending.append((f"{path}/{name}", below))
     return sorted(found)

@@ -9,7 +9,6 @@ it".
 
 import os
 import struct
-import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,18 +18,14 @@ from journal.engine.wasi.filesystem.host_paths import (
     FileIdentity,
     capture_result,
     reopen,
+    resolve_times,
     stat_of,
 )
-from journal.engine.wasi.filesystem.interfaces import (
-    READ_SIZE_MAX,
-    WRITE_SIZE_MAX,
-    RequestedTimes,
-    pack_set_size,
-    pack_set_times,
-    pack_write,
-)
+from journal.engine.wasi.filesystem.tape_recorder import pack_set_size, pack_set_times, pack_write
 from journal.events import descriptors
 from journal.events.inputs import HostCall
+from journal.vfs.memory_backend import WRITE_SIZE_MAX
+from journal.vfs.times import TimeUpdate
 from journal.wasi_abi import (
     FILESTAT,
     FileStat,
@@ -39,6 +34,9 @@ from journal.wasi_abi import (
 
 _COUNT = struct.Struct("<I")
 _SIZE = struct.Struct("<Q")
+
+#: Largest read of a host file, in bytes. A longer read is short, as the specification allows.
+READ_SIZE_MAX = 4 << 20
 
 
 class HostTree:
@@ -151,11 +149,11 @@ class HostHandle:
         )
         return FileStat(*FILESTAT.unpack(value))
 
-    def set_times(self, fd: int, times: RequestedTimes) -> None:
+    def set_times(self, fd: int, times: TimeUpdate) -> None:
         """Set the access and modification times."""
 
         def operation() -> bytes:
-            resolved = times.resolve(time.time_ns(), stat_of(os.fstat(self.handle)))
+            resolved = resolve_times(times, stat_of(os.fstat(self.handle)))
             os.utime(f"/proc/self/fd/{self.handle}", ns=resolved)
             return b""
 

@@ -5,7 +5,6 @@ Each change of a name is performed at most once, whenever a crash occurs: see ``
 
 import os
 import struct
-import time
 from collections.abc import Callable
 
 from journal.engine.tape import HostReply
@@ -19,27 +18,29 @@ from journal.engine.wasi.filesystem.host_paths import (
     pack_names,
     probe,
     resolve_host_path,
+    resolve_times,
     stat_of,
     unpack_entries,
     unpack_identity,
     unpack_names,
 )
-from journal.engine.wasi.filesystem.interfaces import (
-    GuestDirectory,
-    OpenRequest,
-    RequestedTimes,
+from journal.engine.wasi.filesystem.interfaces import GuestDirectory
+from journal.engine.wasi.filesystem.tape_recorder import (
     pack_create_directory,
     pack_link,
+    pack_open,
     pack_path_times,
     pack_remove_directory,
     pack_rename,
     pack_symlink,
     pack_unlink,
 )
-from journal.engine.wasi.filesystem.path_resolution import PathLocation
 from journal.events import descriptors, paths
 from journal.events.inputs import HostCall
 from journal.events.paths import FileType
+from journal.vfs.open_request import OpenRequest
+from journal.vfs.path_resolution import PathLocation, check_path
+from journal.vfs.times import TimeUpdate
 from journal.wasi_abi import (
     FILESTAT,
     SYMLINK_FOLLOW,
@@ -82,7 +83,7 @@ class HostDirectory(HostHandle):
             unwrap_result(
                 self._tree.tape.perform(
                     descriptors.OpenFileDescriptor.tag,
-                    request.effect,
+                    pack_open(*request),
                     HostCall.OPEN,
                     request.dirfd,
                     perform,
@@ -131,6 +132,7 @@ class HostDirectory(HostHandle):
 
     def symlink(self, fd: int, target: str, path: str) -> None:
         """Create a symbolic link to ``target``."""
+        check_path(target)
         self._perform_name_change(
             paths.CreateSymbolicLink.tag,
             pack_symlink(fd, target, path),
@@ -189,14 +191,14 @@ class HostDirectory(HostHandle):
 
         return FileStat(*FILESTAT.unpack(self._tree.query_host(HostCall.STAT, fd, operation)))
 
-    def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
+    def set_times_at(self, fd: int, path: str, lookup: int, times: TimeUpdate) -> None:
         """Set the access and modification times of the file at a path."""
 
         def operation() -> bytes:
             with resolve_host_path(
                 self.handle, path, follow=bool(lookup & SYMLINK_FOLLOW)
             ) as location:
-                resolved = times.resolve(time.time_ns(), _stat_at(location))
+                resolved = resolve_times(times, _stat_at(location))
                 os.utime(location.name, ns=resolved, dir_fd=location.parent, follow_symlinks=False)
             return b""
 

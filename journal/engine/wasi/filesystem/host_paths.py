@@ -3,13 +3,15 @@
 import os
 import stat
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from journal.engine.tape import HostReply
-from journal.engine.wasi.filesystem.path_resolution import PathLocation, release_location, resolve
 from journal.events.paths import FileType
+from journal.vfs.path_resolution import PathLocation, release_location, resolve
+from journal.vfs.times import TimeUpdate
 from journal.wasi_abi import DirectoryEntry, Errno, FileStat, WasiError, to_wasi_errno
 
 _NODE = struct.Struct("<BQQ")
@@ -205,3 +207,8 @@ def probe(location: PathLocation[int]) -> bytes:
     except FileNotFoundError:
         return b"\x00"
     return b"\x01"
+
+
+def resolve_times(times: TimeUpdate, stat: FileStat) -> tuple[int, int]:
+    """Return the access and modification times to set on a file with the attributes ``stat``."""
+    return times.resolve(time.time_ns(), stat.atime, stat.mtime)

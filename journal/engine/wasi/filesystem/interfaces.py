@@ -1,98 +1,16 @@
 """Interfaces of the files and directories that WASI functions use.
 
-:mod:`journal.engine.wasi.filesystem.memory_fs` implements them in memory; a replay rebuilds that
-tree. :mod:`journal.engine.wasi.filesystem.host_files` implements them for a directory of the host;
-the journal contains its results. Both pass every effect and every result through the tape, under
-the descriptor ``fd`` of the guest. Every method raises ``WasiError`` to refuse a call.
+:mod:`journal.engine.wasi.filesystem.memory_fs` implements them in memory, with the operations that
+a replay repeats. :mod:`journal.engine.wasi.filesystem.host_files` implements them for a directory
+of the host; the journal contains its results. Both pass every effect and every result through the
+tape, under the descriptor ``fd`` of the guest. Every method raises ``WasiError`` to refuse a call.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from journal.events import codec, descriptors, paths
-from journal.wasi_abi import (
-    DirectoryEntry,
-    Errno,
-    FdFlags,
-    FileStat,
-    OpenFlags,
-    Rights,
-    TimeFlags,
-    WasiError,
-)
-
-#: Largest write of one event, in bytes. A longer write of the guest becomes several events.
-WRITE_SIZE_MAX = 1 << 20
-#: Largest read of a host file, in bytes. A longer read is short, as the specification allows.
-READ_SIZE_MAX = 4 << 20
-
-
-class OpenRequest(NamedTuple):
-    """Arguments of ``path_open``."""
-
-    fd: int
-    dirfd: int
-    lookup: int
-    path: str
-    flags: OpenFlags
-    rights: Rights
-    inheriting: Rights
-    fdflags: FdFlags
-
-    @property
-    def is_readable(self) -> bool:
-        """Return whether the file is opened for reading: on request, or if not for writing."""
-        return bool(self.rights & Rights.FD_READ) or not self.rights & Rights.FD_WRITE
-
-    @property
-    def is_writable(self) -> bool:
-        """Return whether the file is opened for writing."""
-        return bool(
-            self.rights & Rights.FD_WRITE or self.flags & (OpenFlags.CREATE | OpenFlags.TRUNCATE)
-        )
-
-    @property
-    def effect(self) -> bytes:
-        """Return the payload of the event."""
-        return pack_open(
-            self.fd,
-            self.dirfd,
-            self.lookup,
-            self.flags,
-            self.fdflags,
-            self.rights,
-            self.inheriting,
-            self.path,
-        )
-
-
-class RequestedTimes(NamedTuple):
-    """Access and modification times that the guest requested, in nanoseconds since the epoch."""
-
-    atime: int
-    mtime: int
-    flags: TimeFlags
-
-    def resolve(self, now: int, stat: FileStat) -> tuple[int, int]:
-        """Return the access and modification times to set; ``now`` is the present time."""
-        atime, mtime, flags = self
-        if flags & TimeFlags.ATIME_NOW:
-            atime = now
-        elif not flags & TimeFlags.ATIME:
-            atime = stat.atime
-        if flags & TimeFlags.MTIME_NOW:
-            mtime = now
-        elif not flags & TimeFlags.MTIME:
-            mtime = stat.mtime
-        return atime, mtime
-
-
-def make_requested_times(atime: int, mtime: int, flags: int) -> RequestedTimes:
-    """Return the requested times; raise ``WasiError`` with ``INVAL`` for contradictory flags."""
-    time_flags = TimeFlags(flags)
-    for pair in (TimeFlags.ATIME | TimeFlags.ATIME_NOW, TimeFlags.MTIME | TimeFlags.MTIME_NOW):
-        if time_flags & pair == pair:
-            raise WasiError(Errno.INVAL)
-    return RequestedTimes(atime, mtime, time_flags)
+from journal.vfs.open_request import OpenRequest
+from journal.vfs.times import TimeUpdate
+from journal.wasi_abi import DirectoryEntry, FileStat
 
 
 class GuestFile(Protocol):
@@ -117,7 +35,7 @@ class GuestFile(Protocol):
     def set_size(self, fd: int, size: int) -> None:
         """Truncate the file, or extend it with zeros."""
 
-    def set_times(self, fd: int, times: RequestedTimes) -> None:
+    def set_times(self, fd: int, times: TimeUpdate) -> None:
         """Set the access and modification times."""
 
     def sync(self, fd: int, *, data_only: bool) -> None:
@@ -137,7 +55,7 @@ class GuestDirectory(Protocol):
     def stat(self, fd: int) -> FileStat:
         """Return the attributes."""
 
-    def set_times(self, fd: int, times: RequestedTimes) -> None:
+    def set_times(self, fd: int, times: TimeUpdate) -> None:
         """Set the access and modification times."""
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
@@ -161,7 +79,7 @@ class GuestDirectory(Protocol):
     def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
         """Return the attributes of the file at a path."""
 
-    def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
+    def set_times_at(self, fd: int, path: str, lookup: int, times: TimeUpdate) -> None:
         """Set the access and modification times of the file at a path."""
 
     def symlink(self, fd: int, target: str, path: str) -> None:
@@ -177,17 +95,3 @@ class GuestDirectory(Protocol):
 
     def close(self) -> None:
         """Release the resources of the open directory."""
-
-
-# Encoders of the payloads of effects; arguments in wire order.
-pack_open = codec.make_packer(descriptors.OpenFileDescriptor)
-pack_write = codec.make_packer(descriptors.FileDescriptorWrite)
-pack_set_size = codec.make_packer(descriptors.FileDescriptorSetSize)
-pack_set_times = codec.make_packer(descriptors.FileDescriptorSetTimes)
-pack_create_directory = codec.make_packer(paths.CreateDirectory)
-pack_remove_directory = codec.make_packer(paths.RemoveDirectory)
-pack_unlink = codec.make_packer(paths.UnlinkFile)
-pack_rename = codec.make_packer(paths.PathRename)
-pack_link = codec.make_packer(paths.CreateHardLink)
-pack_symlink = codec.make_packer(paths.CreateSymbolicLink)
-pack_path_times = codec.make_packer(paths.PathSetTimes)

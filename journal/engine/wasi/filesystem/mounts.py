@@ -10,19 +10,18 @@ from journal.engine.wasi.descriptors import Descriptors, OpenDirectory
 from journal.engine.wasi.filesystem.host_files import HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
 from journal.engine.wasi.filesystem.interfaces import GuestDirectory
-from journal.engine.wasi.filesystem.memory_fs import ENTRY_SIZE, MemoryDirectory, MemoryTree
-from journal.engine.wasi.filesystem.memory_nodes import (
-    DirectoryNode,
-    FileNode,
-    LinkNode,
-    Node,
-    NodeWalker,
-)
-from journal.engine.wasi.filesystem.path_resolution import resolve, split_path
+from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
+from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.errors import OptionError
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
-from journal.wasi_abi import WasiError
+from journal.vfs.errors import FileError
+from journal.vfs.memory_backend import MemoryBackend
+from journal.vfs.nodes import FileNode
+from journal.vfs.path_resolution import find_mount, resolve, split_path
+from journal.vfs.placement import place_file
+from journal.vfs.tree_entries import read_files
+from journal.wasi_abi import Errno
 
 PART_SIZE = 1 << 20
 FIRST_DESCRIPTOR = 3
@@ -145,7 +144,8 @@ class Mounts:
         files_size_max: int,
         moved_mounts: Mapping[str, str],
     ) -> None:
-        self._memory: dict[str, MemoryTree] = {}
+        self._tape = tape
+        self._memory: dict[str, MemoryBackend] = {}
         self._host: dict[str, HostTree] = {}
         self._events = list(events)
         names = {event.guest for event in self._events}
@@ -157,7 +157,9 @@ class Mounts:
             )
         for event in self._events:
             if event.kind is MountKind.MEMORY:
-                self._memory[event.guest] = MemoryTree(tape, event.fd, files_size_max)
+                self._memory[event.guest] = MemoryBackend(
+                    files_size_max, TapeRecorder(tape), event.fd
+                )
             else:
                 path = str(Path(moved_mounts.get(event.guest, event.host)).resolve())
                 self._host[event.guest] = HostTree(
@@ -182,8 +184,8 @@ class Mounts:
         for event in self._events:
             directory: GuestDirectory
             if event.guest in self._memory:
-                tree = self._memory[event.guest]
-                directory = MemoryDirectory(tree, tree.root)
+                backend = self._memory[event.guest]
+                directory = MemoryDirectory(backend, backend.root(), is_root=True)
             else:
                 directory = HostDirectory(self._host[event.guest])
             fd = descriptors.add(OpenDirectory(directory, preopen=event.guest))
@@ -192,40 +194,49 @@ class Mounts:
     def add_file(self, event: FilePlaced, now: int, seq: int) -> None:
         """Create a copied file as event ``seq``; ``now`` is in nanoseconds since the epoch.
 
-        Raises ``OptionError`` if the file exceeds the size limit.
+        Raises ``OptionError`` if the file cannot be created.
         """
-        tree, names = self._find_memory_mount(event.path)
-        directory = tree.root
-        for name in names if event.kind is FileType.DIRECTORY else names[:-1]:
-            directory = _enter_or_create(tree, directory, name, now, seq)
-        if event.kind is FileType.DIRECTORY or not names:
-            return
-        try:
-            _add_file(tree, directory, names[-1], event, now, seq)
-        except WasiError as error:
+        mount = find_mount((*self._memory, *self._host), event.path)
+        if mount is None:
             raise OptionError(
-                f"{event.path} does not fit into its mount of {tree.size_bytes_max} bytes"
-            ) from error
+                f"{event.path} is in none of the mounts of the guest: it cannot be created"
+            )
+        guest, names = mount
+        if guest not in self._memory:
+            raise OptionError(
+                f"{event.path} is in a host mount: files can be copied into memory mounts only"
+            )
+        self._tape.last_effect_seq = seq  # New inode numbers contain it.
+        try:
+            place_file(self._memory[guest], names, event, now)
+        except FileError as error:
+            raise OptionError(_explain_refused_copy(event, self._memory[guest], error)) from error
 
     def read(self, path: str) -> bytes:
         """Return the data of a file by its path in the guest; raise ``FileNotFoundError``."""
-        mount, rest = self._find_mount(path)
-        if mount in self._host:
-            return (Path(self._host[mount].path) / rest).read_bytes()
+        mount = find_mount((*self._memory, *self._host), path)
+        if mount is None:
+            raise FileNotFoundError(path)
+        guest, names = mount
+        if guest in self._host:
+            return Path(self._host[guest].path).joinpath(*names).read_bytes()
+        backend = self._memory[guest]
         try:
-            location = resolve(self._memory[mount].root, rest or ".", NodeWalker(), follow=True)
-            node = location.parent.entries[location.name]
-        except (WasiError, KeyError) as error:
+            location = resolve(backend.root(), "/".join(names) or ".", backend, follow=True)
+            node = backend.find(location.parent, location.name)
+        except FileError as error:
             raise FileNotFoundError(path) from error
+        if node is None:
+            raise FileNotFoundError(path)
         if not isinstance(node, FileNode):
             raise IsADirectoryError(path)
-        return bytes(node.data)
+        return node.content()
 
     def files(self) -> dict[str, bytes]:
         """Return the data of every in-memory regular file, by path in the guest."""
         contents: dict[str, bytes] = {}
-        for guest, tree in self._memory.items():
-            contents |= _read_files(tree.root, guest.rstrip("/"))
+        for guest, backend in self._memory.items():
+            contents |= read_files(backend.root(), guest)
         return contents
 
     def close(self) -> None:
@@ -233,78 +244,10 @@ class Mounts:
         for tree in self._host.values():
             tree.close()
 
-    def _find_mount(self, path: str) -> tuple[str, str]:
-        """Return the innermost mount that contains ``path``, and the path relative to it."""
-        absolute = "/" + "/".join(split_path(path))
-        for guest in sorted((*self._memory, *self._host), key=len, reverse=True):
-            root = "/" + "/".join(split_path(guest))
-            if absolute == root or absolute.startswith(root.rstrip("/") + "/"):
-                return guest, absolute[len(root) :].lstrip("/")
-        raise FileNotFoundError(path)
 
-    def _find_memory_mount(self, path: str) -> tuple[MemoryTree, list[str]]:
-        try:
-            mount, rest = self._find_mount(path)
-        except FileNotFoundError as error:
-            raise OptionError(
-                f"{path} is in none of the mounts of the guest: it cannot be created"
-            ) from error
-        if mount not in self._memory:
-            raise OptionError(
-                f"{path} is in a host mount: files can be copied into memory mounts only"
-            )
-        return self._memory[mount], split_path(rest)
-
-
-def _add_file(
-    tree: MemoryTree, directory: DirectoryNode, name: str, event: FilePlaced, now: int, seq: int
-) -> None:
-    if event.kind is FileType.SYMBOLIC_LINK:
-        target = event.data.decode(errors="replace")
-        _add_entry(
-            tree, directory, name, LinkNode(tree.next_inode(seq), tree.device, target=target), now
-        )
-        return
-    node = directory.entries.get(name)
-    if not event.offset or not isinstance(node, FileNode):
-        node = FileNode(tree.next_inode(seq), tree.device)
-        _add_entry(tree, directory, name, node, now)
-    tree.allocate(len(event.data))
-    node.data += event.data
-
-
-def _enter_or_create(
-    tree: MemoryTree, parent: DirectoryNode, name: str, now: int, seq: int
-) -> DirectoryNode:
-    node = parent.entries.get(name)
-    if node is None:
-        directory = DirectoryNode(tree.next_inode(seq), tree.device, links=1)
-        directory.parent = parent
-        parent.links += 1
-        _add_entry(tree, parent, name, directory, now)
-        return directory
-    if not isinstance(node, DirectoryNode):
-        raise OptionError(f"{name} is copied both as a file and as a directory")
-    return node
-
-
-def _add_entry(tree: MemoryTree, directory: DirectoryNode, name: str, node: Node, now: int) -> None:
-    tree.allocate(ENTRY_SIZE)
-    directory.entries[name] = node
-    directory.touch(now)
-    node.links += 1
-    node.atime = now
-    node.touch(now)
-
-
-def _read_files(root: DirectoryNode, path: str) -> dict[str, bytes]:
-    contents: dict[str, bytes] = {}
-    pending: list[tuple[str, Node]] = [(path, root)]
-    while pending:
-        path, node = pending.pop()
-        if isinstance(node, DirectoryNode):
-            entries = sorted(node.entries.items(), reverse=True)
-            pending += [(f"{path}/{name}", entry) for name, entry in entries]
-        elif isinstance(node, FileNode):
-            contents[path] = bytes(node.data)
-    return contents
+def _explain_refused_copy(event: FilePlaced, backend: MemoryBackend, error: FileError) -> str:
+    if error.errno == Errno.NOSPC:
+        return f"{event.path} does not fit into its mount of {backend.size_max} bytes"
+    if error.errno in (Errno.NOTDIR, Errno.ISDIR):
+        return f"{event.path} is copied both as a file and as a directory"
+    return f"{event.path} cannot be copied into the guest: {error.reason}"

@@ -7,11 +7,9 @@ from journal.engine.wasi.descriptors import (
     OpenDirectory,
     OpenFile,
     Socket,
-    close_descriptor,
     pack_fdstat,
     read_filestat,
 )
-from journal.engine.wasi.filesystem.interfaces import make_requested_times
 from journal.events import codec
 from journal.events.descriptors import (
     CloseFileDescriptor,
@@ -20,6 +18,7 @@ from journal.events.descriptors import (
     RenumberFileDescriptor,
 )
 from journal.events.paths import FileType
+from journal.vfs.times import make_time_update
 from journal.wasi_abi import (
     DIRENT,
     SYNC_FLAGS,
@@ -53,10 +52,9 @@ def fd_allocate(context: CallContext, fd: int, offset: int, size: int) -> int:
 
 def fd_close(context: CallContext, fd: int) -> None:
     """Close a descriptor."""
-    descriptor = context.descriptors.get(fd)
+    context.descriptors.get(fd)
     context.tape.record_effect(CloseFileDescriptor.tag, _pack_close(fd))
-    context.descriptors.remove(fd)
-    close_descriptor(descriptor)
+    context.descriptors.close(fd)
 
 
 def fd_sync(context: CallContext, fd: int) -> None:
@@ -114,7 +112,7 @@ def fd_filestat_set_times(
     context: CallContext, fd: int, atime: int, mtime: int, flags: int
 ) -> None:
     """Set the access and modification times of an open file or directory."""
-    times = make_requested_times(atime, mtime, flags)
+    times = make_time_update(atime, mtime, flags)
     descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, (OpenFile, OpenDirectory)):
         raise WasiError(Errno.BADF)
@@ -147,12 +145,15 @@ def fd_prestat_dir_name(context: CallContext, fd: int, pointer: int, size: int) 
 
 def fd_renumber(context: CallContext, old: int, new: int) -> None:
     """Move descriptor ``old`` to the number ``new``, and close the previous descriptor there."""
-    context.descriptors.get(old)
     context.descriptors.get(new)
+    renumber(context, old, new)
+
+
+def renumber(context: CallContext, old: int, new: int) -> None:
+    """Move descriptor ``old`` to the number ``new``, which may be free."""
+    context.descriptors.get(old)
     context.tape.record_effect(RenumberFileDescriptor.tag, _pack_renumber(old, new))
-    replaced = context.descriptors.renumber(old, new)
-    if replaced is not None:
-        close_descriptor(replaced)
+    context.descriptors.renumber(old, new)
 
 
 def fd_readdir(

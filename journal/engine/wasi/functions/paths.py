@@ -10,21 +10,23 @@ from journal.engine.wasi.descriptors import (
     Socket,
     file_rights,
 )
-from journal.engine.wasi.filesystem.interfaces import (
-    GuestDirectory,
-    OpenRequest,
-    make_requested_times,
-)
-from journal.engine.wasi.filesystem.path_resolution import check_path
+from journal.engine.wasi.filesystem.interfaces import GuestDirectory
+from journal.vfs.open_request import OpenRequest
+from journal.vfs.times import make_time_update
 from journal.wasi_abi import (
     SYMLINK_FOLLOW,
     SYNC_FLAGS,
     Errno,
-    FdFlags,
     OpenFlags,
     Rights,
     WasiError,
 )
+
+# Operations on enum flags take longer than all other steps of an open.
+_CREATE, _DIRECTORY, _EXCLUSIVE, _TRUNCATE = map(int, OpenFlags)
+_CHANGES = _CREATE | _EXCLUSIVE | _TRUNCATE
+_SYNC_FLAGS = int(SYNC_FLAGS)
+_FD_WRITE = int(Rights.FD_WRITE)
 
 
 def path_open(
@@ -47,11 +49,11 @@ def path_open(
         fd=context.descriptors.next_fd(),
         dirfd=dirfd,
         lookup=lookup,
+        flags=oflags,
+        fdflags=fdflags,
+        rights=rights,
+        inheriting=inheriting,
         path=path,
-        flags=OpenFlags(oflags),
-        rights=Rights(rights),
-        inheriting=Rights(inheriting),
-        fdflags=FdFlags(fdflags),
     )
     open_path(context, directory, request)
     context.memory.write_u32(result, request.fd)
@@ -75,10 +77,9 @@ def _base_directory(descriptor: Descriptor) -> GuestDirectory:
 def _check_open_request(request: OpenRequest, directory: GuestDirectory) -> None:
     if not directory.writable and request.is_writable:
         raise WasiError(Errno.PERM)
-    if request.fdflags & SYNC_FLAGS:
+    if request.fdflags & _SYNC_FLAGS:
         raise WasiError(Errno.NOTSUP)
-    changes = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
-    if request.flags & OpenFlags.DIRECTORY and request.flags & changes:
+    if request.flags & _DIRECTORY and request.flags & _CHANGES:
         raise WasiError(Errno.INVAL)
 
 
@@ -86,13 +87,13 @@ def _make_descriptor(request: OpenRequest, target: object) -> Descriptor:
     if hasattr(target, "entries"):
         return OpenDirectory(target)  # type: ignore[arg-type]
     # TRUNCATE alone opens the file for writing but does not add the right to write.
-    has_write_right = bool(request.rights & Rights.FD_WRITE or request.flags & OpenFlags.CREATE)
+    has_write_right = bool(request.rights & _FD_WRITE or request.flags & _CREATE)
     return OpenFile(
         target,  # type: ignore[arg-type]
         is_readable=request.is_readable,
         is_writable=request.is_writable,
         rights=file_rights(is_readable=request.is_readable, is_writable=has_write_right),
-        flags=int(request.fdflags),
+        flags=request.fdflags,
     )
 
 
@@ -141,7 +142,7 @@ def path_filestat_set_times(
     flags: int,
 ) -> None:
     """Set the access and modification times of the file at a path."""
-    times = make_requested_times(atime, mtime, flags)
+    times = make_time_update(atime, mtime, flags)
     directory = context.descriptors.get_directory(fd).directory
     path = context.read_text(pointer, size)
     check_writable(directory)
@@ -195,7 +196,6 @@ def path_symlink(
     target = context.read_text(old_pointer, old_size)
     path = context.read_text(new_pointer, new_size)
     check_writable(directory)
-    check_path(target)
     directory.symlink(fd, target, path)
 
 

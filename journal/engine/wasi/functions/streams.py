@@ -5,11 +5,11 @@ from functools import partial
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import Descriptor, InputStream, OpenFile, OutputStream, Socket
-from journal.engine.wasi.filesystem.interfaces import WRITE_SIZE_MAX
 from journal.events import codec
 from journal.events.descriptors import FileDescriptorSeek
 from journal.events.inputs import StreamRead
 from journal.events.streams import StreamWrite
+from journal.vfs.memory_backend import WRITE_SIZE_MAX
 from journal.wasi_abi import (
     WHENCE_CURRENT,
     WHENCE_END,

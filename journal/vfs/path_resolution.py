@@ -1,32 +1,36 @@
-"""Path resolution below a directory, shared by in-memory and host directories.
+"""Path resolution confined to a directory, for every kind of directory.
 
-The resolution walks one name at a time and follows symbolic links itself, never through the
-operating system. ``..`` returns to the previous directory, so no link, race or rename can lead
-above the first directory.
+Paths are resolved one name at a time, and symbolic links are followed here, never by the operating
+system. The name `..` returns to the directory visited before, so that no link, race or rename leads
+above the start directory.
 """
 
+from collections.abc import Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from journal.wasi_abi import Errno, WasiError
+from journal.vfs.errors import FileError
+from journal.wasi_abi import Errno
 
 LINKS_MAX = 40
 PATH_SIZE_MAX = 4096
 NAME_SIZE_MAX = 255
+NAME_LENGTH_SAFE = NAME_SIZE_MAX // 4
+"""Number of characters up to which a name cannot be too long: a character has at most four bytes."""
 
 D = TypeVar("D")
 
 
 class PathWalker(Protocol[D]):
-    """Access to the directories of one kind during a path resolution."""
+    """Access to one kind of directory, for path resolution. All methods raise ``WasiError``."""
 
-    def link_target(self, directory: D, name: str) -> str | None:
+    def link_target(self, at: D, name: str) -> str | None:
         """Return the target of the link ``name``, or None if ``name`` is not a link."""
 
-    def enter(self, directory: D, name: str) -> D:
-        """Open the directory ``name``; raise ``WasiError`` with ``NOENT`` or ``NOTDIR``."""
+    def enter(self, at: D, name: str) -> D:
+        """Open the directory ``name`` without following links."""
 
-    def leave(self, directory: D) -> None:
-        """Release ``directory``."""
+    def leave(self, at: D) -> None:
+        """Close the directory ``at``."""
 
 
 class PathLocation(NamedTuple, Generic[D]):
@@ -52,6 +56,19 @@ def split_path(path: str) -> list[str]:
     return [name for name in path.split("/") if name]
 
 
+def find_mount(mounts: Iterable[str], path: str) -> tuple[str, list[str]] | None:
+    """Return the innermost of ``mounts`` that contains ``path``, and the names below it.
+
+    Returns None if no mount contains the path.
+    """
+    names = split_path(path)
+    for guest in sorted(mounts, key=len, reverse=True):
+        root = split_path(guest)
+        if names[: len(root)] == root:
+            return guest, names[len(root) :]
+    return None
+
+
 def resolve(start: D, path: str, walker: PathWalker[D], *, follow: bool) -> PathLocation[D]:
     """Return the location of ``path`` below ``start``; follow the last name only if ``follow``.
 
@@ -73,6 +90,7 @@ class _PathResolution(Generic[D]):
     def __init__(self, start: D, path: str, walker: PathWalker[D], *, follow: bool) -> None:
         check_path(path)
         self.trail = [start]
+        self._path = path
         self._names: list[str] = []
         self._pending = split_path(path)[::-1]
         self._walker = walker
@@ -98,7 +116,7 @@ class _PathResolution(Generic[D]):
 
     def _go_up(self) -> None:
         if len(self.trail) == 1:
-            raise WasiError(Errno.PERM)
+            raise FileError(Errno.PERM, "the path {} leaves its directory", self._path)
         self._walker.leave(self.trail.pop())
         self._names.pop()
 
@@ -110,7 +128,9 @@ class _PathResolution(Generic[D]):
             return False
         self._links += 1
         if self._links > LINKS_MAX:
-            raise WasiError(Errno.LOOP)
+            raise FileError(
+                Errno.LOOP, "the path {} has more than {} symbolic links", self._path, LINKS_MAX
+            )
         check_path(target)
         if not self._pending:
             self._must_be_directory |= target.endswith("/")
@@ -119,8 +139,9 @@ class _PathResolution(Generic[D]):
 
 
 def release_location(location: PathLocation[D], walker: PathWalker[D]) -> None:
-    """Release the directories opened to reach ``location``."""
-    _leave_directories(location.trail, walker)
+    """Close the directories that were opened to reach ``location``."""
+    if len(location.trail) > 1:
+        _leave_directories(location.trail, walker)
 
 
 def _leave_directories(trail: list[D], walker: PathWalker[D]) -> None:
@@ -129,12 +150,34 @@ def _leave_directories(trail: list[D], walker: PathWalker[D]) -> None:
 
 
 def check_path(path: str) -> None:
-    """Raise ``WasiError`` for a path that is empty, absolute, too long, or contains NUL."""
+    """Raise ``FileError`` unless ``path`` is a relative path. Its names are not checked."""
     if not path:
-        raise WasiError(Errno.NOENT)
+        raise FileError(Errno.NOENT, "a path is empty")
     if path.startswith("/"):
-        raise WasiError(Errno.PERM)
+        raise FileError(Errno.PERM, "the path {} is absolute and leaves its directory", path)
     if "\0" in path:
-        raise WasiError(Errno.INVAL)
-    if len(path.encode("utf-8", "surrogateescape")) >= PATH_SIZE_MAX:
-        raise WasiError(Errno.NAMETOOLONG)
+        raise FileError(Errno.INVAL, "the path {} contains a NUL", path)
+    if (size := _encoded_size(path)) >= PATH_SIZE_MAX:
+        raise FileError(
+            Errno.NAMETOOLONG,
+            "the path {} has {} bytes, but the limit is {}",
+            path,
+            size,
+            PATH_SIZE_MAX - 1,
+        )
+
+
+def check_name(name: str) -> None:
+    """Raise ``FileError`` with ``NAMETOOLONG`` for a name that is too long."""
+    if len(name) > NAME_LENGTH_SAFE and (size := _encoded_size(name)) > NAME_SIZE_MAX:
+        raise FileError(
+            Errno.NAMETOOLONG,
+            "the name {} has {} bytes, but the limit is {}",
+            name,
+            size,
+            NAME_SIZE_MAX,
+        )
+
+
+def _encoded_size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
