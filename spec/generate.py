@@ -19,9 +19,9 @@ import construct as cs
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from journal.events import BY_TAG, FAMILIES
-from journal.events.definition import Event, Rule
-from journal.events.wire_types import (
+from journal.events import BY_TAG, FAMILIES  # noqa: E402
+from journal.events.definition import Event, Rule  # noqa: E402
+from journal.events.wire_types import (  # noqa: E402
     DURATION,
     FLAG,
     HOST_PATH,
@@ -35,7 +35,7 @@ from journal.events.wire_types import (
     RecordOf,
     TupleOf,
 )
-from journal.format.frame import PAYLOAD_SIZE_MAX
+from journal.format.frame import PAYLOAD_SIZE_MAX  # noqa: E402
 
 Lines = list[str]
 

@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools import command_pages
+from tools import command_pages  # noqa: E402
 
 INCLUDE = re.compile(r"<!-- include (\S+) -->")
 DECISIONS = "spec/decisions"

@@ -20,7 +20,7 @@ try:
 
     # The module name in argv[0] is "-m" while Python looks for __main__. Other programs that import
     # this package keep their own handling of SIGINT.
-    if sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "journaltool":
+    if sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "journaltool":  # noqa: PTH119
         _exit_on_sigint()
 except KeyboardInterrupt:
     raise SystemExit(130) from None

@@ -144,7 +144,7 @@ def compact(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    policy: RetentionPolicy = RetentionPolicy(),
+    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - an immutable value
     progress: ProgressCallback | None = None,
     dry_run: bool = False,
     roll: RollPolicy | None = None,

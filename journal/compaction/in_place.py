@@ -16,7 +16,7 @@ from journal.rewrite.progress import ProgressCallback, ignore_progress
 def compact_in_place(
     path: str | os.PathLike[str],
     *,
-    policy: RetentionPolicy = RetentionPolicy(),
+    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - an immutable value
     progress: ProgressCallback | None = None,
     dry_run: bool = False,
 ) -> CompactionResult:

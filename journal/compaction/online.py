@@ -35,7 +35,7 @@ class OnlineCompactionResult(NamedTuple):
 def compact_online(
     writer: Writer,
     *,
-    policy: RetentionPolicy = RetentionPolicy(),
+    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - an immutable value
     stop: threading.Event | None = None,
 ) -> OnlineCompactionResult:
     """Compact the journal of a live writer, in a worker process.

@@ -15,7 +15,7 @@ LINKS_MAX = 40
 PATH_SIZE_MAX = 4096
 NAME_SIZE_MAX = 255
 NAME_LENGTH_SAFE = NAME_SIZE_MAX // 4
-"""Number of characters up to which a name cannot be too long: a character has at most four bytes."""
+"""Largest number of characters that always fit, because a character has at most four bytes."""
 
 D = TypeVar("D")
 

@@ -175,7 +175,7 @@ def kind_of(path: Path) -> FileType:
 
 def content_of(path: Path) -> bytes:
     if path.is_symlink():
-        return os.fsencode(os.readlink(path))
+        return os.fsencode(os.readlink(path))  # noqa: PTH115 (pathlib normalizes the target)
     return path.read_bytes() if path.is_file() else b""
 
 

@@ -108,7 +108,7 @@ def restrict_directories() -> None:
     def open_file(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if dir_fd is not None:
             raise NotImplementedError("dir_fd unavailable on this platform")
-        if os.path.isdir(path):  # The path may be bytes.
+        if os.path.isdir(path):  # noqa: PTH112 # The path may be bytes.
             raise PermissionError(13, "Permission denied", path)
         return real_open(path, flags, mode)
 

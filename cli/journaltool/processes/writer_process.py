@@ -161,7 +161,7 @@ def _find_lock_holders(inode: int) -> Iterator[int]:
 def _find_locked_descriptors(pid: int) -> Iterator[str]:
     """Yield the descriptors through which a process holds locks."""
     folder = _PROC / str(pid) / "fdinfo"
-    for descriptor in sorted(os.listdir(folder), key=int):  # Only names are needed.
+    for descriptor in sorted(os.listdir(folder), key=int):  # noqa: PTH208 # Only names are needed.
         with suppress(FileNotFoundError):  # The descriptor was closed in the meantime.
             for line in (folder / descriptor).read_text().splitlines():
                 name, _, value = line.partition(":")
@@ -177,9 +177,7 @@ def _find_current_name(link: Path) -> Path | None:
     """
     try:
         status = link.stat()
-        path = Path(
-            os.readlink(link).removesuffix(_DELETED_SUFFIX)
-        )  # The path must not be normalised.
+        path = Path(os.readlink(link).removesuffix(_DELETED_SUFFIX))  # noqa: PTH115 # The path must not be normalised.
         if path.exists() and os.path.samestat(path.stat(), status):
             return path
         with os.scandir(path.parent) as entries:

@@ -582,7 +582,7 @@ def test_a_request_after_the_end_writes_to_no_descriptor_of_others(
 ) -> None:
     with start_recording("stdin", tmp_path / "j", cache_dir, stdin=LINES) as recorder:
         wait_for_end(recorder)
-        numbers = {int(name) for name in os.listdir("/proc/self/fd")}
+        numbers = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
     files: list[int] = []
     while not files or max(files) < max(numbers):
         files.append(os.open(tmp_path / f"file-{len(files)}", os.O_RDWR | os.O_CREAT))
