@@ -11,7 +11,7 @@ import journaltool.commands.resume
 import journaltool.commands.run
 import journaltool.options.common
 import pytest
-from journaltool.options import common
+from journaltool.options import common, session
 
 import journal
 from tests.support.command_line import COMMANDS, run_inside, run_tool
@@ -92,7 +92,7 @@ def test_wrong_usage_exits_with_2_and_names_the_mistake(
 @pytest.mark.parametrize(
     ("choices", "members"),
     [
-        (common.DurabilityChoice, journal.engine.Durability),
+        (session.DurabilityChoice, journal.engine.Durability),
         (journaltool.commands.resume.InFlightChoice, journal.engine.InFlightPolicy),
         (journaltool.commands.run.UnknownImportsChoice, journal.engine.UnknownImports),
     ],

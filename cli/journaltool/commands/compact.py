@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, source_target
+from journaltool.options import common, groups, source_target
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
 
@@ -45,33 +45,37 @@ Examples:
 _SHOWN_MAX = 5
 
 
+KeepLastOption = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Retain the newest N snapshots.")
+]
+KeepEveryOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Retain the newest snapshot of every N sequence numbers."
+    ),
+]
+KeepWithinOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPAN",
+        help="Retain snapshots at most this much older than the newest: 90s, 1h30m or 7d.",
+    ),
+]
+
+
+@groups.flatten
 def compact(
     source: source_target.SourceArgument,
-    output: source_target.TargetOption = None,
-    in_place: source_target.InPlaceOption = False,
-    force: source_target.ForceOption = False,
-    dry_run: source_target.DryRunOption = False,
-    keep_last: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Retain the newest N snapshots.")
-    ] = 1,
-    keep_every: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Retain the newest snapshot of every N sequence numbers."
-        ),
-    ] = None,
-    keep_within: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPAN",
-            help="Retain snapshots at most this much older than the newest: 90s, 1h30m or 7d.",
-        ),
-    ] = None,
+    *,
+    target_options: source_target.TargetArguments,
+    keep_last: KeepLastOption = 1,
+    keep_every: KeepEveryOption = None,
+    keep_within: KeepWithinOption = None,
     quiet: common.QuietOption = False,
     as_json: source_target.JsonOption = False,
 ) -> None:
     """Compact a journal (the help text is HELP)."""
-    source_target.check_source_and_target(source, output, in_place, dry_run)
+    target_options.check(source)
     seconds = None if keep_within is None else _parse_span(keep_within)
     recoverable = None if source_target.is_pipe(source) else source
     with error_report.reporting_errors(about=source, recoverable=recoverable):
@@ -79,17 +83,18 @@ def compact(
         from journal.compaction import RetentionPolicy
         from journal.log.segment_files import journal_size
 
-        target = None if dry_run else source if in_place else output
+        in_place, dry_run = target_options.in_place, target_options.dry_run
         policy = RetentionPolicy(keep_last, keep_every, seconds)
         with (
             source_target.open_source(source) as old,
             progress.show_bar(not quiet) as bar,
-            source_target.open_target(None if in_place else target, force) as new,
+            target_options.open_new() as new,
             progress.defer_interrupts(bar) as on_progress,
         ):
             size = journal_size(old)
             result = _run_compaction(old, old if in_place else new, policy, on_progress, dry_run)
             written = None if dry_run else journal_size(old if new is None else new)
+        target = target_options.find_target(source)
         values = to_json(result, source, target) | {"file_size": size, "new_file_size": written}
         report(values, to_pipe=source_target.is_pipe(target), quiet=quiet, as_json=as_json)
 

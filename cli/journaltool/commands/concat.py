@@ -39,16 +39,12 @@ def concat(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SOURCES...", help="The journals: files or directories.")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal file.")
-    ],
+    output: common.NewJournalOption,
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Join the readable blocks of damaged journals.")
     ] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Join journals (the help text is HELP)."""
     with error_report.reporting_errors():

@@ -38,9 +38,7 @@ Examples:
 
 def cut(
     source: common.JournalArgument,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal file.")
-    ],
+    output: common.NewJournalOption,
     at: Annotated[
         int | None,
         typer.Option(
@@ -48,9 +46,7 @@ def cut(
         ),
     ] = None,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Cut a journal (the help text is HELP)."""
     with error_report.reporting_errors(about=source, recoverable=source):

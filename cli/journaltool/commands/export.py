@@ -1,9 +1,7 @@
 """``journaltool export``: write a journal as JSON lines or as a Parquet table."""
 
 import json
-import os
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common
+from journaltool.options import common, output_path
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
 
@@ -69,12 +67,7 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print one JSON object on stdout, or on stderr if stdout has the data."
-        ),
-    ] = False,
+    as_json: common.JsonBesideDataOption = False,
 ) -> None:
     """Export a journal (the help text is HELP)."""
     to_stdout = output == _STDOUT
@@ -88,7 +81,9 @@ def export(
         with progress.show_bar(not quiet) as on_progress:
             write = partial(_write, form, journal, secrets, on_progress)
             out = sys.stdout.buffer if to_stdout else None
-            result = write(out) if out else _write_atomically(journal, output, force, write)
+            result = (
+                write(out) if out else output_path.write_file(journal, output, write, force=force)
+            )
         if as_json and to_stdout:
             terminal.print_status_json(to_json(result, journal, output))
         elif as_json:
@@ -122,29 +117,6 @@ def _write(
 
     write = export_parquet if form is ExportFormat.PARQUET else export_lines
     return write(journal, out, redact=secrets, progress=on_progress)
-
-
-def _write_atomically(
-    journal: Path, target: Path, force: bool, write: "Callable[[BinaryIO], ExportResult]"
-) -> "ExportResult":
-    """Write a file that gets its name when it is complete and durable."""
-    from journal import OptionError
-    from journal.fs import atomic_file
-    from journal.rewrite.block_copier import check_output_path
-
-    if not (force and target.is_file() and not target.is_symlink()):
-        check_output_path(target, [journal])
-    elif target.samefile(journal):
-        raise OptionError(f"{target} is the exported journal: choose another target")
-    results: list[ExportResult] = []
-
-    def fill(file: BinaryIO) -> None:
-        results.append(write(file))
-        if not force and os.path.lexists(target):
-            raise OptionError(f"{target} already exists")
-
-    atomic_file.replace(target, fill)
-    return results[0]
 
 
 def to_json(result: "ExportResult", journal: Path, target: Path) -> dict[str, Any]:

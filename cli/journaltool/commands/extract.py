@@ -1,17 +1,17 @@
 """``journaltool extract``: files, memory or environment of a guest at an event."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common
+from journaltool.options import common, output_path
 from journaltool.output import terminal
 from journaltool.output.phrases import format_count
 
@@ -58,64 +58,68 @@ def _parse_pages(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+AtOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        min=0,
+        help="Extract the state after this event. The default is the end of the journal.",
+    ),
+]
+FilesOption = Annotated[
+    Path | None, typer.Option(metavar="DIRECTORY", help="Write the files to a new directory.")
+]
+TarOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the files to a tar archive, or - for stdout."),
+]
+MemoryOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the raw memory to a file, or - for stdout."),
+]
+EnvironmentOption = Annotated[
+    bool, typer.Option("--environment", help="Print the environment, one variable per line.")
+]
+PagesOption = Annotated[
+    str | None, typer.Option(metavar="FIRST-LAST", help="Extract only these pages of 4 KiB.")
+]
+MemoryIndexOption = Annotated[
+    int,
+    typer.Option(
+        metavar="NUMBER", min=0, help="The index of the memory, if the guest has several."
+    ),
+]
+NullOption = Annotated[
+    bool, typer.Option("--null", "-0", help="End each variable with a NUL instead of a newline.")
+]
+MaxSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        parser=common.parse_size,
+        metavar="SIZE",
+        help="The largest size of files or memory. [default: 1GiB]",
+    ),
+]
+
+
 def extract(
     journal: common.JournalArgument,
-    at: Annotated[
-        int | None,
-        typer.Option(
-            metavar="NUMBER",
-            min=0,
-            help="Extract the state after this event. The default is the end of the journal.",
-        ),
-    ] = None,
-    files: Annotated[
-        Path | None, typer.Option(metavar="DIRECTORY", help="Write the files to a new directory.")
-    ] = None,
-    tar: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the files to a tar archive, or - for stdout."),
-    ] = None,
-    memory: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the raw memory to a file, or - for stdout."),
-    ] = None,
-    environment: Annotated[
-        bool, typer.Option("--environment", help="Print the environment, one variable per line.")
-    ] = False,
-    pages: Annotated[
-        str | None, typer.Option(metavar="FIRST-LAST", help="Extract only these pages of 4 KiB.")
-    ] = None,
-    memory_index: Annotated[
-        int,
-        typer.Option(
-            metavar="NUMBER", min=0, help="The index of the memory, if the guest has several."
-        ),
-    ] = 0,
-    null: Annotated[
-        bool,
-        typer.Option("--null", "-0", help="End each variable with a NUL instead of a newline."),
-    ] = False,
-    max_size: Annotated[
-        int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="The largest size of files or memory. [default: 1GiB]",
-        ),
-    ] = None,
+    at: AtOption = None,
+    files: FilesOption = None,
+    tar: TarOption = None,
+    memory: MemoryOption = None,
+    environment: EnvironmentOption = False,
+    pages: PagesOption = None,
+    memory_index: MemoryIndexOption = 0,
+    null: NullOption = False,
+    max_size: MaxSizeOption = None,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print one JSON object on stdout, or on stderr if stdout has the data."
-        ),
-    ] = False,
+    as_json: common.JsonBesideDataOption = False,
 ) -> None:
     """Extract a state (the help text is HELP)."""
     if sum((files is not None, tar is not None, memory is not None, environment)) != 1:
         raise typer.BadParameter("choose exactly one of --files, --tar, --memory and --environment")
     page_range = None if pages is None else _parse_pages(pages)
-    target = files or tar or memory or _STDOUT
     if (tar or memory) == _STDOUT and sys.stdout.isatty():
         raise typer.BadParameter(
             "binary data cannot be written to a terminal: name a file, or use a pipe"
@@ -125,33 +129,27 @@ def extract(
         from journal.operations import extract
 
         limits = _build_limits(max_size)
-        if environment:
-            _print_environment(extract.extract_environment(journal, at=at), null, as_json)
-            return
         result: ExtractFilesResult | ExtractMemoryResult
         if files is not None:
             result = extract.extract_files(journal, files, at=at, limits=limits)
         elif tar is not None:
-            result = _write_atomically(
+            archive = partial(extract.archive_files, journal, at=at, limits=limits)
+            result = _write(journal, tar, archive)
+        elif memory is not None:
+            dump = partial(
+                extract.extract_memory,
                 journal,
-                tar,
-                lambda out: extract.archive_files(journal, out, at=at, limits=limits),
+                at=at,
+                memory=memory_index,
+                pages=page_range,
+                sparse=memory != _STDOUT,
+                limits=limits,
             )
+            result = _write(journal, memory, dump)
         else:
-            result = _write_atomically(
-                journal,
-                target,
-                lambda out: extract.extract_memory(
-                    journal,
-                    out,
-                    at=at,
-                    memory=memory_index,
-                    pages=page_range,
-                    sparse=memory != _STDOUT,
-                    limits=limits,
-                ),
-            )
-        report(result, target, quiet, as_json)
+            _print_environment(extract.extract_environment(journal, at=at), null, as_json)
+            return
+        report(result, files or tar or memory or _STDOUT, quiet, as_json)
 
 
 def _build_limits(size: int | None) -> "ReplayLimits":
@@ -162,28 +160,13 @@ def _build_limits(size: int | None) -> "ReplayLimits":
     )
 
 
-def _write_atomically(
-    journal: Path,
-    target: Path,
-    write: "Callable[[BinaryIO], ExtractFilesResult | ExtractMemoryResult]",
-) -> "ExtractFilesResult | ExtractMemoryResult":
-    """Write to stdout, or to a file that gets its name when it is complete and durable."""
-    from journal import OptionError
-    from journal.fs import atomic_file
-    from journal.rewrite.block_copier import check_output_path
-
+def _write(
+    journal: Path, target: Path, write: Callable[[BinaryIO], output_path.Result]
+) -> output_path.Result:
+    """Write to a new file, or to stdout."""
     if target == _STDOUT:
         return write(sys.stdout.buffer)
-    check_output_path(target, [journal])
-    results: list[ExtractFilesResult | ExtractMemoryResult] = []
-
-    def fill(file: BinaryIO) -> None:
-        results.append(write(file))
-        if os.path.lexists(target):
-            raise OptionError(f"{target} already exists")
-
-    atomic_file.replace(target, fill)
-    return results[0]
+    return output_path.write_file(journal, target, write)
 
 
 def report(

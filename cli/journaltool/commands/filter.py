@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, query, source_target
+from journaltool.options import common, groups, query, source_target
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
 
@@ -51,58 +51,41 @@ Examples:
 """
 
 
+DropOption = Annotated[
+    bool, typer.Option("--drop/--keep", help="Drop or keep the selected events.")
+]
+PreambleOption = Annotated[bool, typer.Option(help="Always keep the preamble.")]
+
+
+@groups.flatten
 def filter(
     source: source_target.SourceArgument,
-    output: source_target.TargetOption = None,
-    in_place: source_target.InPlaceOption = False,
-    force: source_target.ForceOption = False,
-    dry_run: source_target.DryRunOption = False,
-    drop: Annotated[
-        bool, typer.Option("--drop/--keep", help="Drop or keep the selected events.")
-    ] = False,
+    *,
+    target_options: source_target.TargetArguments,
+    drop: DropOption = False,
     group: query.GroupOption = None,
     kind: query.KindOption = None,
     numbers: query.SeqRangeOption = None,
-    since: query.SinceOption = None,
-    until: query.UntilOption = None,
-    fd: query.FdOption = None,
-    path: query.PathOption = None,
-    where_: query.WhereOption = None,
-    preamble: Annotated[
-        bool,
-        typer.Option("--preamble/--no-preamble", help="Always keep the preamble."),
-    ] = True,
+    query_options: query.QueryArguments,
+    preamble: PreambleOption = True,
     quiet: common.QuietOption = False,
     as_json: source_target.JsonOption = False,
 ) -> None:
     """Filter a journal (the help text is HELP)."""
-    source_target.check_source_and_target(source, output, in_place, dry_run)
-    selection = query.build_query(
-        groups=group or (),
-        kinds=kind or (),
-        numbers=numbers,
-        since=since,
-        until=until,
-        descriptors=fd or (),
-        paths=path or (),
-        where=where_,
-    )
+    target_options.check(source)
+    selection = query_options.build(group, kind, numbers)
     with error_report.reporting_errors(
         about=source, recoverable=None if source_target.is_pipe(source) else source
     ):
         error_report.raise_on_sigint()
         from journal.operations import filter
 
-        to_pipe = source_target.is_pipe(output)
-        target = None if dry_run else source if in_place else output
         with (
             source_target.open_source(source) as old,
             progress.show_bar(not quiet) as bar,
-            source_target.open_target(None if in_place else target, force) as new,
+            target_options.open_new() as new,
             progress.defer_interrupts(bar) as on_progress,
-            source_target.replace_in_place(
-                source if in_place and not dry_run else None
-            ) as replacement,
+            target_options.replace_source(source) as replacement,
         ):
             result = filter.filter(
                 old,
@@ -110,18 +93,31 @@ def filter(
                 selection,
                 keep=not drop,
                 keep_preamble=preamble,
-                measure_size=dry_run,
+                measure_size=target_options.dry_run,
                 progress=on_progress,
             )
-        values = to_json(result, source, target)
-        if as_json and not to_pipe:
-            typer.echo(json.dumps(values, indent=2))
-        elif as_json:
-            terminal.print_status_json(values)
-        elif to_pipe and not quiet:
-            terminal.print_status(_describe_result(result))
-        elif not quiet:
-            terminal.print_table(to_table(result, source, target))
+        to_pipe = source_target.is_pipe(target_options.output)
+        _report(result, source, target_options.find_target(source), to_pipe, quiet, as_json)
+
+
+def _report(
+    result: "FilterResult",
+    source: Path,
+    target: Path | None,
+    to_pipe: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Print the result for the selected output format."""
+    values = to_json(result, source, target)
+    if as_json and not to_pipe:
+        typer.echo(json.dumps(values, indent=2))
+    elif as_json:
+        terminal.print_status_json(values)
+    elif to_pipe and not quiet:
+        terminal.print_status(_describe_result(result))
+    elif not quiet:
+        terminal.print_table(to_table(result, source, target))
 
 
 def _count_by_kind(counts: dict[int, int]) -> dict[str, int]:

@@ -47,9 +47,7 @@ def import_(
         bool, typer.Option("--force", help="Replace JOURNAL if it is an existing journal.")
     ] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Import a journal (the help text is HELP)."""
     with error_report.reporting_errors(about=file):

@@ -44,9 +44,7 @@ def index(
     ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Remove the index.")] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Show a page index (the help text is HELP)."""
     if check + rebuild + drop > 1:

@@ -41,9 +41,7 @@ def info(
     env: Annotated[
         bool, typer.Option("--env", help="Show the values of environment variables.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Print a summary (the help text is HELP)."""
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):

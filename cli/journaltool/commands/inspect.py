@@ -12,8 +12,8 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.commands import tail
-from journaltool.options import common, query
-from journaltool.output import event_lines, lenient_reader, terminal
+from journaltool.options import common, groups, query
+from journaltool.output import event_lines, lenient_reader
 
 if TYPE_CHECKING:
     from journal import Frame
@@ -42,44 +42,39 @@ Examples:
 """
 
 
+_DEFAULT_COLUMNS = ",".join(event_lines.COLUMNS)
+
+FromOption = Annotated[
+    int, typer.Option("--from", min=0, metavar="N", help="Start at sequence number N.")
+]
+LimitOption = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Print at most N events.")
+]
+FollowOption = Annotated[
+    bool,
+    typer.Option("--follow", "-f", help="Print new events as they are added, until Ctrl-C."),
+]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES", help="The columns: seq, time, at, kind, group, tag, size and fields."
+    ),
+]
+
+
+@groups.flatten
 def inspect(
     journal: common.JournalArgument,
-    start: Annotated[
-        int, typer.Option("--from", min=0, metavar="N", help="Start at sequence number N.")
-    ] = 0,
-    limit: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Print at most N events.")
-    ] = None,
+    start: FromOption = 0,
+    limit: LimitOption = None,
     kind: query.KindOption = None,
     group: query.GroupOption = None,
-    since: query.SinceOption = None,
-    until: query.UntilOption = None,
-    fd: query.FdOption = None,
-    path: query.PathOption = None,
-    where_: query.WhereOption = None,
-    follow: Annotated[
-        bool,
-        typer.Option("--follow", "-f", help="Print new events as they are added, until Ctrl-C."),
-    ] = False,
-    columns: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES", help="The columns: seq, time, at, kind, group, tag, size and fields."
-        ),
-    ] = ",".join(event_lines.COLUMNS),
-    shown: Annotated[
-        str,
-        typer.Option(
-            "--bytes", metavar="N|all", help="The number of bytes to show of a long value."
-        ),
-    ] = "48",
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per line. Bytes are base64. Memory contents are omitted.",
-        ),
-    ] = False,
+    *,
+    query_options: query.QueryArguments,
+    follow: FollowOption = False,
+    columns: ColumnsOption = _DEFAULT_COLUMNS,
+    shown: common.ValueLimitOption = "48",
+    as_json: common.JsonLinesOption = False,
 ) -> None:
     """Print events (the help text is HELP)."""
     errors: list[FormatError] = []
@@ -91,22 +86,12 @@ def inspect(
         from journal.query.selection import QueryFilter
 
         cut, names = event_lines.parse_value_limit(shown), event_lines.parse_columns(columns)
-        selection = query.build_query(
-            groups=group or (),
-            kinds=kind or (),
-            since=since,
-            until=until,
-            descriptors=fd or (),
-            paths=path or (),
-            where=where_,
-        )
+        selection = replace(query_options.build(group, kind), start=start)
         with Reader(journal) as reader:
             summary = reader.summary()
             clock = JournalTimes(summary.first_time, summary.last_time)
             # A malformed event passes the filter, so that it is printed and reported.
-            query_filter = QueryFilter(
-                replace(selection, start=start), clock, on_malformed=lambda error: True
-            )
+            query_filter = QueryFilter(selection, clock, on_malformed=lambda error: True)
             if as_json:
                 line = event_lines.json_line_formatter(errors)
             else:
@@ -120,12 +105,8 @@ def inspect(
             if follow and left != 0:
                 _follow(journal, query_filter, line, max(start, summary.last_seq + 1), left)
         lenient_reader.report_errors(journal, errors)
-        if not errors and (
-            note := lenient_reader.describe_torn_tail(
-                summary, lenient_reader.last_segment_name(journal)
-            )
-        ):
-            terminal.print_status(f"{journal}: {note}")
+        if not errors:
+            lenient_reader.report_torn_tail(journal, summary)
     raise typer.Exit(exit_codes.code_for_errors(errors))
 
 

@@ -54,9 +54,7 @@ def recover(
         ),
     ] = None,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Recover a journal (the help text is HELP)."""
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=source):

@@ -3,7 +3,6 @@
 import gc
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,16 +52,9 @@ def replay(
             "not affect the others.",
         ),
     ] = False,
-    module: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="The module, if the journal does not store it."),
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing. The exit code has the result.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    module: common.ModuleOption = None,
+    quiet: common.SilentOption = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Execute a program again (the help text is HELP)."""
     if each and start is not None:
@@ -82,7 +74,7 @@ def replay(
             from_each_snapshot=each,
             module=module,
             cache=common.module_cache(),
-            note=(lambda text: None) if quiet else terminal.print_status,
+            note=terminal.make_note_printer(quiet),
         )
         values = {"journal": str(journal), **to_json(found)}
         values["seconds"] = round(time.monotonic() - start_time, 6)

@@ -55,9 +55,7 @@ def snapshot(
         ),
     ] = TIMEOUT_SECONDS,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Take a snapshot (the help text is HELP)."""
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, as_json=as_json):

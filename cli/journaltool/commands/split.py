@@ -68,9 +68,7 @@ def split(
         bool, typer.Option("--self-contained", help="Repeat the preamble in each part.")
     ] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Split a journal (the help text is HELP)."""
     if not (at or snapshots or size is not None):

@@ -46,9 +46,7 @@ def stats(
         Path | None, typer.Option(metavar="FILE", help="Write a chart as an SVG file.")
     ] = None,
     quiet: common.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Print statistics (the help text is HELP)."""
     with error_report.reporting_errors(about=journal):

@@ -42,19 +42,8 @@ def tail(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print new events as they are added.")
     ] = False,
-    shown: Annotated[
-        str,
-        typer.Option(
-            "--bytes", metavar="N|all", help="The number of bytes to show of a long value."
-        ),
-    ] = "48",
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per line. Bytes are base64. Memory contents are omitted.",
-        ),
-    ] = False,
+    shown: common.ValueLimitOption = "48",
+    as_json: common.JsonLinesOption = False,
 ) -> None:
     """Print the last events (the help text is HELP)."""
     errors: list[FormatError] = []

@@ -63,12 +63,8 @@ def verify(
     pages: Annotated[
         bool, typer.Option("--pages", help="Look up each referenced page of memory.")
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing. The exit code has the result.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout.")
-    ] = False,
+    quiet: common.SilentOption = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Check a journal (the help text is HELP)."""
     if hashes and pages:

@@ -1,21 +1,12 @@
 """Options that several commands share, and parsers of their values."""
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
-
-
-class DurabilityChoice(StrEnum):
-    """Values of ``journal.engine.Durability``, which is slow to import."""
-
-    NONE = "none"
-    INTERVAL = "interval"
-    OUTPUT = "output"
 
 
 def parse_size(text: str) -> int:
@@ -48,26 +39,34 @@ def module_cache() -> Path | None:
     return Path(base) / "wasm-journal" / "modules" if base.startswith("/") else None
 
 
-DurabilityOption = Annotated[
-    DurabilityChoice,
-    typer.Option(
-        help="Deliver output after its events are durable (output), or at once, with a sync every "
-        "second (interval) or only at the end (none)."
-    ),
-]
-TimeoutOption = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_seconds,
-        metavar="SECONDS",
-        help="Stop the guest after this time with exit code 124.",
-    ),
-]
-NetOption = Annotated[bool, typer.Option("--net", help="Let the guest use sockets.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON object on stderr at the end.")
+SilentOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing. The exit code has the result.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+JsonBesideDataOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object on stdout, or on stderr if stdout has the data."
+    ),
+]
+JsonLinesOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object per line. Bytes are base64. Memory contents are omitted.",
+    ),
+]
+ValueLimitOption = Annotated[
+    str,
+    typer.Option("--bytes", metavar="N|all", help="The number of bytes to show of a long value."),
+]
+ModuleOption = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="The module, if the journal does not store it.")
 ]
 JournalArgument = Annotated[
     Path, typer.Argument(metavar="JOURNAL", help="The journal: a file or a directory.")
+]
+NewJournalOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal file.")
 ]

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,50 @@ if TYPE_CHECKING:
 
 _SEPARATOR = "::"
 _READ_ONLY = ":ro"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestArguments:
+    """Options of the directories, files, variables and argument 0 of a new guest."""
+
+    directory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dir",
+            metavar="HOST::GUEST[:ro]",
+            help="Mount a host directory in the guest, with :ro as read-only. HOST alone mounts it "
+            "under the same name. Repeatable.",
+        ),
+    ] = None
+    memory: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GUEST", help="Mount an empty in-memory directory. Repeatable."),
+    ] = None
+    no_root: Annotated[
+        bool, typer.Option("--no-root", help="Do not mount an in-memory directory at /.")
+    ] = False
+    copy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST::GUEST",
+            help="Copy a file or directory into the in-memory files of the guest. Repeatable.",
+        ),
+    ] = None
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE]",
+            help="Set an environment variable of the guest. NAME alone inherits the value. "
+            "Repeatable.",
+        ),
+    ] = None
+    arg0: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Argument 0 of the program. The default is the name of MODULE.",
+        ),
+    ] = None
 
 
 def parse_mounts(

@@ -1,10 +1,13 @@
-"""Paths of new journals, and the replacement of old journals."""
+"""Paths of new journals and files, and the replacement of old ones."""
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -29,6 +32,33 @@ def prepare_output(path: Path, force: bool) -> Iterator[Path]:
         yield from _replace_at_end(path)
     finally:
         os.close(old)
+
+
+def write_file(
+    source: Path, target: Path, write: Callable[[BinaryIO], Result], *, force: bool = False
+) -> Result:
+    """Write data of a journal to a file, which gets its name when it is complete and durable.
+
+    Raises ``OptionError`` if ``target`` exists. With ``force`` an old file is replaced, unless it
+    is the journal.
+    """
+    from journal import OptionError
+    from journal.fs import atomic_file
+    from journal.rewrite.block_copier import check_output_path
+
+    if not (force and target.is_file() and not target.is_symlink()):
+        check_output_path(target, [source])
+    elif target.samefile(source):
+        raise OptionError(f"{target} is the exported journal: choose another target")
+    results: list[Result] = []
+
+    def fill(file: BinaryIO) -> None:
+        results.append(write(file))
+        if not force and os.path.lexists(target):
+            raise OptionError(f"{target} already exists")
+
+    atomic_file.replace(target, fill)
+    return results[0]
 
 
 def _replace_at_end(path: Path) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """Options that select events, and the query that they build."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,73 +56,67 @@ SeqRangeOption = Annotated[
         "--numbers", metavar="A-B", help="Select sequence numbers A to B. A or B may be omitted."
     ),
 ]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        help="Select events at or after this time: 2026-11-21T10:00 (UTC), -5m (before the last "
-        "event) or +90s (after the first event).",
-    ),
-]
-UntilOption = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Select events before this time.")
-]
-FdOption = Annotated[
-    list[int] | None,
-    typer.Option("--fd", min=0, metavar="N", help="Select events of this descriptor. Repeatable."),
-]
-PathOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--path",
-        metavar="GLOB",
-        help="Select events of files with matching absolute guest paths: * matches within a name, "
-        "** across names. Repeatable.",
-    ),
-]
-WhereOption = Annotated[
-    str | None,
-    typer.Option(
-        "--where",
-        metavar="EXPR",
-        help="Select events by an expression, such as 'size > 4Ki and not fd in (1, 2)'.",
-    ),
-]
 
 
-def build_query(
-    *,
-    groups: Sequence[str] = (),
-    kinds: Sequence[str] = (),
-    numbers: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    descriptors: Sequence[int] = (),
-    paths: Sequence[str] = (),
-    where: str | None = None,
-) -> "Query":
-    """Return the query of the options, or raise ``typer.BadParameter``."""
-    from journal.errors import ExpressionError
-    from journal.query.parser import parse
-    from journal.query.selection import Query
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryArguments:
+    """Options that select events by their properties, besides group, kind and number."""
 
-    start, stop = _parse_seq_range(numbers)
-    try:
-        tree = parse(where) if where is not None else None
-    except ExpressionError as error:
-        raise typer.BadParameter(f"{error.reason}\n{point_at_error(error)}") from None
-    return Query(
-        groups=frozenset(map(_parse_group, groups)),
-        tags=frozenset(map(_parse_kind, kinds)),
-        start=start,
-        stop=stop,
-        since=_parse_time(since),
-        until=_parse_time(until),
-        descriptors=frozenset(descriptors),
-        paths=tuple(map(_check_glob, paths)),
-        where=tree,
-    )
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Select events at or after this time: 2026-11-21T10:00 (UTC), -5m (before the "
+            "last event) or +90s (after the first event).",
+        ),
+    ] = None
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Select events before this time.")
+    ] = None
+    fd: Annotated[
+        list[int] | None,
+        typer.Option(min=0, metavar="N", help="Select events of this descriptor. Repeatable."),
+    ] = None
+    path: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Select events of files with matching absolute guest paths: * matches within a "
+            "name, ** across names. Repeatable.",
+        ),
+    ] = None
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPR",
+            help="Select events by an expression, such as 'size > 4Ki and not fd in (1, 2)'.",
+        ),
+    ] = None
+
+    def build(
+        self, groups: Sequence[str] | None, kinds: Sequence[str] | None, numbers: str | None = None
+    ) -> "Query":
+        """Return the query of all options, or raise ``typer.BadParameter``."""
+        from journal.errors import ExpressionError
+        from journal.query.parser import parse
+        from journal.query.selection import Query
+
+        start, stop = _parse_seq_range(numbers)
+        try:
+            tree = parse(self.where) if self.where is not None else None
+        except ExpressionError as error:
+            raise typer.BadParameter(f"{error.reason}\n{point_at_error(error)}") from None
+        return Query(
+            groups=frozenset(map(_parse_group, groups or ())),
+            tags=frozenset(map(_parse_kind, kinds or ())),
+            start=start,
+            stop=stop,
+            since=_parse_time(self.since),
+            until=_parse_time(self.until),
+            descriptors=frozenset(self.fd or ()),
+            paths=tuple(map(_check_glob, self.path or ())),
+            where=tree,
+        )
 
 
 def point_at_error(error: "ExpressionError") -> str:

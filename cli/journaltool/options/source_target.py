@@ -5,7 +5,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,43 +19,74 @@ PIPE = "-"
 SourceArgument = Annotated[
     Path, typer.Argument(metavar="SOURCE", help="The journal: a file, a directory or -.")
 ]
-TargetOption = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="TARGET", help="The new journal: a file or -."),
-]
-InPlaceOption = Annotated[
-    bool, typer.Option("--in-place", help="Replace SOURCE when the new journal is durable.")
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace TARGET if it is a journal.")]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Write nothing, and only report the result.")
-]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, or on stderr with -o -.")
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetArguments:
+    """Options of the target of a new journal."""
+
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="TARGET", help="The new journal: a file or -."),
+    ] = None
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Replace SOURCE when the new journal is durable.")
+    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it is a journal.")] = (
+        False
+    )
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, and only report the result.")
+    ] = False
+
+    def check(self, source: Path) -> None:
+        """Raise ``typer.BadParameter`` for conflicting options and for a journal on a terminal."""
+        output = self.output
+        if self.in_place and output is not None:
+            raise typer.BadParameter("--in-place and --output exclude each other")
+        if not (self.in_place or self.dry_run or output is not None):
+            raise typer.BadParameter("one of -o TARGET, --in-place and --dry-run is required")
+        if self.in_place and is_pipe(source):
+            raise typer.BadParameter("--in-place cannot replace standard input")
+        if output is not None and output.exists() and source.exists() and output.samefile(source):
+            raise typer.BadParameter(
+                "TARGET is the same file as SOURCE: use --in-place to replace it"
+            )
+        if is_pipe(output) and not self.dry_run and sys.stdout.isatty():
+            raise typer.BadParameter(
+                "a journal cannot be written to a terminal: name a file with -o, or use a pipe"
+            )
+
+    def find_target(self, source: Path) -> Path | None:
+        """Return the path that gets the new journal, or None with ``--dry-run``."""
+        if self.dry_run:
+            return None
+        return source if self.in_place else self.output
+
+    def open_new(self) -> AbstractContextManager[Path | None]:
+        """Yield the path to write a new journal to, or None if no new file is named."""
+        is_named = not (self.in_place or self.dry_run)
+        return open_target(self.output if is_named else None, self.force)
+
+    @contextmanager
+    def replace_source(self, source: Path) -> Iterator[Path | None]:
+        """Yield the path of a journal that replaces the source, or None without ``--in-place``."""
+        if self.dry_run or not self.in_place:
+            yield None
+            return
+        from journal.log.in_place_replacement import InPlaceReplacement
+
+        with InPlaceReplacement(source) as exchange:
+            yield exchange.make_output_path()
+            exchange.replace()
+
+
 def is_pipe(path: Path | None) -> bool:
     """Return whether a path means standard input or output."""
     return str(path) == PIPE
-
-
-def check_source_and_target(
-    source: Path, output: Path | None, in_place: bool, dry_run: bool
-) -> None:
-    """Raise ``typer.BadParameter`` for conflicting options and for a journal on a terminal."""
-    if in_place and output is not None:
-        raise typer.BadParameter("--in-place and --output exclude each other")
-    if not (in_place or dry_run or output is not None):
-        raise typer.BadParameter("one of -o TARGET, --in-place and --dry-run is required")
-    if in_place and is_pipe(source):
-        raise typer.BadParameter("--in-place cannot replace standard input")
-    if output is not None and output.exists() and source.exists() and output.samefile(source):
-        raise typer.BadParameter("TARGET is the same file as SOURCE: use --in-place to replace it")
-    if is_pipe(output) and not dry_run and sys.stdout.isatty():
-        raise typer.BadParameter(
-            "a journal cannot be written to a terminal: name a file with -o, or use a pipe"
-        )
 
 
 @contextmanager
@@ -86,16 +118,3 @@ def open_target(target: Path | None, replace: bool) -> Iterator[Path | None]:
             yield path
     else:
         yield target
-
-
-@contextmanager
-def replace_in_place(journal: Path | None) -> Iterator[Path | None]:
-    """Yield a path whose journal replaces the given journal when the block ends."""
-    if journal is None:
-        yield None
-        return
-    from journal.log.in_place_replacement import InPlaceReplacement
-
-    with InPlaceReplacement(journal) as exchange:
-        yield exchange.make_output_path()
-        exchange.replace()

@@ -60,6 +60,12 @@ def describe_torn_tail(summary: "Summary", file: str) -> str:
     )
 
 
+def report_torn_tail(journal: Path, summary: "Summary") -> None:
+    """Print one sentence about the torn tail of a journal on stderr, if it has one."""
+    if note := describe_torn_tail(summary, last_segment_name(journal)):
+        terminal.print_status(f"{journal}: {note}")
+
+
 def last_segment_name(journal: Path) -> str:
     """Return the name of the last segment file of a directory. It is empty for a single file."""
     if not journal.is_dir():

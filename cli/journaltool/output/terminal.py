@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import TextIOWrapper
 
 PROGRAM = "journaltool"
@@ -24,6 +24,11 @@ def print_status(*lines: str) -> None:
     """Print one message of one or more lines on stderr."""
     sys.stderr.write(f"{PROGRAM}: " + "\n".join(map(escape, lines)) + "\n")
     sys.stderr.flush()
+
+
+def make_note_printer(quiet: bool) -> Callable[[str], None]:
+    """Return the function that prints notes of the library, or ignores them if ``quiet``."""
+    return (lambda text: None) if quiet else print_status
 
 
 def print_status_json(values: Mapping[str, object]) -> None:

@@ -3,7 +3,6 @@
 import gc
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from signal import Signals
 from typing import TYPE_CHECKING
@@ -76,11 +75,6 @@ def run_until_end(
         timed_out=stopped and timed_out and not watcher.stop_signal,
         stopped_by=watcher.stop_signal if stopped else 0,
     )
-
-
-def note_printer(quiet: bool) -> Callable[[str], None]:
-    """Return the function that prints notes of the library, or discards them if ``quiet``."""
-    return (lambda text: None) if quiet else terminal.print_status
 
 
 def report(

@@ -1,0 +1,65 @@
+"""Options of run and resume."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from journaltool.options import common
+from journaltool.output import terminal
+
+if TYPE_CHECKING:
+    from journal.compaction import CompactionSchedule
+    from journal.engine import RunConfig, SnapshotOptions
+
+
+class DurabilityChoice(StrEnum):
+    """Values of ``journal.engine.Durability``, which is slow to import."""
+
+    NONE = "none"
+    INTERVAL = "interval"
+    OUTPUT = "output"
+
+
+DurabilityOption = Annotated[
+    DurabilityChoice,
+    typer.Option(
+        help="Deliver output after its events are durable (output), or at once, with a sync every "
+        "second (interval) or only at the end (none)."
+    ),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=common.parse_seconds,
+        metavar="SECONDS",
+        help="Stop the guest after this time with exit code 124.",
+    ),
+]
+NetOption = Annotated[bool, typer.Option("--net", help="Let the guest use sockets.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stderr at the end.")
+]
+
+
+def build_config(
+    durability: DurabilityChoice,
+    net: bool,
+    snapshots: "SnapshotOptions",
+    schedule: "CompactionSchedule | None",
+    quiet: bool,
+) -> "RunConfig":
+    """Return the configuration of a guest that uses the standard streams of this process."""
+    from journal.engine import Durability, RunConfig
+
+    return RunConfig(
+        stdin=0,
+        stdout=1,
+        stderr=2,
+        durability=Durability(durability.value),
+        cache=common.module_cache(),
+        network=net,
+        snapshots=snapshots,
+        compaction=schedule,
+        note=terminal.make_note_printer(quiet),
+    )
