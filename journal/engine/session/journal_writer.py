@@ -1,8 +1,10 @@
-"""Writers to which a process appends its events."""
+"""Writers to which a process appends its events, and the schedule of their syncs."""
 
+import time
 from typing import Protocol
 
-from journal.engine.wasi.stdio.outbox import OutboxWriter
+from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS
+from journal.engine.wasi.stdio.outbox import Durability, OutboxWriter
 from journal.events.definition import Event
 
 
@@ -22,6 +24,29 @@ class JournalWriter(OutboxWriter, Protocol):
     @property
     def size(self) -> int:
         """Return the size of the written part of the journal in bytes."""
+
+
+class SyncSchedule:
+    """Schedule by which the journal reaches the kernel and the disk, for one ``durability``."""
+
+    def __init__(self, writer: JournalWriter, durability: Durability) -> None:
+        self._writer, self._durability = writer, durability
+        self._last_sync = time.monotonic()
+
+    def barrier(self) -> None:
+        """Make the events before an output as durable as the user asked."""
+        if self._durability is Durability.OUTPUT:
+            self._writer.sync()
+        else:
+            self._writer.flush()
+
+    def flush_regularly(self) -> None:
+        """Pass the journal to the kernel, and sync it once per interval, to limit losses."""
+        self._writer.flush()
+        due = time.monotonic() - self._last_sync >= INTERVAL_SECONDS
+        if due and self._durability is not Durability.NONE:
+            self._writer.sync()
+            self._last_sync = time.monotonic()
 
 
 class NullWriter:

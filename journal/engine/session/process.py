@@ -1,7 +1,6 @@
 """One running guest: its wasm instance, its state, and its run from start to end."""
 
 import struct
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,7 +11,7 @@ from journal.engine.runtime.bindings import GuestTrapped, Instance, get_guest_ba
 from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
-from journal.engine.session.journal_writer import JournalWriter
+from journal.engine.session.journal_writer import JournalWriter, SyncSchedule
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import RunConfig
 from journal.engine.session.run_result import ExitKind, RunResult
@@ -30,7 +29,6 @@ from journal.engine.wasi.stdio.outbox import (
     STDERR,
     STDIN,
     STDOUT,
-    Durability,
     Outbox,
 )
 from journal.engine.wasi.stdio.stdin import GuestStopped, Interrupter
@@ -75,13 +73,13 @@ class Process:
         pages: "PageIndex | None" = None,
     ) -> None:
         self._program, self._writer = program, writer
+        self._syncs = SyncSchedule(writer, config.durability)
         self._streams, self._config = streams, config
         self._replay = replay or Replay()
         self._start, self._plan = self._replay.start, self._replay.plan
         self.pages = pages
         # Start of the session in µs since the epoch, and its monotonic clock in ns.
         self._session: tuple[int, int] | None = None
-        self._last_sync = time.monotonic()
         self._has_ended = False
         self.tape = Tape(
             writer,
@@ -89,7 +87,7 @@ class Process:
             keep_inputs=identity.start.level is RecordingLevel.FULL,
             on_recording_event=self._on_recording_event,
             on_live=self._continue_live if self._plan is None else self._stop_at_end,
-            barrier=self._barrier,
+            barrier=self._syncs.barrier,
             live=None if self._plan is None else (_raise_stopped, _raise_stopped),
         )
         interceptor = CallInterceptor() if program.variant.exports_state else None
@@ -113,7 +111,7 @@ class Process:
         outbox = Outbox(
             streams.output_targets,
             self._writer,
-            self._barrier,
+            self._syncs.barrier,
             self._ticker.arm,
             interrupter.wait_writable,
         )
@@ -202,7 +200,7 @@ class Process:
         finally:
             self._ticker.close()
             if self.coordinator is not None:
-                self.coordinator.end()
+                self.coordinator.queue.end()
             if self._machine is not None:
                 self._machine.close()
             self.context.close()
@@ -283,28 +281,14 @@ class Process:
 
     # -- callbacks of the tape, the outbox and the clock tick, all in the thread of the guest ----
 
-    def _barrier(self) -> None:
-        if self._config.durability is Durability.OUTPUT:
-            self._writer.sync()
-        else:
-            self._writer.flush()
-
     def _before_wait(self) -> None:
         self.context.outbox.deliver()
-        self._flush_regularly()
-
-    def _flush_regularly(self) -> None:
-        """Pass the journal to the kernel, and sync it once per interval, to limit losses."""
-        self._writer.flush()
-        due = time.monotonic() - self._last_sync >= INTERVAL_SECONDS
-        if due and self._config.durability is not Durability.NONE:
-            self._writer.sync()
-            self._last_sync = time.monotonic()
+        self._syncs.flush_regularly()
 
     def _on_tick(self) -> None:
         self.context.interrupter.check()
         self.context.outbox.deliver()
-        self._flush_regularly()
+        self._syncs.flush_regularly()
         if self.coordinator is not None:
             self.coordinator.tick()
 

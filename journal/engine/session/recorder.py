@@ -165,10 +165,10 @@ class Recorder:
         coordinator = self._coordinator
         if coordinator is None:
             raise OptionError(_NO_SNAPSHOTS)
-        ticket = coordinator.request(trigger)
+        ticket = coordinator.queue.add(trigger)
         assert self._process is not None
         self._process.interrupt()
-        return coordinator.wait(ticket, timeout_seconds)
+        return coordinator.queue.wait(ticket, timeout_seconds)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ guest is called again, rewound, and makes its host call. Without stacks, the sna
 inside the host call.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from journal.engine.runtime.asyncify_stack import (
 from journal.engine.runtime.bindings import Instance
 from journal.engine.runtime.call_gate import CallInterceptor, SuspendCall
 from journal.engine.snapshot.capture import SnapshotCapture, SuspendPoint
+from journal.engine.snapshot.snapshot_queue import PendingSnapshot, SnapshotQueue
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream
 from journal.engine.wasi.stdio.stdin import GuestStopped
@@ -31,17 +31,6 @@ from journal.snapshots.triggers import CALLS_BY_TRIGGER, TriggerState
 
 _COUNTED = (Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
 _AT_STDIN = CALLS_BY_TRIGGER[Trigger.FIRST_STDIN]
-
-
-@dataclass(slots=True, eq=False)
-class PendingSnapshot:
-    """A requested snapshot with its trigger.
-
-    ``seq`` is the sequence number of its Snapshot event, None until the snapshot is complete.
-    """
-
-    trigger: Trigger
-    seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +71,13 @@ class SnapshotCoordinator:
         self._context, self._counts = context, counts
         self.interceptor = interceptor
         self.interceptor.on_call, self.interceptor.on_suspend = self._on_call, self._on_suspend_call
-        self._lock = threading.Condition()
-        self._requests: dict[
-            Trigger, PendingSnapshot
-        ] = {}  # By trigger, in the order of the requests.
+        self.queue = SnapshotQueue(self._on_request)
         self._idle_call = -1
         self._request: SnapshotRequest | None = None
         self._entry = self._function = ""
         self._stack: AsyncifyStack | None = None
         self._instance: Instance | None = None
         self._capture: SnapshotCapture | None = None
-        self._has_ended = False
 
     # -- before and between the calls of the guest's functions -------------------------------------
 
@@ -143,12 +128,6 @@ class SnapshotCoordinator:
         self._rewind(stack)
         return True
 
-    def end(self) -> None:
-        """End the guest: no pending snapshot will be taken."""
-        with self._lock:
-            self._has_ended = True
-            self._lock.notify_all()
-
     def check_trap(self) -> None:
         """Raise ``EngineError`` if unwinding or rewinding caused the guest's trap."""
         if self._stack is None or self._stack.phase is StackPhase.RUNNING:
@@ -168,33 +147,15 @@ class SnapshotCoordinator:
 
     def notify(self, trigger: Trigger) -> bool:
         """Fire a trigger, and return whether a snapshot was requested. Thread-safe."""
-        with self._lock:
-            if self._has_ended or not self._triggers.fire(trigger):
+        with self.queue.lock:
+            if self.queue.has_ended or not self._triggers.fire(trigger):
                 return False
-            self._add_request(trigger)
+            self.queue.add(trigger)
             return True
 
-    def request(self, trigger: Trigger) -> PendingSnapshot:
-        """Request a snapshot, and return its ticket for ``wait``. Thread-safe."""
-        with self._lock:
-            return self._add_request(trigger)
-
-    def _add_request(self, trigger: Trigger) -> PendingSnapshot:
-        if self._has_ended:
-            return PendingSnapshot(trigger)
-        # Requests for one trigger share a snapshot until it begins, so that many requests for one
-        # trigger delay the others by one snapshot at most. ``setdefault`` is atomic, because a
-        # signal handler may interrupt this function and call it again.
-        ticket = self._requests.setdefault(trigger, PendingSnapshot(trigger))
+    def _on_request(self) -> None:
         self.interceptor.intercept_all()
         self._context.interrupter.wake()
-        return ticket
-
-    def wait(self, ticket: PendingSnapshot, timeout_seconds: float | None) -> int | None:
-        """Wait for a snapshot; return its sequence number, or None if not taken. Thread-safe."""
-        with self._lock:
-            self._lock.wait_for(lambda: ticket.seq is not None or self._has_ended, timeout_seconds)
-            return ticket.seq
 
     # -- in the guest's thread, while the guest runs -----------------------------------------------
 
@@ -202,7 +163,7 @@ class SnapshotCoordinator:
         """Check the triggers of time and size, and intercept the next call if a snapshot is due."""
         if self._context.tape.replaying or self._capture is None:
             return
-        if self._requests or self._triggers.find_due(time.monotonic(), *self._counts()) is not None:
+        if self.queue or self._triggers.find_due(time.monotonic(), *self._counts()) is not None:
             self.interceptor.intercept_all()
             if self._variant.polls_loops:
                 self._set_polling(1)
@@ -210,7 +171,7 @@ class SnapshotCoordinator:
     def go_live(self) -> None:
         """Start to serve the requests that arrived during the replay."""
         self._triggers.reset(time.monotonic(), *self._counts())
-        if self._requests:
+        if self.queue:
             self.interceptor.intercept_all()
 
     def check_wait(self, function: str, idle: bool) -> None:
@@ -218,7 +179,7 @@ class SnapshotCoordinator:
 
         ``idle`` is true after a long wait. Raises ``SuspendCall`` to suspend the guest.
         """
-        cause: Trigger | PendingSnapshot | None = self._pop_requested()
+        cause: Trigger | PendingSnapshot | None = self.queue.pop()
         if cause is None and idle and self._is_idle():
             cause = Trigger.IDLE
         if cause is None:
@@ -282,7 +243,7 @@ class SnapshotCoordinator:
 
     def _continue(self) -> None:
         self.interceptor.intercept_selected()
-        if self._requests:
+        if self.queue:
             self.interceptor.intercept_all()
 
     def _suspend(self, request: SnapshotRequest) -> bool:
@@ -302,10 +263,10 @@ class SnapshotCoordinator:
         """Return the trigger or request of a snapshot that is due at this call, or None."""
         if self._context.tape.replaying:
             return None
-        requested = self._pop_requested()
+        requested = self.queue.pop()
         if requested is not None:
             return requested
-        with self._lock:
+        with self.queue.lock:
             for trigger, functions in CALLS_BY_TRIGGER.items():
                 if function not in functions or not self._triggers.is_armed(trigger):
                     continue
@@ -314,10 +275,6 @@ class SnapshotCoordinator:
             if self._is_nondeterministic_call(function, arguments):
                 return Trigger.NON_DETERMINISTIC_CALL
         return self._triggers.find_due(time.monotonic(), *self._counts())
-
-    def _pop_requested(self) -> PendingSnapshot | None:
-        with self._lock:
-            return self._requests.pop(next(iter(self._requests))) if self._requests else None
 
     def _reads_stdin(self, arguments: tuple[int, ...]) -> bool:
         return isinstance(self._context.descriptors.used.get(arguments[0]), InputStream)
@@ -354,10 +311,8 @@ class SnapshotCoordinator:
         assert self._capture is not None
         captured = self._capture.commit(request.trigger)
         self._triggers.reset(time.monotonic(), *self._counts())
-        with self._lock:
-            if request.ticket is not None:
-                request.ticket.seq = captured.seq
-            self._lock.notify_all()
+        if request.ticket is not None:
+            self.queue.complete(request.ticket, captured.seq)
         self._update_interception()
         if self._snapshots.stop_after:
             raise GuestStopped
