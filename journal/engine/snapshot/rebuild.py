@@ -11,8 +11,7 @@ from typing import Any
 
 from journal.engine.tape import Batch, TapeRow
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, OpenFile
-from journal.engine.wasi.filesystem.interfaces import GuestDirectory
+from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, GuestDirectory, OpenFile
 from journal.engine.wasi.functions.descriptors import (
     fd_close,
     fd_fdstat_set_flags,

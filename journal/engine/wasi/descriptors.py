@@ -4,12 +4,15 @@ import socket as host
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from journal.engine.wasi.filesystem.interfaces import GuestDirectory, GuestFile
+from journal.engine.wasi.filesystem.host_files import HostFile
+from journal.engine.wasi.filesystem.host_fs import HostDirectory
+from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
 from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.events.paths import FileType
 from journal.events.sockets import AddressFamily, SocketType
 from journal.events.wire_types import SocketAddress
 from journal.vfs.descriptor_table import DescriptorTable
+from journal.vfs.memory_backend import MemoryFile
 from journal.wasi_abi import (
     FDSTAT,
     RIGHTS_ALL,
@@ -25,6 +28,16 @@ from journal.wasi_abi import (
 )
 
 DESCRIPTORS_MAX = 65536
+
+GuestFile = MemoryFile | HostFile
+"""An open regular file. Methods take offsets, because the descriptor has the position.
+
+Each method of files and directories gets the descriptor ``fd``, under which it records effects and
+results on the tape, and raises ``WasiError`` to refuse a call.
+"""
+
+GuestDirectory = MemoryDirectory | HostDirectory
+"""An open directory. Paths are relative to it and cannot leave it."""
 
 
 @dataclass(slots=True, eq=False)

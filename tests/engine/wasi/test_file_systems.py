@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal.engine.tape import Batch, Tape
+from journal.engine.wasi.descriptors import GuestDirectory
 from journal.engine.wasi.filesystem.host_files import HostFile, HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
-from journal.engine.wasi.filesystem.interfaces import GuestDirectory
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.events.paths import FileType

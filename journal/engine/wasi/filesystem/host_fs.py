@@ -24,7 +24,6 @@ from journal.engine.wasi.filesystem.host_paths import (
     unpack_identity,
     unpack_names,
 )
-from journal.engine.wasi.filesystem.interfaces import GuestDirectory
 from journal.engine.wasi.filesystem.tape_recorder import (
     pack_create_directory,
     pack_link,
@@ -205,7 +204,7 @@ class HostDirectory(HostHandle):
         effect = pack_path_times(fd, lookup, *times, path)
         self._perform(paths.PathSetTimes.tag, effect, HostCall.TIMES, fd, operation)
 
-    def rename(self, fd: int, path: str, to: GuestDirectory, to_fd: int, to_path: str) -> None:
+    def rename(self, fd: int, path: str, to: object, to_fd: int, to_path: str) -> None:
         """Rename a file or a directory, replacing an existing file at the new path."""
         other = self._same_mount(to)
         existed = self._probe(fd, path)
@@ -241,9 +240,7 @@ class HostDirectory(HostHandle):
         old, new = value[_COUNT.size : _COUNT.size + size], value[_COUNT.size + size :]
         self._tree.update_names(unpack_names(old), unpack_names(new))
 
-    def link(
-        self, fd: int, lookup: int, path: str, to: GuestDirectory, to_fd: int, to_path: str
-    ) -> None:
+    def link(self, fd: int, lookup: int, path: str, to: object, to_fd: int, to_path: str) -> None:
         """Create a hard link."""
         if lookup & SYMLINK_FOLLOW:
             raise WasiError(Errno.INVAL)
@@ -269,7 +266,7 @@ class HostDirectory(HostHandle):
             paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, operation, existed, False
         )
 
-    def _same_mount(self, other: GuestDirectory) -> "HostDirectory":
+    def _same_mount(self, other: object) -> "HostDirectory":
         if not isinstance(other, HostDirectory) or other._tree is not self._tree:
             raise WasiError(Errno.XDEV)
         return other

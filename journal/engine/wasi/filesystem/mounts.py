@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journal.engine.tape import Tape
-from journal.engine.wasi.descriptors import Descriptors, OpenDirectory
+from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDirectory
 from journal.engine.wasi.filesystem.host_files import HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
-from journal.engine.wasi.filesystem.interfaces import GuestDirectory
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.errors import OptionError

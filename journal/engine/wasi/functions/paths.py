@@ -3,6 +3,8 @@
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import (
     Descriptor,
+    GuestDirectory,
+    GuestFile,
     InputStream,
     OpenDirectory,
     OpenFile,
@@ -10,7 +12,6 @@ from journal.engine.wasi.descriptors import (
     Socket,
     file_rights,
 )
-from journal.engine.wasi.filesystem.interfaces import GuestDirectory
 from journal.vfs.open_request import OpenRequest
 from journal.vfs.times import make_time_update
 from journal.wasi_abi import (
@@ -83,13 +84,13 @@ def _check_open_request(request: OpenRequest, directory: GuestDirectory) -> None
         raise WasiError(Errno.INVAL)
 
 
-def _make_descriptor(request: OpenRequest, target: object) -> Descriptor:
-    if hasattr(target, "entries"):
-        return OpenDirectory(target)  # type: ignore[arg-type]
+def _make_descriptor(request: OpenRequest, target: GuestFile | GuestDirectory) -> Descriptor:
+    if isinstance(target, GuestDirectory):
+        return OpenDirectory(target)
     # TRUNCATE alone opens the file for writing but does not add the right to write.
     has_write_right = bool(request.rights & _FD_WRITE or request.flags & _CREATE)
     return OpenFile(
-        target,  # type: ignore[arg-type]
+        target,
         is_readable=request.is_readable,
         is_writable=request.is_writable,
         rights=file_rights(is_readable=request.is_readable, is_writable=has_write_right),
