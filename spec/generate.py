@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from journal.events import BY_TAG, FAMILIES  # noqa: E402
-from journal.events.definition import Event, Rule  # noqa: E402
+from journal.events.definition import Event, Role, Rule  # noqa: E402
 from journal.events.wire_types import (  # noqa: E402
     DURATION,
     FLAG,
@@ -210,7 +210,9 @@ def markdown() -> str:
         sections += [f"## {title(family)}", "", doc_of(family), ""]
         for cls in kinds_of(family):
             sections += kind_section(cls, types)
-    lines = [*INTRODUCTION, *rules_table(), *kinds_table(), *sections, *enum_sections(types)]
+    roles = ["## Roles", "", doc_of(Role), ""]
+    lines = [*INTRODUCTION, *roles, *rules_table(), *kinds_table(), *sections]
+    lines += enum_sections(types)
     return "\n".join([*lines, *record_sections(types)]).rstrip("\n") + "\n"
 
 
@@ -229,20 +231,20 @@ def rules_table() -> Lines:
 
 def kinds_table() -> Lines:
     """Return the table of all kinds, by family."""
-    lines = ["## All kinds", "", "| tag | kind | family | group | rule |", "|---|---|---|---|---|"]
+    lines = ["## All kinds", "", "| tag | kind | family | group | role | rule |"]
+    lines.append("|---|---|---|---|---|---|")
     for family in FAMILIES:
         for cls in kinds_of(family):
-            name = link(cls.__name__)
-            lines.append(
-                f"| {cls.tag} | {name} | {title(family)} | {cls.group.value} | {rule_of(cls)} |"
-            )
+            texts = (link(cls.__name__), title(family), cls.group.value, cls.role.value)
+            lines.append(f"| {cls.tag} | {' | '.join(texts)} | {rule_of(cls)} |")
     return [*lines, ""]
 
 
 def kind_section(cls: type[Event], types: Types) -> Lines:
     """Return the section of one kind."""
     lines = [f"### {cls.__name__}", ""]
-    lines += [f"Tag {cls.tag}, group {cls.group.value}, rule {rule_of(cls)}.", "", doc_of(cls), ""]
+    classes = f"group {cls.group.value}, role {cls.role.value}, rule {rule_of(cls)}"
+    lines += [f"Tag {cls.tag}, {classes}.", "", doc_of(cls), ""]
     wires = [(named.name, types.wire(named.subcon)) for named in cls.layout.subcons]
     if not wires:
         return [*lines, "No fields; the payload is empty.", ""]

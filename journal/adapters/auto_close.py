@@ -5,20 +5,12 @@ from typing import Any
 
 from journal.adapters.protocols import ForwardingSink, Sink
 from journal.errors import MalformedEvent
-from journal.events import BY_TAG
 from journal.events.codec import decode
-from journal.events.core import InitModule, ProcessExit
-from journal.events.definition import Closes, Copies, Event, Moves, Opens
+from journal.events.definition import Closes, Copies, Event, Moves, Opens, Resets
 from journal.events.descriptors import CloseFileDescriptor
-from journal.events.process import ProcessStart, ProcessTrap
+from journal.events.tag_sets import tags_with_rule
 
-_CLOSES_ALL = (InitModule, ProcessStart, ProcessExit, ProcessTrap)
-"""Events after which no earlier descriptor is open."""
-_TRACKED_TAGS = frozenset(
-    tag
-    for tag, kind in BY_TAG.items()
-    if kind in _CLOSES_ALL or isinstance(kind.rule, Opens | Copies | Moves | Closes)
-)
+_TRACKED_TAGS = tags_with_rule(Opens, Copies, Moves, Closes, Resets)
 
 
 class AutoClose(ForwardingSink):
@@ -56,7 +48,7 @@ class AutoClose(ForwardingSink):
 
     def _track(self, event: Event) -> None:
         rule: Any = event.rule
-        if isinstance(event, _CLOSES_ALL):
+        if isinstance(rule, Resets):
             self._open.clear()
         elif isinstance(rule, Opens):
             self._open.update(getattr(event, name) for name in rule.fds)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from journal.compaction import event_classes
 from journal.errors import JournalError
+from journal.events import tag_sets
 from journal.events.snapshots import DescriptorPositions
 from journal.events.streams import StreamOpened
 from journal.format.block import Block, read_header
@@ -25,10 +26,7 @@ _ONLY_REPLAYED = (
     | {DescriptorPositions.tag, StreamOpened.tag}
 )
 _RETAINED_TAGS = (
-    event_classes.KNOWN_TAGS
-    - event_classes.ANALYSED
-    - event_classes.SNAPSHOT_PARTS
-    - event_classes.CONSUMED
+    tag_sets.KNOWN - event_classes.ANALYSED - tag_sets.SNAPSHOT_PARTS - event_classes.CONSUMED
 )
 
 BlockFilter = Callable[[int, int, int], bool]
@@ -127,8 +125,8 @@ class BlockDirectory:
 
 def _classify(block: Block) -> int:
     tags = set(block.tags)
-    has_unknown = not tags <= event_classes.KNOWN_TAGS
+    has_unknown = not tags <= tag_sets.KNOWN
     classes = ANALYSED * (not tags.isdisjoint(event_classes.ANALYSED))
     classes |= REPLAYED * (has_unknown or not tags.isdisjoint(_ONLY_REPLAYED))
-    classes |= SNAPSHOT_PARTS * (not tags.isdisjoint(event_classes.SNAPSHOT_PARTS))
+    classes |= SNAPSHOT_PARTS * (not tags.isdisjoint(tag_sets.SNAPSHOT_PARTS))
     return classes | RETAINED * (has_unknown or not tags.isdisjoint(_RETAINED_TAGS))

@@ -48,7 +48,7 @@ from journal.compaction.output import (
 )
 from journal.compaction.retention import RetentionPolicy
 from journal.errors import JournalError, MalformedEvent
-from journal.events import BY_TAG
+from journal.events import BY_TAG, tag_sets
 from journal.format.block import Block
 from journal.format.frame import SEQ_MAX
 from journal.log.commit_policy import CommitPolicy
@@ -218,7 +218,7 @@ class CompactionPlan:
             if block.first_seq >= self.frontier.upto:
                 break
             seqs = block.seqs
-            for index in block.select(event_classes.ANALYSED | event_classes.SNAPSHOT_PARTS):
+            for index in block.select(event_classes.ANALYSED | tag_sets.SNAPSHOT_PARTS):
                 self.live.add(seqs[index])
 
     def _analyse(self, only: SeqBitset | None) -> LivenessResult:

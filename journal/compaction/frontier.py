@@ -7,34 +7,24 @@ from typing import NamedTuple
 
 from journal.compaction import event_classes
 from journal.compaction.retention import RetentionPolicy
-from journal.events import codec
-from journal.events.core import TtySet
-from journal.events.memory import MemoryPages, UpdateMemoryRegion
-from journal.events.process import InstrumentedPart, ModulePart, ProcessStart, RecordingLevel
+from journal.events import codec, tag_sets
+from journal.events.definition import Merged
+from journal.events.process import InstrumentedPart, ProcessStart, RecordingLevel
 from journal.events.snapshots import (
     ClearEthereal,
-    DescriptorPositions,
-    DirectoryListing,
     SafePoint,
     Snapshot,
 )
-from journal.events.threads import CloseThread
 from journal.format.block import Block
 from journal.format.frame import Frame
-from journal.snapshots.catalog import SnapshotCollector, SnapshotInfo
+from journal.snapshots.catalog import LANDMARK_TAGS, SnapshotCollector, SnapshotInfo
 
-_FOREIGN_TAGS = frozenset((UpdateMemoryRegion.tag, CloseThread.tag))
-_OWN_TAGS = frozenset(
-    (MemoryPages.tag, SafePoint.tag, DescriptorPositions.tag, DirectoryListing.tag)
-)
-_SNAPSHOT_TAGS = (event_classes.SNAPSHOT_PARTS | event_classes.BOUNDARIES | {TtySet.tag}) - {
-    MemoryPages.tag,
-    UpdateMemoryRegion.tag,
-}
+_FOREIGN_TAGS = tag_sets.SNAPSHOT_PARTS - tag_sets.RECORDING
+_OWN_TAGS = tag_sets.tags_with_rule(Merged)
 _PART_HEAD_SIZE = 8 + 4
-_MODULE_PARTS = frozenset((ModulePart.tag, InstrumentedPart.tag))
-_PREAMBLE = _MODULE_PARTS | {ProcessStart.tag}
-_PREAMBLE_TAGS = event_classes.BOUNDARIES | _MODULE_PARTS
+_PREAMBLE = tag_sets.PREAMBLE_CODE | {ProcessStart.tag}
+"""Tags at the start of a preamble: a writer puts the modules before the mounts."""
+_PREAMBLE_TAGS = event_classes.BOUNDARIES | tag_sets.PREAMBLE_CODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +104,7 @@ class SurveyBuilder:
         survey, tags = self.survey, set(block.tags)
         survey.last_seq = block.last_seq
         survey.next_seq = survey.last_seq + 1
-        unknown = tags - event_classes.KNOWN_TAGS
+        unknown = tags - tag_sets.KNOWN
         if unknown:
             self._record_unknown(block, unknown)
         if survey.own_seq is None and tags & _OWN_TAGS:
@@ -141,7 +131,7 @@ class SurveyBuilder:
             self.survey.unknown = block.seq(first), block.tags[first]
 
     def _record(self, seq: int, tag: int, payload: bytes, time: int, block: Block) -> None:
-        if tag in _MODULE_PARTS:
+        if tag in tag_sets.PREAMBLE_CODE:
             if tag == InstrumentedPart.tag and self._in_preamble and self._module is not None:
                 self._module.update(payload[_PART_HEAD_SIZE:])
             return
@@ -193,7 +183,7 @@ def _last_always_kept(block: Block, stop: int) -> int:
     kept = [
         tag
         for tag in set(block.tags)
-        if tag in event_classes.ALWAYS_KEPT or tag not in event_classes.KNOWN_TAGS
+        if tag in event_classes.ALWAYS_KEPT or tag not in tag_sets.KNOWN
     ]
     return _last_with_tags(block, stop, kept)
 
@@ -224,9 +214,9 @@ def survey_journal(blocks: Iterable[Block]) -> JournalSurvey:
 
 def _closed_snapshots(block: Block, collector: SnapshotCollector) -> Iterator[SnapshotInfo]:
     """Yield the snapshots that a block closes. Their pages are not counted."""
-    if _SNAPSHOT_TAGS.isdisjoint(block.tags):
+    if LANDMARK_TAGS.isdisjoint(block.tags):
         return  # The payloads need no decompression.
-    indices = block.select(_SNAPSHOT_TAGS)
+    indices = block.select(LANDMARK_TAGS)
     for index, row in zip(indices, block.rows(indices), strict=True):
         info = collector.add(Frame(*row, block.time(index), block.offset))
         if info is not None:

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol, Self
 
 from journal.compaction import event_classes
 from journal.compaction.liveness.seq_bitset import SeqBitset
+from journal.events import tag_sets
 from journal.format import block_encoder
 from journal.format.block import Block, build_block
 from journal.format.block_header import BLOCK_COUNT_MAX, TIME_SPAN_MAX
@@ -165,7 +166,7 @@ class EventSelector:
             (event_classes.ANALYSED, _LOOK_UP),
             (event_classes.CONSUMED, _DROP if drops_inputs else _KEEP),
             (event_classes.REWRITTEN, _DROP),
-            (event_classes.SNAPSHOT_PARTS, _LOOK_UP if analyses_parts else parts_code),
+            (tag_sets.SNAPSHOT_PARTS, _LOOK_UP if analyses_parts else parts_code),
             (event_classes.SNAPSHOT_MARKERS, _SPECIAL),
         ):
             for tag in tags:

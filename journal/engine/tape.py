@@ -13,11 +13,7 @@ from typing import NamedTuple, Protocol
 from journal.errors import Divergence, NotResumable
 from journal.events import BY_TAG, codec
 from journal.events.inputs import ClockRead, HostCall, HostResult
-from journal.events.memory import MemoryPages
-from journal.events.process import ParentLink, Seal, SessionStart
-from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
-from journal.events.streams import StreamDelivered, StreamOpened
-from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.events.tag_sets import RECORDING
 
 
 class Batch(NamedTuple):
@@ -43,16 +39,6 @@ class TapeSink(Protocol):
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Append a frame and return its sequence number."""
 
-
-#: Events about the recording itself. A replay does not pass them to the guest.
-RECORDING_EVENTS = frozenset(
-    cls.tag
-    for cls in (
-        *(SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal),
-        *(SafePoint, MemoryPages, GlobalsSet, TableSet, SetThread),
-        *(DescriptorPositions, DirectoryListing, Snapshot),
-    )
-)
 
 _CLOCK = ClockRead.tag
 _pack_result = codec.make_packer(HostResult)
@@ -201,7 +187,7 @@ class Tape:
                     "newer version of journal"
                 )
             rows: Iterator[TapeRow] = zip(*batch, strict=True)
-            if not RECORDING_EVENTS.isdisjoint(batch.tags):
+            if not RECORDING.isdisjoint(batch.tags):
                 rows = self._without_recording_events(rows)
             self._rows, self._row = rows, next(rows, None)
             if self._row is not None:
@@ -213,7 +199,7 @@ class Tape:
     def _without_recording_events(self, rows: Iterator[TapeRow]) -> Iterator[TapeRow]:
         guest_rows = []
         for row in rows:
-            if row[1] in RECORDING_EVENTS:
+            if row[1] in RECORDING:
                 self._on_recording_event(*row[1:])
             else:
                 guest_rows.append(row)

@@ -13,7 +13,7 @@ from journal.events import (
     streams,
     threads,
 )
-from journal.events.definition import Event, Group
+from journal.events.definition import Event, Group, Role
 from journal.format.frame import TAG_MAX, TAG_MIN
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "FAMILIES",
     "Event",
     "Group",
+    "Role",
     "core",
     "descriptors",
     "inputs",

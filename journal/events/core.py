@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Event, Group, Keep, Latest, Resets, event
-from journal.events.wire_types import U32, U64, Blob, Enumerated, Flag, MaybeI32
+from journal.events.definition import Event, Group, Latest, Resets, Role, event
+from journal.events.wire_types import U32, U64, Enumerated, Flag, MaybeI32, PublicBytes
 
 
 class Clock(IntEnum):
@@ -22,7 +22,7 @@ class Clock(IntEnum):
 ClockField = Annotated[Clock, Enumerated(cs.Int8ul, Clock)]
 
 
-@event(tag=1, group=Group.CORE, rule=Keep())
+@event(tag=1, group=Group.CORE, role=Role.EFFECT, rule=Resets())
 class InitModule(Event):
     """A new module started with the files that earlier events left.
 
@@ -31,10 +31,10 @@ class InitModule(Event):
     details in ProcessStart.
     """
 
-    wasm_hash: Blob
+    wasm_hash: PublicBytes
 
 
-@event(tag=2, group=Group.CORE, rule=Resets())
+@event(tag=2, group=Group.CORE, role=Role.EFFECT, rule=Resets())
 class ProcessExit(Event):
     """The guest process ended: it called proc_exit or returned from its start function.
 
@@ -44,7 +44,7 @@ class ProcessExit(Event):
     exit_code: MaybeI32
 
 
-@event(tag=9, group=Group.CORE, rule=Latest(("clock_id",)))
+@event(tag=9, group=Group.CORE, role=Role.EFFECT, rule=Latest(("clock_id",)))
 class SetClockTime(Event):
     """The guest set a clock with clock_time_set. ``time`` is in nanoseconds."""
 
@@ -52,7 +52,7 @@ class SetClockTime(Event):
     time: U64
 
 
-@event(tag=30, group=Group.CORE, rule=Latest())
+@event(tag=30, group=Group.CORE, role=Role.EFFECT, rule=Latest())
 class TtySet(Event):
     """The guest changed its terminal with tty_set.
 

@@ -1,12 +1,14 @@
-"""Event definitions: a class declares the fields, layout, group and compaction rule of an event."""
+"""Event definitions: a class declares the fields, group, role and compaction rule of an event."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import (
     Annotated,
     Any,
     ClassVar,
+    NamedTuple,
     TypeVar,
     cast,
     dataclass_transform,
@@ -16,6 +18,8 @@ from typing import (
 )
 
 import construct as cs
+
+from journal.events.wire_types import Secret, holds_bytes
 
 REPR_SIZE_MAX = 48
 """Maximum length of bytes, texts and lists in the repr of an event; longer values are cut."""
@@ -34,9 +38,37 @@ class Group(Enum):
     SNAPSHOTS = "snapshots"
 
 
+class Role(Enum):
+    """Part that an event plays when its journal is resumed.
+
+    - preamble: identity of the program, and its first files, read before the guest starts;
+    - recording: a fact about the recording itself, which a replay skips;
+    - effect: an action of the guest, which a replay compares with what the guest does again;
+    - input: a value from outside, which a replay returns to the guest.
+    """
+
+    PREAMBLE = "preamble"
+    RECORDING = "recording"
+    EFFECT = "effect"
+    INPUT = "input"
+
+
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Every compaction retains the event."""
+    """Every compaction retains the event. No file or descriptor depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Every compaction retains the event, because later files and descriptors depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resets:
+    """Every compaction retains the event, which starts or ends a process.
+
+    It supersedes memory, threads and open descriptors.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,101 +79,65 @@ class Latest:
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """The event is part of the state at the next snapshot.
+class Needed:
+    """The event is retained while a kept state of files and descriptors depends on it.
 
-    A later event with the same ``of`` and equal ``key`` fields supersedes it, once a snapshot has
-    closed the later event too. Kinds with the same ``of`` share a state.
+    An input with this rule is also retained where one with the rule Consumed would be.
     """
-
-    of: str
-    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """The event is staged. Later events of its kind with equal ``key`` fields supersede a range.
-
-    The range starts at ``start`` and is as long as ``data``.
-    """
-
-    start: str
-    data: str
-    key: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """The event is staged. Later events of its kind with equal ``key`` fields supersede pages.
-
-    The field ``numbers`` lists the pages. The field ``kinds`` states the form of each page: the
-    whole page, which supersedes earlier contents, or its difference from earlier contents.
-    """
-
-    numbers: str
-    kinds: str
-    key: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Opens:
-    """The event starts the spans of descriptors. A span that closes unmodified leaves no trace."""
+class Opens(Needed):
+    """A needed event that opens descriptors."""
 
     fds: tuple[str, ...] = ("fd",)
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
-    """Descriptor ``target`` duplicates ``source``. The last duplicate to close ends the span."""
+class Copies(Needed):
+    """A needed event that makes descriptor ``target`` a duplicate of ``source``."""
 
     source: str
     target: str
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
-    """The descriptor ``source`` moves to ``target``. An open ``target`` is closed first."""
+class Moves(Needed):
+    """A needed event that moves descriptor ``source`` to ``target``, which is closed first."""
 
     source: str
     target: str
 
 
 @dataclass(frozen=True, slots=True)
-class Mutates:
-    """The event is part of the span of a descriptor. Its effect outlives and retains the span."""
+class Closes(Needed):
+    """A needed event that closes a descriptor."""
 
     fd: str = "fd"
-
-
-@dataclass(frozen=True, slots=True)
-class Adjusts:
-    """The event is part of the span of a descriptor. It has no meaning once the span is closed."""
-
-    fd: str = "fd"
-
-
-@dataclass(frozen=True, slots=True)
-class Closes:
-    """The event ends the span of a descriptor."""
-
-    fd: str = "fd"
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The event changes directory entries at ``paths``. A later event of this rule may undo it."""
-
-    paths: tuple[str, ...] = ("path",)
 
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
-    """The event is an input that the guest consumed here. A later snapshot supersedes it."""
+    """The event is an input. It is dropped before a kept snapshot that can be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resets:
-    """The event ends the process and supersedes memory, threads and open descriptors."""
+class Staged:
+    """The event is part of the next snapshot.
+
+    If the snapshot has Merged parts, the event is dropped together with it, unless its contents are
+    merged into the next kept snapshot. Otherwise the event is retained while a kept snapshot has
+    memory, table elements, globals or a thread from it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The event is part of the next snapshot, and only this library writes it.
+
+    Pages of dropped snapshots are merged into the next kept snapshot. Other contents are dropped
+    together with their snapshot.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +152,40 @@ class Rewritten:
 
 Rule = (
     Keep
+    | Pinned
+    | Resets
     | Latest
-    | Staged
-    | Region
-    | Pages
+    | Needed
     | Opens
     | Copies
     | Moves
-    | Mutates
-    | Adjusts
     | Closes
-    | Names
     | Consumed
-    | Resets
+    | Staged
+    | Merged
     | Marks
     | Rewritten
 )
+
+_RULES: dict[Role, tuple[tuple[type, ...], str]] = {
+    Role.PREAMBLE: (
+        (Keep, Pinned, Resets),
+        "a resume needs the whole preamble, so a compaction must retain it",
+    ),
+    Role.RECORDING: (
+        (Keep, Latest, Staged, Merged, Marks, Rewritten),
+        "a replay skips the event, so no state outside snapshots depends on it",
+    ),
+    Role.EFFECT: (
+        (Keep, Pinned, Resets, Latest, Needed, Staged),
+        "the guest causes the event, so it is neither an input nor a fact about the recording",
+    ),
+    Role.INPUT: (
+        (Consumed, Needed),
+        "a snapshot supersedes an input, unless files or descriptors depend on it",
+    ),
+}
+"""Rules that each role can have, and the reason why it has no others."""
 
 
 class Event:
@@ -185,7 +199,9 @@ class Event:
     __slots__ = ()
     tag: ClassVar[int]
     group: ClassVar[Group]
+    role: ClassVar[Role]
     rule: ClassVar[Rule]
+    secrets: ClassVar[dict[str, Secret]]
     layout: ClassVar[cs.Struct]
     names: ClassVar[tuple[str, ...]]
     draft: ClassVar[type[Any]]
@@ -225,34 +241,90 @@ def field_dict(event: Event) -> dict[str, Any]:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def event(*, tag: int, group: Group, rule: Rule) -> Callable[[type[E]], type[E]]:
+def event(*, tag: int, group: Group, role: Role, rule: Rule) -> Callable[[type[E]], type[E]]:
     """Return a class decorator that freezes an event class and derives its layout from its fields.
 
-    The decorator raises TypeError for a class without a docstring and for a field without a wire
-    type.
+    The decorator raises TypeError for a class without a docstring, for a field without a wire type,
+    for bytes of which no wire type says whether they are secret, and for a group, a role and a rule
+    that contradict one another.
     """
 
     def declare(cls: type[E]) -> type[E]:
         if not cls.__doc__:
             raise TypeError(f"event class {cls.__name__} has no docstring; the spec needs one")
+        _check_declaration(cls.__name__, group, role, rule)
         fields = wire_fields(cls)
-        declared = _add_slots(cls, tuple(name for name, _ in fields))
-        declared.tag, declared.group, declared.rule = tag, group, rule
-        declared.layout = cs.Struct(*(name / con for name, con in fields))
+        declared = _add_slots(cls, tuple(field.name for field in fields))
+        declared.tag, declared.group, declared.role, declared.rule = tag, group, role, rule
+        declared.layout = cs.Struct(*(field.name / field.construct for field in fields))
+        declared.secrets = {field.name: field.secret for field in fields if field.secret}
+        key_size(declared)  # Raises TypeError for a wrong key.
         return declared
 
     return declare
 
 
-def wire_fields(cls: type[Event]) -> list[tuple[str, cs.Construct]]:
-    """Return the names and constructs of the fields of an event class, in wire order."""
+def _check_declaration(name: str, group: Group, role: Role, rule: Rule) -> None:
+    """Raise TypeError if group, role and rule are not of these types or contradict one another."""
+    for value, kind, word in ((group, Group, "group"), (role, Role, "role"), (rule, Rule, "rule")):
+        if not isinstance(value, kind):
+            raise TypeError(f"event class {name} needs a {word}, got {value!r}")
+    rules, reason = _RULES[role]
+    if not isinstance(rule, rules):
+        raise TypeError(
+            f"event class {name} has role {role.value} and rule {type(rule).__name__}: {reason}"
+        )
+    if (role is Role.INPUT) != (group is Group.INPUTS):
+        raise TypeError(
+            f"event class {name} has role {role.value} and group {group.value}: a filter that "
+            "drops the group inputs must drop all inputs and nothing else"
+        )
+    if isinstance(rule, Needed) and group not in (Group.FILES, Group.SOCKETS, Group.INPUTS):
+        raise TypeError(
+            f"event class {name} has group {group.value} and rule {type(rule).__name__}: only "
+            "states of files and descriptors are analysed"
+        )
+
+
+def key_size(cls: type[Event]) -> int:
+    """Return the size of the key of a Latest rule, with which the payload starts; 0 without a key.
+
+    Compaction compares keys without decoding. Raises TypeError unless the key consists of the first
+    fields and has a fixed size.
+    """
+    key = cls.rule.key if isinstance(cls.rule, Latest) else ()
+    if key == cls.names[: len(key)]:
+        with suppress(cs.SizeofError):
+            return sum(cls.layout.subcons[index].sizeof() for index in range(len(key)))
+    raise TypeError(
+        f"event class {cls.__name__} has the key {key}: a key consists of the first fields, and "
+        "has a fixed size"
+    )
+
+
+class WireField(NamedTuple):
+    """A field of an event class: its construct, and the kind of secret that it holds, or None."""
+
+    name: str
+    construct: cs.Construct
+    secret: Secret | None
+
+
+def wire_fields(cls: type[Event]) -> list[WireField]:
+    """Return the fields of an event class, in wire order."""
     fields = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is ClassVar:
             continue
         if get_origin(hint) is not Annotated:
             raise TypeError(f"field {cls.__name__}.{name} has no wire type; annotate it with one")
-        fields.append((name, get_args(hint)[1]))
+        construct, *secret = get_args(hint)[1:]
+        if not secret and holds_bytes(construct):
+            raise TypeError(
+                f"field {cls.__name__}.{name} holds bytes, and its wire type does not say whether "
+                "an export redacts them; use FileBytes or PublicBytes, for example"
+            )
+        fields.append(WireField(name, construct, secret[0] if secret else None))
     return fields
 
 

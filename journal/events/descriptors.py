@@ -7,14 +7,14 @@ from typing import Annotated
 import construct as cs
 
 from journal.events.definition import (
-    Adjusts,
     Closes,
     Copies,
     Event,
     Group,
     Moves,
-    Mutates,
+    Needed,
     Opens,
+    Role,
     event,
 )
 from journal.events.wire_types import (
@@ -22,9 +22,9 @@ from journal.events.wire_types import (
     U16,
     U32,
     U64,
-    Blob,
     Enumerated,
     Fd,
+    FileBytes,
     Flag,
     OptionalOf,
     RecordOf,
@@ -93,7 +93,7 @@ EpollEventField = Annotated[
 ]
 
 
-@event(tag=5, group=Group.FILES, rule=Adjusts())
+@event(tag=5, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorSeek(Event):
     """The guest set the position of a descriptor with fd_seek: ``offset`` bytes from ``whence``."""
 
@@ -102,7 +102,7 @@ class FileDescriptorSeek(Event):
     whence: WhenceField
 
 
-@event(tag=6, group=Group.FILES, rule=Mutates())
+@event(tag=6, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorWrite(Event):
     """The guest wrote bytes through an open descriptor with fd_write or fd_pwrite.
 
@@ -112,10 +112,10 @@ class FileDescriptorWrite(Event):
     fd: Fd
     offset: U64
     is_64bit: Flag = False
-    data: Blob
+    data: FileBytes
 
 
-@event(tag=10, group=Group.FILES, rule=Opens())
+@event(tag=10, group=Group.FILES, role=Role.EFFECT, rule=Opens())
 class OpenFileDescriptor(Event):
     """The guest opened a path with path_open and received the descriptor ``fd``.
 
@@ -133,7 +133,7 @@ class OpenFileDescriptor(Event):
     path: Text
 
 
-@event(tag=61, group=Group.FILES, rule=Opens())
+@event(tag=61, group=Group.FILES, role=Role.EFFECT, rule=Opens())
 class OpenFileDescriptorWithFlags(Event):
     """OpenFileDescriptor with flags of the descriptor: ``fd_flags`` 1 is close-on-exec."""
 
@@ -148,14 +148,14 @@ class OpenFileDescriptorWithFlags(Event):
     path: Text
 
 
-@event(tag=11, group=Group.FILES, rule=Closes())
+@event(tag=11, group=Group.FILES, role=Role.EFFECT, rule=Closes())
 class CloseFileDescriptor(Event):
     """The guest closed a descriptor with fd_close."""
 
     fd: Fd
 
 
-@event(tag=12, group=Group.FILES, rule=Moves("old_fd", "new_fd"))
+@event(tag=12, group=Group.FILES, role=Role.EFFECT, rule=Moves("old_fd", "new_fd"))
 class RenumberFileDescriptor(Event):
     """The guest moved a descriptor to another number with fd_renumber, which closed ``new_fd``."""
 
@@ -163,7 +163,7 @@ class RenumberFileDescriptor(Event):
     new_fd: Fd
 
 
-@event(tag=13, group=Group.FILES, rule=Copies("original_fd", "copied_fd"))
+@event(tag=13, group=Group.FILES, role=Role.EFFECT, rule=Copies("original_fd", "copied_fd"))
 class DuplicateFileDescriptor(Event):
     """The guest duplicated a descriptor with fd_dup. Both descriptors share a position."""
 
@@ -171,7 +171,7 @@ class DuplicateFileDescriptor(Event):
     copied_fd: Fd
 
 
-@event(tag=62, group=Group.FILES, rule=Copies("original_fd", "copied_fd"))
+@event(tag=62, group=Group.FILES, role=Role.EFFECT, rule=Copies("original_fd", "copied_fd"))
 class DuplicateFileDescriptorWithFlags(Event):
     """DuplicateFileDescriptor with a flag: ``cloexec`` closes the copy on exec."""
 
@@ -180,7 +180,7 @@ class DuplicateFileDescriptorWithFlags(Event):
     cloexec: Flag
 
 
-@event(tag=17, group=Group.FILES, rule=Mutates())
+@event(tag=17, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorSetTimes(Event):
     """The guest set the times of an open file with fd_filestat_set_times.
 
@@ -194,7 +194,7 @@ class FileDescriptorSetTimes(Event):
     fst_flags: U16
 
 
-@event(tag=18, group=Group.FILES, rule=Mutates())
+@event(tag=18, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorSetSize(Event):
     """The guest set the size of an open file to ``st_size`` bytes with fd_filestat_set_size."""
 
@@ -202,7 +202,7 @@ class FileDescriptorSetSize(Event):
     st_size: U64
 
 
-@event(tag=19, group=Group.FILES, rule=Adjusts())
+@event(tag=19, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorSetFlags(Event):
     """The guest set WASI's fdflags of a descriptor with fd_fdstat_set_flags."""
 
@@ -210,7 +210,7 @@ class FileDescriptorSetFlags(Event):
     flags: U16
 
 
-@event(tag=63, group=Group.FILES, rule=Adjusts())
+@event(tag=63, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorSetFdFlags(Event):
     """The guest set the flags of the descriptor itself with fd_fdflags_set: 1 is close-on-exec."""
 
@@ -218,7 +218,7 @@ class FileDescriptorSetFdFlags(Event):
     flags: U16
 
 
-@event(tag=20, group=Group.FILES, rule=Adjusts())
+@event(tag=20, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorSetRights(Event):
     """The guest reduced the rights of a descriptor with fd_fdstat_set_rights."""
 
@@ -227,7 +227,7 @@ class FileDescriptorSetRights(Event):
     fs_rights_inheriting: U64
 
 
-@event(tag=21, group=Group.FILES, rule=Adjusts())
+@event(tag=21, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorAdvise(Event):
     """The guest advised with fd_advise how it will use ``len`` bytes of a file from ``offset``."""
 
@@ -237,7 +237,7 @@ class FileDescriptorAdvise(Event):
     advice: AdviceField
 
 
-@event(tag=22, group=Group.FILES, rule=Mutates())
+@event(tag=22, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class FileDescriptorAllocate(Event):
     """The guest allocated ``len`` bytes of a file from ``offset`` with fd_allocate."""
 
@@ -246,14 +246,14 @@ class FileDescriptorAllocate(Event):
     len: U64
 
 
-@event(tag=28, group=Group.FILES, rule=Opens())
+@event(tag=28, group=Group.FILES, role=Role.EFFECT, rule=Opens())
 class EpollCreate(Event):
     """The guest created an epoll descriptor with epoll_create."""
 
     fd: Fd
 
 
-@event(tag=29, group=Group.FILES, rule=Adjusts("epfd"))
+@event(tag=29, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class EpollCtl(Event):
     """The guest changed with epoll_ctl how ``epfd`` watches ``fd``. A deletion has no ``event``."""
 
@@ -263,7 +263,7 @@ class EpollCtl(Event):
     event: EpollEventField
 
 
-@event(tag=31, group=Group.FILES, rule=Opens(("read_fd", "write_fd")))
+@event(tag=31, group=Group.FILES, role=Role.EFFECT, rule=Opens(("read_fd", "write_fd")))
 class CreatePipe(Event):
     """The guest created a pipe with fd_pipe."""
 
@@ -271,7 +271,7 @@ class CreatePipe(Event):
     write_fd: Fd
 
 
-@event(tag=32, group=Group.FILES, rule=Opens())
+@event(tag=32, group=Group.FILES, role=Role.EFFECT, rule=Opens())
 class CreateEvent(Event):
     """The guest created an event counter with fd_event. ``flags`` 1 selects semaphore mode."""
 

@@ -5,8 +5,19 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Consumed, Event, Group, event
-from journal.events.wire_types import U8, U16, U32, U64, Blob, Enumerated, Fd, Flag
+from journal.events.definition import Consumed, Event, Group, Needed, Role, event
+from journal.events.wire_types import (
+    U8,
+    U16,
+    U32,
+    U64,
+    Enumerated,
+    Fd,
+    FileBytes,
+    Flag,
+    InputBytes,
+    PublicBytes,
+)
 
 
 class HostCall(IntEnum):
@@ -39,7 +50,7 @@ class HostCall(IntEnum):
 HostCallField = Annotated[HostCall, Enumerated(cs.Int8ul, HostCall)]
 
 
-@event(tag=170, group=Group.INPUTS, rule=Consumed())
+@event(tag=170, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
 class ClockRead(Event):
     """Result of clock_time_get: ``time`` in nanoseconds on the WASI clock ``clock``."""
 
@@ -47,7 +58,7 @@ class ClockRead(Event):
     time: U64
 
 
-@event(tag=171, group=Group.INPUTS, rule=Consumed())
+@event(tag=171, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
 class ClockResolution(Event):
     """Result of clock_res_get: ``resolution`` in nanoseconds."""
 
@@ -55,14 +66,14 @@ class ClockResolution(Event):
     resolution: U64
 
 
-@event(tag=172, group=Group.INPUTS, rule=Consumed())
+@event(tag=172, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
 class RandomBytes(Event):
     """Result of random_get."""
 
-    data: Blob
+    data: InputBytes
 
 
-@event(tag=173, group=Group.INPUTS, rule=Consumed())
+@event(tag=173, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
 class StreamRead(Event):
     """The guest read bytes from a standard stream with fd_read; no bytes at the end of the stream.
 
@@ -71,17 +82,17 @@ class StreamRead(Event):
 
     stream: U8
     offset: U64
-    data: Blob
+    data: InputBytes
 
 
-@event(tag=174, group=Group.INPUTS, rule=Consumed())
+@event(tag=174, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
 class PollResult(Event):
     """Result of poll_oneoff: consecutive WASI event structs of 32 bytes each."""
 
-    events: Blob
+    events: PublicBytes
 
 
-@event(tag=175, group=Group.INPUTS, rule=Consumed())
+@event(tag=175, group=Group.INPUTS, role=Role.INPUT, rule=Needed())
 class HostResult(Event):
     """Result of a request of the guest to a directory or the network of the host.
 
@@ -92,10 +103,10 @@ class HostResult(Event):
     call: HostCallField
     fd: Fd
     errno: U16
-    value: Blob
+    value: FileBytes
 
 
-@event(tag=176, group=Group.INPUTS, rule=Consumed())
+@event(tag=176, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
 class TtyRead(Event):
     """Result of tty_get: the terminal of the guest, with the fields of TtySet."""
 

@@ -2,8 +2,8 @@
 
 from enum import IntEnum
 
-from journal.events.definition import Event, Group, Pages, Region, event
-from journal.events.wire_types import U32, U64, Blob, U32s
+from journal.events.definition import Event, Group, Merged, Role, Staged, event
+from journal.events.wire_types import U32, U64, MemoryBytes, PublicBytes, U32s
 
 PAGE_SIZE = 1 << 12
 """Size of a page in bytes."""
@@ -22,7 +22,7 @@ class PageKind(IntEnum):
     """The data refers to an equal page earlier in the journal and has the hash of its bytes."""
 
 
-@event(tag=7, group=Group.MEMORY, rule=Region("start", "data"))
+@event(tag=7, group=Group.MEMORY, role=Role.EFFECT, rule=Staged())
 class UpdateMemoryRegion(Event):
     """Bytes of linear memory that changed since the last snapshot.
 
@@ -32,10 +32,10 @@ class UpdateMemoryRegion(Event):
 
     start: U64
     end: U64
-    data: Blob
+    data: MemoryBytes
 
 
-@event(tag=142, group=Group.MEMORY, rule=Pages("numbers", "kinds", ("memory",)))
+@event(tag=142, group=Group.MEMORY, role=Role.RECORDING, rule=Merged())
 class MemoryPages(Event):
     """Pages of 4 KiB of a linear memory that changed since the last snapshot.
 
@@ -59,5 +59,5 @@ class MemoryPages(Event):
     memory: U32
     size: U64
     numbers: U32s
-    kinds: Blob
-    data: Blob
+    kinds: PublicBytes
+    data: MemoryBytes

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Event, Group, Keep, Names, event
-from journal.events.wire_types import U16, U32, U64, Blob, Enumerated, Fd, Text
+from journal.events.definition import Event, Group, Keep, Needed, Pinned, Role, event
+from journal.events.wire_types import U16, U32, U64, Enumerated, Fd, FileBytes, Text
 
 
 class FileType(IntEnum):
@@ -43,7 +43,7 @@ class TimeFlags(IntFlag):
 FileTypeField = Annotated[FileType, Enumerated(cs.Int8ul, FileType)]
 
 
-@event(tag=14, group=Group.FILES, rule=Names())
+@event(tag=14, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class CreateDirectory(Event):
     """The guest created a directory with path_create_directory."""
 
@@ -51,7 +51,7 @@ class CreateDirectory(Event):
     path: Text
 
 
-@event(tag=15, group=Group.FILES, rule=Names())
+@event(tag=15, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class RemoveDirectory(Event):
     """The guest removed an empty directory with path_remove_directory."""
 
@@ -59,7 +59,7 @@ class RemoveDirectory(Event):
     path: Text
 
 
-@event(tag=16, group=Group.FILES, rule=Names())
+@event(tag=16, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class PathSetTimes(Event):
     """The guest set the times of a file by its path with path_filestat_set_times.
 
@@ -76,7 +76,7 @@ class PathSetTimes(Event):
     path: Text
 
 
-@event(tag=23, group=Group.FILES, rule=Names(("old_path", "new_path")))
+@event(tag=23, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class CreateHardLink(Event):
     """The guest created a hard link with path_link. ``old_flags`` are lookupflags."""
 
@@ -87,7 +87,7 @@ class CreateHardLink(Event):
     new_path: Text
 
 
-@event(tag=24, group=Group.FILES, rule=Names(("new_path",)))
+@event(tag=24, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class CreateSymbolicLink(Event):
     """The guest created ``new_path``, a symbolic link to ``old_path``, with path_symlink."""
 
@@ -96,7 +96,7 @@ class CreateSymbolicLink(Event):
     new_path: Text
 
 
-@event(tag=25, group=Group.FILES, rule=Names())
+@event(tag=25, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class UnlinkFile(Event):
     """The guest unlinked a file with path_unlink_file."""
 
@@ -104,7 +104,7 @@ class UnlinkFile(Event):
     path: Text
 
 
-@event(tag=26, group=Group.FILES, rule=Names(("old_path", "new_path")))
+@event(tag=26, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class PathRename(Event):
     """The guest renamed a file or a directory with path_rename, which replaced ``new_path``."""
 
@@ -114,7 +114,7 @@ class PathRename(Event):
     new_path: Text
 
 
-@event(tag=27, group=Group.FILES, rule=Keep())
+@event(tag=27, group=Group.FILES, role=Role.EFFECT, rule=Keep())
 class ChangeDirectory(Event):
     """The guest changed its working directory with chdir.
 
@@ -125,7 +125,7 @@ class ChangeDirectory(Event):
     path: Text
 
 
-@event(tag=150, group=Group.FILES, rule=Keep())
+@event(tag=150, group=Group.FILES, role=Role.PREAMBLE, rule=Pinned())
 class FilePlaced(Event):
     """Contents put into an in-memory file system before the guest starts.
 
@@ -136,4 +136,4 @@ class FilePlaced(Event):
     kind: FileTypeField
     offset: U64
     path: Text
-    data: Blob
+    data: FileBytes

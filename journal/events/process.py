@@ -5,18 +5,18 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Event, Group, Keep, Region, Resets, Rewritten, event
+from journal.events.definition import Event, Group, Keep, Pinned, Resets, Rewritten, Role, event
 from journal.events.wire_types import (
     U32,
     U64,
-    Blob,
-    Blobs,
     Enumerated,
+    EnvironmentEntries,
     Fd,
     Flag,
     Hash256,
     HostPath,
     JournalId,
+    PublicBytes,
     Text,
     TextPairs,
 )
@@ -46,7 +46,7 @@ RecordingLevelField = Annotated[RecordingLevel, Enumerated(cs.Int8ul, RecordingL
 MountKindField = Annotated[MountKind, Enumerated(cs.Int8ul, MountKind)]
 
 
-@event(tag=128, group=Group.CORE, rule=Keep())
+@event(tag=128, group=Group.CORE, role=Role.PREAMBLE, rule=Resets())
 class ProcessStart(Event):
     """Identity of the process: module, arguments, environment and engine. The first event.
 
@@ -66,8 +66,8 @@ class ProcessStart(Event):
     host_revision: U32
     realtime: U64
     module_path: HostPath
-    arguments: Blobs
-    environment: Blobs
+    arguments: EnvironmentEntries
+    environment: EnvironmentEntries
     engine: Text
     engine_version: Text
     journal_version: Text
@@ -75,23 +75,23 @@ class ProcessStart(Event):
     configuration: TextPairs
 
 
-@event(tag=129, group=Group.CORE, rule=Region("offset", "data"))
+@event(tag=129, group=Group.CORE, role=Role.PREAMBLE, rule=Keep())
 class ModulePart(Event):
     """A part of the module's bytes, which starts at ``offset``."""
 
     offset: U64
-    data: Blob
+    data: PublicBytes
 
 
-@event(tag=135, group=Group.CORE, rule=Region("offset", "data"))
+@event(tag=135, group=Group.CORE, role=Role.PREAMBLE, rule=Keep())
 class InstrumentedPart(Event):
     """A part of the instrumented module that ran. The stacks in snapshots belong to that module."""
 
     offset: U64
-    data: Blob
+    data: PublicBytes
 
 
-@event(tag=130, group=Group.CORE, rule=Keep())
+@event(tag=130, group=Group.CORE, role=Role.PREAMBLE, rule=Pinned())
 class Mount(Event):
     """A directory that the guest has from its start, preopened as ``fd`` with the name ``guest``.
 
@@ -104,7 +104,7 @@ class Mount(Event):
     host: HostPath
 
 
-@event(tag=131, group=Group.CORE, rule=Keep())
+@event(tag=131, group=Group.CORE, role=Role.RECORDING, rule=Keep())
 class SessionStart(Event):
     """A host started or resumed the process. Each run and each resume has one such event.
 
@@ -119,7 +119,7 @@ class SessionStart(Event):
     platform: Text
 
 
-@event(tag=132, group=Group.CORE, rule=Resets())
+@event(tag=132, group=Group.CORE, role=Role.EFFECT, rule=Resets())
 class ProcessTrap(Event):
     """The guest trapped and the process ended. ``kind`` is the engine's name of the trap."""
 
@@ -127,7 +127,7 @@ class ProcessTrap(Event):
     message: Text
 
 
-@event(tag=133, group=Group.CORE, rule=Keep())
+@event(tag=133, group=Group.CORE, role=Role.RECORDING, rule=Keep())
 class ParentLink(Event):
     """This journal continues another journal after the event with sequence number ``seq``.
 
@@ -139,7 +139,7 @@ class ParentLink(Event):
     hash: U64
 
 
-@event(tag=134, group=Group.CORE, rule=Rewritten())
+@event(tag=134, group=Group.CORE, role=Role.RECORDING, rule=Rewritten())
 class Seal(Event):
     """The journal is complete: no event follows.
 

@@ -5,17 +5,18 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Event, Group, Marks, Resets, Staged, event
+from journal.events.definition import Event, Group, Keep, Marks, Merged, Role, event
 from journal.events.wire_types import (
     U64,
-    Blob,
-    Blobs,
     Duration,
     Enumerated,
     Fd,
     Flag,
     Hash256,
     ListOf,
+    MemoryBytes,
+    PublicBytes,
+    PublicEntries,
     Text,
     TupleOf,
     U32s,
@@ -50,7 +51,7 @@ Inodes = Annotated[tuple[int, ...], ListOf(cs.Int64ul)]
 TriggerField = Annotated[Trigger, Enumerated(cs.Int8ul, Trigger)]
 
 
-@event(tag=59, group=Group.SNAPSHOTS, rule=Marks())
+@event(tag=59, group=Group.SNAPSHOTS, role=Role.RECORDING, rule=Marks())
 class Snapshot(Event):
     """End of a snapshot: the guest can resume from the state that the events before it define.
 
@@ -60,15 +61,15 @@ class Snapshot(Event):
 
     when: Duration
     trigger: TriggerField
-    digest: Blob = b""
+    digest: MemoryBytes = b""
 
 
-@event(tag=60, group=Group.SNAPSHOTS, rule=Resets())
+@event(tag=60, group=Group.SNAPSHOTS, role=Role.EFFECT, rule=Keep())
 class ClearEthereal(Event):
     """Staged events without a snapshot are void, and so are all threads before this event."""
 
 
-@event(tag=180, group=Group.SNAPSHOTS, rule=Staged("safe point"))
+@event(tag=180, group=Group.SNAPSHOTS, role=Role.RECORDING, rule=Merged())
 class SafePoint(Event):
     """Start of a snapshot, with the point at which the guest is suspended.
 
@@ -89,7 +90,7 @@ class SafePoint(Event):
     function: Text
 
 
-@event(tag=181, group=Group.SNAPSHOTS, rule=Staged("positions"))
+@event(tag=181, group=Group.SNAPSHOTS, role=Role.RECORDING, rule=Merged())
 class DescriptorPositions(Event):
     """Positions of the guest's files and streams, for the next snapshot.
 
@@ -101,7 +102,7 @@ class DescriptorPositions(Event):
     free: U32s
 
 
-@event(tag=182, group=Group.SNAPSHOTS, rule=Staged("listing", ("fd",)))
+@event(tag=182, group=Group.SNAPSHOTS, role=Role.RECORDING, rule=Merged())
 class DirectoryListing(Event):
     """Entries of a directory when the guest started to read it, for the next snapshot.
 
@@ -111,6 +112,6 @@ class DirectoryListing(Event):
     """
 
     fd: Fd
-    entries: Blobs
+    entries: PublicEntries
     inodes: Inodes
-    kinds: Blob
+    kinds: PublicBytes

@@ -5,19 +5,19 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Adjusts, Event, Group, Opens, event
+from journal.events.definition import Event, Group, Needed, Opens, Role, event
 from journal.events.wire_types import (
     U16,
     U32,
     U64,
     Address,
-    Blob,
     Enumerated,
     Fd,
     Flag,
     Ipv4,
     Ipv6,
     MaybeDuration,
+    OutputBytes,
 )
 
 
@@ -98,7 +98,7 @@ TimeTypeField = Annotated[TimeType, Enumerated(cs.Int8ul, TimeType)]
 ShutdownField = Annotated[Shutdown, Enumerated(cs.Int8ul, Shutdown)]
 
 
-@event(tag=43, group=Group.SOCKETS, rule=Opens())
+@event(tag=43, group=Group.SOCKETS, role=Role.EFFECT, rule=Opens())
 class SocketOpen(Event):
     """The guest created a socket with sock_open. ``pt`` is the protocol number."""
 
@@ -108,7 +108,7 @@ class SocketOpen(Event):
     fd: Fd
 
 
-@event(tag=64, group=Group.SOCKETS, rule=Opens(("fd1", "fd2")))
+@event(tag=64, group=Group.SOCKETS, role=Role.EFFECT, rule=Opens(("fd1", "fd2")))
 class SocketPair(Event):
     """The guest created two connected sockets with sock_pair."""
 
@@ -116,7 +116,7 @@ class SocketPair(Event):
     fd2: Fd
 
 
-@event(tag=44, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=44, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketListen(Event):
     """The guest started to listen on a socket with sock_listen."""
 
@@ -124,7 +124,7 @@ class SocketListen(Event):
     backlog: U32
 
 
-@event(tag=45, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=45, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketBind(Event):
     """The guest bound a socket to a local address with sock_bind."""
 
@@ -132,7 +132,7 @@ class SocketBind(Event):
     addr: Address
 
 
-@event(tag=46, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=46, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketConnected(Event):
     """A connection that the guest requested with sock_connect is established."""
 
@@ -141,7 +141,7 @@ class SocketConnected(Event):
     peer_addr: Address
 
 
-@event(tag=47, group=Group.SOCKETS, rule=Opens())
+@event(tag=47, group=Group.SOCKETS, role=Role.EFFECT, rule=Opens())
 class SocketAccepted(Event):
     """The guest accepted a connection on ``listen_fd`` with sock_accept. ``fd_flags``: fdflags."""
 
@@ -153,7 +153,7 @@ class SocketAccepted(Event):
     peer_addr: Address
 
 
-@event(tag=48, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=48, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketJoinIpv4Multicast(Event):
     """A socket joined a multicast group on the interface with address ``iface``."""
 
@@ -162,7 +162,7 @@ class SocketJoinIpv4Multicast(Event):
     iface: Ipv4
 
 
-@event(tag=49, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=49, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketJoinIpv6Multicast(Event):
     """A socket joined a multicast group on the interface with number ``iface``."""
 
@@ -171,7 +171,7 @@ class SocketJoinIpv6Multicast(Event):
     iface: U32
 
 
-@event(tag=50, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=50, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketLeaveIpv4Multicast(Event):
     """A socket left a multicast group on the interface with address ``iface``."""
 
@@ -180,7 +180,7 @@ class SocketLeaveIpv4Multicast(Event):
     iface: Ipv4
 
 
-@event(tag=51, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=51, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketLeaveIpv6Multicast(Event):
     """A socket left a multicast group on the interface with number ``iface``."""
 
@@ -189,7 +189,7 @@ class SocketLeaveIpv6Multicast(Event):
     iface: U32
 
 
-@event(tag=52, group=Group.SOCKETS, rule=Adjusts("socket_fd"))
+@event(tag=52, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketSendFile(Event):
     """The guest sent ``count`` bytes of a file from ``offset`` with sock_send_file."""
 
@@ -199,7 +199,7 @@ class SocketSendFile(Event):
     count: U64
 
 
-@event(tag=53, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=53, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketSendTo(Event):
     """The guest sent bytes to an address with sock_send_to. ``flags``: WASI's siflags."""
 
@@ -207,20 +207,20 @@ class SocketSendTo(Event):
     flags: U16
     is_64bit: Flag = False
     addr: Address
-    data: Blob
+    data: OutputBytes
 
 
-@event(tag=54, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=54, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketSend(Event):
     """The guest sent bytes over a connection with sock_send. ``flags``: WASI's siflags."""
 
     fd: Fd
     flags: U16
     is_64bit: Flag = False
-    data: Blob
+    data: OutputBytes
 
 
-@event(tag=55, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=55, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketSetOptFlag(Event):
     """The guest set a boolean option of a socket with sock_set_opt_flag."""
 
@@ -229,7 +229,7 @@ class SocketSetOptFlag(Event):
     flag: Flag
 
 
-@event(tag=56, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=56, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketSetOptSize(Event):
     """The guest set an option of a socket to a size with sock_set_opt_size."""
 
@@ -238,7 +238,7 @@ class SocketSetOptSize(Event):
     size: U64
 
 
-@event(tag=57, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=57, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketSetOptTime(Event):
     """The guest set a time limit of a socket with sock_set_opt_time.
 
@@ -250,7 +250,7 @@ class SocketSetOptTime(Event):
     time: MaybeDuration
 
 
-@event(tag=58, group=Group.SOCKETS, rule=Adjusts())
+@event(tag=58, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketShutdown(Event):
     """The guest ended one or both directions of a connection with sock_shutdown."""
 

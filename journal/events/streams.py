@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Event, Group, Keep, Latest, event
-from journal.events.wire_types import U8, U64, Blob, Enumerated, Flag
+from journal.events.definition import Event, Group, Keep, Latest, Role, event
+from journal.events.wire_types import U8, U64, Enumerated, Flag, OutputBytes
 
 
 class TargetKind(IntEnum):
@@ -23,7 +23,7 @@ class TargetKind(IntEnum):
 TargetKindField = Annotated[TargetKind, Enumerated(cs.Int8ul, TargetKind)]
 
 
-@event(tag=160, group=Group.STDIO, rule=Keep())
+@event(tag=160, group=Group.STDIO, role=Role.EFFECT, rule=Keep())
 class StreamWrite(Event):
     """The guest wrote bytes to a standard stream with fd_write.
 
@@ -33,10 +33,10 @@ class StreamWrite(Event):
 
     stream: U8
     offset: U64
-    data: Blob
+    data: OutputBytes
 
 
-@event(tag=161, group=Group.STDIO, rule=Latest(("stream",)))
+@event(tag=161, group=Group.STDIO, role=Role.RECORDING, rule=Latest(("stream",)))
 class StreamDelivered(Event):
     """The target of a standard stream has accepted all bytes before the stream offset ``upto``."""
 
@@ -44,7 +44,7 @@ class StreamDelivered(Event):
     upto: U64
 
 
-@event(tag=162, group=Group.STDIO, rule=Latest(("stream",)))
+@event(tag=162, group=Group.STDIO, role=Role.RECORDING, rule=Keep())
 class StreamOpened(Event):
     """A session connected a standard stream to a target.
 

@@ -4,15 +4,16 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Event, Group, Region, Staged, event
+from journal.events.definition import Event, Group, Role, Staged, event
 from journal.events.wire_types import (
     U32,
     U64,
-    Blob,
     Flag,
     ListOf,
     MaybeI32,
     MaybeU64,
+    MemoryBytes,
+    Secret,
     TupleOf,
     U32s,
 )
@@ -21,11 +22,13 @@ TABLE_NULL = 0xFFFF_FFFF
 """Value of an empty table element."""
 
 GlobalValues = Annotated[
-    tuple[tuple[int, int, bytes], ...], ListOf(TupleOf(cs.Int32ul, cs.Int8ul, cs.Bytes(16)))
+    tuple[tuple[int, int, bytes], ...],
+    ListOf(TupleOf(cs.Int32ul, cs.Int8ul, cs.Bytes(16))),
+    Secret.MEMORY,
 ]
 
 
-@event(tag=3, group=Group.THREADS, rule=Staged("thread", ("id",)))
+@event(tag=3, group=Group.THREADS, role=Role.RECORDING, rule=Staged())
 class SetThread(Event):
     """Stacks of one thread, unwound into memory at a host call, for the next snapshot.
 
@@ -42,12 +45,12 @@ class SetThread(Event):
     guard_size: U64
     stack_size: U64
     is_64bit: Flag = False
-    call_stack: Blob
-    memory_stack: Blob
-    store_data: Blob
+    call_stack: MemoryBytes
+    memory_stack: MemoryBytes
+    store_data: MemoryBytes
 
 
-@event(tag=4, group=Group.THREADS, rule=Staged("thread", ("id",)))
+@event(tag=4, group=Group.THREADS, role=Role.EFFECT, rule=Staged())
 class CloseThread(Event):
     """A thread ended: it called thread_exit or returned. ``exit_code`` is None without a code."""
 
@@ -55,7 +58,7 @@ class CloseThread(Event):
     exit_code: MaybeI32
 
 
-@event(tag=140, group=Group.THREADS, rule=Staged("globals"))
+@event(tag=140, group=Group.THREADS, role=Role.RECORDING, rule=Staged())
 class GlobalsSet(Event):
     """Values of all mutable globals, for the next snapshot.
 
@@ -66,7 +69,7 @@ class GlobalsSet(Event):
     globals: GlobalValues
 
 
-@event(tag=141, group=Group.THREADS, rule=Region("start", "functions", ("table",)))
+@event(tag=141, group=Group.THREADS, role=Role.RECORDING, rule=Staged())
 class TableSet(Event):
     """Elements of a table of functions, for the next snapshot.
 

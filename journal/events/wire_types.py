@@ -6,7 +6,7 @@ All values are little-endian and unpadded. A value of variable size starts with 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Any
 
@@ -18,6 +18,21 @@ LIST_COUNT_MAX = 65536
 """Maximum number of items in a list of an event."""
 
 NANOSECONDS = 1_000_000_000
+
+
+class Secret(StrEnum):
+    """Kinds of contents that an export can redact."""
+
+    MEMORY = "memory"
+    """Memory pages and regions, stacks, values of globals, and digests of snapshots."""
+    FILES = "files"
+    """Bytes written to files, placed in files, and read from host files. Names remain."""
+    ENVIRONMENT = "environment"
+    """Values of environment variables, and all arguments except the program's name."""
+    INPUT = "input"
+    """Bytes read from standard input, and random bytes."""
+    OUTPUT = "output"
+    """Bytes written to standard output and error, and sent over sockets."""
 
 
 class Mapped(cs.Adapter):  # type: ignore[misc]
@@ -120,6 +135,15 @@ class RecordOf(Mapped):
         self.fields = fields
 
 
+def holds_bytes(con: cs.Construct) -> bool:
+    """Return whether a field of this construct has bytes of any meaning."""
+    if isinstance(con, ListOf | OptionalOf):
+        return holds_bytes(con.subcon)
+    if isinstance(con, TupleOf):
+        return any(map(holds_bytes, con.values))
+    return con is BLOB or isinstance(con, cs.Bytes)
+
+
 def _join_nanoseconds(parts: tuple[int, int]) -> int:
     seconds, rest = parts
     if rest >= NANOSECONDS:
@@ -144,7 +168,14 @@ U32 = Annotated[int, cs.Int32ul]
 U64 = Annotated[int, cs.Int64ul]
 I64 = Annotated[int, cs.Int64sl]
 Flag = Annotated[bool, FLAG]
-Blob = Annotated[bytes, BLOB]
+# Bytes say which secret they hold; None is no secret, for example program code and hashes.
+MemoryBytes = Annotated[bytes, BLOB, Secret.MEMORY]
+FileBytes = Annotated[bytes, BLOB, Secret.FILES]
+InputBytes = Annotated[bytes, BLOB, Secret.INPUT]
+OutputBytes = Annotated[bytes, BLOB, Secret.OUTPUT]
+PublicBytes = Annotated[bytes, BLOB, None]
+EnvironmentEntries = Annotated[tuple[bytes, ...], ListOf(BLOB), Secret.ENVIRONMENT]
+PublicEntries = Annotated[tuple[bytes, ...], ListOf(BLOB), None]
 Text = Annotated[str, TEXT]
 HostPath = Annotated[str, HOST_PATH]
 """A path of the host, not necessarily UTF-8: bytes on the wire, decoded with ``os.fsdecode``."""
@@ -152,15 +183,14 @@ HostPath = Annotated[str, HOST_PATH]
 Fd = Annotated[int, cs.Int32ul]
 """A file descriptor of the guest."""
 
-Hash256 = Annotated[bytes, cs.Bytes(32)]
-JournalId = Annotated[bytes, cs.Bytes(16)]
+Hash256 = Annotated[bytes, cs.Bytes(32), None]
+JournalId = Annotated[bytes, cs.Bytes(16), None]
 Duration = Annotated[int, DURATION]
 """Nanoseconds in Python. On the wire: whole seconds as a u64, then nanoseconds as a u32."""
 
 MaybeI32 = Annotated[int | None, OptionalOf(cs.Int32sl)]
 MaybeU64 = Annotated[int | None, OptionalOf(cs.Int64ul)]
 MaybeDuration = Annotated[int | None, OptionalOf(DURATION)]
-Blobs = Annotated[tuple[bytes, ...], ListOf(BLOB)]
 TextPairs = Annotated[tuple[tuple[str, str], ...], ListOf(TupleOf(TEXT, TEXT))]
 U32s = Annotated[tuple[int, ...], ListOf(cs.Int32ul)]
 

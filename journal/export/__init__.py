@@ -1,10 +1,11 @@
 """Export of journals to JSON lines and Parquet, and import of these files."""
 
+from journal.events.wire_types import Secret
 from journal.export.exporter import ExportResult, export_lines
 from journal.export.importer import ImportResult, import_lines
 from journal.export.json_values import RedactedBytes
 from journal.export.parquet import export_parquet, import_parquet
-from journal.export.redaction import Redaction, Secret
+from journal.export.redaction import Redaction
 
 __all__ = [
     "ExportResult",

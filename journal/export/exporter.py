@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from journal.errors import NotAJournal
+from journal.events.wire_types import Secret
 from journal.export.json_lines import (
     ExportFooter,
     ExportHeader,
@@ -14,7 +15,7 @@ from journal.export.json_lines import (
     format_header,
     format_row,
 )
-from journal.export.redaction import Redaction, Secret
+from journal.export.redaction import Redaction
 from journal.format import segment_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.log.segment_files import SegmentFiles

@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
 from journal.events.process import ProcessStart
+from journal.events.wire_types import Secret
 from journal.export.json_lines import (
     ExportFooter,
     ExportHeader,
@@ -18,7 +19,6 @@ from journal.export.json_lines import (
     parse_line,
     parse_row,
 )
-from journal.export.redaction import Secret
 from journal.log.commit_policy import CommitPolicy
 from journal.log.writer import Writer
 from journal.rewrite.block_builder import BlockBuilder

@@ -8,6 +8,7 @@ from journal._version import VERSION
 from journal.errors import JournalError, MalformedEvent, UnsupportedVersion
 from journal.events import BY_TAG, codec
 from journal.events.definition import Event
+from journal.events.wire_types import Secret
 from journal.export.json_values import (
     Conversion,
     bytes_from_json,
@@ -18,7 +19,7 @@ from journal.export.json_values import (
     number_to_json,
     shorten_value,
 )
-from journal.export.redaction import Redaction, Secret
+from journal.export.redaction import Redaction
 from journal.format.frame import SEQ_MAX
 
 EXPORT_VERSION = 1

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
 from journal.events import BY_TAG
+from journal.events.wire_types import Secret
 from journal.export.exporter import ExportResult, iterate_rows, read_header
 from journal.export.importer import ImportResult, JournalImporter
 from journal.export.json_lines import (
@@ -25,7 +26,7 @@ from journal.export.json_lines import (
     payload_from_json,
 )
 from journal.export.json_values import bytes_from_json
-from journal.export.redaction import Redaction, Secret
+from journal.export.redaction import Redaction
 from journal.rewrite.block_stream import BlockStream
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 

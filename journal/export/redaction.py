@@ -6,42 +6,24 @@ hashes.
 
 import secrets
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
 
 from journal.errors import MalformedEvent
 from journal.events.definition import Event, field_dict
-from journal.events.descriptors import FileDescriptorWrite
-from journal.events.inputs import HostCall, HostResult, RandomBytes, StreamRead
-from journal.events.memory import MemoryPages, PageKind, UpdateMemoryRegion
+from journal.events.inputs import HostCall, HostResult
+from journal.events.memory import MemoryPages, PageKind
 from journal.events.paths import FilePlaced, FileType
 from journal.events.ports import PortBridge
 from journal.events.process import ProcessStart
 from journal.events.snapshots import Snapshot
-from journal.events.sockets import SocketSend, SocketSendTo
-from journal.events.streams import StreamWrite
-from journal.events.threads import GlobalsSet, SetThread
+from journal.events.threads import GlobalsSet
+from journal.events.wire_types import Secret
 from journal.export.json_values import BytePieces, RedactedBytes
 from journal.pages.encoding import decode_pages
 
 _SALT_SIZE = 32
 _HASH_SIZE = 16
-
-
-class Secret(StrEnum):
-    """Kinds of contents that an export can redact."""
-
-    MEMORY = "memory"
-    """Memory pages and regions, stacks, values of globals, and digests of snapshots."""
-    FILES = "files"
-    """Bytes written to files, placed in files, and read from host files. Names remain."""
-    ENVIRONMENT = "environment"
-    """Values of environment variables, and all arguments except the program's name."""
-    INPUT = "input"
-    """Bytes read from standard input, and random bytes."""
-    OUTPUT = "output"
-    """Bytes written to standard output and error, and sent over sockets."""
 
 
 class Redaction:
@@ -70,23 +52,17 @@ class Redaction:
             return values
         if isinstance(event, PortBridge):
             return values | {"token": self.redact(event.token.encode())}
-        for secret in self.secrets:
-            rule = _RULES[secret].get(type(event))
-            if rule is not None:
-                values |= rule(self, event)
-        return values
+        secrets = {name for name, secret in event.secrets.items() if secret in self.secrets}
+        rule = _RULES.get(type(event)) if secrets else None
+        if rule is not None:
+            return values | rule(self, event)
+        return values | {name: self._redact_value(values[name]) for name in secrets}
 
-
-RedactionRule = Callable[[Redaction, Any], dict[str, Any]]
-
-
-def _redact_whole(*names: str) -> RedactionRule:
-    """Return a rule that redacts whole fields of bytes."""
-
-    def rule(redaction: Redaction, event: Any) -> dict[str, Any]:
-        return {name: redaction.redact(getattr(event, name)) for name in names}
-
-    return rule
+    def _redact_value(self, value: bytes | tuple[bytes, ...] | None) -> Any:
+        """Return a field with its bytes redacted."""
+        if isinstance(value, tuple):
+            return tuple(map(self.redact, value))
+        return None if value is None else self.redact(value)
 
 
 def _redact_pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
@@ -138,24 +114,12 @@ def _redact_process_start(redaction: Redaction, event: ProcessStart) -> dict[str
     }
 
 
-_RULES: dict[Secret, dict[type[Event], RedactionRule]] = {
-    Secret.MEMORY: {
-        MemoryPages: _redact_pages,
-        UpdateMemoryRegion: _redact_whole("data"),
-        SetThread: _redact_whole("call_stack", "memory_stack", "store_data"),
-        GlobalsSet: _redact_globals,
-        Snapshot: _remove_digest,
-    },
-    Secret.FILES: {
-        FileDescriptorWrite: _redact_whole("data"),
-        FilePlaced: _redact_placed_file,
-        HostResult: _redact_host_result,
-    },
-    Secret.ENVIRONMENT: {ProcessStart: _redact_process_start},
-    Secret.INPUT: {StreamRead: _redact_whole("data"), RandomBytes: _redact_whole("data")},
-    Secret.OUTPUT: {
-        StreamWrite: _redact_whole("data"),
-        SocketSend: _redact_whole("data"),
-        SocketSendTo: _redact_whole("data"),
-    },
+_RULES: dict[type[Event], Callable[[Redaction, Any], dict[str, Any]]] = {
+    MemoryPages: _redact_pages,
+    GlobalsSet: _redact_globals,
+    Snapshot: _remove_digest,
+    FilePlaced: _redact_placed_file,
+    HostResult: _redact_host_result,
+    ProcessStart: _redact_process_start,
 }
+"""Functions for the kinds with secret fields of which a part remains visible."""

@@ -15,10 +15,10 @@ from typing import BinaryIO, NamedTuple
 
 from journal._platform import require_linux
 from journal.errors import OptionError
-from journal.events.core import InitModule, ProcessExit
-from journal.events.memory import PAGE_SIZE, MemoryPages, UpdateMemoryRegion
+from journal.events import tag_sets
+from journal.events.memory import PAGE_SIZE
 from journal.events.paths import ChangeDirectory, FileType
-from journal.events.process import ProcessStart, ProcessTrap
+from journal.events.process import ProcessStart
 from journal.events.snapshots import ClearEthereal, SafePoint, Snapshot
 from journal.fs import atomic_file
 from journal.log.reader import Reader
@@ -36,14 +36,9 @@ from journal.vfs.tree_entries import TreeEntry
 
 StrPath = str | os.PathLike[str]
 
-_MACHINE_TAGS = frozenset(
-    kind.tag
-    for kind in (
-        *(ProcessStart, InitModule, ProcessExit, ProcessTrap),
-        *(UpdateMemoryRegion, MemoryPages, SafePoint, Snapshot, ClearEthereal),
-    )
-)
-_IDENTITY_TAGS = frozenset((ProcessStart.tag, ChangeDirectory.tag))
+_MACHINE_TAGS = tag_sets.RESETS | tag_sets.MEMORY | {SafePoint.tag, Snapshot.tag, ClearEthereal.tag}
+_ENVIRONMENT_TAGS = frozenset((ProcessStart.tag, ChangeDirectory.tag))
+"""Tags of the events that ``extract_environment`` reports."""
 _SECOND = 1_000_000_000
 _ZEROS = bytes(1 << 16)
 
@@ -413,7 +408,7 @@ def extract_environment(source: StrPath, *, at: int | None = None) -> Environmen
     """Return arguments, environment and working directory of the process at event ``at``."""
     host = ModelHost()
     with Reader(source) as reader:
-        play(reader.frames(stop=_find_stop(reader, at), tags=_IDENTITY_TAGS), host)
+        play(reader.frames(stop=_find_stop(reader, at), tags=_ENVIRONMENT_TAGS), host)
     start = host.process.start
     if start is None:
         raise OptionError(f"{source} has no ProcessStart event: it does not record a process")

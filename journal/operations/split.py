@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from journal.errors import LimitExceeded, OptionError
-from journal.events.paths import FilePlaced
-from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart
+from journal.events import tag_sets
+from journal.events.process import ProcessStart
 from journal.events.snapshots import Snapshot
 from journal.format.block import Block
 from journal.format.block_slice import slice_block
@@ -30,9 +30,6 @@ PARTS_COUNT_MAX = 1_000_000
 """Maximum number of parts, whose names have six digits."""
 
 _DIGITS = 6
-_PREAMBLE = frozenset(
-    kind.tag for kind in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
-)
 _PART_REASON = "this journal is a part of another one, without the events before event {}"
 
 assert PARTS_COUNT_MAX == 10**_DIGITS
@@ -345,7 +342,8 @@ def _find_preamble_end(path: Path) -> int:
     end: int | None = None
     with Reader(path) as reader:
         for frame in reader.frames():
-            if frame.tag not in _PREAMBLE or (end is None and frame.tag != ProcessStart.tag):
+            allowed = {ProcessStart.tag} if end is None else tag_sets.PREAMBLE
+            if frame.tag not in allowed:
                 break
             end = frame.seq + 1
     if end is None:

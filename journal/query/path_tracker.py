@@ -10,23 +10,21 @@ from typing import Any
 from journal.events import BY_TAG
 from journal.events.core import InitModule
 from journal.events.definition import Closes, Copies, Event, Moves, Opens
-from journal.events.inputs import StreamRead
 from journal.events.process import Mount, ProcessStart
-from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
+from journal.events.tag_sets import tags_with_rule
 
 DESCRIPTORS_MAX = 1 << 18
 """Maximum number of descriptors with a known path. Above it, the oldest one is dropped."""
 
 _PATHS = ("path", "old_path", "new_path")
 _BASES = {"old_path": ("old_fd",), "new_path": ("new_fd", "fd"), "path": ("dirfd", "fd")}
-_STREAMS = (StreamRead, StreamWrite, StreamOpened, StreamDelivered)
 
 
 def descriptor_fields(cls: type[Event]) -> tuple[str, ...]:
     """Return the names of an event's fields that are descriptors or stream numbers of the guest."""
-    if cls in _STREAMS:
-        return ("stream",)
-    return tuple(name for name in cls.names if name.endswith(("fd", "fd1", "fd2")))
+    return tuple(
+        name for name in cls.names if name == "stream" or name.endswith(("fd", "fd1", "fd2"))
+    )
 
 
 def path_fields(cls: type[Event]) -> tuple[str, ...]:
@@ -51,14 +49,13 @@ _DESCRIPTORS = {
     tag: tuple(cls.names.index(name) for name in descriptor_fields(cls))
     for tag, cls in BY_TAG.items()
 }
-_DESCRIPTOR_RULES = (Opens, Copies, Moves, Closes)
 
-TRACKED_TAGS = frozenset(
-    tag
-    for tag, cls in BY_TAG.items()
-    if isinstance(cls.rule, _DESCRIPTOR_RULES) or cls in (Mount, InitModule, ProcessStart)
-)
-"""Tags of the events that change the paths of descriptors."""
+TRACKED_TAGS = tags_with_rule(Opens, Copies, Moves, Closes) | {
+    Mount.tag,
+    InitModule.tag,
+    ProcessStart.tag,
+}
+"""Tags of the events that change the paths of descriptors. Paths outlive the end of a process."""
 
 PATH_TAGS = frozenset(tag for tag in BY_TAG if _PATH_FIELDS[tag] or _DESCRIPTORS[tag])
 """Tags of the events that have a path or a descriptor."""

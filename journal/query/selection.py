@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import compress
 
 from journal.errors import MalformedEvent
+from journal.events import tag_sets
 from journal.events.core import InitModule
 from journal.events.definition import Group
-from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart, Seal
+from journal.events.process import Seal
 from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import Frame
 from journal.query.compiler import CompiledQuery
@@ -22,10 +23,8 @@ from journal.query.literals import JournalTimes, Moment, MomentBase
 from journal.query.parser import And, Comparison, Expression, Or, parse
 from journal.query.path_tracker import TRACKED_TAGS, PathTracker
 
-PREAMBLE = frozenset(
-    cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, InitModule)
-)
-"""Tags of the events that identify the program."""
+PREAMBLE = (tag_sets.PREAMBLE & tag_sets.tags_in_group(Group.CORE)) | {InitModule.tag}
+"""Tags of the events that identify the program, in a journal of any runtime."""
 
 _NO, _YES, _TEST = 0, 1, 2
 _BEYOND_RANGE = 1 << 64

@@ -13,7 +13,8 @@ Only the files, in the empty directory ``target``::
         play(reader.frames(tags=host.tags), host)
 """
 
-from journal.replay.dispatch import apply
+from journal.events import BY_TAG
+from journal.replay.dispatch import apply, apply_effect
 from journal.replay.effects import (
     core,
     descriptors,
@@ -48,6 +49,9 @@ FAMILIES = (
     snapshots,
 )
 """The modules of effects, one per family of events. Their import registers them with ``apply``."""
+
+_without_effect = BY_TAG.values() - apply_effect.registry.keys()
+assert not _without_effect, f"no effect is registered for {_without_effect}"
 
 __all__ = [
     "FAMILIES",

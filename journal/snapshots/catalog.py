@@ -4,38 +4,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from journal.errors import MalformedEvent
-from journal.events import codec
+from journal.events import codec, tag_sets
 from journal.events.core import TtySet
 from journal.events.memory import PAGE_SIZE, MemoryPages, UpdateMemoryRegion
 from journal.events.process import ProcessStart
 from journal.events.snapshots import (
     ClearEthereal,
-    DescriptorPositions,
-    DirectoryListing,
     SafePoint,
     Snapshot,
     Trigger,
 )
-from journal.events.threads import CloseThread, GlobalsSet, SetThread, TableSet
+from journal.events.threads import SetThread
 from journal.format.frame import Frame
 from journal.log.reader import Reader
 from journal.snapshots.resume_flags import not_resumable_reason
 
-_PART_KINDS = (
-    UpdateMemoryRegion,
-    MemoryPages,
-    SetThread,
-    CloseThread,
-    GlobalsSet,
-    TableSet,
-    DescriptorPositions,
-    DirectoryListing,
-    TtySet,
-)
-_TAGS = frozenset(
-    kind.tag for kind in (*_PART_KINDS, ProcessStart, SafePoint, Snapshot, ClearEthereal)
-)
-_LANDMARK_TAGS = _TAGS - {MemoryPages.tag, UpdateMemoryRegion.tag}
+_TAGS = tag_sets.SNAPSHOT_PARTS | {TtySet.tag, ProcessStart.tag, Snapshot.tag, ClearEthereal.tag}
+LANDMARK_TAGS = _TAGS - tag_sets.MEMORY
+"""Tags of the events that a collector needs if it does not count pages."""
 _RESET_TAGS = frozenset(kind.tag for kind in (ProcessStart, SafePoint, Snapshot, ClearEthereal))
 """Tags of events that discard the parts of an open snapshot."""
 _COUNT_AT = 4 + 8
@@ -82,7 +68,7 @@ def list_snapshots(
     read, and ``pages`` and ``size`` do not include it. Raises the errors of ``Reader.frames``, and
     MalformedEvent.
     """
-    tags = _TAGS if count_pages else _LANDMARK_TAGS
+    tags = _TAGS if count_pages else LANDMARK_TAGS
     collector = SnapshotCollector()
     for frame in reader.frames(stop=stop, tags=tags):
         info = collector.add(frame)

@@ -7,66 +7,35 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from journal.errors import MalformedEvent
-from journal.events import BY_TAG, codec
-from journal.events.core import ProcessExit, TtySet
-from journal.events.definition import Group
-from journal.events.inputs import HostResult
-from journal.events.memory import MemoryPages
-from journal.events.paths import FilePlaced
+from journal.events import BY_TAG, codec, tag_sets
+from journal.events.core import TtySet
+from journal.events.definition import Consumed, Group
 from journal.events.process import (
     InstrumentedPart,
     ModulePart,
-    Mount,
-    ParentLink,
     ProcessStart,
-    ProcessTrap,
     RecordingLevel,
-    Seal,
     SessionStart,
 )
-from journal.events.snapshots import (
-    DescriptorPositions,
-    DirectoryListing,
-    SafePoint,
-    Snapshot,
-)
-from journal.events.streams import StreamDelivered, StreamOpened
-from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.events.snapshots import SafePoint, Snapshot
+from journal.events.threads import SetThread
 from journal.format.columns import make_tag_finder
 from journal.format.frame import TAG_MAX, TAG_MIN
 from journal.format.tag_partition import PartitionedBlocks, TagPartition
 from journal.snapshots.resume_flags import not_resumable_reason
 
-_PART_TAGS = frozenset(
-    cls.tag
-    for cls in (
-        *(MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing),
-        TtySet,
-    )
-)
-_IDENTITY_TAGS = frozenset(
-    cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
-)
-_STREAM_TAGS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.STDIO)
-_RECORDING_TAGS = frozenset(
-    cls.tag
-    for cls in (
-        *(SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal),
-        *(SafePoint, MemoryPages, GlobalsSet, TableSet, SetThread),
-        *(DescriptorPositions, DirectoryListing, Snapshot),
-    )
-)
-_INPUT_TAGS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.INPUTS)
+_PART_TAGS = (tag_sets.SNAPSHOT_PARTS & tag_sets.RECORDING) | {TtySet.tag}
+"""Tags of the parts of a snapshot. In a snapshot, TtySet is one of its parts."""
+_STREAM_TAGS = tag_sets.tags_in_group(Group.STDIO)
 _ALL_TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
-_NON_IDENTITY_TAGS = _ALL_TAGS - _IDENTITY_TAGS
-_GUEST_TAGS = _NON_IDENTITY_TAGS - _RECORDING_TAGS
+_NON_IDENTITY_TAGS = _ALL_TAGS - tag_sets.PREAMBLE
+_GUEST_TAGS = _NON_IDENTITY_TAGS - tag_sets.RECORDING
 """Tags of the guest's effects and inputs, which a replay compares."""
-_EFFECT_TAGS = _GUEST_TAGS - (_INPUT_TAGS - {HostResult.tag})
+_EFFECT_TAGS = _GUEST_TAGS - tag_sets.tags_with_rule(Consumed)
 """Tags of the events from which the files and descriptors of a snapshot are rebuilt."""
-_EXIT_TAGS = frozenset((ProcessExit.tag, ProcessTrap.tag))
 _DECODED_TAGS = frozenset((ProcessStart.tag, SafePoint.tag))
 """Tags of the kept events whose payloads are decoded."""
-_LANDMARK_TAGS = _DECODED_TAGS | _EXIT_TAGS | {Snapshot.tag}
+_LANDMARK_TAGS = _DECODED_TAGS | tag_sets.ENDS | {Snapshot.tag}
 
 
 class Resumability(NamedTuple):
@@ -196,7 +165,7 @@ class ResumabilityAnalysis:
             if isinstance(start, ProcessStart):
                 self._level, self._is_embedded = start.level, start.embedded
                 self._obstacle = not_resumable_reason(start)
-        elif kept in _EXIT_TAGS:
+        elif kept in tag_sets.ENDS:
             self._ended = True
 
     def _begin_snapshot(self, is_kept: bool) -> None:
@@ -284,7 +253,7 @@ class ResumabilityAnalysis:
             self._streams.last_seq >= 0
             or self._sessions.last_seq >= 0
             or self._has_dropped_effect_before(last)
-            or bool({Mount.tag, FilePlaced.tag} & self._dropped.keys())
+            or bool(tag_sets.PREAMBLE_FILES & self._dropped.keys())
         )
 
     @property
@@ -301,7 +270,7 @@ class ResumabilityAnalysis:
         """Return a positive result if all events after some snapshot are kept, else None."""
         if self._needs_code and InstrumentedPart.tag in self._dropped:
             return None
-        if {Mount.tag, FilePlaced.tag} & self._dropped.keys() or not self._snapshots:
+        if tag_sets.PREAMBLE_FILES & self._dropped.keys() or not self._snapshots:
             return None
         seq = self._snapshots[-1]
         if self._level is not RecordingLevel.FULL:
@@ -317,11 +286,11 @@ class ResumabilityAnalysis:
         """Return whether the program can be executed again from its start."""
         if self._level is not RecordingLevel.FULL:
             return Resumability(False, self._explain_no_snapshot())
-        if (_IDENTITY_TAGS - {InstrumentedPart.tag}) & self._dropped.keys():
+        if (tag_sets.PREAMBLE - {InstrumentedPart.tag}) & self._dropped.keys():
             return Resumability(False, "events that identify the program were dropped")
         if self._guest.last_seq >= 0:
-            if _INPUT_TAGS & self._dropped.keys() and not (
-                _INPUT_TAGS & self._partition.retained.counts.keys()
+            if tag_sets.INPUTS & self._dropped.keys() and not (
+                tag_sets.INPUTS & self._partition.retained.counts.keys()
             ):
                 return Resumability(
                     False, "all inputs were dropped: the program cannot be executed again"

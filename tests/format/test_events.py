@@ -19,6 +19,7 @@ from journal.events.definition import (
     Event,
     Group,
     Keep,
+    Role,
     Rule,
     event,
     field_dict,
@@ -48,6 +49,7 @@ def test_every_kind_is_described(cls: type[Event]) -> None:
     assert cls.__doc__
     assert cls.__doc__.split("\n")[0].strip()
     assert isinstance(cls.group, Group)
+    assert isinstance(cls.role, Role)
     assert isinstance(cls.rule, Rule)
     assert cls.names == cls.__slots__ == field_names(cls)
     assert cls.__name__ == cls.__qualname__
@@ -57,8 +59,6 @@ def test_every_kind_is_described(cls: type[Event]) -> None:
 def test_every_rule_names_existing_fields(cls: type[Event]) -> None:
     assert is_dataclass(cls.rule)
     for part in fields(cls.rule):
-        if part.name == "of":
-            continue
         named_fields = getattr(cls.rule, part.name)
         assert set([named_fields] if isinstance(named_fields, str) else named_fields) <= set(
             cls.names
@@ -127,7 +127,7 @@ def test_a_repr_cuts_long_values() -> None:
 def test_an_event_without_a_docstring_is_refused() -> None:
     with pytest.raises(TypeError, match="docstring"):
 
-        @event(tag=200, group=Group.CORE, rule=Keep())
+        @event(tag=200, group=Group.CORE, role=Role.EFFECT, rule=Keep())
         class Silent(Event):
             number: U8
 
@@ -135,7 +135,7 @@ def test_an_event_without_a_docstring_is_refused() -> None:
 def test_a_field_that_is_no_wire_type_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Vague\.number has no wire type"):
 
-        @event(tag=200, group=Group.CORE, rule=Keep())
+        @event(tag=200, group=Group.CORE, role=Role.EFFECT, rule=Keep())
         class Vague(Event):
             """A class with a field without a wire type."""
 
@@ -144,7 +144,7 @@ def test_a_field_that_is_no_wire_type_is_refused() -> None:
 
 @given(st.integers(0, 255), st.text())
 def test_a_kind_is_declared_in_a_few_lines(number: int, name: str) -> None:
-    @event(tag=200, group=Group.CORE, rule=Keep())
+    @event(tag=200, group=Group.CORE, role=Role.EFFECT, rule=Keep())
     class Example(Event):
         """A new kind of event."""
 

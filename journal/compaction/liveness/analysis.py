@@ -18,13 +18,14 @@ from journal.compaction.liveness.fingerprint import compute_fingerprint, state_t
 from journal.compaction.liveness.memory_provenance import REGION_TAGS, MachineProvenance
 from journal.compaction.liveness.provenance_host import ProvenanceHost
 from journal.compaction.liveness.seq_bitset import SeqBitset
-from journal.events import codec
-from journal.events.core import SetClockTime
+from journal.events import BY_TAG, codec, tag_sets
+from journal.events.definition import key_size
 from journal.events.inputs import HostResult
 from journal.events.snapshots import ClearEthereal, DescriptorPositions, SafePoint, Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.format.block import Block
 
+_KEY_SIZES = {tag: key_size(BY_TAG[tag]) for tag in event_classes.LATEST}
 _HOST_RESULT, _POSITIONS = HostResult.tag, DescriptorPositions.tag
 _MICROSECOND = 1000
 
@@ -58,7 +59,7 @@ class LivenessAnalysis:
         self.fingerprints: list[bytes] = []
         self._host = ProvenanceHost(self.graph)
         self._machine = MachineProvenance(self.graph)
-        self._latest: dict[object, int] = {}
+        self._latest: dict[tuple[int, bytes], int] = {}
         # Streams without a StreamDelivered since they were opened.
         self._new_streams: set[int] = set()
         self._has_machine, self._drops_inputs = frontier.analyses_parts, frontier.drops_inputs
@@ -76,7 +77,7 @@ class LivenessAnalysis:
         self._analysed = event_classes.ANALYSED
         if self._has_machine:
             self.tags |= REGION_TAGS
-            self._analysed |= event_classes.SNAPSHOT_PARTS
+            self._analysed |= tag_sets.SNAPSHOT_PARTS
         self._relevant = bytes(tag in self.tags for tag in range(256))
         self._optional = bytes(
             tag in self._analysed | event_classes.SNAPSHOT_MARKERS for tag in range(256)
@@ -85,23 +86,27 @@ class LivenessAnalysis:
     def add_event(self, seq: int, tag: int, payload: bytes, now: int) -> None:
         """Replay an event. Raises ReplayError and MalformedEvent."""
         if tag in event_classes.REPLAYED:
-            self._host.play(seq, tag, payload, now, is_pinned=tag in event_classes.ALWAYS_KEPT)
-            if tag in event_classes.RESETS:
-                self._machine.clear()
-                self._positions = ()
-        elif tag == _HOST_RESULT:
-            self._host.add_result(seq, payload, now)
-            if not self._drops_inputs:
-                self.graph.mark_live(seq)
+            self._replay(seq, tag, payload, now)
         elif tag in event_classes.LATEST or tag == StreamOpened.tag:
             self._put_latest(seq, tag, payload)
         elif tag in REGION_TAGS:
             if not self._is_unclosed(seq):
                 self._machine.add_event(seq, tag, payload)
-        elif tag in event_classes.KNOWN_TAGS:
+        elif tag in tag_sets.KNOWN:
             self._add_boundary(seq, tag, payload)
         else:
             self.mark_state()  # An event of unknown kind may depend on anything.
+
+    def _replay(self, seq: int, tag: int, payload: bytes, now: int) -> None:
+        if tag == _HOST_RESULT:
+            self._host.add_result(seq, payload, now)
+        else:
+            self._host.play(seq, tag, payload, now, is_pinned=tag in event_classes.ALWAYS_KEPT)
+        if tag in tag_sets.INPUTS and not self._drops_inputs:
+            self.graph.mark_live(seq)
+        if tag in tag_sets.RESETS:
+            self._machine.clear()
+            self._positions = ()
 
     def _add_boundary(self, seq: int, tag: int, payload: bytes) -> None:
         if tag == SafePoint.tag:
@@ -132,16 +137,13 @@ class LivenessAnalysis:
         Also keep the first StreamDelivered after each StreamOpened: a resumed session takes it as
         the size that the target had when it was opened.
         """
-        key: object = tag
-        if tag in (StreamDelivered.tag, SetClockTime.tag):
-            key = tag, payload[:1]
-        elif tag == StreamOpened.tag:
+        if tag == StreamOpened.tag:
             self._new_streams.add(payload[0])
             return
         if tag == StreamDelivered.tag and payload[0] in self._new_streams:
             self._new_streams.discard(payload[0])
             self.graph.mark_live(seq)
-        self._latest[key] = seq
+        self._latest[tag, payload[: _KEY_SIZES[tag]]] = seq
 
     def mark_state(self) -> None:
         """Mark the events that the current state depends on as live, and add its fingerprint."""
@@ -235,7 +237,7 @@ class LivenessAnalysis:
 
 
 def _has_unknown_tags(block: Block) -> bool:
-    return not set(block.tags) <= event_classes.KNOWN_TAGS
+    return not set(block.tags) <= tag_sets.KNOWN
 
 
 def find_live_events(

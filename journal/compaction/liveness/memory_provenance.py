@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
 from journal.compaction.liveness.interval_map import IntervalMap
 from journal.errors import MalformedEvent
+from journal.events.definition import Staged
 from journal.events.memory import UpdateMemoryRegion
-from journal.events.snapshots import ClearEthereal
+from journal.events.tag_sets import tags_with_rule
 from journal.events.threads import CloseThread, GlobalsSet, SetThread, TableSet
 from journal.replay.limits import WASM_PAGE_SIZE
 
@@ -15,10 +16,9 @@ _REGION = struct.Struct("<QQI")
 _TABLE = struct.Struct("<III")
 _ID = struct.Struct("<I")
 _SIZE_MAX = 1 << 62
+_THREAD_TAGS = (SetThread.tag, CloseThread.tag)
 
-REGION_TAGS = frozenset(
-    kind.tag for kind in (UpdateMemoryRegion, GlobalsSet, TableSet, SetThread, CloseThread)
-)
+REGION_TAGS = tags_with_rule(Staged)
 
 
 class _ElementProvenance:
@@ -75,6 +75,8 @@ class MachineProvenance:
             elements.put(start, start + count, start + count, seq)
         elif tag == GlobalsSet.tag:
             self._globals = seq
+        elif tag not in _THREAD_TAGS:
+            self._graph.mark_live(seq)  # It is unknown which later events supersede it.
         else:
             (number,) = _ID.unpack_from(payload)
             if number in self._threads:
@@ -117,6 +119,3 @@ class MachineProvenance:
         yield f"{self._globals} {sorted(self._threads.items())}"
         for index, elements in sorted(self._elements.items()):
             yield f"{index} {elements.size} {elements.intervals.intervals(elements.size)}"
-
-
-assert ClearEthereal.tag not in REGION_TAGS

@@ -9,12 +9,11 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from journal.compaction import event_classes
 from journal.compaction.frontier import SafePointInfo
 from journal.compaction.merge.page_store import MergedState
 from journal.compaction.output import OutputRow
 from journal.errors import JournalError
-from journal.events import codec
+from journal.events import codec, tag_sets
 from journal.events.definition import Event, field_dict
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.threads import GlobalsSet, TableSet
@@ -120,7 +119,7 @@ class SnapshotMerger:
 
 def _snapshot_frames(blocks: Iterable[Block]) -> Iterator[Frame]:
     for block in blocks:
-        indices = block.select(event_classes.SNAPSHOT_PARTS)
+        indices = block.select(tag_sets.SNAPSHOT_PARTS)
         for row, time in zip(block.rows(indices), block.times_at(indices), strict=True):
             yield Frame(*row, time, block.offset)
 

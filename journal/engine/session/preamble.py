@@ -25,8 +25,7 @@ from journal.engine.wasi.filesystem.mounts import (
     make_mount_events,
 )
 from journal.errors import EngineMismatch, ModuleMismatch, ModuleRefused, NotResumable
-from journal.events import codec
-from journal.events.core import ProcessExit
+from journal.events import codec, tag_sets
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import (
@@ -34,7 +33,6 @@ from journal.events.process import (
     ModulePart,
     Mount,
     ProcessStart,
-    ProcessTrap,
     RecordingLevel,
     SessionStart,
 )
@@ -45,13 +43,8 @@ from journal.log.writer import Writer
 PART_SIZE = 1 << 20
 Part = TypeVar("Part", ModulePart, InstrumentedPart)
 
-_PREAMBLE_TAGS = frozenset(
-    cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
-)
 #: Tags that are looked up before a resume, without replaying.
-RESUME_TAGS = frozenset(
-    cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened, StreamDelivered)
-)
+RESUME_TAGS = tag_sets.ENDS | {StreamOpened.tag, StreamDelivered.tag}
 
 
 @dataclass(slots=True)
@@ -193,7 +186,7 @@ def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
                 identity = Identity(start, parse_configuration(start.configuration), None)
             elif identity is None:
                 raise _no_process_error()
-            elif tag not in _PREAMBLE_TAGS:
+            elif tag not in tag_sets.PREAMBLE:
                 return _attach_modules(identity, *parts.values()), block.seq(index)
             elif tag not in parts:
                 _add_event(identity, block, index)
@@ -210,6 +203,9 @@ def _add_event(identity: Identity, block: Block, index: int) -> None:
         identity.mounts.append(event)
     elif isinstance(event, FilePlaced):
         identity.copied_files.append((event, block.time(index), block.seq(index)))
+    else:
+        kind = type(event).__name__
+        raise NotResumable(f"the preamble has a {kind}, which this engine does not support")
 
 
 def _attach_modules(

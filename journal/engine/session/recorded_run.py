@@ -8,11 +8,11 @@ from typing import Self
 from journal.engine.session import preamble
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
-from journal.engine.tape import RECORDING_EVENTS, Batch
+from journal.engine.tape import Batch
 from journal.engine.wasi.stdio.delivery import make_stream_events, read_stream_histories
 from journal.engine.wasi.stdio.outbox import Outbox, OutputTarget
 from journal.engine.wasi.stdio.stdin import Interrupter
-from journal.events import BY_TAG, codec
+from journal.events import codec, tag_sets
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
 from journal.events.process import ProcessTrap
@@ -25,7 +25,7 @@ from journal.snapshots.catalog import list_snapshots
 REBUILD_CACHE_SIZE_MAX = 8 << 20
 """Size limit of the cached blocks that rebuild files and descriptors, in bytes."""
 
-_NOT_REBUILT = frozenset(BY_TAG) - REBUILD_TAGS
+_NOT_REBUILT = tag_sets.KNOWN - REBUILD_TAGS
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
 _unpack_write = codec.make_unpacker(StreamWrite)
 
@@ -57,7 +57,7 @@ class RecordedRun:
             self._cache_block(block)
             for index in block.select(resume_tags):
                 tag, payload = block.tags[index], block.payload(index)
-                if tag in (ProcessExit.tag, ProcessTrap.tag):
+                if tag in tag_sets.ENDS:
                     self.result = _to_run_result(codec.decode(tag, payload))
                 else:
                     yield tag, payload
@@ -88,7 +88,7 @@ class RecordedRun:
         until = self._until if until is None else until
         if until is not None and start >= until:
             return
-        other_tags = frozenset() if tags is None else frozenset(BY_TAG) - tags
+        other_tags = frozenset() if tags is None else tag_sets.KNOWN - tags
         for block in self._blocks(start, tags):
             if until is not None and block.first_seq >= until:
                 return
@@ -117,7 +117,7 @@ class RecordedRun:
 
     def has_effects_after(self, seq: int) -> bool:
         """Return whether the guest had any effect after event ``seq``."""
-        effects = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - RECORDING_EVENTS)
+        effects = self.reader.frames(seq + 1, tags=tag_sets.KNOWN - tag_sets.RECORDING)
         return next(effects, None) is not None
 
 

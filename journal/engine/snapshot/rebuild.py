@@ -23,9 +23,14 @@ from journal.engine.wasi.functions.paths import check_writable, open_path
 from journal.engine.wasi.terminal import SIDE_MAX, TerminalSettings
 from journal.errors import FormatError, NotResumable
 from journal.events import BY_TAG, codec, descriptors, paths, sockets
-from journal.events.core import TtySet
-from journal.events.definition import Event, Group
+from journal.events.core import InitModule, ProcessExit, SetClockTime, TtySet
+from journal.events.definition import Event, Role
 from journal.events.inputs import HostCall, HostResult
+from journal.events.memory import UpdateMemoryRegion
+from journal.events.process import ProcessTrap
+from journal.events.snapshots import ClearEthereal
+from journal.events.streams import StreamWrite
+from journal.events.threads import CloseThread
 from journal.events.wire_types import SocketAddress
 from journal.vfs.open_request import OpenRequest
 from journal.vfs.times import make_time_update
@@ -278,14 +283,19 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
     TtySet: _set_terminal,
 }
 
-#: Effects that only change a position, and files that are placed before the guest starts.
-_IGNORED = (descriptors.FileDescriptorSeek, descriptors.FileDescriptorAdvise, paths.FilePlaced)
+#: Effects on positions and streams, which are restored separately, ends, and effects that only
+#: other runtimes record.
+_IGNORED = (
+    *(descriptors.FileDescriptorSeek, descriptors.FileDescriptorAdvise, StreamWrite),
+    *(ProcessExit, ProcessTrap),
+    *(InitModule, SetClockTime, UpdateMemoryRegion, CloseThread, ClearEthereal),
+)
 
-#: Events that would change files, descriptors or sockets, but that no call of this engine records.
+#: Effects that no call of this engine records.
 _UNSUPPORTED = [
     cls
     for cls in BY_TAG.values()
-    if cls.group in (Group.FILES, Group.SOCKETS) and cls not in _HANDLERS and cls not in _IGNORED
+    if cls.role is Role.EFFECT and cls not in _HANDLERS and cls not in _IGNORED
 ]
 
 # Unpackers are made at first use, because making all of them delays every start.

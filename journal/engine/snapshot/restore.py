@@ -13,19 +13,18 @@ from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_state
 from journal.engine.tape import Batch
 from journal.engine.wasi.call_context import CallContext
 from journal.errors import EngineError, MalformedEvent, NotResumable
-from journal.events import codec
+from journal.events import codec, tag_sets
 from journal.events.definition import Event
 from journal.events.memory import MemoryPages
-from journal.events.snapshots import DescriptorPositions, DirectoryListing
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.format.frame import Frame
 from journal.log.reader import Reader
 from journal.pages import PageResolver, encoding
 from journal.snapshots.catalog import SnapshotInfo
 
-_PARTS = (GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
-_PART_TAGS = frozenset(kind.tag for kind in _PARTS)
 _PAGE_TAGS = frozenset((MemoryPages.tag,))
+_PART_TAGS = (tag_sets.SNAPSHOT_PARTS & tag_sets.RECORDING) - _PAGE_TAGS - {SafePoint.tag}
 
 COUNT_MAX = 1 << 62
 """Upper bound of the number of calls and of a monotonic clock in nanoseconds."""
@@ -65,6 +64,8 @@ class SnapshotParts:
             self.positions = event
         elif isinstance(event, DirectoryListing):
             self.listings.append(event)
+        else:
+            raise NotResumable(f"the snapshot has a {type(event).__name__}, which is not supported")
 
 
 def read_parts(reader: Reader, info: SnapshotInfo) -> SnapshotParts:

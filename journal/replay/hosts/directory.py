@@ -7,10 +7,8 @@ from typing import Self
 
 from journal._platform import require_linux
 from journal.errors import OptionError
-from journal.events import BY_TAG
-from journal.events.definition import Group
-from journal.events.inputs import HostResult
-from journal.events.process import InstrumentedPart, ModulePart
+from journal.events import tag_sets
+from journal.events.definition import Group, Needed, Pinned
 from journal.replay.hosts.base import BaseHost
 from journal.replay.limits import ReplayError, ReplayLimits, translate_file_errors
 from journal.vfs.errors import quote_path
@@ -22,15 +20,11 @@ from journal.vfs.host_backend import (
 )
 from journal.vfs.path_resolution import check_name, check_path, split_path
 
-_IGNORED_KINDS = {ModulePart, InstrumentedPart}
-_IGNORED_GROUPS = {Group.MEMORY, Group.THREADS, Group.STDIO, Group.SNAPSHOTS, Group.INPUTS}
-
-FILE_TAGS = frozenset(
-    tag
-    for tag, kind in BY_TAG.items()
-    if kind.group not in _IGNORED_GROUPS and kind not in _IGNORED_KINDS
-) | {HostResult.tag}
-"""Tags of the events that have effects on files and on descriptors."""
+FILE_TAGS = (
+    tag_sets.tags_in_group(Group.CORE, Group.FILES, Group.SOCKETS)
+    | tag_sets.tags_with_rule(Needed, Pinned)
+) - tag_sets.PREAMBLE_CODE
+"""Tags of the events that may have effects on files and on descriptors."""
 
 
 class DirectoryHost(BaseHost[HostBackend]):

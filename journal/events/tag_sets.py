@@ -1,0 +1,39 @@
+"""Sets of tags, derived from the group, the role and the rule that each kind of event declares."""
+
+from journal.events import BY_TAG
+from journal.events.core import InitModule
+from journal.events.definition import Group, Keep, Merged, Pinned, Resets, Role, Rule, Staged
+from journal.events.process import ProcessStart
+
+
+def tags_in_group(*groups: Group) -> frozenset[int]:
+    """Return the tags of the kinds in any of these groups."""
+    return frozenset(tag for tag, cls in BY_TAG.items() if cls.group in groups)
+
+
+def tags_with_role(role: Role) -> frozenset[int]:
+    """Return the tags of the kinds with this role."""
+    return frozenset(tag for tag, cls in BY_TAG.items() if cls.role is role)
+
+
+def tags_with_rule(*rules: type[Rule]) -> frozenset[int]:
+    """Return the tags of the kinds with any of these rules, or with a rule derived from them."""
+    return frozenset(tag for tag, cls in BY_TAG.items() if isinstance(cls.rule, rules))
+
+
+KNOWN = frozenset(BY_TAG)
+PREAMBLE = tags_with_role(Role.PREAMBLE)
+PREAMBLE_FILES = PREAMBLE & tags_with_rule(Pinned)
+"""Kinds that give the guest its first files and descriptors."""
+PREAMBLE_CODE = PREAMBLE & tags_with_rule(Keep)
+"""Kinds that change neither files nor descriptors, above all the modules."""
+RECORDING = tags_with_role(Role.RECORDING)
+INPUTS = tags_with_role(Role.INPUT)
+SNAPSHOT_PARTS = tags_with_rule(Staged, Merged)
+"""Kinds that snapshots consist of; those of RECORDING are in snapshots of this library."""
+MEMORY = tags_in_group(Group.MEMORY)
+"""Snapshot parts that hold linear memory, and most of the bytes of a journal."""
+RESETS = tags_with_rule(Resets)
+"""Kinds that start or end a process, and discard its memory and descriptors."""
+ENDS = RESETS - {InitModule.tag, ProcessStart.tag}
+"""Kinds that end a process."""
