@@ -45,6 +45,7 @@ REQUIRED = [
     "construct>=2.10.70",
     "zstandard>=0.22",
     "xxhash>=3.4",
+    "google-re2>=1.1",
     "lmdb>=1.4",
     "typer>=0.26,<0.29",  # with click in it; 0.29 imports pydantic: 60 ms more at every start
     "rich>=13",

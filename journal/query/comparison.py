@@ -75,7 +75,7 @@ def _explain_pattern_error(operator: str, value: Literal) -> str:
     try:
         _PATTERNS[operator](_decode_pattern(value))
     except PatternError as error:
-        return f"invalid pattern after {error.position} characters: {error.reason}"
+        return f"invalid pattern: {error.reason}"
     return ""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import IntEnum
@@ -314,8 +316,15 @@ def test_every_form_of_a_literal_is_parsed(text: str, tree: Expression) -> None:
         ("fd in 1", 7, "parentheses"),
         ("kind == StreamWrite", 9, '"StreamWrite"'),
         ('path == "x', 9, "string is not closed"),
-        ('path matches "(a"', 14, "group is not closed"),
-        ('path matches "(?=a)"', 14, "unsupported group"),
+        ('path matches "(a"', 14, "invalid pattern: missing )"),
+        ('path matches "(?=a)"', 14, "invalid perl operator: '(?='"),
+        ('path matches "a{500}{500}"', 14, "bad repetition operator"),
+        ('path matches "(.{500}){500}"', 14, "invalid repetition size"),
+        ('path matches "(' + "\\pL{20}" * 90 + ')"', 14, "pattern too large"),
+        ('path matches "' + "a" * 2000 + '"', 14, "at most 1024 characters, got 2000"),
+        ('path glob "a["', 11, "invalid pattern: set is not closed"),
+        ('path glob "[!]"', 11, "invalid pattern: set is not closed"),
+        ('path glob "[z-a]"', 11, "invalid character class range: 'z-a'"),
         ("time > 2026-13-01", 8, "is not a time"),
         ("size > 1.5", 8, "whole"),
         ("size > 12x", 8, "number"),
@@ -388,12 +397,56 @@ PATTERNS = st.recursive(
 )
 
 
+def find_with_python(pattern: str, text: str) -> bool:
+    """Return whether a pattern matches, by a backtracking matcher."""
+    return re.search(pattern.replace("$", r"\Z"), text, re.ASCII) is not None
+
+
 @settings(max_examples=100)
-@given(PATTERNS, st.text("abc1 ", max_size=8))
+@given(PATTERNS, st.text("abc1 \né中\ud800\udcff", max_size=8))
 def test_patterns_match_what_python_matches(pattern: str, text: str) -> None:
-    expected = re.search(pattern, text) is not None
-    assert patterns.compile_regex(pattern).matches(text) == expected
-    assert patterns.compile_regex(pattern).matches(text.encode()) == expected
+    found = patterns.compile_regex(pattern)
+    assert found.matches(text) == find_with_python(pattern, text)
+
+
+@settings(max_examples=100)
+@given(PATTERNS, st.lists(st.sampled_from(b"abc1 \n\0\x80\xe9\xff"), max_size=8).map(bytes))
+def test_each_byte_is_a_character(pattern: str, data: bytes) -> None:
+    found = patterns.compile_regex(pattern)
+    assert found.matches(data) == find_with_python(pattern, data.decode("latin-1"))
+
+
+@given(st.characters(), st.characters())
+def test_a_pattern_can_hold_any_character(wanted: str, other: str) -> None:
+    for found in (
+        patterns.compile_regex(f"^[{re.escape(wanted)}]$"),
+        patterns.compile_glob("\\" + wanted),
+        patterns.compile_glob(f"[{re.escape(wanted)}]"),
+    ):
+        assert found.matches(wanted)
+        assert found.matches(other) == (wanted == other)
+
+
+def test_a_pattern_that_is_refused_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    for pattern in ("(a", r"\pL{500}", "\\\udcff"):
+        with pytest.raises(PatternError):
+            patterns.compile_regex(pattern)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "loads"),
+    [
+        ("import journal", False),
+        ("import journal.query as q; q.Query(where='fd == 1')", False),
+        ("import journal.query as q; q.parse('path == \"a\"')", False),
+        ("import journal.query as q; q.parse('path glob \"a\"')", True),
+    ],
+)
+def test_only_a_pattern_loads_its_matcher(statement: str, loads: bool) -> None:
+    program = f"import sys; {statement}; print('re2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == (str(loads), "")
 
 
 @given(st.text("ab*?[]!-", max_size=6), st.text("ab-!", max_size=6))

@@ -202,11 +202,8 @@ def test_a_section_that_does_not_fit_the_format_is_refused(sections: bytes) -> N
     ],
 )
 def test_a_module_that_is_not_valid_does_not_become_valid(sections: bytes) -> None:
-    types_and_functions, code = (
-        b"\x01\x04\x01\x60\0\0" + b"\x03\x02\x01\0",
-        b"\x0a\x04\x01\x02\0\x0b",
-    )
-    module = MAGIC + types_and_functions + sections + code
+    one_function = b"\x01\x04\x01\x60\0\0" + b"\x03\x02\x01\0"
+    module = MAGIC + one_function + sections + b"\x0a\x04\x01\x02\0\x0b"
     for data in (module, export_state(module, start=True).data):
         with pytest.raises(wasmtime.WasmtimeError):
             wasmtime.Module.validate(engine(), data)
