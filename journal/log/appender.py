@@ -129,7 +129,7 @@ class Appender:
     @property
     def is_commit_due(self) -> bool:
         """Return whether a sync or a roll is due."""
-        return self.must_sync or self.should_roll
+        return self.must_sync or (self.roll_policy is not None and self.should_roll)
 
     def set_path(self, path: Path) -> None:
         """Record that the journal was renamed to ``path``."""

@@ -40,7 +40,7 @@ class UnsyncedBlocks:
     def drop(self, count: int) -> None:
         """Drop the first blocks, which have become durable."""
         del self._blocks[:count]
-        self.size = sum(unsynced.header.size for unsynced in self._blocks)
+        self.size = sum([unsynced.header.size for unsynced in self._blocks])
 
     def copy_to(self, new: SegmentWriter, shift: int) -> None:
         """Write all blocks to ``new``, sync, and compare them with the bytes on the disk.

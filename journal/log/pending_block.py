@@ -39,16 +39,20 @@ class WriterState(Enum):
     writer OPEN, in the new journal, or FAILED if it is unknown which journal is in place.
     """
 
-    OPEN = "open"
+    OPEN = "open", True, True
     """The writer accepts events."""
-    DISK_FULL = "disk full"
+    DISK_FULL = "disk full", False, True
     """A block did not fit, or used the reserve. An append first tries to allocate the reserve."""
-    FAILED = "failed"
+    FAILED = "failed", False, False
     """A write or sync failed or was interrupted, and the file must not be written or trusted."""
-    CLOSING = "closing"
+    CLOSING = "closing", False, True
     """``close`` makes the accepted events durable."""
-    CLOSED = "closed"
+    CLOSED = "closed", False, False
     """The files are closed."""
+
+    def __init__(self, _: str, accepts: bool, writes: bool) -> None:
+        self.accepts = accepts  # New events.
+        self.writes = writes  # Accepted events.
 
 
 _NEXT_STATES = {
@@ -118,15 +122,16 @@ class PendingBlock:
 
     def check_accepts(self) -> None:
         """Raise unless the writer accepts events. On a full disk, look for space first."""
-        if self.state is WriterState.DISK_FULL:
-            try:
-                self.appender.reserve_space()
-            except OSError as error:
-                raise self._disk_full_error(error) from error
-            self.enter(WriterState.OPEN)
-        elif self.state is not WriterState.OPEN:
+        if self.state.accepts:
+            return
+        if self.state is not WriterState.DISK_FULL:
             self.check_writes()
             raise self._closed_error()
+        try:
+            self.appender.reserve_space()
+        except OSError as error:
+            raise self._disk_full_error(error) from error
+        self.enter(WriterState.OPEN)
 
     def check_writes(self) -> None:
         """Raise unless the writer can write and sync the events that it has accepted."""
@@ -134,7 +139,7 @@ class PendingBlock:
         if failure is not None:
             reason = f"{self.appender.path} cannot be written after an earlier failure: {failure}"
             raise StorageError(reason, self.appender.durable_upto) from failure
-        if self.state is WriterState.CLOSED:
+        if not self.state.writes:
             raise self._closed_error()
 
     def continue_in(self, appender: Appender) -> None:
@@ -157,9 +162,11 @@ class PendingBlock:
         return StorageError(reason, self.appender.durable_upto)
 
     def _measure_space(self) -> None:
-        payloads = self.frames[1::3]
-        used = sum(map(len, payloads)) + COLUMNS_SIZE_PER_EVENT_MAX * len(payloads)
-        self.space = BLOCK_SIZE_TARGET - used if self.state is WriterState.OPEN else 0
+        used = 0
+        if self.frames:
+            payloads = self.frames[1::3]
+            used = sum(map(len, payloads)) + COLUMNS_SIZE_PER_EVENT_MAX * len(payloads)
+        self.space = BLOCK_SIZE_TARGET - used if self.state.accepts else 0
 
     # -- events ------------------------------------------------------------------------------
 
@@ -189,7 +196,7 @@ class PendingBlock:
     def append_few(self, tags: bytes, payloads: Sequence[bytes], start: int, tick: int) -> bool:
         """Append the events from index ``start`` on and return True, if they are few and fit.
 
-        ``tags`` has one tag for each payload, or one tag for all. Call ``count_events`` afterwards.
+        ``tags`` has one tag for each payload, or one tag for all. Call ``finish_batch`` afterwards.
         """
         count = len(payloads) - start
         if count >= _PENDING_COUNT_MAX:
@@ -204,9 +211,11 @@ class PendingBlock:
         self.space -= size
         return True
 
-    def count_events(self) -> None:
-        """Set ``next_seq`` from the events that are written or pending."""
+    def finish_batch(self) -> int:
+        """Count the events that are written or pending, and return the next sequence number."""
         self.next_seq = self.appender.next_seq + len(self.frames) // 3
+        self.update_must_commit()
+        return self.next_seq
 
     # -- blocks ------------------------------------------------------------------------------
 

@@ -114,9 +114,10 @@ class Writer:
             raise OptionError(f"event tag must be 1 to {TAG_MAX}, got {tag}")
         pending = self._pending
         read_tick = pending.read_tick
+        size = len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
         with pending.lock:
             seq = pending.next_seq
-            space = pending.space - len(payload) - COLUMNS_SIZE_PER_EVENT_MAX
+            space = pending.space - size
             if space <= 0:  # The block will be full, or the writer is not open.
                 pending.append_last(tag, payload)
             else:
@@ -161,10 +162,9 @@ class Writer:
     def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
         pending, count = self._pending, len(payloads)
         with self._batch() as tick:
-            stamp = pending.time_of(tick)
             first_seq, start = pending.next_seq, 0
             while start < count and not pending.append_few(tags, payloads, start, tick):
-                packed, stop = pack_block(tags, payloads, start, stamp)
+                packed, stop = pack_block(tags, payloads, start, pending.time_of(tick))
                 pending.write_packed(packed)
                 start = stop
         return range(first_seq, first_seq + count)
@@ -212,9 +212,7 @@ class Writer:
             try:
                 yield tick
             finally:
-                pending.count_events()
-                seq = pending.next_seq - 1
-            pending.update_must_commit()
+                seq = pending.finish_batch() - 1
         if pending.must_commit:
             self._durability.apply_policy(seq)
 
