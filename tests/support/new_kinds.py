@@ -95,6 +95,8 @@ class RegistersSet(Event):
 @event(tag=207, group=Group.THREADS, role=Role.EFFECT, rule=Staged())
 class SignalMaskSet(Event):
     """Mask of signals, for the next snapshot of another runtime."""
+
+    mask: U32
 ''',
 }
 EFFECTS = {
@@ -219,10 +221,11 @@ def compact(folder: Path) -> None:
 
 def compact_foreign(folder: Path) -> None:
     """A snapshot part of which compaction knows no meaning is kept."""
-    events = [*start(), make("SignalMaskSet"), make_snapshot()[-1], make_snapshot()[-1]]
+    masks = [make("SignalMaskSet", mask=0), make("SignalMaskSet", mask=0)]
+    events = [*start(), *masks, make_snapshot()[-1], make_snapshot()[-1]]
     target = folder / "b"
     check(write_events(folder / "a", events), target, RetentionPolicy())
-    assert "SignalMaskSet" in names_of(target)
+    assert names_of(target).count("SignalMaskSet") == 2
     assert names_of(target).count("Snapshot") == 1
 
 
