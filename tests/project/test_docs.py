@@ -206,7 +206,7 @@ def test_the_pictures_of_the_rooms_fit_the_import_contracts() -> None:
     assert rooms.find_stale() == []
     layers = rooms.read_layers("The house")
     assert layers[0] == ["journaltool"]
-    assert ["journal.log"] in layers
+    assert ["journal.format"] in layers
 
 
 def test_output_shown_is_compared_with_output_printed() -> None:
