@@ -39,13 +39,12 @@ class PendingSync(NamedTuple):
     next_seq: int
     unsynced_count: int
 
-    def sync(self) -> BaseException | None:
-        """Wait until the data is on the disk. Return the error if that fails."""
+    def sync(self) -> None:
+        """Wait until the data is on the disk. An error is stored in the file, and not raised."""
         try:
             os.fdatasync(self.descriptor)
         except BaseException as error:
-            return error
-        return None
+            self.file.sync_error = error  # An interrupt before ``finish_sync`` cannot lose it.
 
 
 class Appender:
@@ -208,6 +207,7 @@ class Appender:
 
     def pending_sync(self) -> PendingSync | None:
         """Return the state that a sync would make durable now; None if everything is durable."""
+        self._handle_sync_error()
         file = self._file
         if self.durable_upto == self.next_seq and file.durable[0] == file.end:
             return None
@@ -215,14 +215,12 @@ class Appender:
             file, file.descriptor, file.end, file.link, self.next_seq, len(self._unsynced)
         )
 
-    def finish_sync(self, pending: PendingSync, error: BaseException | None) -> None:
+    def finish_sync(self, pending: PendingSync) -> None:
         """Record the result of a sync."""
         if pending.file is not self._file:
             return  # The file failed in the meantime; its blocks are durable in another place.
-        if isinstance(error, OSError):
-            self._fail_over(error)
-        elif error is not None:
-            self.poison(error, "sync interrupted")
+        if pending.file.sync_error is not None:
+            self._handle_sync_error()
         else:
             pending.file.durable = (pending.end, pending.link)
             self.durable_upto = pending.next_seq
@@ -232,7 +230,15 @@ class Appender:
         """Make all blocks durable."""
         pending = self.pending_sync()
         if pending is not None:
-            self.finish_sync(pending, pending.sync())
+            pending.sync()
+            self.finish_sync(pending)
+
+    def _handle_sync_error(self) -> None:
+        error = self._file.sync_error
+        if isinstance(error, OSError):
+            self._fail_over(error)
+        elif error is not None:
+            self.poison(error, "sync interrupted")
 
     def reserve_space(self) -> None:
         """Allocate the reserve. Raises OSError if that fails, as on a full disk."""

@@ -72,9 +72,9 @@ class Durability:
             appender = pending.appender
             unsynced = appender.pending_sync()
         if unsynced is not None:
-            error = unsynced.sync()
+            unsynced.sync()
             with pending.lock:
-                appender.finish_sync(unsynced, error)
+                appender.finish_sync(unsynced)
         if roll and appender.should_roll:
             with pending.lock:
                 appender.roll()

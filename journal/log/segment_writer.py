@@ -34,6 +34,8 @@ class DiskFull(OSError):
 class SegmentWriter:
     """Writer of one segment file. All offsets are relative to the segment, except the file's size.
 
+    After ``sync_error`` is set, a later sync may succeed although data is lost.
+
     > Why preallocate? It nearly doubles the commits per second, because a sync need not write a new
     file size. A full disk is detected before a block is written.
     """
@@ -48,6 +50,7 @@ class SegmentWriter:
         "link",
         "path",
         "segment_offset",
+        "sync_error",
     )
 
     def __init__(
@@ -67,6 +70,7 @@ class SegmentWriter:
         self.end = end
         self.link = link or (end, header.hash)
         self.durable = (end, self.link)
+        self.sync_error: BaseException | None = None
         self.index_builder = index_builder or SegmentIndexBuilder()
         self._allocated: int | None = os.fstat(descriptor).st_size
 

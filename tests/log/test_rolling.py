@@ -11,10 +11,12 @@ import pytest
 from journal import Reader, Writer, salvage
 from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
 from journal.log import CommitPolicy, RecoveryMode, RollPolicy, segment_files
+from journal.log.appender import Appender
 from tests.support.plain_reader import reading
 
 EACH = 1000
 SIZE = 8 * EACH
+PAYLOAD = b"a payload that no header contains"
 
 
 @pytest.fixture
@@ -197,6 +199,35 @@ def test_a_disk_that_fails_once_costs_nothing(
     assert seqs(path) == list(range(16))
     if roll:
         assert len(files(path)) == 2, "what failed is not written to again"
+
+
+@pytest.mark.parametrize("roll", [None, RollPolicy(1 << 20)], ids=["file", "directory"])
+def test_an_interrupt_after_a_failed_sync_does_not_hide_the_failure(
+    path: Path, monkeypatch: pytest.MonkeyPatch, roll: RollPolicy | None
+) -> None:
+    """Interrupt the thread while it waits for the lock: the next sync must not be believed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    failing = Failing(monkeypatch, "fdatasync", errno.EIO)
+    with Writer(path, roll=roll, compress=False) as writer:
+        writer.append_frame(1, PAYLOAD)
+        failing.times = 1
+        with monkeypatch.context() as patch:
+            patch.setattr(Appender, "finish_sync", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                writer.sync()
+        assert (writer.durable_upto, count_copies(path)) == (0, 1)
+        writer.sync()
+        assert (writer.durable_upto, count_copies(path)) == (1, 2), "the block is written again"
+    assert seqs(path) == [0]
+
+
+def count_copies(path: Path) -> int:
+    """Return how often the files of a journal contain ``PAYLOAD``."""
+    found = path.iterdir() if path.is_dir() else [path]
+    return sum(file.read_bytes().count(PAYLOAD) for file in found)
 
 
 @pytest.mark.parametrize("roll", [None, RollPolicy(1 << 20)], ids=["file", "directory"])
