@@ -44,7 +44,8 @@ class PendingSync(NamedTuple):
         try:
             os.fdatasync(self.descriptor)
         except BaseException as error:
-            self.file.sync_error = error  # An interrupt before ``finish_sync`` cannot lose it.
+            # It stays there, because an interrupt may come before ``finish_sync``.
+            self.file.sync_error = error
 
 
 class Appender:
@@ -207,7 +208,6 @@ class Appender:
 
     def pending_sync(self) -> PendingSync | None:
         """Return the state that a sync would make durable now; None if everything is durable."""
-        self._handle_sync_error()
         file = self._file
         if self.durable_upto == self.next_seq and file.durable[0] == file.end:
             return None
@@ -219,8 +219,11 @@ class Appender:
         """Record the result of a sync."""
         if pending.file is not self._file:
             return  # The file failed in the meantime; its blocks are durable in another place.
-        if pending.file.sync_error is not None:
-            self._handle_sync_error()
+        error = pending.file.sync_error
+        if isinstance(error, OSError):
+            self._fail_over(error)
+        elif error is not None:
+            self.poison(error, "sync interrupted")
         else:
             pending.file.durable = (pending.end, pending.link)
             self.durable_upto = pending.next_seq
@@ -232,13 +235,6 @@ class Appender:
         if pending is not None:
             pending.sync()
             self.finish_sync(pending)
-
-    def _handle_sync_error(self) -> None:
-        error = self._file.sync_error
-        if isinstance(error, OSError):
-            self._fail_over(error)
-        elif error is not None:
-            self.poison(error, "sync interrupted")
 
     def reserve_space(self) -> None:
         """Allocate the reserve. Raises OSError if that fails, as on a full disk."""
