@@ -71,16 +71,16 @@ class BlockDirectory:
             self._report(what, done, size)
 
         with closing(SegmentFiles(self._path)) as files:
-            for item in ProgressScan(files, report, "scanning").items():
-                if isinstance(item, scan.Damage):
-                    raise item.error()
-                if isinstance(item, scan.Segment):
-                    self._segments.append(item)
-                    self._counts.append(0)
-                elif isinstance(item, scan.ScannedBlock) and item.header.frame_count:
-                    block = Block(item.header, item.body, item.first_seq, item.offset)
+            items = ProgressScan(report, "scanning").items(files)
+            for scanned in scan.take_blocks(items, on_segment=self._add_segment):
+                if scanned.header.frame_count:
+                    block = scanned.block()
                     self._record(block, end)
                     yield block
+
+    def _add_segment(self, segment: scan.Segment) -> None:
+        self._segments.append(segment)
+        self._counts.append(0)
 
     def _record(self, block: Block, end: int) -> None:
         self._counts[-1] += 1

@@ -52,8 +52,6 @@ class BlockTable:
         self.is_sparse = False
         self.segments: list[Segment] = []
         self.damage: list[scan.Damage] = []
-        self.tail: scan.Tail | None = None
-        self.next_seq = 0
         self._rows_before: list[int] = []
         self._offsets: array[int] = array("Q")
         self._ends: array[int] = array("Q")
@@ -62,19 +60,14 @@ class BlockTable:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def add(self, item: scan.ScanItem) -> None:
-        """Add one item of a scan."""
-        if isinstance(item, Segment):
-            self.segments.append(item)
-            self._rows_before.append(len(self._offsets))
-        elif isinstance(item, scan.Damage):
-            self.damage.append(item)
-        elif isinstance(item, scan.Tail):
-            self.tail, self.next_seq = item, item.next_seq
-        elif isinstance(item, scan.ScannedBlock) and item.header.frame_count:
-            self._add_block(item.offset, item.offset + item.header.size, item.first_seq)
+    def add_segment(self, segment: Segment) -> None:
+        """Add a segment. The blocks that are added next are in it."""
+        self.segments.append(segment)
+        self._rows_before.append(len(self._offsets))
 
-    def _add_block(self, offset: int, end: int, first_seq: int) -> None:
+    def add_block(self, scanned: scan.ScannedBlock) -> None:
+        """Add a block with events, to the last row if it is adjacent and the row stays small."""
+        offset, end = scanned.offset, scanned.offset + scanned.header.size
         if len(self._offsets) > self._rows_before[-1]:
             near = end - self._offsets[-1] <= segment_index.INDEX_STEP
             if near and offset == self._ends[-1]:
@@ -82,18 +75,17 @@ class BlockTable:
                 return
         self._offsets.append(offset)
         self._ends.append(end)
-        self._first_seqs.append(first_seq)
+        self._first_seqs.append(scanned.first_seq)
 
     def add_index(self, segment: Segment, rows: segment_index.SegmentIndex) -> None:
         """Add the index of a sealed segment that is a file of its own."""
         self.is_sparse = True
-        self.add(segment)
+        self.add_segment(segment)
         self._offsets.extend(rows.offsets)
         self._ends.extend(rows.offsets[1:])
         if rows.offsets:
             self._ends.append(segment.limit)
         self._first_seqs.extend(rows.first_seqs)
-        self.next_seq = rows.next_seq
 
     def find_row(self, seq: int) -> int:
         """Return the only row that can contain event ``seq``, -1 if ``seq`` precedes all rows."""
@@ -141,11 +133,6 @@ class BlockTable:
         return self.segments[bisect_right(self._rows_before, row) - 1].name
 
 
-def headers_only(*_: object) -> bool:
-    """Select no block body: a BodySelector."""
-    return False
-
-
 def load_sparse_table(files: SegmentFiles, name: str) -> BlockTable | None:
     """Return the table in the index of a sealed segment file; None if it has no valid index."""
     source = files.open(name)
@@ -169,12 +156,19 @@ def build_table(files: SegmentFiles, names: list[str], following: str | None = N
     bytes come after that end.
     """
     table = BlockTable()
-    scanned = [*names, following] if following else names
+    all_names = [*names, following] if following else names
     from_middle = names[:1] != files.names()[:1]
-    for item in scan.scan_files(files.sources(scanned), headers_only, from_middle=from_middle):
-        if isinstance(item, Segment) and following and item.name == following:
-            break
-        table.add(item)
+
+    def add_segment(segment: Segment) -> bool:
+        if segment.name == following:
+            return True
+        table.add_segment(segment)
+        return False
+
+    items = scan.scan_files(files.sources(all_names), scan.headers_only, from_middle=from_middle)
+    for scanned in scan.take_blocks(items, on_damage=table.damage.append, on_segment=add_segment):
+        if scanned.header.frame_count:
+            table.add_block(scanned)
     return table
 
 

@@ -86,7 +86,7 @@ class Reader:
     @property
     def size(self) -> int:
         """Current size of all files in bytes."""
-        return sum(map(len, self._files.sources(self._files.names())))
+        return self._files.size
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -163,23 +163,22 @@ class Reader:
         if not names:
             raise NotAJournal(f"{self.path} no longer contains a segment file")
         from_middle = names[0] != self._files.names()[0]
-        for item in scan.scan_files(
+
+        def ends_at(damage: scan.Damage) -> bool:
+            loses_events = max(start, damage.first_seq) <= min(damage.last_seq, end - 1)
+            # If no block follows, the number of lost events is unknown.
+            return self._ends_at(damage, loses_events or damage.open_ended)
+
+        items = scan.scan_files(
             self._files.sources(names), select_body, self._verify, from_middle=from_middle
-        ):
-            if isinstance(item, scan.ScannedBlock):
-                if item.first_seq >= end:
-                    return
-                if item.is_selected and item.header.frame_count:
-                    block = self._block(item, start)
-                    if block is not None:
-                        yield item.segment.name, block
-            elif isinstance(item, scan.Damage):
-                loses_events = max(start, item.first_seq) <= min(item.last_seq, end - 1)
-                # If no block follows, the number of lost events is unknown.
-                if self._ends_at(item, loses_events or item.open_ended):
-                    return
-            elif isinstance(item, scan.Tail):
-                self._check_tail(item)
+        )
+        for scanned in scan.take_blocks(items, on_damage=ends_at, on_tail=self._check_tail):
+            if scanned.first_seq >= end:
+                return
+            if scanned.is_selected and scanned.header.frame_count:
+                block = self._block(scanned, start)
+                if block is not None:
+                    yield scanned.segment.name, block
 
     def _body_selector(self, start: int, bitmap: int, since: int | None) -> scan.BodySelector:
         strict = self._mode is RecoveryMode.STRICT
@@ -252,7 +251,9 @@ class Reader:
         """
         deadline = _deadline_after(timeout_seconds)
         while True:
-            follower = TailFollower(self._files, start, _tag_bitmap(tags), self._verify)
+            follower = TailFollower(
+                self._files, start, _tag_bitmap(tags), self._verify, self._ends_at
+            )
             with FileWatcher(self.path) as watch:
                 while True:
                     # Check this first, so that everything appended before a replacement is read.
@@ -275,18 +276,14 @@ class Reader:
             self._locator = BlockLocator(self._files)
 
     def _follow_new(self, follower: TailFollower, tags: Container[int] | None) -> Iterator[Frame]:
-        """Yield the new frames. Set ``follower.is_finished`` if no more frames can come."""
+        """Yield the new frames."""
         try:
-            for item in follower.scan_new():
+            for scanned in follower.scan_new():
                 start = follower.next_seq
-                if isinstance(item, scan.ScannedBlock):
-                    block, selection = self._block(item, start), FrameSelection(start, None, tags)
-                    if block is not None:
-                        yield from self._select(item.segment.name, block, selection.frames)
-                        follower.next_seq = block.last_seq + 1
-                elif follower.is_new(item) and self._ends_at(item, item.last_seq >= start):
-                    follower.is_finished = True
-                    return
+                block, selection = self._block(scanned, start), FrameSelection(start, None, tags)
+                if block is not None:
+                    yield from self._select(scanned.segment.name, block, selection.frames)
+                    follower.next_seq = block.last_seq + 1
         except FormatError:
             # A replaced directory loses its files.
             if not self._files.is_replaced:
@@ -296,10 +293,7 @@ class Reader:
 
     def summary(self) -> Summary:
         """Return a summary of all headers, without reading the bodies of blocks."""
-        names = self._files.names()
-        return summarize(
-            scan.scan_files(self._files.sources(names), block_table.headers_only), self.size
-        )
+        return summarize(self._files)
 
     @property
     def tail(self) -> int:
@@ -360,13 +354,13 @@ class Reader:
                 error.file = source.name
                 raise
 
-    def _block(self, item: scan.ScannedBlock, start: int) -> Block | None:
+    def _block(self, scanned: scan.ScannedBlock, start: int) -> Block | None:
         """Return the block, or None if it has no event from ``start`` on."""
-        segment, header, offset, first_seq, body, _ = item
         try:
-            block = Block(header, body, first_seq, offset)
+            block = scanned.block()
             return block if block.last_seq >= start else None
         except FormatError as error:
+            segment, header, offset, first_seq, *_ = scanned
             self._skip_block(segment.name, first_seq, header, offset, error)
             return None
 
@@ -415,7 +409,7 @@ class Reader:
         if self._mode is RecoveryMode.POINT_IN_TIME and not damage.acknowledged:
             return True
         if loses_events or self._mode is RecoveryMode.STRICT:
-            raise damage.error()
+            scan.raise_damage(damage)
         return False
 
     def _check_tail(self, tail: scan.Tail) -> None:

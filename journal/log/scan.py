@@ -4,9 +4,10 @@ The rules are those of spec/format.md, "What a reader concludes". Reader and Wri
 scan, so that a writer resumes exactly after the last event that a reader yields.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import NamedTuple
+from itertools import chain, pairwise
+from typing import Any, NamedTuple, NoReturn
 
 from journal.errors import (
     CorruptBlock,
@@ -38,7 +39,12 @@ __all__ = [
     "ScannedBlock",
     "Segment",
     "Tail",
+    "headers_only",
+    "ignore",
+    "raise_damage",
     "scan_files",
+    "select_all",
+    "take_blocks",
 ]
 
 
@@ -58,6 +64,16 @@ class RecoveryMode(StrEnum):
     """Accept everything, in readers only: they skip lost events."""
 
 
+def headers_only(segment: Segment, header: BlockHeader, first_seq: int) -> bool:
+    """Select no body: a BodySelector."""
+    return False
+
+
+def select_all(segment: Segment, header: BlockHeader, first_seq: int) -> bool:
+    """Select every body: a BodySelector."""
+    return True
+
+
 def scan_files(
     sources: Iterable[Bytes],
     select_body: BodySelector,
@@ -75,7 +91,8 @@ def scan_files(
     """
     before: Segment | None = resume_after.segment if resume_after else None
     next_seq = resume_after.next_seq if resume_after else None
-    for current, following in _pair_with_next(_find_segments(sources, resume_after)):
+    for current, following in pairwise(chain(_find_segments(sources, resume_after), [None])):
+        assert current is not None, "only the last one of a chain is followed by None"
         if isinstance(current, _UnreadableSegment):
             damage = current.damage(before, next_seq or 0, following)
             next_seq = damage.last_seq + 1
@@ -108,6 +125,41 @@ def scan_files(
             resume_after = None
         yield from scanner.run()
         next_seq = scanner.next_seq
+
+
+def ignore(item: ScanItem) -> None:
+    """Do nothing: a handler of ``take_blocks``."""
+
+
+def raise_damage(damage: Damage, *_: object) -> NoReturn:
+    """Raise the error of a damage: a handler of ``take_blocks``."""
+    raise damage.error()
+
+
+def take_blocks(
+    items: Iterable[ScanItem],
+    *,
+    on_damage: Callable[[Damage], object] = raise_damage,
+    on_segment: Callable[[Segment], object] = ignore,
+    on_debris: Callable[[Debris], object] = ignore,
+    on_tail: Callable[[Tail], object] = ignore,
+) -> Iterator[ScannedBlock]:
+    """Yield the blocks of a scan, and pass each of its other items to its handler, in order.
+
+    ``on_damage`` is the policy for damage: raise its error, ``ignore`` it, or collect it with the
+    ``append`` of a list. The scan ends where a handler returns true.
+    """
+    handlers: dict[type, Callable[[Any], object]] = {
+        Segment: on_segment,
+        Debris: on_debris,
+        Damage: on_damage,
+        Tail: on_tail,
+    }
+    for item in items:
+        if isinstance(item, ScannedBlock):
+            yield item
+        elif handlers[type(item)](item):
+            return
 
 
 class _ReadableSegment(NamedTuple):
@@ -187,19 +239,6 @@ def _find_segments(
                 break
     if not has_readable:
         raise first_error or NotAJournal("the file contains no journal segment")
-
-
-def _pair_with_next(
-    items: Iterator[_ReadableSegment | _UnreadableSegment],
-) -> Iterator[
-    tuple[_ReadableSegment | _UnreadableSegment, _ReadableSegment | _UnreadableSegment | None]
-]:
-    """Yield each item together with the next one, None for the last."""
-    current = next(items, None)
-    while current is not None:
-        following = next(items, None)
-        yield current, following
-        current = following
 
 
 def _check_predecessor(

@@ -177,6 +177,11 @@ class SegmentFiles:
         """Open the journal at the same path again, with the same options."""
         return SegmentFiles(self.path, patient=self._patient, flips=self._flips)
 
+    @property
+    def size(self) -> int:
+        """Current size of all files in bytes."""
+        return sum(map(len, self.sources(self.names())))
+
     def names(self) -> list[str]:
         """Return the names of the segment files. A single-file journal has one empty name."""
         self._check_open()

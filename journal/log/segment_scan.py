@@ -15,7 +15,7 @@ from journal.errors import (
     MissingEvents,
     TornBlock,
 )
-from journal.format.block import BLOCK_MAGIC, BlockHeader, find_flaw, read_last_delta
+from journal.format.block import BLOCK_MAGIC, Block, BlockHeader, find_flaw, read_last_delta
 from journal.format.frame import SEQ_MAX
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import Bytes, ByteSource
@@ -34,6 +34,18 @@ class ScannedBlock(NamedTuple):
     first_seq: int
     body: bytes
     is_selected: bool
+
+    @property
+    def next_seq(self) -> int:
+        """Sequence number after the last event of the block."""
+        header = self.header
+        if header.has_seqs and header.frame_count:
+            return self.first_seq + read_last_delta(header, self.body) + 1
+        return self.first_seq + header.frame_count
+
+    def block(self) -> Block:
+        """Return the block. Its body must be selected. Raises a FormatError for wrong columns."""
+        return Block(self.header, self.body, self.first_seq, self.offset)
 
 
 class Debris(NamedTuple):
@@ -148,33 +160,24 @@ class SegmentScanner(SegmentBytes):
             fault = self._find_fault(header)
             if fault is None:
                 assert header is not None
-                first_seq = header.first_seq + self._segment.shift
-                yield ScannedBlock(
+                block = ScannedBlock(
                     self._segment,
                     header,
                     self._position,
-                    first_seq,
+                    header.first_seq + self._segment.shift,
                     self._body_read,
                     self._is_selected,
                 )
-                self._accept(header)
+                yield block
+                self._position += header.size
+                self._link = (header.end, header.hash)
+                self.next_seq = block.next_seq
                 continue
             item = self._conclude(header, fault)
             if item is not None:
                 yield item
             if isinstance(item, Tail):
                 return
-
-    def _accept(self, header: BlockHeader) -> None:
-        self._position += header.size
-        self._link = (header.end, header.hash)
-        self.next_seq = self._seq_after(header)
-
-    def _seq_after(self, header: BlockHeader) -> int:
-        seq = header.first_seq + self._segment.shift + header.frame_count
-        if header.has_seqs and header.frame_count:
-            seq += read_last_delta(header, self._body_read) + 1 - header.frame_count
-        return seq
 
     def _find_fault(self, header: BlockHeader | None) -> _BlockFault | None:
         """Return the reason why no valid block is here, or None.

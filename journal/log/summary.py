@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from journal.errors import FormatError
-from journal.format.block import Block
 from journal.log import scan
 from journal.log.header_scan import Segment
+from journal.log.segment_files import SegmentFiles
 
 
 class Summary(NamedTuple):
@@ -48,37 +48,38 @@ class Finding(NamedTuple):
     error: FormatError
 
 
-def summarize(items: Iterator[scan.ScanItem], size: int) -> Summary:
-    """Summarize the items of a header scan. ``size`` is the size of all files in bytes."""
+def summarize(files: SegmentFiles) -> Summary:
+    """Summarize the headers of a journal, without reading the bodies of blocks."""
     segments: list[Segment] = []
     debris: list[tuple[int, int]] = []
     damage: list[scan.Damage] = []
-    blocks = events = durable = 0
+    tails: list[scan.Tail] = []
+
+    def add_segment(segment: Segment) -> None:
+        segments.append(segment)
+        if tails and tails[-1].torn_size:  # A segment follows, so a crash left these bytes.
+            debris.append((tails[-1].offset, tails[-1].torn_size))
+
+    size, blocks, events = files.size, 0, 0
     first_time = last_time = None
-    tail: scan.Tail | None = None
-    for item in items:
-        if isinstance(item, scan.ScannedBlock):
-            blocks += 1
-            events += item.header.frame_count
-            if item.header.frame_count:
-                last_time = item.header.time_last
-                first_time = item.header.time_first if first_time is None else first_time
-        elif isinstance(item, Segment):
-            if segments and segments[-1].file != item.file:
-                durable = 0  # The offset refers to the last file.
-            segments.append(item)
-            durable = (
-                max(durable, item.offset + item.durable_upto) if item.durable_upto else durable
-            )
-            if tail is not None and tail.torn_size:
-                debris.append((tail.offset, tail.torn_size))
-        elif isinstance(item, scan.Debris):
-            debris.append((item.offset, item.size))
-        elif isinstance(item, scan.Damage):
-            damage.append(item)
-        else:
-            tail = item
-    assert tail is not None
+    for scanned in scan.take_blocks(
+        scan.scan_files(files.sources(files.names()), scan.headers_only),
+        on_segment=add_segment,
+        on_debris=lambda item: debris.append((item.offset, item.size)),
+        on_damage=damage.append,
+        on_tail=tails.append,
+    ):
+        blocks += 1
+        events += scanned.header.frame_count
+        if scanned.header.frame_count:
+            last_time = scanned.header.time_last
+            first_time = scanned.header.time_first if first_time is None else first_time
+    tail, last_file = tails[-1], segments[-1].file
+    durable_ends = [
+        segment.offset + segment.durable_upto
+        for segment in segments
+        if segment.durable_upto and segment.file == last_file
+    ]
     header = segments[0].header
     return Summary(
         len(segments),
@@ -93,7 +94,7 @@ def summarize(items: Iterator[scan.ScanItem], size: int) -> Summary:
         tail.torn_size,
         tuple(debris),
         tuple(damage),
-        durable,
+        max(durable_ends, default=0),
         header.journal_id,
         header.created,
         (header.major, header.minor),
@@ -105,7 +106,7 @@ def check_block(item: scan.ScannedBlock, decode: bool) -> Iterator[Finding]:
     header, name = item.header, item.segment.name
     last_seq = item.first_seq + header.frame_count - 1
     try:
-        block = Block(header, item.body, item.first_seq, item.offset)
+        block = item.block()
         block.check()
         rows = list(block.rows()) if decode else []
     except FormatError as error:

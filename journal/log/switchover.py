@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.errors import OptionError, StorageError
-from journal.format.block import Block
 from journal.fs import atomic_file
-from journal.log import scan, segment_files
+from journal.log import segment_files
 from journal.log.appender import Appender
 from journal.log.opening import OpenOptions
 from journal.log.scan import RecoveryMode
@@ -110,10 +109,8 @@ class SwitchoverTarget:
 
     def _copy(self) -> int:
         appender, size = self.appender, 0
-        for item in self._follower.scan_new():
-            if isinstance(item, scan.Damage):
-                raise item.error()
-            block = Block(item.header, item.body, item.first_seq, item.offset)
+        for scanned in self._follower.scan_new():
+            block = scanned.block()
             if not block.count or block.last_seq < appender.next_seq:
                 continue
             try:

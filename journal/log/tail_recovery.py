@@ -14,7 +14,6 @@ from journal.errors import (
     TornBlock,
 )
 from journal.format import segment_index
-from journal.format.block import read_last_delta
 from journal.format.frame import SEQ_MAX
 from journal.format.segment_index import SegmentIndexBuilder
 from journal.fs.byte_source import ByteSource
@@ -70,8 +69,9 @@ def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
         seal = segment_index.read_seal(source, header) if source and header else None
         if seal is not None:
             return seal.time_last
-        items = scan.scan_files(files.sources([name]), lambda *_: False, from_middle=True)
-        times = [item.header.time_last for item in items if isinstance(item, scan.ScannedBlock)]
+        items = scan.scan_files(files.sources([name]), scan.headers_only, from_middle=True)
+        blocks = scan.take_blocks(items, on_damage=scan.ignore)
+        times = [block.header.time_last for block in blocks]
         if any(times):
             return max(times)
     return 0
@@ -104,18 +104,17 @@ def _check_chain(files: segment_files.SegmentFiles, names: list[str]) -> None:
 
 def _check_all(files: segment_files.SegmentFiles, names: list[str]) -> None:
     """Raise for any damage in any of the files."""
-    for item in scan.scan_files(files.sources(names), lambda *_: True):
-        if isinstance(item, scan.Damage):
-            raise item.error()
+    for _ in scan.take_blocks(scan.scan_files(files.sources(names), scan.select_all)):
+        pass
 
 
 def _check_pair(files: segment_files.SegmentFiles, names: list[str]) -> None:
     """Raise for acknowledged events lost at the end of an unsealed segment, as after a failure."""
-    for item in scan.scan_files(files.sources(names), lambda *_: False, from_middle=True):
+    for item in scan.scan_files(files.sources(names), scan.headers_only, from_middle=True):
         if isinstance(item, Segment) and item.name == names[1]:
             return
         if isinstance(item, scan.Damage) and item.acknowledged:
-            raise item.error()
+            scan.raise_damage(item)
 
 
 def recover_tail(
@@ -191,11 +190,11 @@ def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
             segment, rows = item, SegmentIndexBuilder()
         elif isinstance(item, scan.ScannedBlock):
             time = max(time, item.header.time_last)
-            rows.add(item.header, _seq_after(item))
+            rows.add(item.header, item.next_seq - item.segment.shift)
         elif isinstance(item, scan.Damage):
             is_refused = mode is not RecoveryMode.POINT_IN_TIME or item.acknowledged
             if is_refused or segment is None or segment.limit < len(data):
-                raise item.error()
+                scan.raise_damage(item)
             return _RecoveredTail(segment, item.offset, item.link, item.first_seq, time, rows, True)
         elif isinstance(item, scan.Tail) and item.segment.limit == len(data):
             if strict and item.torn_size:
@@ -204,13 +203,6 @@ def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
                 item.segment, item.offset, item.link, item.next_seq, time, rows, False
             )
     raise AssertionError("a scan ends with the tail of the last segment")
-
-
-def _seq_after(item: scan.ScannedBlock) -> int:
-    header = item.header
-    if header.has_seqs and header.frame_count:
-        return header.first_seq + read_last_delta(header, item.body) + 1
-    return header.first_seq + header.frame_count
 
 
 def _end_of_nonzero(descriptor: int, tail: int, size: int) -> int:

@@ -60,10 +60,10 @@ def concat(
     if not paths:
         raise OptionError("no source to concatenate: at least one journal is required")
     check_new_journal(Path(target), paths)
-    joiner = _Joiner(salvage, progress or ignore_progress)
     with BlockCopier(Path(target)) as copier:
+        joiner = _Joiner(copier, salvage, progress or ignore_progress)
         for path in paths:
-            joiner.add(path, copier)
+            joiner.add(path)
         copier.writer.publish()
         return ConcatResult(
             copier.writer.journal_id,
@@ -71,8 +71,8 @@ def concat(
             copier.blocks,
             copier.events,
             copier.writer.next_seq,
-            copier.torn_size,
-            copier.debris_size,
+            joiner.torn_size,
+            joiner.debris_size,
             tuple(joiner.first_seqs),
             tuple(copier.losses),
         )
@@ -81,47 +81,65 @@ def concat(
 class _Joiner:
     """Writer of several journals into one, which tracks the next sequence number."""
 
-    def __init__(self, salvage: bool, report: ProgressCallback) -> None:
-        self.size = 0
+    def __init__(self, copier: BlockCopier, salvage: bool, report: ProgressCallback) -> None:
+        self.size = self.torn_size = self.debris_size = 0
         self.first_seqs: list[int] = []
-        self._next_seq: int | None = None
+        self._copier = copier
+        self._has_begun = False
+        self._next_seq = 0
         self._salvage = salvage
         self._report = report
 
-    def add(self, path: Path, copier: BlockCopier) -> None:
+    def add(self, path: Path) -> None:
         """Add a journal. A FormatError names its file."""
-        first_loss = len(copier.losses)
+        losses = self._copier.losses
+        first_loss = len(losses)
         try:
             with closing(SegmentFiles(path, patient=self._salvage)) as files:
-                self._add(files, copier)
+                self._add(files)
         except FormatError as error:
             error.file = str(path / error.file)
             raise
-        copier.losses[first_loss:] = [
-            loss._replace(file=str(path / loss.file)) for loss in copier.losses[first_loss:]
+        losses[first_loss:] = [
+            loss._replace(file=str(path / loss.file)) for loss in losses[first_loss:]
         ]
 
-    def _add(self, files: SegmentFiles, copier: BlockCopier) -> None:
-        blocks, has_begun, next_seq = ProgressScan(files, self._report, "copying"), False, 0
-        for item in blocks.items():
-            if not has_begun:
-                has_begun, first = True, _first_seq(item)
-                copier.shift = 0 if self._next_seq is None else self._next_seq - first
-                self.first_seqs.append(first + copier.shift)
-            if isinstance(item, scan.Damage) and not self._salvage:
-                raise item.error()
-            if isinstance(item, scan.Damage | scan.Tail):
-                next_of_item = item.last_seq + 1 if isinstance(item, scan.Damage) else item.next_seq
-                next_seq = max(next_seq, next_of_item)
-            if not copier.add(item) and not self._salvage:
+    def _add(self, files: SegmentFiles) -> None:
+        self._has_begun = False
+        copier, progress = self._copier, ProgressScan(self._report, "copying")
+        for scanned in scan.take_blocks(
+            progress.items(files),
+            on_damage=self._add_damage,
+            on_segment=self._add_segment,
+            on_tail=self._add_tail,
+        ):
+            if not copier.copy_block(scanned) and not self._salvage:
                 raise copier.losses[-1].error()
-        self._next_seq = next_seq + copier.shift
-        self.size += blocks.size
+        self.size += progress.size
+        self.torn_size += progress.torn_size
+        self.debris_size += progress.debris_size
 
+    def _add_damage(self, damage: scan.Damage) -> None:
+        self._begin(damage.first_seq)
+        if not self._salvage:
+            scan.raise_damage(damage)
+        self._copier.add_damage(damage)
+        self._advance(damage.last_seq + 1)
 
-def _first_seq(item: scan.ScanItem) -> int:
-    """Return the first sequence number of a journal from its first scan item."""
-    if isinstance(item, scan.Segment):
-        return item.header.first_seq
-    assert isinstance(item, scan.Damage), "a scan begins with a segment or with damage"
-    return item.first_seq
+    def _add_segment(self, segment: scan.Segment) -> None:
+        self._begin(segment.header.first_seq)
+        self._copier.add_segment(segment)
+
+    def _add_tail(self, tail: scan.Tail) -> None:
+        self._advance(tail.next_seq)
+
+    def _begin(self, first_seq: int) -> None:
+        """Set the shift of a source's sequence numbers at the first item of its scan."""
+        if not self._has_begun:
+            self._has_begun = True
+            if self.first_seqs:  # The first source keeps its sequence numbers.
+                self._copier.shift = self._next_seq - first_seq
+            self.first_seqs.append(first_seq + self._copier.shift)
+
+    def _advance(self, next_seq: int) -> None:
+        self._next_seq = max(self._next_seq, next_seq + self._copier.shift)

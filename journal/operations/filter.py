@@ -22,7 +22,6 @@ from journal.format.columns import find_ones
 from journal.format.tag_partition import partition_tags
 from journal.fs.byte_source import ByteSource
 from journal.log import scan
-from journal.log.block_table import headers_only
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import summarize
 from journal.pages import PageResolver
@@ -132,8 +131,7 @@ def _publish(
 
 
 def _read_times(files: SegmentFiles) -> JournalTimes:
-    names = files.names()
-    summary = summarize(scan.scan_files(files.sources(names), headers_only), 0)
+    summary = summarize(files)
     return JournalTimes(summary.first_time, summary.last_time)
 
 
@@ -166,24 +164,23 @@ class _FilterPass:
 
     def run(self, report: ProgressCallback) -> FilterResult:
         """Write the events that pass, and return the result."""
-        blocks = ProgressScan(self._files, report, self._what, self._needs_block)
-        journal_id, is_begun = b"", False
-        for item in blocks.items():
-            if isinstance(item, scan.ScannedBlock):
-                if item.header.frame_count:
-                    self._add(item)
-                    if not is_begun:
-                        is_begun = True
-                        self._release_unless_process()
-            elif isinstance(item, scan.Damage):
-                raise item.error()
-            elif isinstance(item, scan.Segment) and not journal_id:
-                journal_id = item.header.journal_id
-                if self._target is not None:
-                    self._target.journal_id = journal_id
+        blocks = ProgressScan(report, self._what, self._needs_block)
+        is_begun = False
+
+        def set_journal_id(_: scan.Segment) -> None:
+            if self._target is not None:
+                self._target.journal_id = blocks.journal_id
+
+        items = blocks.items(self._files)
+        for scanned in scan.take_blocks(items, on_segment=set_journal_id):
+            if scanned.header.frame_count:
+                self._add(scanned)
+                if not is_begun:
+                    is_begun = True
+                    self._release_unless_process()
         analysis = self._analysis
         return FilterResult(
-            journal_id=journal_id or bytes(16),
+            journal_id=blocks.journal_id or bytes(16),
             size=blocks.size,
             written=0,
             blocks=0,
@@ -229,7 +226,7 @@ class _FilterPass:
 
     def _filter_block(self, item: scan.ScannedBlock) -> None:
         """Filter a block that may have passing events."""
-        block = Block(item.header, item.body, item.first_seq, item.offset)
+        block = item.block()
         mask = self._filter.compute_mask(block)
         self._analysis.add_block(*partition_tags(block.tags, mask), block.seqs, block.payload)
         if self._target is not None and not self._target.is_overfull:
@@ -271,7 +268,7 @@ class _FilterPass:
             tags = source[tags_at : tags_at + count]
         seqs: Sequence[int] = range(item.first_seq, item.first_seq + count)
         if header.has_seqs:  # A block with a column of sequence numbers is always read.
-            seqs = Block(header, item.body, item.first_seq, item.offset).seqs
+            seqs = item.block().seqs
         self._analysis.add_dropped_block(tags, seqs)
         if self._keeps_pages and MemoryPages.tag in tags:
             for index in find_ones(tags.translate(_PAGES)):

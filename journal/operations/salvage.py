@@ -5,7 +5,6 @@ other losses are reported by their bytes and sequence numbers.
 """
 
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from journal.errors import CorruptBlock
 from journal.log import scan
 from journal.rewrite import bit_search
 from journal.rewrite.bit_repair import BitRepair, BitRepairer
-from journal.rewrite.block_copier import BlockCopier, Loss, check_new_journal, last_seq_of
+from journal.rewrite.block_copier import BlockCopier, Loss, check_new_journal
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 
@@ -90,24 +89,38 @@ def _copy(repairer: BitRepairer, target: Path, report: ProgressCallback) -> Salv
     """Copy the readable blocks of the source."""
     repairs: list[BitRepair] = []
     with closing(repairer.files()) as files, BlockCopier(target) as copier:
-        blocks = ProgressScan(files, report, "copying")
-        for item in blocks.items():
-            if (
-                isinstance(item, scan.Tail)
-                and (item.segment.name, item.offset) in repairer.unreadable_segments
-            ):
-                copier.add(_make_header_damage(item))
-            elif copier.add(item):
-                repairs += _list_repairs(item, repairer)
+
+        def add_segment(segment: scan.Segment) -> None:
+            copier.add_segment(segment)
+            repairs.extend(repairer.repairs.get((segment.name, segment.offset), ()))
+
+        def add_tail(tail: scan.Tail) -> None:
+            if (tail.segment.name, tail.offset) in repairer.unreadable_segments:
+                progress.torn_size -= tail.torn_size
+                copier.add_damage(_make_header_damage(tail))
+
+        progress = ProgressScan(report, "copying")
+        for scanned in scan.take_blocks(
+            progress.items(files),
+            on_damage=copier.add_damage,
+            on_segment=add_segment,
+            on_tail=add_tail,
+        ):
+            if copier.copy_block(scanned):
+                first, last = scanned.first_seq, scanned.next_seq - 1
+                repairs += (
+                    repair._replace(first_seq=first, last_seq=last)
+                    for repair in repairer.repairs.get((scanned.segment.name, scanned.offset), ())
+                )
         copier.writer.publish()
         return SalvageResult(
             copier.writer.journal_id,
-            blocks.size,
+            progress.size,
             copier.blocks,
             copier.events,
             copier.writer.next_seq,
-            copier.torn_size,
-            copier.debris_size,
+            progress.torn_size,
+            progress.debris_size,
             tuple(repairs),
             tuple(copier.losses),
         )
@@ -128,12 +141,3 @@ def _make_header_damage(tail: scan.Tail) -> scan.Damage:
         name=tail.segment.name,
         open_ended=True,
     )
-
-
-def _list_repairs(item: scan.ScanItem, repairer: BitRepairer) -> Iterator[BitRepair]:
-    """Yield the bit repairs of a block or a segment header."""
-    if isinstance(item, scan.ScannedBlock):
-        for repair in repairer.repairs.get((item.segment.name, item.offset), ()):
-            yield repair._replace(first_seq=item.first_seq, last_seq=last_seq_of(item))
-    elif isinstance(item, scan.Segment):
-        yield from repairer.repairs.get((item.name, item.offset), ())

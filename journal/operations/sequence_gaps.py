@@ -7,7 +7,7 @@ import os
 from contextlib import closing
 from itertools import pairwise
 
-from journal.format.block import Block, BlockHeader
+from journal.format.block import BlockHeader
 from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 
@@ -20,16 +20,15 @@ def find_last_gap(path: str | os.PathLike[str], stop: int) -> int:
     """
     gap, next_seq = -1, -1
     with closing(SegmentFiles(path)) as files:
-        for item in scan.scan_files(files.sources(files.names()), _has_seqs):
-            if isinstance(item, scan.Damage):
-                raise item.error()
-            if not isinstance(item, scan.ScannedBlock) or not item.header.frame_count:
+        items = scan.scan_files(files.sources(files.names()), _has_seqs)
+        for scanned in scan.take_blocks(items):
+            if not scanned.header.frame_count:
                 continue
-            if 0 <= next_seq < min(item.first_seq, stop):
-                gap = min(item.first_seq, stop) - 1
-            next_seq = item.first_seq + item.header.frame_count
-            if item.is_selected:
-                seqs = Block(item.header, item.body, item.first_seq, item.offset).seqs
+            if 0 <= next_seq < min(scanned.first_seq, stop):
+                gap = min(scanned.first_seq, stop) - 1
+            next_seq = scanned.first_seq + scanned.header.frame_count
+            if scanned.is_selected:
+                seqs = scanned.block().seqs
                 for seq, next_one in pairwise(seqs):
                     if seq + 1 < min(next_one, stop):
                         gap = min(next_one, stop) - 1

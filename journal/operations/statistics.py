@@ -23,7 +23,6 @@ from journal.format.block import Block
 from journal.format.block_header import BLOCK_HEADER_SIZE
 from journal.format.columns import read_u32
 from journal.log import scan
-from journal.log.block_table import headers_only
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import Summary, summarize
 from journal.pages.encoding import decode_pages
@@ -112,14 +111,10 @@ def collect_statistics(
     Damage is skipped and counted. Raises a FormatError if the file contains no journal segment.
     """
     with closing(SegmentFiles(Path(path), patient=True)) as files:
-        summary = summarize(scan.scan_files(files.sources(files.names()), headers_only), 0)
-        size = sum(map(len, files.sources(files.names())))
-        collector = _StatisticsCollector(StatisticsResult(summary._replace(size=size)), pages)
-        for item in ProgressScan(files, progress or ignore_progress, "looking").items():
-            if isinstance(item, scan.Damage):
-                collector.result.damaged += 1
-            elif isinstance(item, scan.ScannedBlock):
-                collector.add(item)
+        collector = _StatisticsCollector(StatisticsResult(summarize(files)), pages)
+        items = ProgressScan(progress or ignore_progress, "looking").items(files)
+        for scanned in scan.take_blocks(items, on_damage=collector.add_damage):
+            collector.add(scanned)
         return collector.finish()
 
 
@@ -135,9 +130,13 @@ class _StatisticsCollector:
         self._first, self._span = first, max(1, last - first + 1)
         self._edges = [first - -self._span * step // BINS for step in range(1, BINS)]
 
-    def add(self, item: scan.ScannedBlock) -> None:
+    def add_damage(self, damage: scan.Damage) -> None:
+        """Count a damaged region."""
+        self.result.damaged += 1
+
+    def add(self, scanned: scan.ScannedBlock) -> None:
         """Add a block."""
-        header, result = item.header, self.result
+        header, result = scanned.header, self.result
         result.headers_size += BLOCK_HEADER_SIZE
         result.columns_size += header.columns_size
         if not header.frame_count:
@@ -147,7 +146,7 @@ class _StatisticsCollector:
         result.payload_size += header.payload_raw_size
         result.compressed_blocks += header.payload_size < header.payload_raw_size
         try:
-            block = Block(header, item.body, item.first_seq, item.offset)
+            block = scanned.block()
             self._count_kinds(block)
             self._count_times(block)
             if self._counts_pages and MemoryPages.tag in block.tags:

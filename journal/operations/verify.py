@@ -15,7 +15,7 @@ from journal.errors import (
 )
 from journal.events import codec
 from journal.events.memory import MemoryPages, PageKind
-from journal.format.block import Block, BlockHeader, compute_tag_bitmap
+from journal.format.block import BlockHeader, compute_tag_bitmap
 from journal.format.frame import Frame
 from journal.log import scan
 from journal.log.reader import Reader
@@ -112,9 +112,9 @@ class Verifier:
         segment, and OptionError if the journal has no block at the cursor.
         """
         with closing(SegmentFiles(self._path)) as files:
-            blocks = ProgressScan(files, self._progress, "checking", self._needs_body)
+            blocks = ProgressScan(self._progress, "checking", self._needs_body)
             try:
-                for item in self._skip_to_cursor(blocks.items()):
+                for item in self._skip_to_cursor(blocks.items(files)):
                     self.size = blocks.size
                     yield from self._check(item)
                     if isinstance(item, scan.ScannedBlock) and stop is not None and stop():
@@ -228,7 +228,7 @@ class _ReferenceChecker:
         if not item.header.tag_bitmap & _PAGES:
             return
         with suppress(FormatError):
-            block = Block(item.header, item.body, item.first_seq, item.offset)
+            block = item.block()
             for seq, _, payload in block.rows(block.select({MemoryPages.tag})):
                 for reason in self._explain_wrong_references(seq, payload, counts):
                     error = MalformedEvent(reason, item.offset, item.segment.name)

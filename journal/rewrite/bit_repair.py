@@ -82,18 +82,27 @@ class BitRepairer:
     def _make_pass(self) -> None:
         segment: scan.Segment | None = None
         with closing(self.files()) as files:
-            steps = ProgressScan(files, self._report, "checking")
-            for item in steps.items():
-                if isinstance(item, scan.Segment):
-                    segment = item
-                elif isinstance(item, scan.Damage):
-                    self._repair_range(files, item.name, item.offset, item.size, segment)
-                elif isinstance(item, scan.Tail) and item.torn_size:
+
+            def set_segment(item: scan.Segment) -> None:
+                nonlocal segment
+                segment = item
+
+            def repair_damage(item: scan.Damage) -> None:
+                self._repair_range(files, item.name, item.offset, item.size, segment)
+
+            def repair_tail(item: scan.Tail) -> None:
+                if item.torn_size:
                     name, size = item.segment.name, item.torn_size
                     self._repair_range(files, name, item.offset, size, segment)
                     data = files.open(name)
                     if data is not None and _has_blocks(data, item.offset, item.offset + size):
                         self.unreadable_segments.add((name, item.offset))
+
+            items = ProgressScan(self._report, "checking").items(files)
+            for _ in scan.take_blocks(
+                items, on_damage=repair_damage, on_segment=set_segment, on_tail=repair_tail
+            ):
+                pass
 
     def _repair_range(
         self, files: SegmentFiles, name: str, start: int, size: int, segment: scan.Segment | None

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 from journal._platform import require_linux
 from journal.errors import CorruptBlock, DamagedJournal, FormatError, LostAcknowledged, OptionError
-from journal.format.block import Block, read_last_delta
+from journal.format.block import Block
 from journal.log import scan
 from journal.log.commit_policy import CommitPolicy
 from journal.log.writer import Writer
@@ -85,7 +85,6 @@ class BlockCopier(UnpublishedJournal):
         self.shift = 0
         self.losses: list[Loss] = []
         self.blocks = self.events = 0
-        self.torn_size = self.debris_size = 0
 
     @property
     def writer(self) -> Writer:
@@ -93,59 +92,40 @@ class BlockCopier(UnpublishedJournal):
         assert self._writer is not None, "a scan without a segment raises"
         return self._writer
 
-    def add(self, item: scan.ScanItem) -> bool:
-        """Copy a block, or record a defect, and return whether nothing was lost with this item."""
-        count_before = len(self.losses)
-        if isinstance(item, scan.Segment):
-            self.open_writer(item.header.journal_id)
-        elif isinstance(item, scan.ScannedBlock):
-            self._copy(item)
-        elif isinstance(item, scan.Tail):
-            self.torn_size += item.torn_size
-        elif isinstance(item, scan.Debris):
-            self.debris_size += item.size
-        else:
-            name, offset, size = item.name, item.offset, item.size
-            self._add_loss(name, offset, size, item.first_seq, item.last_seq, item)
-        return len(self.losses) == count_before
+    def add_segment(self, segment: scan.Segment) -> None:
+        """Open the target if this is the first segment."""
+        self.open_writer(segment.header.journal_id)
 
-    def _copy(self, item: scan.ScannedBlock) -> None:
-        header = item.header
+    def add_damage(self, damage: scan.Damage) -> None:
+        """Record damage as a loss."""
+        offset, size, first_seq, last_seq, acknowledged, reason, *_ = damage
+        first, last = first_seq + self.shift, last_seq + self.shift
+        self.losses.append(
+            Loss(damage.name, offset, size, first, last, reason, acknowledged, damage.open_ended)
+        )
+
+    def copy_block(self, scanned: scan.ScannedBlock) -> bool:
+        """Copy a block, or record it as a loss if it is inconsistent. Return whether it was copied.
+
+        A block without events is left out.
+        """
+        segment, header, offset, first_seq, body, _ = scanned
         if not header.frame_count:
-            return
+            return True
+        first = first_seq + self.shift
         try:
-            block = Block(header, item.body, item.first_seq + self.shift, item.offset)
+            block = Block(header, body, first, offset)
             block.payload(0)  # Raises if the block cannot be decompressed.
             self.writer.append_block(block)
         except FormatError as error:
-            name, size = item.segment.name, header.size
-            self._add_loss(name, item.offset, size, item.first_seq, last_seq_of(item), error)
-        else:
-            self.blocks += 1
-            self.events += header.frame_count
-
-    def _add_loss(
-        self,
-        name: str,
-        offset: int,
-        size: int,
-        first_seq: int,
-        last_seq: int,
-        cause: scan.Damage | FormatError,
-    ) -> None:
-        first, last = first_seq + self.shift, last_seq + self.shift
-        durable = isinstance(cause, scan.Damage) and cause.acknowledged
-        open_ended = isinstance(cause, scan.Damage) and cause.open_ended
-        loss = Loss(name, offset, size, first, last, cause.reason, durable, open_ended)
-        self.losses.append(loss)
-
-
-def last_seq_of(item: scan.ScannedBlock) -> int:
-    """Return the sequence number of the last event of a block with its body read."""
-    header = item.header
-    if header.has_seqs and header.frame_count:
-        return item.first_seq + read_last_delta(header, item.body)
-    return item.first_seq + header.frame_count - 1
+            last, reason = scanned.next_seq - 1 + self.shift, error.reason
+            self.losses.append(
+                Loss(segment.name, offset, header.size, first, last, reason, False, False)
+            )
+            return False
+        self.blocks += 1
+        self.events += header.frame_count
+        return True
 
 
 def check_new_journal(target: Path, sources: list[Path]) -> None:

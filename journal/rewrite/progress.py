@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-from journal.format.block import BlockHeader
 from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 
@@ -10,41 +9,47 @@ ProgressCallback = Callable[[str, int, int], object]
 """Callback that receives the name of the activity, the bytes done, and the bytes in total."""
 
 
-def _select_all(segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
-    """Select every body: a BodySelector."""
-    return True
-
-
 def ignore_progress(what: str, done: int, size: int) -> None:
     """Do nothing: a ProgressCallback."""
 
 
 class ProgressScan:
-    """Scan of a journal's files that reports its progress, and by default reads all bodies."""
+    """Scan of a journal that reports its progress, and by default reads all bodies.
+
+    ``journal_id`` and ``first_seq`` are those of the first segment. ``size`` is the size of all
+    files in bytes, ``torn_size`` and ``debris_size`` the sizes of what crashes left up to the last
+    item.
+    """
 
     def __init__(
         self,
-        files: SegmentFiles,
         report: ProgressCallback,
         what: str,
-        select_body: scan.BodySelector = _select_all,
+        select_body: scan.BodySelector = scan.select_all,
     ) -> None:
-        self._files = files
+        self.journal_id = b""
+        self.first_seq = self.size = self.torn_size = self.debris_size = 0
         self._report = report
         self._what = what
         self._select_body = select_body
-        self.size = 0
 
-    def items(self) -> Iterator[scan.ScanItem]:
+    def items(self, files: SegmentFiles) -> Iterator[scan.ScanItem]:
         """Yield the items of the scan."""
-        names = self._files.names()
-        sizes = [len(data) for data in self._files.sources(names)]
+        names = files.names()
+        sizes = [len(data) for data in files.sources(names)]
         self.size, before, file = sum(sizes), 0, 0
-        for item in scan.scan_files(self._files.sources(names), self._select_body):
-            if isinstance(item, scan.Segment) and item.file > file:
-                before, file = sum(sizes[: item.file]), item.file
-            elif isinstance(item, scan.ScannedBlock):
+        for item in scan.scan_files(files.sources(names), self._select_body):
+            if isinstance(item, scan.ScannedBlock):
+                if item.segment.file > file:
+                    file = item.segment.file
+                    before = sum(sizes[:file])
                 done = before + item.offset + item.header.size
                 self._report(self._what, min(done, self.size), self.size)
+            elif isinstance(item, scan.Segment) and not self.journal_id:
+                self.journal_id, self.first_seq = item.header.journal_id, item.header.first_seq
+            elif isinstance(item, scan.Tail):
+                self.torn_size += item.torn_size
+            elif isinstance(item, scan.Debris):
+                self.debris_size += item.size
             yield item
         self._report(self._what, self.size, self.size)
