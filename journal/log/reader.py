@@ -263,11 +263,11 @@ class Reader:
                         yield frame
                     if is_replaced:
                         break
+                    if follower.is_finished:
+                        return
                     if has_new:
                         deadline = _deadline_after(timeout_seconds)
-                    elif (
-                        follower.is_finished or (stop is not None and stop()) or _is_past(deadline)
-                    ):
+                    elif (stop is not None and stop()) or _is_past(deadline):
                         return
                     else:
                         watch.wait(None if deadline is None else deadline - time.monotonic())

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from journal.fs import file_watcher
 from journal.log import RecoveryMode, RollPolicy
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.forged_journals import Forge, lay
+from tests.support.numbered_journals import damage_block
 from tests.support.writer_process import LiveWriter
 
 SIZES = pytest.mark.parametrize("roll_size", [None, 4000], ids=["file", "directory"])
@@ -242,3 +244,16 @@ def test_damage_behind_numbers_with_holes_is_told_once_and_ends_nothing(path: Pa
         found = reader.follow(stop=lambda: next(looks) > 2, timeout_seconds=0.2)
         assert [frame.seq for frame in found] == [5, 9]
         assert len(reader.losses) == 1
+
+
+def test_a_follower_of_a_point_in_time_ends_before_the_damage(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.journal"
+    with Writer(path) as writer:
+        for number in range(5):
+            writer.append_frame(1, b"%d" % number)
+            writer.flush()
+        shutil.copy(path, copy)  # Closing would state that all blocks are durable.
+    damage_block(copy, 2, 0xFF)
+    with Reader(copy, mode=RecoveryMode.POINT_IN_TIME) as reader:
+        assert [frame.seq for frame in reader.frames()] == [0, 1]
+        assert [frame.seq for frame in reader.follow(stop=lambda: True)] == [0, 1]
