@@ -40,7 +40,7 @@ campaign: $(GUESTS_ENV) ## the same campaigns at full length, with new examples:
 	$(PYTHON) tools/programs.py
 	$(PYTHON) -m pytest -n $(WORKERS) -m deep --hypothesis-profile=campaign --campaign-seconds=0
 
-check: $(DOCS_ENV) ## style, types, prose, the order of the rooms, generated files, and the site
+check: $(DOCS_ENV) ## style, types, prose, lengths, the order of the rooms, generated files, and the site
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
@@ -48,6 +48,7 @@ check: $(DOCS_ENV) ## style, types, prose, the order of the rooms, generated fil
 	$(PYTHON) spec/generate.py --check
 	$(PYTHON) tools/guests.py --check
 	$(PYTHON) tools/prose.py
+	$(PYTHON) tools/functions.py
 	$(PYTHON) tools/rooms.py --check
 	$(MAKE) --no-print-directory docs
 

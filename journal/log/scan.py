@@ -111,15 +111,7 @@ def scan_files(
             segment = _set_continuation(segment, following.segment)
         before = segment
         yield segment
-        scanner = SegmentScanner(
-            current.data,
-            segment,
-            next_seq,
-            select_body,
-            verify,
-            current.budget,
-            current.header_cache,
-        )
+        scanner = current.make_scanner(segment, next_seq, select_body, verify=verify)
         if resume_after:
             scanner.start_after(resume_after)
             resume_after = None
@@ -169,6 +161,14 @@ class _ReadableSegment(NamedTuple):
     segment: Segment
     budget: HashBudget
     header_cache: dict[int, BlockHeader]
+
+    def make_scanner(
+        self, segment: Segment, next_seq: int, select_body: BodySelector, *, verify: bool
+    ) -> SegmentScanner:
+        """Return a scanner of the data of ``segment``, this segment with numbers assigned."""
+        return SegmentScanner(
+            self.data, segment, next_seq, select_body, verify, self.budget, self.header_cache
+        )
 
 
 class _UnreadableSegment(NamedTuple):

@@ -74,13 +74,7 @@ def summarize(files: SegmentFiles) -> Summary:
         if scanned.header.frame_count:
             last_time = scanned.header.time_last
             first_time = scanned.header.time_first if first_time is None else first_time
-    tail, last_file = tails[-1], segments[-1].file
-    durable_ends = [
-        segment.offset + segment.durable_upto
-        for segment in segments
-        if segment.durable_upto and segment.file == last_file
-    ]
-    header = segments[0].header
+    tail, header = tails[-1], segments[0].header
     return Summary(
         len(segments),
         blocks,
@@ -94,10 +88,22 @@ def summarize(files: SegmentFiles) -> Summary:
         tail.torn_size,
         tuple(debris),
         tuple(damage),
-        max(durable_ends, default=0),
+        _find_durable_end(segments),
         header.journal_id,
         header.created,
         (header.major, header.minor),
+    )
+
+
+def _find_durable_end(segments: list[Segment]) -> int:
+    """Return the offset up to which the last file is known to be durable; 0 if unknown."""
+    return max(
+        (
+            segment.offset + segment.durable_upto
+            for segment in segments
+            if segment.durable_upto and segment.file == segments[-1].file
+        ),
+        default=0,
     )
 
 

@@ -19,13 +19,13 @@ from journal.format.frame import TAG_MAX
 from journal.log.appender import Appender
 from journal.log.clock import current_microseconds, make_tick_clock
 from journal.log.commit_policy import CommitLevel, CommitPolicy
-from journal.log.durability import Durability
 from journal.log.opening import OpenOptions
 from journal.log.pending_block import PendingBlock, WriterState
 from journal.log.roll_policy import RollPolicy
 from journal.log.scan import RecoveryMode
 from journal.log.switchover import SwitchoverStats, SwitchoverTarget
 from journal.log.tail_recovery import SEQ_LAST
+from journal.log.writer_sync import WriterSync
 
 if TYPE_CHECKING:
     from journal.events.definition import Event
@@ -49,7 +49,7 @@ class Writer:
     ``journal.log.pending_block`` lists what each call does in each state.
     """
 
-    __slots__ = ("_durability", "_encode", "_pending", "journal_id", "path")
+    __slots__ = ("_encode", "_pending", "_sync", "journal_id", "path")
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Writer:
         except BaseException:
             appender.close()
             raise
-        self._durability = Durability(self._pending, commit, self.path.name)
+        self._sync = WriterSync(self._pending, commit, self.path.name)
 
     # -- append ------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Writer:
                 pending.next_seq = seq + 1
                 pending.space = space
         if pending.must_commit:
-            self._durability.apply_policy(seq)
+            self._sync.apply_policy(seq)
         return seq
 
     def append_many(self, frames: Iterable[tuple[int, bytes]]) -> range:
@@ -200,7 +200,7 @@ class Writer:
             pending.write_copy(source.header, source.body, seqs)
             pending.update_must_commit()
         if pending.must_commit:
-            self._durability.apply_policy(pending.next_seq - 1)
+            self._sync.apply_policy(pending.next_seq - 1)
 
     @contextmanager
     def _batch(self) -> Iterator[int]:
@@ -214,7 +214,7 @@ class Writer:
             finally:
                 seq = pending.finish_batch() - 1
         if pending.must_commit:
-            self._durability.apply_policy(seq)
+            self._sync.apply_policy(seq)
 
     def _load_codec(self) -> Callable[["Event"], bytes]:
         from journal.events.codec import encode  # Slow to import, and not needed for frames.
@@ -241,11 +241,11 @@ class Writer:
 
     def flush(self) -> None:
         """Write the pending block to the kernel: it survives the process, but not a power cut."""
-        self._durability.flush()
+        self._sync.flush()
 
     def sync(self) -> None:
         """Flush, and wait until all events appended so far survive a power cut."""
-        self._durability.sync()
+        self._sync.sync()
 
     def wait(self, seq: int, timeout_seconds: float | None = None) -> bool:
         """Wait until event ``seq`` is durable. Return False after the timeout.
@@ -255,12 +255,12 @@ class Writer:
         """
         if seq >= self.next_seq:
             raise OptionError(f"cannot wait for event {seq}: the last event is {self.next_seq - 1}")
-        return self._durability.wait(seq, timeout_seconds)
+        return self._sync.wait(seq, timeout_seconds)
 
     def publish(self) -> None:
         """Make an unpublished journal durable and give it its name."""
-        with self._durability.exclusive():
-            self._durability.sync_exclusively()
+        with self._sync.exclusive():
+            self._sync.sync_exclusively()
             with self._pending.lock:
                 self._pending.appender.publish()
 
@@ -277,7 +277,7 @@ class Writer:
         successor = SwitchoverTarget(self.path, Path(beside), self.journal_id, pending.appender)
         try:
             successor.catch_up()
-            with self._durability.exclusive(), pending.lock:
+            with self._sync.exclusive(), pending.lock:
                 begin = time.monotonic()
                 pending.check_accepts()
                 pending.write()
@@ -305,15 +305,15 @@ class Writer:
         Raises StorageError if not all events are durable.
         """
         pending = self._pending
-        self._durability.stop()
-        with self._durability.exclusive():
+        self._sync.stop()
+        with self._sync.exclusive():
             if not pending.appender.is_open:
                 return
             with pending.lock:
                 pending.enter(WriterState.CLOSING)
             try:
                 if pending.appender.is_published:
-                    self._durability.sync_exclusively(roll=False)
+                    self._sync.sync_exclusively(roll=False)
             finally:
                 with pending.lock:
                     pending.appender.close()

@@ -7,7 +7,7 @@ reference of a kept event to a dropped event is replaced by the page.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -96,29 +96,32 @@ def filter(  # The command has the same name.
     with closing(SegmentFiles(source)) as files:
         needs_times = query.since is not None or query.until is not None or query.where is not None
         # The first and last time need a scan of all headers, which takes as long as the rest.
-        times, progress_callback = (
-            _read_times(files) if needs_times else NO_TIMES,
-            progress or ignore_progress,
-        )
-
-        def make_filter() -> QueryFilter:
-            return QueryFilter(query, times, keep=keep, keep_preamble=keep_preamble)
-
+        times = _read_times(files) if needs_times else NO_TIMES
+        make_filter = partial(QueryFilter, query, times, keep=keep, keep_preamble=keep_preamble)
+        report = progress or ignore_progress
         if target is None and not measure_size:
-            return _FilterPass(files, make_filter(), "looking").run(progress_callback)
-        path = None if target is None else Path(target)
-        may_flag = make_filter().may_pass(ProcessStart.tag)
-        with LazyPageResolver(source) as pages:
-            with OutputJournal(path, buffered=may_flag) as output:
-                first = _FilterPass(
-                    files, make_filter(), "looking" if may_flag else "filtering", output, pages
-                )
-                result = first.run(progress_callback)
-                if not output.is_overfull:
-                    return _publish(output, result, first.flag)
-            with OutputJournal(path, flag=first.flag) as output:
-                second = _FilterPass(files, make_filter(), "filtering", output, pages)
-                return _publish(output, second.run(progress_callback))
+            return _FilterPass(files, make_filter(), "looking").run(report)
+        return _write_events(files, None if target is None else Path(target), make_filter, report)
+
+
+def _write_events(
+    files: SegmentFiles,
+    path: Path | None,
+    make_filter: Callable[[], QueryFilter],
+    report: ProgressCallback,
+) -> FilterResult:
+    """Write the kept events in one pass; in two if too many precede the decision on the flag."""
+    may_flag = make_filter().may_pass(ProcessStart.tag)
+    with LazyPageResolver(files.path) as pages:
+        with OutputJournal(path, buffered=may_flag) as output:
+            subject = "looking" if may_flag else "filtering"
+            first = _FilterPass(files, make_filter(), subject, output, pages)
+            result = first.run(report)
+            if not output.is_overfull:
+                return _publish(output, result, first.flag)
+        with OutputJournal(path, flag=first.flag) as output:
+            second = _FilterPass(files, make_filter(), "filtering", output, pages)
+            return _publish(output, second.run(report))
 
 
 def _publish(

@@ -106,25 +106,29 @@ def split(
         for block in source_blocks.blocks():
             if not parts.has_source:
                 parts.set_source(source_blocks.journal_id, source_blocks.first_seq)
-            start = 0
-            for index in [*points.find_in(block, parts), block.count]:
-                if index > start:
-                    parts.add(slice_block(block, start, index))
-                if index < block.count:
-                    parts.end_part()
-                start = index
-            if points.splits_after(block):
-                parts.end_part()
+            _split_block(block, points, parts)
         points.check_used(path)
         parts.publish()
-        parts_written = tuple(parts.parts)
         return SplitResult(
             source_blocks.journal_id,
-            parts_written,
+            tuple(parts.parts),
             source_blocks.size,
             source_blocks.torn_size,
             source_blocks.debris_size,
         )
+
+
+def _split_block(block: Block, points: "_SplitPoints", parts: "_PartWriter") -> None:
+    """Add the events of a block to the parts to which they belong."""
+    start = 0
+    for index in [*points.find_in(block, parts), block.count]:
+        if index > start:
+            parts.add(slice_block(block, start, index))
+        if index < block.count:
+            parts.end_part()
+        start = index
+    if points.splits_after(block):
+        parts.end_part()
 
 
 def cut(

@@ -150,7 +150,7 @@ def test_threads_share_the_syncs(path: Path, disk: Disk) -> None:
         with ThreadPoolExecutor(threads) as pool:
             results = pool.map(produce, range(1, threads + 1))
             # The next sync serves all other threads.
-            wait_until(lambda: len(writer._durability._group_commit._queue) == threads - 1)
+            wait_until(lambda: len(writer._sync._group_commit._queue) == threads - 1)
             disk.free.set()
             given = list(results)
     assert sorted(seq for mine in given for seq in mine) == list(range(each * threads))
@@ -302,8 +302,8 @@ def test_a_timer_tries_again_when_there_is_room(
                 raise StorageError("there is no room", 0)
             real()
 
-        assert writer._durability._committer is not None
-        monkeypatch.setattr(writer._durability._committer, "_sync", sync)
+        assert writer._sync._committer is not None
+        monkeypatch.setattr(writer._sync._committer, "_sync", sync)
         writer.append_frame(1, b"x")
         wait_until(lambda: writer.durable_upto == 1)
         assert refused == 3
@@ -331,5 +331,5 @@ def test_a_waiter_that_is_interrupted_keeps_no_other_from_leading(path: Path, di
 
 def _interrupt_waiter(writer: Writer) -> None:
     """Interrupt the main thread once it waits for the sync of another thread."""
-    wait_until(lambda: writer._durability._group_commit._queue)
+    wait_until(lambda: writer._sync._group_commit._queue)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

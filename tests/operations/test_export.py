@@ -340,7 +340,7 @@ def test_a_damaged_journal_is_not_exported(tmp_path: Path) -> None:
 SECRET = b"the secret of the guest"
 
 
-def secret_events() -> list[tuple[Secret | None, Event]]:
+def secret_events() -> list[tuple[Secret | None, Event]]:  # long: one event for each place
     """Return events with the secret and the redaction that hides it; None means any redaction."""
     from journal.events.descriptors import FileDescriptorWrite
     from journal.events.inputs import HostCall, HostResult, StreamRead

@@ -7,7 +7,7 @@ from journal.log.group_commit import GroupCommit
 from journal.log.pending_block import PendingBlock, WriterState
 
 
-class Durability:
+class WriterSync:
     """Syncs of a writer's events, at most one at a time. Thread-safe.
 
     The sync lock, which ``exclusive`` holds, is always taken before the pending block's lock. Other
