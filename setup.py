@@ -25,7 +25,7 @@ MODULES = (
     "events/codec",
     "format/columns",
     "format/block_header",
-    "events/batch_packer",
+    "events/_native/batch_packer",
     "format/block_encoder",
     "vfs/descriptor_table",
     "vfs/memory_backend",
@@ -33,12 +33,10 @@ MODULES = (
     "replay/state/descriptor_table",
     "compaction/liveness/dependency_graph",
     "compaction/liveness/seq_bitset",
-    "compaction/liveness/fast_path",
+    "compaction/liveness/_native/fast_path",
     "compaction/liveness/interval_map",
     "compaction/liveness/descriptor_provenance",
     "compaction/liveness/file_provenance",
-    "compaction/liveness/write_columns",
-    "compaction/liveness/write_batch",
 )
 """The modules of ``journal`` that are compiled, all in one shared library."""
 REQUIRED = [

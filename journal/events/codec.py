@@ -35,7 +35,7 @@ from journal.format.columns import (
 )
 
 try:
-    from journal.events.batch_packer import BatchPacker
+    from journal.events._native.batch_packer import BatchPacker
 except ImportError:  # Only the compiled build requires librt.
     NATIVE = False
 else:

@@ -234,18 +234,6 @@ class Block:
         ends = self._checked_ends()
         return split_payloads(self._raw(), self.header.payload_raw_size, ends, self.count)
 
-    def payload_bytes(self) -> tuple[bytes, list[int]]:
-        """Return the concatenated payloads and the end of each.
-
-        The returned bytes may be longer: bytes after the last end are arbitrary.
-        """
-        size, count = self.header.payload_raw_size, self.count
-        if self.header.has_equal_sizes:
-            size_each = size // count if count else 0
-            return self._raw(), [size_each * number for number in range(1, count + 1)]
-        ends = self._checked_ends()
-        return self._raw(), list(read_u32(ends, 0, count))
-
     def payloads_with_tags(self, tags: Iterable[int]) -> list[bytes]:
         """Return the payloads of the events with one of ``tags``, in order."""
         if not self.header.has_equal_sizes or self.count > EQUAL_PAYLOADS_COUNT_MAX:

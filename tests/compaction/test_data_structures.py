@@ -47,6 +47,14 @@ def test_each_place_is_owned_by_who_set_it_last(
         assert set(found.owners()) == owners
 
 
+def test_ranges_that_follow_each_other_are_stored_in_short_rows() -> None:
+    found, count = IntervalMap(), 3 * interval_map.ROW_COUNT_MAX
+    for owner in range(count):
+        found.put(2 * owner, 2 * owner + 2, owner)
+    assert found.intervals(2 * count) == [(2 * owner, owner) for owner in range(count)]
+    assert max(map(len, found._starts)) <= interval_map.ROW_COUNT_MAX
+
+
 def flat(parts: list[tuple[int, int]], stop: int) -> list[int]:
     found: list[int] = []
     ends = [start for start, _ in parts[1:]] + [stop] * bool(parts)

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from journal.compaction import event_classes
 from journal.compaction.frontier import Frontier, JournalSurvey
+from journal.compaction.liveness._native.fast_path import FAST_EFFECTS
 from journal.compaction.liveness.dependency_graph import DependencyGraph
-from journal.compaction.liveness.descriptor_provenance import ProvenanceTable
-from journal.compaction.liveness.fast_path import EventRows, FastPath
 from journal.compaction.liveness.fingerprint import compute_fingerprint, state_tokens
 from journal.compaction.liveness.memory_provenance import REGION_TAGS, MachineProvenance
 from journal.compaction.liveness.provenance_host import ProvenanceHost
@@ -24,6 +23,7 @@ from journal.events.inputs import HostResult
 from journal.events.snapshots import ClearEthereal, DescriptorPositions, SafePoint, Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.format.block import Block
+from journal.format.columns import find_ones
 
 _KEY_SIZES = {tag: key_size(BY_TAG[tag]) for tag in event_classes.LATEST}
 _HOST_RESULT, _POSITIONS = HostResult.tag, DescriptorPositions.tag
@@ -207,22 +207,18 @@ class LivenessAnalysis:
         )
         if only is not None:
             mask = self._filter_mask(block, mask, only)
-        if 1 in mask:
-            self._play_rows(EventRows(block, mask))
+        self._play_events(block, find_ones(mask))
 
-    def _play_rows(self, rows: EventRows) -> None:
-        """Replay events, most of them on the fast path."""
-
-        def play_slowly(at: int, was_fast: bool) -> ProvenanceTable:
-            if was_fast:
-                self._host.clear_request()
-            now = rows.times[at] * _MICROSECOND
-            self.add_event(rows.seqs[at], rows.tags[at], rows.payload(at), now)
-            return self._host.provenance
-
-        self.graph.deferred_count += rows.tags.count(event_classes.WRITE_TAG)
-        if FastPath(self._host.provenance, self.graph).play(rows, play_slowly):
-            self._host.clear_request()
+    def _play_events(self, block: Block, indices: list[int]) -> None:
+        """Replay the events at ``indices``, most of them on the fast path."""
+        host, times = self._host, block.times_at(indices)
+        for (seq, tag, payload), time in zip(block.rows(indices), times, strict=True):
+            now = time * _MICROSECOND
+            fast_effect = FAST_EFFECTS.get(tag)
+            if fast_effect is not None and fast_effect(host.provenance, seq, payload, now):
+                host.clear_request()
+            else:
+                self.add_event(seq, tag, payload, now)
 
     def _filter_mask(self, block: Block, mask: bytes, only: SeqBitset) -> bytes:
         """Return ``mask`` without the events that compaction would drop."""

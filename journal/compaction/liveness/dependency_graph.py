@@ -6,8 +6,7 @@ which it could not be replayed, and on those that end what it began. The owners 
 are the roots: events reachable from them are live, and unreachable events can be dropped.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Iterable
 
 from journal.compaction.liveness.seq_bitset import SeqBitset
 
@@ -17,8 +16,6 @@ DROPPED_SNAPSHOT = -2
 """Owner of a value that only a dropped snapshot contains."""
 EVENT_COUNT_MAX = 1 << 18
 """Limit for undecided events in the graph; above it they become live."""
-DEFERRED_COUNT_MAX = 1 << 18
-"""Limit for writes deferred until the owners of a file's bytes are needed."""
 
 
 class DependsOnDroppedSnapshot(Exception):
@@ -42,8 +39,8 @@ class _SettledSeqs(SeqBitset):
 class DependencyGraph:
     """Dependencies of the events that are not known to be live.
 
-    ``live`` are the live events, ``seq`` is the current event, ``is_pinned`` keeps the current
-    event unconditionally, and ``deferred_count`` counts deferred writes.
+    ``live`` are the live events, ``seq`` is the current event, and ``is_pinned`` keeps the current
+    event unconditionally.
 
     > Why tuples? Python's garbage collector would visit each list again and again.
     """
@@ -53,7 +50,6 @@ class DependencyGraph:
         "_edges",
         "_limit",
         "_reverse",
-        "deferred_count",
         "is_pinned",
         "live",
         "seq",
@@ -63,7 +59,6 @@ class DependencyGraph:
         self.live = SeqBitset()
         self.seq = BEFORE_JOURNAL
         self.is_pinned = False
-        self.deferred_count = 0
         self._dependencies: set[int] = set()
         self._reverse: list[int] = []
         self._edges: dict[int, int | tuple[int, ...]] = {}
@@ -125,13 +120,11 @@ class DependencyGraph:
         elif dependencies != needed:
             self._edges[seq] = (dependencies, needed)
 
-    def link_new(self, seq: int, needed: int) -> None:
-        """Record that ``needed`` is live if ``seq`` is. The graph must not contain ``seq``."""
-        if needed != BEFORE_JOURNAL:
-            self._edges[seq] = needed
+    def begin_with(self, seq: int, dependencies: int | tuple[int, ...]) -> None:
+        """Begin to replay an event that has these dependencies and no others.
 
-    def begin_with(self, seq: int, dependencies: tuple[int, ...]) -> None:
-        """Begin to replay an event with its dependencies. The graph must not contain ``seq``."""
+        The graph must not contain ``seq``.
+        """
         self.seq = seq
         self._edges[seq] = dependencies
 
@@ -141,19 +134,6 @@ class DependencyGraph:
             self.mark_live(self.seq)
         else:
             self.link(owner, self.seq)
-
-    def link_all(self, seqs: Sequence[int], needed: int) -> None:
-        """Record that ``needed`` is live if any of ``seqs`` is.
-
-        These events have no other dependency.
-        """
-        live = self.live
-        if needed == BEFORE_JOURNAL or needed in live:
-            return
-        if seqs[0] <= live.last and any(map(live.__contains__, seqs)):
-            self.mark_live(needed)
-        else:
-            self._edges.update(zip(seqs, repeat(needed)))
 
     def mark_live(self, seq: int) -> None:
         """Mark an event, and all events it depends on, as live."""
@@ -177,8 +157,8 @@ class DependencyGraph:
 
     @property
     def is_full(self) -> bool:
-        """Return whether the graph or the deferred writes have reached their limit."""
-        return len(self._edges) >= self._limit or self.deferred_count >= DEFERRED_COUNT_MAX
+        """Return whether the graph has reached its limit."""
+        return len(self._edges) >= self._limit
 
     def sweep(self, roots: Iterable[int]) -> None:
         """Remove events unreachable from ``roots``; mark all as live if too many remain."""
@@ -193,7 +173,6 @@ class DependencyGraph:
                 pending += [needed for needed in owners if needed in edges]
         self._edges = {seq: dependencies for seq, dependencies in edges.items() if seq in reachable}
         self._limit = max(EVENT_COUNT_MAX, 2 * len(self._edges))
-        self.deferred_count = 0  # Computing the roots has applied all deferred writes.
         if len(self._edges) > EVENT_COUNT_MAX:
             for seq in list(self._edges):
                 self.mark_live(seq)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
 from journal.compaction.liveness.interval_map import IntervalMap
-from journal.compaction.liveness.write_batch import WriteBatch
 from journal.events.paths import TimeFlags
 from journal.vfs.effects import EffectRecorder
 from journal.vfs.memory_backend import ENTRY_SIZE, MemoryBackend, MemoryFile
@@ -196,44 +195,6 @@ class ProvenanceBackend(MemoryBackend):
             self._record_removal(at, name, node, depends=True)
             self._record_name(to, to_name, node)
 
-    def move(
-        self,
-        at: ProvenanceDirectoryNode,
-        name: str,
-        to: ProvenanceDirectoryNode,
-        to_name: str,
-        now: int,
-    ) -> None:
-        """Rename a file to a name that is free or belongs to a file: the fast path of ``rename``.
-
-        The caller records all dependencies except those on the owners of the two names.
-        """
-        node, old_node = at.entries[name], to.entries.get(to_name)
-        if node is old_node:
-            return
-        graph = self.graph
-        seq = graph.seq
-        if old_node is not None:
-            assert isinstance(old_node, ProvenanceFileNode)
-            owner = to.name_owners[to_name]
-            if old_node.links > 1 or old_node.open_count:
-                graph.link(seq, owner)
-            graph.link_reverse(owner)
-            old_node.links -= 1
-            old_node.ctime, old_node.owners.ctime = now, seq
-            self.size -= ENTRY_SIZE
-            self.release(old_node)
-            del to.entries[to_name], to.name_owners[to_name]
-        del at.entries[name]
-        graph.link_reverse(at.name_owners.pop(name))
-        to.entries[to_name], to.name_owners[to_name] = node, seq
-        node.ctime = now
-        get_time_owners(node).ctime = seq
-        at.touch(now)
-        at.owners.set_modified(seq)
-        to.touch(now)
-        to.owners.set_modified(seq)
-
     def set_times(self, at: DirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
         """Set the times of a node."""
         super().set_times(at, name, times, now)
@@ -305,42 +266,24 @@ class ProvenanceFile(MemoryFile):
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
         """Record the owner of the bytes, of the size and of the times."""
-        node = self.node
-        self._put(offset, len(data))
-        node.touch(self.backend.recorder.record_write(fd, offset, data))
-        node.owners.set_modified(self.backend.graph.seq)
+        self.put(offset, len(data), self.backend.recorder.record_write(fd, offset, data))
         return len(data)
 
     def append(self, data: bytes) -> None:
         """Record the owner of the bytes and of the size."""
-        self._put(self.node.size, len(data))
+        self.put(self.node.size, len(data), None)
 
-    def _put(self, offset: int, size: int) -> None:
+    def put(self, offset: int, size: int, now: int | None) -> None:
+        """Record a write of ``size`` bytes. The times do not change if ``now`` is None."""
         node, seq, end = self.node, self.backend.graph.seq, offset + size
-        if not size:
-            return
-        if end >= node.size:
-            self.backend.reserve(end - node.size)
-            node.size, node.size_owner = end, seq
-        node.intervals.put(offset, end, seq)
-
-    def defer(self, writes: WriteBatch, first: int, stop: int, now: int, needed: int) -> None:
-        """Write a range of ``writes``, all of which depend on ``needed``, at time ``now``."""
-        node, graph = self.node, self.backend.graph
-        last, end = writes.seqs[stop - 1], writes.max_stop(first, stop)
-        if end >= node.size:
-            self.backend.reserve(end - node.size)
-            node.size = end
-            at = stop - 1
-            while writes.stops[at] != end:
-                at -= 1
-            node.size_owner = writes.seqs[at]
-            if at != stop - 1:
-                graph.link_new(node.size_owner, needed)
-        graph.link_new(last, needed)
-        node.intervals.defer((writes, first, stop, needed))
-        node.mtime = node.ctime = now
-        node.owners.set_modified(last)
+        if size:
+            if end >= node.size:
+                self.backend.reserve(end - node.size)
+                node.size, node.size_owner = end, seq
+            node.intervals.put(offset, end, seq)
+        if now is not None:
+            node.touch(now)
+            node.owners.set_modified(seq)
 
     def resize(self, size: int, now: int) -> None:
         """Truncate the file, or extend it with zeros."""
