@@ -200,7 +200,8 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.FINE: "The journal was filtered.",
         **_copied("SOURCE", "TARGET"),
         **_damage("SOURCE", ", or an event that has to be decoded is malformed"),
-        ExitCode.LOCKED: "With --in-place: another process writes SOURCE.",
+        ExitCode.LOCKED: "Another process writes SOURCE (with --in-place) or TARGET (with "
+        "--force).",
         **_unwritten("TARGET"),
     },
     "compact": {
@@ -215,6 +216,7 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.FINE: "The journal was exported.",
         **_copied("JOURNAL", "FILE"),
         **_damage("JOURNAL"),
+        ExitCode.LOCKED: "With --force: another process writes FILE.",
     },
     "import": {
         ExitCode.FINE: "The journal was imported.",

@@ -6,13 +6,14 @@ under a hidden name; that file can be deleted.
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from journal._platform import require_linux
+from journal._platform import NO_FOLLOW, OPEN_FLAGS, require_linux
 from journal.errors import JournalLocked, NotAJournal, StorageError
 from journal.fs import atomic_file
-from journal.log import segment_files
+from journal.log import journal_lock, segment_files
 
 
 class InPlaceReplacement:
@@ -28,12 +29,13 @@ class InPlaceReplacement:
         require_linux("writing a journal")
         self.target = Path(os.path.realpath(path))
         self.sibling = atomic_file.make_temporary_path(self.target)
+        self._segment = -1
         self._descriptor = os.open(self.target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._old = os.fstat(self._descriptor)
             self._lock()
         except BaseException:
-            os.close(self._descriptor)
+            self._unlock()
             raise
 
     def __enter__(self) -> Self:
@@ -44,7 +46,7 @@ class InPlaceReplacement:
             if kind is not None:
                 self._clean_up(has_failed=issubclass(kind, StorageError))
         finally:
-            os.close(self._descriptor)
+            self._unlock()
 
     @property
     def is_directory(self) -> bool:
@@ -77,18 +79,26 @@ class InPlaceReplacement:
             segment_files.remove_journal(self.sibling)  # This is the old journal.
 
     def _lock(self) -> None:
-        """Take the writer's lock of the journal."""
-        import fcntl  # Windows has no such module, and reads journals.
-
+        """Take the writer's lock of the journal, in a directory also that of its last segment."""
         if not stat.S_ISREG(self._old.st_mode) and not self.is_directory:
             raise NotAJournal(f"{self.target} is neither a regular file nor a directory")
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JournalLocked(f"{self.target} is being written by another process") from None
+        journal_lock.lock(self._descriptor, self.target)
         if not segment_files.is_same_file(self.target, self._old):
             raise JournalLocked(f"{self.target} is being replaced by another process")
         segment_files.check_only_segments(self.target)
+        if not self.is_directory:
+            journal_lock.check_not_segment(self.target)
+        elif names := segment_files.list_segments(self._descriptor):
+            with suppress(OSError):  # A reader reports a link or an unreadable file.
+                flags = OPEN_FLAGS | NO_FOLLOW
+                self._segment = os.open(names[-1], flags, dir_fd=self._descriptor)
+            if self._segment >= 0:
+                journal_lock.lock(self._segment, self.target)
+
+    def _unlock(self) -> None:
+        for descriptor in (self._segment, self._descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def _clean_up(self, *, has_failed: bool) -> None:
         """Remove the sibling, except an old directory that a power cut may bring back."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal._platform import require_linux
-from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
+from journal.errors import NotAJournal, OptionError, StorageError
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
 from journal.fs import atomic_file
-from journal.log import segment_files
+from journal.log import journal_lock, segment_files
 from journal.log.scan import RecoveryMode
 from journal.log.segment_creation import create_segment, make_salt
 from journal.log.segment_writer import SegmentWriter
@@ -70,8 +70,8 @@ def open_journal(options: OpenOptions) -> OpenResult:
             mode = os.fstat(lock).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise NotAJournal(f"{path} is neither a regular file nor a directory")
-            _lock(lock, path)
-            if _is_named(lock, path):
+            journal_lock.lock(lock, path)
+            if segment_files.is_same_file(path, os.fstat(lock)):
                 open_existing = _open_directory if stat.S_ISDIR(mode) else _open_file
                 return open_existing(lock, options)
         except BaseException:
@@ -81,11 +81,12 @@ def open_journal(options: OpenOptions) -> OpenResult:
 
 
 def _create(options: OpenOptions) -> OpenResult:
+    journal_lock.check_not_segment(options.path)
     temporary = atomic_file.make_temporary_path(options.path)
     if not options.is_directory:
         file = create_segment(temporary, _make_header(options))
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        _lock(lock, options.path)
+        journal_lock.lock(lock, options.path)
         return _empty_result(options, lock, temporary, -1, file)
     try:
         temporary.mkdir(mode=0o700)
@@ -94,8 +95,9 @@ def _create(options: OpenOptions) -> OpenResult:
         reason = f"{options.path} cannot be created: {error.strerror or error}"
         raise StorageError(reason, 0) from error
     try:
-        _lock(lock, options.path)
+        journal_lock.lock(lock, options.path)
         file = create_segment(temporary / segment_files.segment_name(0), _make_header(options))
+        journal_lock.lock(file.descriptor, options.path)
         return _empty_result(options, lock, temporary, 0, file)
     except BaseException:
         os.close(lock)
@@ -107,6 +109,7 @@ def _create(options: OpenOptions) -> OpenResult:
 def _open_file(lock: int, options: OpenOptions) -> OpenResult:
     if options.is_directory:
         raise OptionError(f"{options.path} is a file: roll needs a journal directory")
+    journal_lock.check_not_segment(options.path)
     descriptor = os.open(options.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         created = _restart_creation(descriptor, options)
@@ -142,12 +145,14 @@ def _open_directory(lock: int, options: OpenOptions) -> OpenResult:
         if not options.is_directory:
             raise NotAJournal(f"{options.path} contains no segment file")
         file = create_segment(options.path / segment_files.segment_name(0), _make_header(options))
+        journal_lock.lock(file.descriptor, options.path)
         os.fsync(lock)
         return _empty_result(options, lock, None, 0, file)
     time = check_directory(options.path, names, options.mode)
     name = names[-1]
     descriptor = os.open(options.path / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
+        journal_lock.lock(descriptor, options.path)
         tail = recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
     except BaseException:
         os.close(descriptor)
@@ -168,19 +173,3 @@ def _empty_result(
     """Return the result for a journal without events."""
     tail = OpenTail(file, 0, options.first_seq, 0, False)
     return OpenResult(lock, temporary, file_index, tail)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    import fcntl  # Windows has no such module, and reads journals.
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JournalLocked(f"{path} is being written by another process") from None
-
-
-def _is_named(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from journal.errors import OptionError, StorageError
 from journal.format.segment_header import SegmentHeader
 from journal.fs import atomic_file
-from journal.log import segment_files
+from journal.log import journal_lock, segment_files
 from journal.log.segment_writer import SegmentWriter
 
 
@@ -49,6 +49,7 @@ def create_next_segment(
     target = old.path.with_name(segment_files.segment_name(index))
     new = create_segment(atomic_file.make_temporary_path(target), header)
     try:
+        journal_lock.lock(new.descriptor, old.path)
         new.reserve(0)
     except BaseException:
         new.close()

@@ -40,7 +40,7 @@ def write_file(
     """Write data of a journal to a file, which gets its name when it is complete and durable.
 
     Raises ``OptionError`` if ``target`` exists. With ``force`` an old file is replaced, unless it
-    is the journal.
+    is the journal, or a journal that is being written.
     """
     from journal import OptionError
     from journal.fs import atomic_file
@@ -50,6 +50,8 @@ def write_file(
         check_output_path(target, [source])
     elif target.samefile(source):
         raise OptionError(f"{target} is the exported journal: choose another target")
+    else:
+        _check_unlocked(target)
     results: list[Result] = []
 
     def fill(file: BinaryIO) -> None:
@@ -59,6 +61,15 @@ def write_file(
 
     atomic_file.replace(target, fill)
     return results[0]
+
+
+def _check_unlocked(path: Path) -> None:
+    """Raise ``JournalLocked`` or ``OptionError`` if a file belongs to a journal that must stay."""
+    from journal.log import journal_lock
+
+    with path.open("rb") as file:
+        journal_lock.lock(file.fileno(), path)
+    journal_lock.check_not_segment(path)
 
 
 def _replace_at_end(path: Path) -> Iterator[Path]:
@@ -75,9 +86,8 @@ def _check_replaceable(path: Path, descriptor: int) -> None:
 
     A writer holds this lock as long as it runs.
     """
-    import fcntl  # Windows has no such module, and reads journals.
-
-    from journal import JournalLocked, NotAJournal, OptionError, Reader
+    from journal import NotAJournal, OptionError, Reader
+    from journal.log import journal_lock
 
     found = os.fstat(descriptor)
     if stat.S_ISDIR(found.st_mode):
@@ -91,7 +101,5 @@ def _check_replaceable(path: Path, descriptor: int) -> None:
             ) from None
     elif not stat.S_ISREG(found.st_mode):
         raise OptionError(f"{path} is not a regular file, so --force does not replace it")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JournalLocked(f"{path} is being written by another process") from None
+    journal_lock.lock(descriptor, path)
+    journal_lock.check_not_segment(path)
