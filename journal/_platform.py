@@ -1,6 +1,7 @@
 """Differences between operating systems: all can read journals, and only Linux can write them."""
 
 import os
+import sys
 
 from journal.errors import OptionError
 
@@ -13,6 +14,14 @@ HAS_DIRECTORY_DESCRIPTORS = hasattr(os, "O_DIRECTORY")
 
 _WRITING = ("fdatasync", "posix_fadvise", "posix_fallocate", "pwrite", "pwritev")
 _MISSING = [name for name in _WRITING if not hasattr(os, name)]
+
+
+def find_interpreter() -> str | None:
+    """Return the path of the Python interpreter that can run a worker process, or None.
+
+    In a frozen program, ``sys.executable`` is the program, which a worker would start again.
+    """
+    return None if getattr(sys, "frozen", False) else sys.executable or None
 
 
 def require_linux(action: str) -> None:

@@ -186,8 +186,15 @@ def indented(lines: Iterable[str], by: int = 2) -> Lines:
 
 
 def doc_of(thing: object) -> str:
-    """Return a docstring as Markdown: single backquotes, no indentation."""
-    return (inspect.getdoc(thing) or "").replace("``", "`")
+    """Return a docstring as Markdown: single backquotes, no indentation.
+
+    Raises TypeError if there is none.
+    """
+    text = getattr(thing, "__doc__", None)
+    if not text:
+        name = getattr(thing, "__name__", repr(thing))
+        raise TypeError(f"{name} has no docstring; the specification needs one")
+    return inspect.cleandoc(text).replace("``", "`")
 
 
 def rule_of(cls: type[Event]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
+from journal._platform import find_interpreter
 from journal.compaction.compactor import CompactionResult, KindCounts, compact
 from journal.compaction.retention import RetentionPolicy
 from journal.errors import JournalError
@@ -56,10 +57,15 @@ def compact_in_worker(
 
     Raises WorkerFailed for every failure of the worker, which then leaves no files.
     """
+    interpreter = find_interpreter()
+    if interpreter is None:
+        raise WorkerFailed(
+            "a frozen program has no Python interpreter for the worker: call compact() instead"
+        )
     policy_fields = policy.keep_last, policy.keep_every, policy.keep_within_seconds
     roll_fields = (roll.size_bytes, roll.age_seconds) if roll is not None else None
     task = _Task(str(source), str(target), policy_fields, roll_fields, os.getpid())
-    command = [sys.executable, "-I", "-c", _CODE, json.dumps(task), json.dumps(sys.path)]
+    command = [interpreter, "-I", "-c", _CODE, json.dumps(task), json.dumps(sys.path)]
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -124,14 +124,6 @@ def test_a_repr_cuts_long_values() -> None:
     assert len(repr(written)) < 200
 
 
-def test_an_event_without_a_docstring_is_refused() -> None:
-    with pytest.raises(TypeError, match="docstring"):
-
-        @event(tag=200, group=Group.CORE, role=Role.EFFECT, rule=Keep())
-        class Silent(Event):
-            number: U8
-
-
 def test_a_field_that_is_no_wire_type_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Vague\.number has no wire type"):
 

@@ -1,8 +1,8 @@
 """Worker process that instruments one module with Binaryen and exits.
 
-It is run as a script and imports nothing of journal. Binaryen aborts its process on errors, and a
-module may be hostile to Binaryen. The process therefore has limits for memory, time and output, and
-dies with its parent.
+It is run as a script, or imported from a zip archive, and imports nothing of journal. Binaryen
+aborts its process on errors, and a module may be hostile to Binaryen. The process therefore has
+limits for memory, time and output, and dies with its parent.
 """
 
 import ctypes
@@ -52,6 +52,12 @@ _PR_SET_PDEATHSIG = 1
 _OOM_SCORE_MAX = "1000"
 
 
+_IMPORT_CODE = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[2]);"
+    "from journal.engine.program.asyncify_worker import main; main()"
+)
+
+
 class AsyncifyTask(NamedTuple):
     """A task for the worker: tool, source file, target file and limits.
 
@@ -67,14 +73,18 @@ class AsyncifyTask(NamedTuple):
     parent: int
 
 
-def make_worker_command(task: AsyncifyTask) -> list[str]:
+def make_worker_command(interpreter: str, task: AsyncifyTask) -> list[str]:
     """Return the command that runs a task. Options -I and -S skip site modules, which take longer
     to load than the rest.
     """
-    return [sys.executable, "-I", "-S", __file__, json.dumps(task)]
+    options, text = [interpreter, "-I", "-S"], json.dumps(task)
+    if Path(__file__).is_file():
+        return [*options, __file__, text]
+    return [*options, "-c", _IMPORT_CODE, text, json.dumps(sys.path)]  # The file is in an archive.
 
 
-def _main() -> None:
+def main() -> None:
+    """Run the task in the arguments of this process."""
     task = AsyncifyTask(*json.loads(sys.argv[1]))
     _exit_with_parent(task.parent)
     _set_limits(task)
@@ -159,4 +169,4 @@ def _run_library(task: AsyncifyTask) -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()

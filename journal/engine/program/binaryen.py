@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from journal._platform import find_interpreter
 from journal.engine.program import asyncify_worker
 from journal.errors import EngineError
 
@@ -96,6 +97,12 @@ def run_asyncify(
     module: bytes, tool: BinaryenTool, seconds_max: float, memory_size_max: int
 ) -> bytes:
     """Return the instrumented module; raises NotInstrumentable."""
+    interpreter = find_interpreter()
+    if interpreter is None:
+        raise NotInstrumentable(
+            "a frozen program has no Python interpreter for the worker: "
+            "embed a module instrumented elsewhere, or record without stacks"
+        )
     try:
         with tempfile.TemporaryDirectory(prefix="journal-") as folder:
             source, target = Path(folder, "source.wasm"), Path(folder, "target.wasm")
@@ -110,9 +117,8 @@ def run_asyncify(
                 parent=os.getpid(),
             )
             output = Path(folder, "output")
-            code = _run(
-                asyncify_worker.make_worker_command(task), output, Path(folder), seconds_max
-            )
+            command = asyncify_worker.make_worker_command(interpreter, task)
+            code = _run(command, output, Path(folder), seconds_max)
             if code != 0:
                 raise NotInstrumentable(_failure_reason(tool, code, _read_tail(output)))
             return target.read_bytes()

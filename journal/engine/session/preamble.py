@@ -18,6 +18,7 @@ from journal.engine.configuration import (
 from journal.engine.program.module import MODULE_SIZE_MAX, GuestModule, load_module
 from journal.engine.runtime import bindings
 from journal.engine.wasi.filesystem.mounts import (
+    FIRST_DESCRIPTOR,
     FileCopy,
     HostMount,
     MemoryMount,
@@ -200,6 +201,11 @@ def _no_process_error() -> NotResumable:
 def _add_event(identity: Identity, block: Block, index: int) -> None:
     event = codec.decode(block.tags[index], block.payload(index), block.offset)
     if isinstance(event, Mount):
+        expected = FIRST_DESCRIPTOR + len(identity.mounts)
+        if event.fd != expected:
+            raise NotResumable(
+                f"mount {len(identity.mounts)} has descriptor {event.fd}: it must be {expected}"
+            )
         identity.mounts.append(event)
     elif isinstance(event, FilePlaced):
         identity.copied_files.append((event, block.time(index), block.seq(index)))

@@ -69,7 +69,8 @@ class GuestNetwork:
         fd = self._descriptors.next_fd()
         payload = _pack_open(socket.family, socket.kind, protocol, fd)
         self._perform(SocketOpen.tag, payload, HostCall.SOCKET, fd, socket, lambda _: b"")
-        assert self._descriptors.add(socket) == fd
+        added = self._descriptors.add(socket)
+        assert added == fd
         self._restore_socket(fd, socket)
         return fd
 

@@ -8,6 +8,7 @@ import pytest
 
 import journal
 from journal.events.core import ProcessExit
+from journal.events.process import Mount
 from tests.support.guest_runs import record_output, wait_for_end
 from tests.support.programs import guest
 from tests.support.rewrites import alter_event, events_of, keep_first, replace_event, rewrite
@@ -73,6 +74,17 @@ def test_an_engine_that_would_not_give_the_same_run_is_refused(
     with pytest.raises(journal.EngineMismatch, match=told):
         journal.resume(path, cache=cache_dir)
     assert path.read_bytes() == before
+
+
+def test_a_mount_with_a_forged_descriptor_is_refused(tmp_path: Path, cache_dir: Path) -> None:
+    record_output("chatty", tmp_path / "j", cache_dir, "10")
+    index = next(at for at, each in enumerate(events_of(tmp_path / "j")) if isinstance(each, Mount))
+    forged = alter_event(events_of(tmp_path / "j")[index], fd=9)
+    path = rewrite(
+        tmp_path / "j", tmp_path / "other", lambda frames: replace_event(frames[:-1], index, forged)
+    )
+    with pytest.raises(journal.NotResumable, match="descriptor 9: it must be 3"):
+        journal.resume(path, cache=cache_dir)
 
 
 def test_a_guest_that_may_have_more_memory_than_is_allowed_is_refused(
