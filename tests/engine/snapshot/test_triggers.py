@@ -299,12 +299,15 @@ def start_fed_guest(path: Path, cache: Path, snapshots: SnapshotOptions) -> jour
     )
 
 
-def feed_line(recorder: journal.Recorder, line: bytes) -> None:
-    """Send a line to the guest, and wait for its reaction."""
-    wait_until(lambda: recorder.stdout.startswith(b"ready"))
-    said = recorder.stdout.count(b"\n")
+def feed_line(recorder: journal.Recorder, line: bytes, number: int) -> None:
+    """Send line ``number``, counted from 0, to the guest, and wait for its reaction.
+
+    The guest prints one line at its start and one for each line. A resumed guest prints all of them
+    again.
+    """
+    wait_until(lambda: recorder.stdout.count(b"\n") == number + 1)
     recorder.feed(line)
-    wait_until(lambda: recorder.stdout.count(b"\n") == said + 1)
+    wait_until(lambda: recorder.stdout.count(b"\n") == number + 2)
 
 
 @pytest.mark.parametrize("trigger", TOLD, ids=format_trigger)
@@ -316,14 +319,14 @@ def test_who_is_told_of_a_trigger_takes_its_snapshot_once_or_each_time(
     lines = [b"line %d\n" % number for number in range(6)]
     with start_fed_guest(path, cache_dir, snapshots) as recorder:
         for number, line in enumerate(lines[:3]):
-            feed_line(recorder, line)
+            feed_line(recorder, line, number)
             assert recorder.notify(trigger) == (number == 0 or trigger not in ONCE)
             assert not any(map(recorder.notify, others))
             count += number == 0 or trigger not in ONCE
             wait_for_snapshots(path, count)
     with journal.resume(path, cache=cache_dir, snapshots=snapshots) as recorder:
-        for line in lines[3:]:
-            feed_line(recorder, line)
+        for number, line in enumerate(lines[3:], 3):
+            feed_line(recorder, line, number)
             assert recorder.notify(trigger) == (trigger not in ONCE), "once in a journal's life"
             count += trigger not in ONCE
             wait_for_snapshots(path, count)
@@ -343,7 +346,7 @@ def test_a_transaction_ends_with_a_snapshot_that_has_its_work(
     ) as recorder:
         for number in range(3):
             with recorder.transaction():
-                feed_line(recorder, b"order %d\n" % number)
+                feed_line(recorder, b"order %d\n" % number, number)
                 assert triggers_in(path) == ["transaction"] * number
             assert triggers_in(path) == ["transaction"] * (number + 1), "it was waited for"
         with pytest.raises(ZeroDivisionError), recorder.transaction():
