@@ -50,6 +50,7 @@ from journal.errors import (
     TornBlock,
     UnknownEvent,
     UnsupportedVersion,
+    WrongProcess,
 )
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ __all__ = [
     "UnsupportedVersion",
     "Verifier",
     "Writer",
+    "WrongProcess",
     "__version__",
     "adapters",
     "compact",

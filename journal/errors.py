@@ -16,6 +16,7 @@
   + StorageError           the operating system refused a write or a sync
   + OptionError            the caller passed an invalid option
     - ExpressionError      a query is invalid, with the position of the error
+    - WrongProcess         the object belongs to the process that this one was forked from
   + EngineError            a guest could not be run
     - ModuleRefused        the module is invalid, or needs an unavailable feature
     - ModuleMismatch       the journal belongs to another module
@@ -141,6 +142,26 @@ class ExpressionError(OptionError):
         self.reason = reason
         self.text = text
         self.position = position
+
+
+class WrongProcess(OptionError):
+    """A forked process used an object that belongs to the process it was forked from.
+
+    ``path`` is the path of the journal, ``owner`` and ``process`` are the numbers of the two
+    processes. The child may close the object, which changes nothing, and open another one.
+    """
+
+    def __init__(self, path: str, owner: int, process: int) -> None:
+        super().__init__(path, owner, process)
+        self.path = path
+        self.owner = owner
+        self.process = process
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} was opened by process {self.owner} and cannot be used "
+            f"in process {self.process}, which was forked from it: open it again here"
+        )
 
 
 class EngineError(JournalError):

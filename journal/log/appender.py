@@ -15,6 +15,7 @@ from journal.format import block
 from journal.format.block import BlockHeader, Compressor, Frames
 from journal.format.columns import PackedFrames
 from journal.format.segment_header import SegmentHeader
+from journal.fs.open_resources import OPEN_RESOURCES
 from journal.log import segment_files
 from journal.log.fail_over import UnsyncedBlock, UnsyncedBlocks, reopen_past_failure
 from journal.log.opening import OpenOptions, open_journal
@@ -58,6 +59,7 @@ class Appender:
     """
 
     __slots__ = (
+        "__weakref__",
         "_file",
         "_file_index",
         "_has_events",
@@ -100,6 +102,7 @@ class Appender:
         self.next_seq = self.durable_upto = tail.next_seq
         self.failure: BaseException | None = None
         self.on_poison: Callable[[], object] = bool  # A callback that does nothing.
+        OPEN_RESOURCES.release_in_children(self)
 
     @property
     def end(self) -> int:
@@ -114,7 +117,7 @@ class Appender:
     @property
     def is_open(self) -> bool:
         """Return whether the appender is open."""
-        return self._lock >= 0
+        return self._lock.is_open
 
     @property
     def is_published(self) -> bool:
@@ -360,7 +363,11 @@ class Appender:
                     self.write_marker()
                 self._file.trim()
         self._file.close()
-        lock, self._lock = self._lock, -1
         if self._temporary is not None:
             segment_files.remove_journal(self._temporary)
-        os.close(lock)
+        self._lock.release()
+
+    def _abandon(self, owner: int) -> None:
+        """Close the file, in a forked child. The lock closes itself."""
+        del owner
+        self._file.abandon()

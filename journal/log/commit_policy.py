@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar, Self
 
 from journal.errors import JournalError, OptionError
+from journal.fs.open_resources import OwnThread
 
 
 class CommitLevel(StrEnum):
@@ -86,7 +87,7 @@ class Committer:
         self._period = period_seconds
         self._wake_event = threading.Event()
         self._stop_event = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = OwnThread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def wake(self) -> None:

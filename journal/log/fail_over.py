@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from journal.format import block
 from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader
+from journal.log.journal_lock import JournalLock
 from journal.log.segment_writer import SegmentWriter
 
 
@@ -60,15 +61,15 @@ class UnsyncedBlocks:
             raise OSError("the disk returned other data than was written")
 
 
-def reopen_past_failure(old: SegmentWriter, lock: int, size: int) -> SegmentWriter:
+def reopen_past_failure(old: SegmentWriter, lock: JournalLock, size: int) -> SegmentWriter:
     """Open a file again after a failure, to continue after all bytes that were or may be written.
 
-    ``size`` is the size of a block whose write failed, else 0. ``lock`` is a descriptor of the same
+    ``size`` is the size of a block whose write failed, else 0. ``lock`` is that of the same
     file. Raises OSError if the file was replaced.
     """
     descriptor = os.open(old.path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        if not os.path.samestat(os.fstat(descriptor), os.fstat(lock)):
+        if not os.path.samestat(os.fstat(descriptor), os.fstat(lock.descriptor)):
             raise OSError(f"{old.path} was replaced by another file")
         new = SegmentWriter(
             old.path,

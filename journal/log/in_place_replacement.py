@@ -14,6 +14,7 @@ from journal._platform import NO_FOLLOW, OPEN_FLAGS, require_linux
 from journal.errors import JournalLocked, NotAJournal, StorageError
 from journal.fs import atomic_file
 from journal.log import journal_lock, segment_files
+from journal.log.journal_lock import JournalLock
 
 
 class InPlaceReplacement:
@@ -29,11 +30,11 @@ class InPlaceReplacement:
         require_linux("writing a journal")
         self.target = Path(os.path.realpath(path))
         self.sibling = atomic_file.make_temporary_path(self.target)
-        self._segment = -1
-        self._descriptor = os.open(self.target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._segment_lock: JournalLock | None = None
+        self._lock = JournalLock(os.open(self.target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         try:
-            self._old = os.fstat(self._descriptor)
-            self._lock()
+            self._old = os.fstat(self._lock.descriptor)
+            self._acquire_locks()
         except BaseException:
             self._unlock()
             raise
@@ -43,7 +44,7 @@ class InPlaceReplacement:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is not None:
+            if kind is not None and self._lock.is_open:  # A forked child removes nothing.
                 self._clean_up(has_failed=issubclass(kind, StorageError))
         finally:
             self._unlock()
@@ -78,27 +79,28 @@ class InPlaceReplacement:
         if self.is_directory:
             segment_files.remove_journal(self.sibling)  # This is the old journal.
 
-    def _lock(self) -> None:
+    def _acquire_locks(self) -> None:
         """Take the writer's lock of the journal, in a directory also that of its last segment."""
         if not stat.S_ISREG(self._old.st_mode) and not self.is_directory:
             raise NotAJournal(f"{self.target} is neither a regular file nor a directory")
-        journal_lock.lock(self._descriptor, self.target)
+        self._lock.acquire(self.target)
         if not segment_files.is_same_file(self.target, self._old):
             raise JournalLocked(f"{self.target} is being replaced by another process")
         segment_files.check_only_segments(self.target)
         if not self.is_directory:
             journal_lock.check_not_segment(self.target)
-        elif names := segment_files.list_segments(self._descriptor):
+        elif names := segment_files.list_segments(self._lock.descriptor):
             with suppress(OSError):  # A reader reports a link or an unreadable file.
                 flags = OPEN_FLAGS | NO_FOLLOW
-                self._segment = os.open(names[-1], flags, dir_fd=self._descriptor)
-            if self._segment >= 0:
-                journal_lock.lock(self._segment, self.target)
+                segment = os.open(names[-1], flags, dir_fd=self._lock.descriptor)
+                self._segment_lock = JournalLock(segment)
+            if self._segment_lock is not None:
+                self._segment_lock.acquire(self.target)
 
     def _unlock(self) -> None:
-        for descriptor in (self._segment, self._descriptor):
-            if descriptor >= 0:
-                os.close(descriptor)
+        if self._segment_lock is not None:
+            self._segment_lock.release()
+        self._lock.release()
 
     def _clean_up(self, *, has_failed: bool) -> None:
         """Remove the sibling, except an old directory that a power cut may bring back."""

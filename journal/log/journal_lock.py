@@ -1,15 +1,50 @@
 """Lock of a journal: one writer or one replacement at a time, by whatever name it was opened.
 
 The lock is an ``flock`` of the journal's file or directory, so hard links, symbolic links and bind
-mounts lead to the same lock. The writer of a directory also locks the segment that it appends to:
-another name of that segment leads to a lock, too.
+mounts lead to the same lock, and the end of the process unlocks. The writer of a directory also
+locks the segment that it appends to: another name of that segment leads to a lock, too.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from journal.errors import JournalLocked, OptionError
+from journal.fs.open_resources import OPEN_RESOURCES, close_descriptor
 from journal.log import segment_files
+
+
+class JournalLock:
+    """Open file or directory, and the lock on it after ``acquire``.
+
+    A forked child does not prolong the lock, because it closes its copy of the descriptor at once.
+    """
+
+    __slots__ = ("__weakref__", "descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        OPEN_RESOURCES.release_in_children(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the lock was not released, and belongs to this process."""
+        return self.descriptor >= 0
+
+    def acquire(self, path: Path) -> None:
+        """Take the lock, as ``lock`` does."""
+        lock(self.descriptor, path)
+
+    def release(self) -> None:
+        """Unlock, and close the descriptor."""
+        descriptor, self.descriptor = self.descriptor, -1
+        unlock(descriptor)
+
+    def _abandon(self, owner: int) -> None:
+        """Close the descriptor. Unlocking would take the lock from ``owner``."""
+        del owner
+        descriptor, self.descriptor = self.descriptor, -1
+        close_descriptor(descriptor)
 
 
 def lock(descriptor: int, path: Path) -> None:
@@ -23,6 +58,19 @@ def lock(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise JournalLocked(f"{path} is being written by another process") from None
+
+
+def unlock(descriptor: int) -> None:
+    """Unlock and close a descriptor, if it is one.
+
+    Closing alone does not unlock while a child, which has not started its program yet, has a copy.
+    """
+    import fcntl
+
+    if descriptor >= 0:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        close_descriptor(descriptor)
 
 
 def check_not_segment(path: Path) -> None:

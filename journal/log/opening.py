@@ -13,6 +13,7 @@ from journal.errors import NotAJournal, OptionError, StorageError
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
 from journal.fs import atomic_file
 from journal.log import journal_lock, segment_files
+from journal.log.journal_lock import JournalLock
 from journal.log.scan import RecoveryMode
 from journal.log.segment_creation import create_segment, make_salt
 from journal.log.segment_writer import SegmentWriter
@@ -45,12 +46,11 @@ class OpenOptions(NamedTuple):
 class OpenResult(NamedTuple):
     """A journal opened for writing.
 
-    ``lock`` is the descriptor that holds the journal's lock. ``temporary`` is the path of a journal
-    that is not published yet, else None. ``file_index`` is the index of the segment file in a
-    directory, -1 in a single-file journal.
+    ``temporary`` is the path of a journal that is not published yet, else None. ``file_index`` is
+    the index of the segment file in a directory, -1 in a single-file journal.
     """
 
-    lock: int
+    lock: JournalLock
     temporary: Path | None
     file_index: int
     tail: OpenTail
@@ -61,23 +61,24 @@ def open_journal(options: OpenOptions) -> OpenResult:
     path = options.path
     while True:
         try:
-            lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            lock = JournalLock(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         except FileNotFoundError:
             return _create(options)
         try:
             if not options.publish:
                 raise OptionError(f"{path} already exists")
-            mode = os.fstat(lock).st_mode
+            status = os.fstat(lock.descriptor)
+            mode = status.st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise NotAJournal(f"{path} is neither a regular file nor a directory")
-            journal_lock.lock(lock, path)
-            if segment_files.is_same_file(path, os.fstat(lock)):
+            lock.acquire(path)
+            if segment_files.is_same_file(path, status):
                 open_existing = _open_directory if stat.S_ISDIR(mode) else _open_file
                 return open_existing(lock, options)
         except BaseException:
-            os.close(lock)
+            lock.release()
             raise
-        os.close(lock)  # The journal was replaced between open and lock: try again.
+        lock.release()  # The journal was replaced between open and lock: try again.
 
 
 def _create(options: OpenOptions) -> OpenResult:
@@ -85,28 +86,28 @@ def _create(options: OpenOptions) -> OpenResult:
     temporary = atomic_file.make_temporary_path(options.path)
     if not options.is_directory:
         file = create_segment(temporary, _make_header(options))
-        lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        journal_lock.lock(lock, options.path)
+        lock = JournalLock(os.open(temporary, os.O_RDONLY | os.O_CLOEXEC))
+        lock.acquire(options.path)
         return _empty_result(options, lock, temporary, -1, file)
     try:
         temporary.mkdir(mode=0o700)
-        lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        lock = JournalLock(os.open(temporary, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         reason = f"{options.path} cannot be created: {error.strerror or error}"
         raise StorageError(reason, 0) from error
     try:
-        journal_lock.lock(lock, options.path)
+        lock.acquire(options.path)
         file = create_segment(temporary / segment_files.segment_name(0), _make_header(options))
         journal_lock.lock(file.descriptor, options.path)
         return _empty_result(options, lock, temporary, 0, file)
     except BaseException:
-        os.close(lock)
+        lock.release()
         with suppress(OSError):
             temporary.rmdir()
         raise
 
 
-def _open_file(lock: int, options: OpenOptions) -> OpenResult:
+def _open_file(lock: JournalLock, options: OpenOptions) -> OpenResult:
     if options.is_directory:
         raise OptionError(f"{options.path} is a file: roll needs a journal directory")
     journal_lock.check_not_segment(options.path)
@@ -139,14 +140,14 @@ def _restart_creation(descriptor: int, options: OpenOptions) -> SegmentWriter | 
     return SegmentWriter(options.path, descriptor, header)
 
 
-def _open_directory(lock: int, options: OpenOptions) -> OpenResult:
-    names = segment_files.list_segments(lock)
+def _open_directory(lock: JournalLock, options: OpenOptions) -> OpenResult:
+    names = segment_files.list_segments(lock.descriptor)
     if not names:
         if not options.is_directory:
             raise NotAJournal(f"{options.path} contains no segment file")
         file = create_segment(options.path / segment_files.segment_name(0), _make_header(options))
         journal_lock.lock(file.descriptor, options.path)
-        os.fsync(lock)
+        os.fsync(lock.descriptor)
         return _empty_result(options, lock, None, 0, file)
     time = check_directory(options.path, names, options.mode)
     name = names[-1]
@@ -168,7 +169,11 @@ def _make_header(options: OpenOptions) -> SegmentHeader:
 
 
 def _empty_result(
-    options: OpenOptions, lock: int, temporary: Path | None, file_index: int, file: SegmentWriter
+    options: OpenOptions,
+    lock: JournalLock,
+    temporary: Path | None,
+    file_index: int,
+    file: SegmentWriter,
 ) -> OpenResult:
     """Return the result for a journal without events."""
     tail = OpenTail(file, 0, options.first_seq, 0, False)

@@ -5,6 +5,7 @@ pending block always fits into the *reserve* at its end (``segment_writer``). So
 new events while the disk is full, and can still write and sync all accepted events.
 """
 
+import os
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from enum import Enum
 from itertools import repeat
 from typing import Any
 
-from journal.errors import LimitExceeded, OptionError, StorageError
+from journal.errors import LimitExceeded, OptionError, StorageError, WrongProcess
 from journal.format.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, BlockHeader, Compressor, Frames
 from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, PackedFrames
 from journal.format.frame import PAYLOAD_SIZE_MAX
@@ -34,6 +35,7 @@ class WriterState(Enum):
     | FAILED | StorageError | StorageError | closes the files, then StorageError |
     | CLOSING | OptionError | write and sync | does nothing |
     | CLOSED | OptionError | OptionError | does nothing |
+    | INHERITED | WrongProcess | WrongProcess | does nothing |
 
     A failed write or sync changes no state if the fail-over succeeds. A switchover leaves the
     writer OPEN, in the new journal, or FAILED if it is unknown which journal is in place.
@@ -49,6 +51,8 @@ class WriterState(Enum):
     """``close`` makes the accepted events durable."""
     CLOSED = "closed", False, False
     """The files are closed."""
+    INHERITED = "inherited", False, False
+    """This process was forked from the writer's. Its descriptors are closed."""
 
     def __init__(self, _: str, accepts: bool, writes: bool) -> None:
         self.accepts = accepts  # New events.
@@ -56,11 +60,23 @@ class WriterState(Enum):
 
 
 _NEXT_STATES = {
-    WriterState.OPEN: (WriterState.DISK_FULL, WriterState.CLOSING, WriterState.FAILED),
-    WriterState.DISK_FULL: (WriterState.OPEN, WriterState.CLOSING, WriterState.FAILED),
-    WriterState.CLOSING: (WriterState.CLOSED, WriterState.FAILED),
-    WriterState.FAILED: (),  # Closing the files does not end it: calls still report the failure.
+    WriterState.OPEN: (
+        WriterState.DISK_FULL,
+        WriterState.CLOSING,
+        WriterState.FAILED,
+        WriterState.INHERITED,
+    ),
+    WriterState.DISK_FULL: (
+        WriterState.OPEN,
+        WriterState.CLOSING,
+        WriterState.FAILED,
+        WriterState.INHERITED,
+    ),
+    WriterState.CLOSING: (WriterState.CLOSED, WriterState.FAILED, WriterState.INHERITED),
+    # Closing the files does not end it: calls still report the failure.
+    WriterState.FAILED: (WriterState.INHERITED,),
     WriterState.CLOSED: (),
+    WriterState.INHERITED: (),
 }
 
 
@@ -84,6 +100,7 @@ class PendingBlock:
         "lock",
         "must_commit",
         "next_seq",
+        "owner",
         "read_tick",
         "space",
         "state",
@@ -101,6 +118,7 @@ class PendingBlock:
         self.next_seq = appender.next_seq
         self.must_commit = False
         self.state = WriterState.OPEN
+        self.owner = 0  # Process of the writer, in a forked child.
 
     @property
     def time(self) -> int:
@@ -135,12 +153,30 @@ class PendingBlock:
 
     def check_writes(self) -> None:
         """Raise unless the writer can write and sync the events that it has accepted."""
+        self.check_process()
         failure = self.appender.failure
         if failure is not None:
             reason = f"{self.appender.path} cannot be written after an earlier failure: {failure}"
             raise StorageError(reason, self.appender.durable_upto) from failure
         if not self.state.writes:
             raise self._closed_error()
+
+    def check_process(self) -> None:
+        """Raise WrongProcess in a forked child."""
+        if self.is_inherited:
+            raise WrongProcess(str(self.appender.path), self.owner, os.getpid())
+
+    @property
+    def is_inherited(self) -> bool:
+        """Return whether this process was forked from the writer's."""
+        return self.state is WriterState.INHERITED
+
+    def abandon(self, owner: int) -> None:
+        """Refuse all calls, in a child of ``owner``. Needs no lock: there is one thread."""
+        self.lock = threading.Lock()  # A thread of the parent may hold the old one.
+        self.owner = owner
+        self.must_commit = True  # An append that a forking signal handler interrupts raises too.
+        self.enter(WriterState.INHERITED)
 
     def continue_in(self, appender: Appender) -> None:
         """Write to another journal from now on."""

@@ -37,7 +37,18 @@ def segment_index(name: str) -> int | None:
 
 
 def list_segments(directory: int | str | os.PathLike[str]) -> list[str]:
-    """Return the names of the segment files of a directory, in order."""
+    """Return the names of the segment files of a directory, a path or a descriptor, in order."""
+    if isinstance(directory, int):
+        # All copies of a descriptor share one position, also those in other processes.
+        own = os.open(".", OPEN_FLAGS, dir_fd=directory)
+        try:
+            return _list_names(own)
+        finally:
+            os.close(own)
+    return _list_names(directory)
+
+
+def _list_names(directory: int | str | os.PathLike[str]) -> list[str]:
     with os.scandir(directory) as entries:
         return sorted(entry.name for entry in entries if segment_index(entry.name) is not None)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from journal.format.block import BLOCK_SIZE_TARGET, BlockHeader, BlockPlacement
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.format.segment_index import SegmentIndexBuilder
+from journal.fs.open_resources import close_descriptor
+from journal.log.journal_lock import unlock
 
 RESERVE_SIZE = BLOCK_SIZE_TARGET + (1 << 14)
 """Bytes kept free after the end, so that all accepted events and one marker always fit."""
@@ -169,6 +171,9 @@ class SegmentWriter:
     def close(self) -> None:
         """Close the file. An error of close carries no new information."""
         descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            with suppress(OSError):
-                os.close(descriptor)
+        unlock(descriptor)
+
+    def abandon(self) -> None:
+        """Close the file in a forked child, which must not unlock it."""
+        descriptor, self.descriptor = self.descriptor, -1
+        close_descriptor(descriptor)

@@ -16,6 +16,7 @@ from journal.format import block
 from journal.format.block import Block
 from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, pack_block, pack_tags
 from journal.format.frame import TAG_MAX
+from journal.fs.open_resources import OPEN_RESOURCES, close_unclosed
 from journal.log.appender import Appender
 from journal.log.clock import current_microseconds, make_tick_clock
 from journal.log.commit_policy import CommitLevel, CommitPolicy
@@ -47,9 +48,13 @@ class Writer:
     place; if that fails too, every call raises StorageError. While the disk is full, ``append``
     raises StorageError and accepts nothing; events accepted before still fit. ``WriterState`` in
     ``journal.log.pending_block`` lists what each call does in each state.
+
+    A writer belongs to the process that opened it. In a forked child its calls raise WrongProcess,
+    and ``close`` and the end of a ``with`` block change nothing. A writer that nobody closed is
+    closed with a ResourceWarning when it is garbage-collected, or at the exit of the interpreter.
     """
 
-    __slots__ = ("_encode", "_pending", "_sync", "journal_id", "path")
+    __slots__ = ("__weakref__", "_encode", "_pending", "_sync", "journal_id", "path")
 
     def __init__(
         self,
@@ -90,6 +95,8 @@ class Writer:
             appender.close()
             raise
         self._sync = WriterSync(self._pending, commit, self.path.name)
+        OPEN_RESOURCES.release_in_children(self)
+        OPEN_RESOURCES.close_at_exit(self)
 
     # -- append ------------------------------------------------------------------------------
 
@@ -253,6 +260,7 @@ class Writer:
         The first waiting thread syncs for all. The timeout limits only the wait for another
         thread's sync.
         """
+        self._pending.check_process()
         if seq >= self.next_seq:
             raise OptionError(f"cannot wait for event {seq}: the last event is {self.next_seq - 1}")
         return self._sync.wait(seq, timeout_seconds)
@@ -274,6 +282,7 @@ class Writer:
         the old journal, unless the error states that it cannot.
         """
         pending = self._pending
+        pending.check_process()
         successor = SwitchoverTarget(self.path, Path(beside), self.journal_id, pending.appender)
         try:
             successor.catch_up()
@@ -296,6 +305,7 @@ class Writer:
     def set_path(self, path: str | os.PathLike[str]) -> None:
         """Record that another program renamed the journal to ``path``."""
         with self._pending.lock:
+            self._pending.check_process()
             self.path = Path(path)
             self._pending.appender.set_path(self.path)
 
@@ -305,6 +315,8 @@ class Writer:
         Raises StorageError if not all events are durable.
         """
         pending = self._pending
+        if pending.is_inherited:
+            return
         self._sync.stop()
         with self._sync.exclusive():
             if not pending.appender.is_open:
@@ -329,3 +341,12 @@ class Writer:
             if not isinstance(error, BaseException):
                 raise
             error.add_note(str(failure))  # The first error is the one to raise.
+
+    def __del__(self) -> None:
+        # ``_sync`` is the last attribute: without it, the constructor has failed and cleaned up.
+        if hasattr(self, "_sync") and self._pending.appender.is_open:
+            close_unclosed(self, f"the writer of {self.path}")
+
+    def _abandon(self, owner: int) -> None:
+        self._sync.abandon()
+        self._pending.abandon(owner)

@@ -20,7 +20,7 @@ class WriterSync:
         self._pending = pending
         self._policy = policy
         pending.must_commit = policy.level not in (CommitLevel.EXPLICIT, CommitLevel.NONE)
-        self._group_commit = GroupCommit(self.sync_exclusively, self._get_durable_upto)
+        self._group_commit = self._make_group_commit()
         self._committer: Committer | None = None
         if policy.period_seconds:
             self._committer = Committer(
@@ -51,6 +51,7 @@ class WriterSync:
 
     def apply_policy(self, seq: int) -> None:
         """Commit as the policy requires after event ``seq``. Call without the lock."""
+        self._pending.check_process()
         appender, policy = self._pending.appender, self._policy
         if appender.is_commit_due:
             self.sync()
@@ -84,6 +85,14 @@ class WriterSync:
         if self._committer is not None:
             self._committer.stop()
             self._committer = None
+
+    def abandon(self) -> None:
+        """Forget the parent's threads and their locks, in a forked child."""
+        self._committer = None
+        self._group_commit = self._make_group_commit()
+
+    def _make_group_commit(self) -> GroupCommit:
+        return GroupCommit(self.sync_exclusively, self._get_durable_upto)
 
     def _can_retry(self) -> bool:
         return self._pending.state is not WriterState.FAILED
