@@ -96,6 +96,7 @@ class PollResult(Event):
 class HostResult(Event):
     """Result of a request of the guest to a directory or the network of the host.
 
+    Also the error of a read or a write of a standard stream that the host could not make.
     ``fd`` is the descriptor of the request, ``errno`` WASI's error number, 0 for success. The
     content of ``value`` depends on ``call``: file contents, a WASI struct, or nothing.
     """

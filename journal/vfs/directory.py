@@ -96,8 +96,7 @@ class MountDirectory(Generic[D]):
         check_path(target)
         location = resolve(self.at, path, self.backend, follow=False)
         try:
-            self._check_free(location, path)
-            _refuse_directory_path(location, path)
+            self._check_free_for_file(location, path)
             self._check_can_add(location)
             now = self.backend.recorder.record(paths.CreateSymbolicLink, fd, target, path)
             self.backend.make_symlink(location.parent, location.name, target, now)
@@ -155,8 +154,7 @@ class MountDirectory(Generic[D]):
         source, target = self._resolve_both(path, to, to_path)
         try:
             node = self._find_existing(source, path)
-            self._check_free(target, to_path)
-            _refuse_directory_path(target, to_path)
+            self._check_free_for_file(target, to_path)
             self.backend.check_can_create(target.parent, target.name)
             if node.filetype is FileType.DIRECTORY:
                 raise FileError(
@@ -218,11 +216,16 @@ class MountDirectory(Generic[D]):
         if self.backend.find(location.parent, location.name) is not None:
             raise FileError(Errno.EXIST, "{} already exists", path)
 
+    def _check_free_for_file(self, location: PathLocation[D], path: str) -> None:
+        """Raise ``FileError`` unless a file that is not a directory can get this name."""
+        node = self.backend.find(location.parent, location.name)
+        if node is not None:
+            if location.must_be_directory and node.filetype is not FileType.DIRECTORY:
+                raise FileError(Errno.NOTDIR, "{} is not a directory", path)
+            raise FileError(Errno.EXIST, "{} already exists", path)
+        if location.must_be_directory:
+            raise FileError(Errno.NOENT, "{} is a file, but its path names a directory", path)
+
     def _check_can_add(self, location: PathLocation[D]) -> None:
         self.backend.check_can_create(location.parent, location.name)
         self.backend.check_space(1, 0)
-
-
-def _refuse_directory_path(location: PathLocation[Any], path: str) -> None:
-    if location.must_be_directory:
-        raise FileError(Errno.NOENT, "{} is a file, but its path names a directory", path)

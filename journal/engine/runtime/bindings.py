@@ -140,6 +140,15 @@ class GuestMemory:
             self.check(pointer, layout.size)
         return layout.unpack_from(self.view, pointer)
 
+    def unpack_many(
+        self, layout: struct.Struct, pointer: int, count: int
+    ) -> Iterator[tuple[Any, ...]]:
+        """Return the values of ``count`` consecutive structures at ``pointer``."""
+        end = pointer + layout.size * count
+        if end > self.size:
+            self.check(pointer, layout.size * count)
+        return layout.iter_unpack(self.view[pointer:end])
+
     def write_u32(self, pointer: int, value: int) -> None:
         """Write a 32-bit number at ``pointer``."""
         if pointer + 4 > self.size:

@@ -101,7 +101,7 @@ class _RecordedResults:
         call = row[2][0] if row[2] else -1
         if call == _PROBE:
             self._probe = row
-        elif call not in _QUERIES:
+        elif call not in _QUERIES and not _is_refused_output(row[2]):
             raise _inconsistent_error(row, "it is a host result without an effect")
 
     def accept_error(self, error: WasiError) -> None:
@@ -135,6 +135,12 @@ class _RecordedResults:
     def _check_no_probe(self) -> None:
         if self._probe is not None:
             raise _inconsistent_error(self._probe, "no effect follows this probe")
+
+
+def _is_refused_output(payload: bytes) -> bool:
+    """Return whether a host result is the error of a write to a standard stream."""
+    call, _, errno, _ = codec.make_unpacker(HostResult)(payload)
+    return call is HostCall.WRITE and errno != 0
 
 
 def _iter_relevant(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:

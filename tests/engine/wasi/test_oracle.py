@@ -176,6 +176,8 @@ def test_every_fault_of_the_guest_ends_as_under_wasmtime(
         ("escape", ["escape", "work"]),
         ("chatty", ["chatty", "300"]),
         ("recurse", ["recurse"]),
+        ("slashes", ["slashes"]),
+        ("many", ["many"]),
     ],
 )
 def test_a_guest_ends_as_under_wasmtime(

@@ -13,6 +13,7 @@ from journal.engine.wasi.filesystem.host_paths import (
     HOST_WALKER,
     FileIdentity,
     capture_result,
+    filetype_of,
     identify,
     pack_entries,
     pack_names,
@@ -378,8 +379,9 @@ def _check_new_name(location: PathLocation[int]) -> str:
     """Return the name of a new link; refuse a path that requires a directory."""
     if location.must_be_directory and location.name != ".":
         try:
-            os.stat(location.name, dir_fd=location.parent, follow_symlinks=False)
+            stat = os.stat(location.name, dir_fd=location.parent, follow_symlinks=False)
         except OSError as error:
             raise WasiError(to_wasi_errno(error)) from error
-        raise WasiError(Errno.EXIST)
+        is_directory = filetype_of(stat.st_mode) is FileType.DIRECTORY
+        raise WasiError(Errno.EXIST if is_directory else Errno.NOTDIR)
     return location.name

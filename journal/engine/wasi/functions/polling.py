@@ -9,6 +9,7 @@ from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream, Socket
 from journal.events import codec
 from journal.events.inputs import PollResult
+from journal.events.wire_types import PAYLOAD_SIZE_MAX
 from journal.wasi_abi import (
     CLOCK_ABSOLUTE,
     CLOCK_MONOTONIC,
@@ -23,7 +24,9 @@ from journal.wasi_abi import (
     WasiError,
 )
 
-SUBSCRIPTIONS_MAX = 4096
+#: Largest count of subscriptions in one call. Their events fit into one event of the journal.
+SUBSCRIPTIONS_MAX = 1 << 18
+assert SUBSCRIPTIONS_MAX * EVENT.size < PAYLOAD_SIZE_MAX
 
 _LENGTH = struct.Struct("<I")
 _pack_result = codec.make_packer(PollResult)
@@ -47,13 +50,10 @@ def poll_oneoff(context: CallContext, pointer: int, events: int, count: int, res
     """Wait until at least one of the subscribed events happens."""
     if not count or count > SUBSCRIPTIONS_MAX:
         raise WasiError(Errno.INVAL)
-    context.memory.check(pointer, count * SUBSCRIPTION.size)
     context.memory.check(events, count * EVENT.size)
     subscriptions = [
-        _make_subscription(
-            context, *context.memory.unpack(SUBSCRIPTION, pointer + index * SUBSCRIPTION.size)
-        )
-        for index in range(count)
+        _make_subscription(context, *values)
+        for values in context.memory.unpack_many(SUBSCRIPTION, pointer, count)
     ]
     payload = context.tape.request_input(
         PollResult.tag, b"", lambda: _pack_result(_wait(context, subscriptions))

@@ -54,6 +54,9 @@ def random_get(context: CallContext, pointer: int, size: int) -> None:
     memory = context.memory
     memory.check(pointer, size)
     while size > RANDOM_SIZE_MAX:
+        if not context.tape.replaying:
+            # A call that writes much can be stopped. A resume continues after the last part.
+            context.interrupter.check()
         random_get(context, pointer, RANDOM_SIZE_MAX)
         pointer, size = pointer + RANDOM_SIZE_MAX, size - RANDOM_SIZE_MAX
     payload = context.tape.request_input(

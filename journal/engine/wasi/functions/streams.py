@@ -2,12 +2,13 @@
 
 import struct
 from functools import partial
+from typing import NoReturn
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import Descriptor, InputStream, OpenFile, OutputStream, Socket
 from journal.events import codec
 from journal.events.descriptors import FileDescriptorSeek
-from journal.events.inputs import StreamRead
+from journal.events.inputs import HostCall, HostResult, StreamRead
 from journal.events.streams import StreamWrite
 from journal.vfs.memory_backend import WRITE_SIZE_MAX
 from journal.wasi_abi import (
@@ -17,10 +18,12 @@ from journal.wasi_abi import (
     Errno,
     FdFlags,
     WasiError,
+    to_wasi_errno,
 )
 
-#: Largest count of buffers in one call.
-IOVS_MAX = 1024
+#: Largest count of buffers in one call. The cost of a call that the guest cannot see is bounded by
+#: it. Libraries pass long lists, because wasmtime accepts any count that fits its budget of bytes.
+IOVS_MAX = 1 << 20
 #: Largest size of one read of a stream, in bytes.
 STREAM_READ_SIZE_MAX = 1 << 20
 
@@ -67,7 +70,7 @@ def fd_write(context: CallContext, fd: int, iovs: int, count: int, result: int) 
         written_size = file.write(fd, position, data)
         descriptor.position = position + written_size
     elif type(descriptor) is OutputStream:
-        written_size = _write_stream(context, descriptor, data)
+        written_size = _write_stream(context, descriptor, fd, data)
     else:
         return _stream_errno(descriptor)
     memory.write_u32(result, written_size)
@@ -105,7 +108,7 @@ def fd_read(context: CallContext, fd: int, iovs: int, count: int, result: int) -
         data = descriptor.file.read(fd, descriptor.position, size_max) if size_max else b""
         descriptor.position += len(data)
     elif type(descriptor) is InputStream:
-        data = _read_stream(context, descriptor, size_max) if size_max else b""
+        data = _read_stream(context, descriptor, fd, size_max) if size_max else b""
     else:
         return _stream_errno(descriptor)
     _write_buffers(context, buffers, data)
@@ -159,7 +162,17 @@ def _stream_errno(descriptor: Descriptor) -> int:
     return Errno.NOTCONN if isinstance(descriptor, Socket) else Errno.BADF
 
 
-def _write_stream(context: CallContext, stream: OutputStream, data: bytes) -> int:
+def _write_stream(context: CallContext, stream: OutputStream, fd: int, data: bytes) -> int:
+    """Record an output and queue it; raise ``WasiError`` if its target cannot be written.
+
+    The journal has a ``HostResult`` in place of the ``StreamWrite`` of a refused write.
+    """
+    if context.tape.replaying:
+        is_refused = context.tape.peek(HostResult.tag) is not None
+    else:
+        is_refused = not context.outbox.is_writable(stream.number)
+    if is_refused:
+        _raise_stream_error(context, HostCall.WRITE, fd, Errno.BADF)
     for start in range(0, len(data), WRITE_SIZE_MAX):
         part = data[start : start + WRITE_SIZE_MAX]
         position = stream.position
@@ -176,16 +189,22 @@ def _write_stream(context: CallContext, stream: OutputStream, data: bytes) -> in
     return len(data)
 
 
-def _read_stream(context: CallContext, stream: InputStream, size_max: int) -> bytes:
+def _read_stream(context: CallContext, stream: InputStream, fd: int, size_max: int) -> bytes:
+    """Return the next input; raise ``WasiError`` if the host cannot read it.
+
+    The journal has a ``HostResult`` in place of the ``StreamRead`` of a failed read.
+    """
     size_max = min(size_max, STREAM_READ_SIZE_MAX)
 
     def live() -> bytes:
-        if not stream.source.is_ready():
-            context.before_wait()
-            context.interrupter.wait(stream.source, None, partial(context.on_wait, "fd_read"))
-        return _pack_read(0, stream.position, stream.source.read(stream.position, size_max))
+        return _pack_read(0, stream.position, _read_source(context, stream, size_max))
 
-    payload = context.tape.request_input(_READ, _READ_HEAD.pack(0, stream.position), live)
+    if context.tape.peek(HostResult.tag) is not None:
+        _raise_stream_error(context, HostCall.READ, fd, Errno.IO)
+    try:
+        payload = context.tape.request_input(_READ, _READ_HEAD.pack(0, stream.position), live)
+    except _SourceError as error:
+        _raise_stream_error(context, HostCall.READ, fd, error.errno)
     if not stream.source.is_rereadable and not context.tape.replaying:
         context.on_consumed()
     data = payload[_READ_HEAD.size + _READ_SIZE.size :]
@@ -195,14 +214,45 @@ def _read_stream(context: CallContext, stream: InputStream, size_max: int) -> by
     return data
 
 
+class _SourceError(Exception):
+    """The failure of a read of standard input, with its WASI error number."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno)
+        self.errno = errno
+
+
+def _read_source(context: CallContext, stream: InputStream, size_max: int) -> bytes:
+    """Wait for input and return it; raise ``_SourceError`` if the host cannot read it."""
+    source = stream.source
+    while True:
+        if not source.is_ready():
+            context.before_wait()
+            context.interrupter.wait(source, None, partial(context.on_wait, "fd_read"))
+        try:
+            return source.read(stream.position, size_max)
+        except BlockingIOError:
+            # Another process has consumed the input of a descriptor that does not block.
+            context.interrupter.check()
+        except OSError as error:
+            raise _SourceError(to_wasi_errno(error)) from error
+
+
+def _raise_stream_error(context: CallContext, call: HostCall, fd: int, errno: int) -> NoReturn:
+    """Record the failure of a standard stream, or take it from the journal, and raise it."""
+    recorded, _ = context.tape.request_host_result(call, fd, lambda: (errno, b""))
+    if not recorded:
+        raise ValueError("the recorded failure of a standard stream has no error number")
+    raise WasiError(recorded)
+
+
 def _read_iovs(context: CallContext, iovs: int, count: int) -> list[tuple[int, int]]:
     """Return ``(pointer, size)`` of the buffers of the guest, each checked against its memory."""
     if count > IOVS_MAX:
         raise WasiError(Errno.INVAL)
     memory = context.memory
-    buffers = []
-    for index in range(count):
-        pointer, size = memory.unpack(_IOV, iovs + _IOV.size * index)
+    buffers: list[tuple[int, int]] = []
+    for pointer, size in memory.unpack_many(_IOV, iovs, count):
         if pointer + size > memory.size:
             memory.check(pointer, size)
         buffers.append((pointer, size))

@@ -59,6 +59,7 @@ class OutputTarget:
 
     ``base`` is the offset of the first byte of the output in a regular file. ``delivered_size``
     counts the bytes of the recorded output that the target holds and need not receive again.
+    ``is_writable`` is false for a descriptor that was opened only for reading.
     """
 
     kind: TargetKind
@@ -69,19 +70,21 @@ class OutputTarget:
     inode: int = 0
     delivered_size: int = 0
     captured: bytearray = field(default_factory=bytearray)
+    is_writable: bool = True
 
     @classmethod
     def of_descriptor(cls, fd: int) -> "OutputTarget":
         """Return the target behind an open descriptor of this process."""
-        status = os.fstat(fd)
+        status, flags = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
         if stat.S_ISREG(status.st_mode):
-            append = bool(_status_flags(fd) & os.O_APPEND)
+            append = bool(flags & os.O_APPEND)
             base = status.st_size if append else os.lseek(fd, 0, os.SEEK_CUR)
             kind = TargetKind.REGULAR
         else:
             append, base = False, 0
             kind = _target_kind(fd, status.st_mode)
-        return cls(kind, fd, append, base, status.st_dev, status.st_ino)
+        is_writable = flags & os.O_ACCMODE != os.O_RDONLY
+        return cls(kind, fd, append, base, status.st_dev, status.st_ino, is_writable=is_writable)
 
     def make_opened_event(self, stream: int) -> StreamOpened:
         """Return the event that describes this target."""
@@ -115,10 +118,6 @@ class OutputTarget:
             ) from error
 
 
-def _status_flags(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_GETFL)
-
-
 def _target_kind(fd: int, mode: int) -> TargetKind:
     if os.isatty(fd):
         return TargetKind.TERMINAL
@@ -146,6 +145,10 @@ class Outbox:
         self._barrier, self._arm, self._wait = barrier, arm, wait
         self._waiting: list[tuple[int, int, bytes]] = []
         self._size = 0
+
+    def is_writable(self, stream: int) -> bool:
+        """Return whether the target of a stream accepts writes."""
+        return self._output_targets[stream].is_writable
 
     def put(self, stream: int, offset: int, data: bytes) -> None:
         """Queue ``data``, which is at ``offset`` of the stream."""
@@ -183,7 +186,7 @@ class Outbox:
         remaining = memoryview(data)
         try:
             while remaining:
-                if target.may_block:
+                if target.may_block and target.is_writable:
                     self._wait(target.fd)
                 remaining = remaining[target.write(remaining) :]
         finally:

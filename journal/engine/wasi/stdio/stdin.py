@@ -3,6 +3,7 @@
 Every wait also watches the interrupter, so a guest that sleeps or reads can be stopped.
 """
 
+import fcntl
 import os
 import select
 import stat
@@ -206,6 +207,8 @@ class DescriptorSource:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        access_mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        self._is_readable = access_mode != os.O_WRONLY
 
     def make_opened_event(self) -> StreamOpened:
         """Return the event of a terminal or a pipe."""
@@ -218,7 +221,9 @@ class DescriptorSource:
         return self._fd
 
     def is_ready(self) -> bool:
-        """Return whether bytes are available or the input has ended."""
+        """Return whether a read returns without waiting: bytes, the end of input, or an error."""
+        if not self._is_readable:
+            return True  # The write end of a pipe would never become readable.
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(0))
