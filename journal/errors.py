@@ -202,4 +202,11 @@ class Divergence(EngineError):
 
 
 class OutputLost(EngineError):
-    """An output could not be delivered to its target."""
+    """An output could not be delivered to its target.
+
+    ``errno`` is the error number of the operating system, such as ``EPIPE`` if the reader has left.
+    """
+
+    def __init__(self, reason: str, errno: int = 0) -> None:
+        super().__init__(reason)
+        self.errno = errno

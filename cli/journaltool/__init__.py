@@ -36,23 +36,30 @@ def main() -> None:
     _exit_on_sigint()
     _open_standard_descriptors()
 
+    from journaltool import error_report
     from journaltool.app import app
     from journaltool.commands.completion import COMPLETION_VARIABLE, register_completion
 
     if COMPLETION_VARIABLE in os.environ:
         register_completion()
-    app(prog_name="journaltool")
+    error_report.run_reporting(lambda: app(prog_name="journaltool"))
 
 
 def _open_standard_descriptors() -> None:
-    """Open the null device for each closed descriptor of 0, 1 and 2.
+    """Open the null device, only for reading, for each closed descriptor of 0, 1 and 2.
 
-    Otherwise a journal could be opened as descriptor 0, 1 or 2.
+    Otherwise a journal could be opened as descriptor 0, 1 or 2. A write to a closed output still
+    fails, so that a command without an output does not succeed. Messages have no other place than
+    standard error, so they are dropped.
     """
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+    for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
-            mode = "w" if descriptor else "r"
-            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+            os.open(os.devnull, os.O_RDONLY)
+            if descriptor == 0:
+                sys.stdin = os.fdopen(0, "r", closefd=False)
+            elif descriptor == 1:
+                sys.stdout = os.fdopen(1, "w", closefd=False)
+            else:
+                sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 (pathlib is slow to import)

@@ -1,10 +1,11 @@
 """Report of errors on stderr, and of interruptions by Ctrl-C."""
 
+import errno
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,10 +45,13 @@ def reporting_errors(
         default_code = ExitCode.ERROR
     except Exception as error:
         # This import is slow, but code that raises such an error has imported the module.
-        from journal.errors import DamagedJournal, FormatError, JournalError
+        from journal.errors import DamagedJournal, FormatError, JournalError, OutputLost
 
         if not isinstance(error, JournalError):
             raise
+        if isinstance(error, OutputLost) and error.errno == errno.EPIPE:
+            # Other programs are ended by SIGPIPE then, also without a message.
+            raise typer.Exit(ExitCode.BROKEN_PIPE) from None
         reason = str(error)
         if (
             isinstance(error, FormatError)
@@ -63,6 +67,25 @@ def reporting_errors(
         _report_error(error, reason, as_json)
         default_code = code_for_error(error)
     raise typer.Exit(default_code if code is None else code)
+
+
+def run_reporting(command: Callable[[], object]) -> None:
+    """Run the command line, and report an output that cannot be written as each command does.
+
+    typer prints help texts and the version itself, and ends by ``SystemExit``.
+    """
+    try:
+        with reporting_errors():
+            try:
+                command()
+            except SystemExit as end:
+                # typer exits with 1 and without a message when the reader has closed the output.
+                if isinstance(end.__context__, BrokenPipeError):
+                    raise end.__context__ from None
+                sys.stdout.flush()
+                raise
+    except typer.Exit as end:
+        raise SystemExit(end.exit_code) from None
 
 
 def die_on_sigint() -> None:

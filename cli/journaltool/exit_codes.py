@@ -44,6 +44,7 @@ class ExitCode(IntEnum):
     HANGUP = 129, "SIGHUP stopped the guest"
     INTERRUPTED = 130, "Ctrl-C"
     TRAPPED = 134, "the guest trapped"
+    BROKEN_PIPE = 141, "the reader of the guest's output closed it; a resume delivers the rest"
     TERMINATED = 143, "SIGTERM stopped the guest"
 
 
@@ -109,6 +110,7 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.HANGUP: "SIGHUP stopped the program.",
         ExitCode.INTERRUPTED: "Ctrl-C stopped the program.",
         ExitCode.TRAPPED: "The program trapped.",
+        ExitCode.BROKEN_PIPE: "The reader of the output closed it. A resume delivers the rest.",
         ExitCode.TERMINATED: "SIGTERM stopped the program.",
     },
     "snapshot": {

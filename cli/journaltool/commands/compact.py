@@ -46,12 +46,17 @@ _SHOWN_MAX = 5
 
 
 KeepLastOption = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Retain the newest N snapshots.")
+    int,
+    typer.Option(
+        metavar="N", click_type=common.Number(min=1), help="Retain the newest N snapshots."
+    ),
 ]
 KeepEveryOption = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="Retain the newest snapshot of every N sequence numbers."
+        metavar="N",
+        click_type=common.Number(min=1),
+        help="Retain the newest snapshot of every N sequence numbers.",
     ),
 ]
 KeepWithinOption = Annotated[

@@ -42,7 +42,9 @@ def cut(
     at: Annotated[
         int | None,
         typer.Option(
-            metavar="NUMBER", min=0, help="The sequence number of the last event to copy."
+            metavar="NUMBER",
+            click_type=common.Number(min=0),
+            help="The sequence number of the last event to copy.",
         ),
     ] = None,
     quiet: common.QuietOption = False,

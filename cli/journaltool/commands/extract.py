@@ -62,7 +62,7 @@ AtOption = Annotated[
     int | None,
     typer.Option(
         metavar="NUMBER",
-        min=0,
+        click_type=common.Number(min=0),
         help="Extract the state after this event. The default is the end of the journal.",
     ),
 ]
@@ -86,7 +86,9 @@ PagesOption = Annotated[
 MemoryIndexOption = Annotated[
     int,
     typer.Option(
-        metavar="NUMBER", min=0, help="The index of the memory, if the guest has several."
+        metavar="NUMBER",
+        click_type=common.Number(min=0),
+        help="The index of the memory, if the guest has several.",
     ),
 ]
 NullOption = Annotated[

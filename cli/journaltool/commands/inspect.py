@@ -45,10 +45,14 @@ Examples:
 _DEFAULT_COLUMNS = ",".join(event_lines.COLUMNS)
 
 FromOption = Annotated[
-    int, typer.Option("--from", min=0, metavar="N", help="Start at sequence number N.")
+    int,
+    typer.Option(
+        "--from", click_type=common.Number(min=0), metavar="N", help="Start at sequence number N."
+    ),
 ]
 LimitOption = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Print at most N events.")
+    int | None,
+    typer.Option(click_type=common.Number(min=0), metavar="N", help="Print at most N events."),
 ]
 FollowOption = Annotated[
     bool,

@@ -42,7 +42,12 @@ def replay(
     ] = False,
     start: Annotated[
         int | None,
-        typer.Option("--from", min=0, metavar="NUMBER", help="Start at this snapshot."),
+        typer.Option(
+            "--from",
+            click_type=common.Number(min=0),
+            metavar="NUMBER",
+            help="Start at this snapshot.",
+        ),
     ] = None,
     each: Annotated[
         bool,

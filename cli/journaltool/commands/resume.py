@@ -52,7 +52,7 @@ MovedOption = Annotated[
 AtOption = Annotated[
     int | None,
     typer.Option(
-        min=0,
+        click_type=common.Number(min=0),
         metavar="NUMBER",
         help="Resume at this event in a new journal. See journaltool snapshots.",
     ),

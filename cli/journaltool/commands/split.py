@@ -50,7 +50,9 @@ def split(
     at: Annotated[
         list[int] | None,
         typer.Option(
-            metavar="NUMBER", min=0, help="Start a part at this sequence number. Repeatable."
+            metavar="NUMBER",
+            click_type=common.Number(min=0),
+            help="Start a part at this sequence number. Repeatable.",
         ),
     ] = None,
     snapshots: Annotated[

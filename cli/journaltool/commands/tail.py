@@ -37,7 +37,14 @@ Examples:
 def tail(
     journal: common.JournalArgument,
     number: Annotated[
-        int, typer.Option("-n", "--lines", min=0, metavar="N", help="Print the last N events.")
+        int,
+        typer.Option(
+            "-n",
+            "--lines",
+            click_type=common.Number(min=0),
+            metavar="N",
+            help="Print the last N events.",
+        ),
     ] = 10,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print new events as they are added.")

@@ -2,10 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer._click.core import Context, Parameter
+from typer._click.types import IntRange
 
+NUMBER_MAX = (1 << 63) - 1
+"""Largest number of an option. No file has more bytes, and no journal has more events."""
+
+_DIGITS_MAX = len(str(NUMBER_MAX))
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -17,7 +23,25 @@ def parse_size(text: str) -> int:
         raise typer.BadParameter(
             f"{text!r} is not a size: write for example 65536, 512KiB, 64MiB or 1GiB"
         )
-    return int(digits) * _UNITS[unit]
+    size = int(digits) * _UNITS[unit] if len(digits) <= _DIGITS_MAX else NUMBER_MAX + 1
+    if size > NUMBER_MAX:
+        raise typer.BadParameter(
+            f"the size {text[:40]!r} is too large: the limit is {NUMBER_MAX} bytes"
+        )
+    return size
+
+
+class Number(IntRange):
+    """Type of an option that is a whole number from ``min`` to ``NUMBER_MAX``."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> Any:
+        """Return the number. The upper limit is not part of the help text."""
+        number = super().convert(value, param, ctx)
+        if number > NUMBER_MAX:
+            self.fail(f"{str(number)[:40]} is too large: the limit is {NUMBER_MAX}", param, ctx)
+        return number
 
 
 def parse_seconds(text: str) -> float:

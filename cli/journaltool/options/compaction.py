@@ -24,7 +24,10 @@ class CompactionArguments:
         ),
     ] = None
     compact_events: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Compact the journal every N events.")
+        int | None,
+        typer.Option(
+            click_type=common.Number(min=1), metavar="N", help="Compact the journal every N events."
+        ),
     ] = None
     compact_bytes: Annotated[
         int | None,
@@ -42,7 +45,11 @@ class CompactionArguments:
     ] = False
     compact_keep: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Retain the newest N snapshots in a compaction."),
+        typer.Option(
+            click_type=common.Number(min=1),
+            metavar="N",
+            help="Retain the newest N snapshots in a compaction.",
+        ),
     ] = 1
 
     def build(self) -> "CompactionSchedule | None":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from journaltool.options import common
 from journaltool.output import terminal
 
 if TYPE_CHECKING:
@@ -75,7 +76,11 @@ class QueryArguments:
     ] = None
     fd: Annotated[
         list[int] | None,
-        typer.Option(min=0, metavar="N", help="Select events of this descriptor. Repeatable."),
+        typer.Option(
+            click_type=common.Number(min=0),
+            metavar="N",
+            help="Select events of this descriptor. Repeatable.",
+        ),
     ] = None
     path: Annotated[
         list[str] | None,

@@ -58,7 +58,11 @@ class SnapshotArguments:
     ] = None
     snapshot_events: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Take a snapshot every N recorded events."),
+        typer.Option(
+            click_type=common.Number(min=1),
+            metavar="N",
+            help="Take a snapshot every N recorded events.",
+        ),
     ] = None
     snapshot_bytes: Annotated[
         int | None,

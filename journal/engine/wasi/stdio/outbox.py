@@ -114,7 +114,8 @@ class OutputTarget:
         except OSError as error:
             raise OutputLost(
                 f"output could not be delivered: {error.strerror}; the journal contains it, "
-                "and a resume delivers it"
+                "and a resume delivers it",
+                error.errno or 0,
             ) from error
 
 
