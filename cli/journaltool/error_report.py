@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from journaltool.exit_codes import ExitCode, code_for_error
 from journaltool.output import terminal
+
+if TYPE_CHECKING:
+    from journal import JournalError
 
 
 @contextmanager
@@ -45,26 +49,14 @@ def reporting_errors(
         default_code = ExitCode.ERROR
     except Exception as error:
         # This import is slow, but code that raises such an error has imported the module.
-        from journal.errors import DamagedJournal, FormatError, JournalError, OutputLost
+        from journal.errors import JournalError, OutputLost
 
         if not isinstance(error, JournalError):
             raise
         if isinstance(error, OutputLost) and error.errno == errno.EPIPE:
             # Other programs are ended by SIGPIPE then, also without a message.
             raise typer.Exit(ExitCode.BROKEN_PIPE) from None
-        reason = str(error)
-        if (
-            isinstance(error, FormatError)
-            and about is not None
-            and not reason.startswith(f"{about} ")
-        ):
-            reason = f"{about}: {reason}"
-        if isinstance(error, DamagedJournal) and recoverable is not None:
-            name = shlex.quote(str(recoverable))
-            reason += (
-                f"; recover the readable events with: {terminal.PROGRAM} recover {name} TARGET"
-            )
-        _report_error(error, reason, as_json)
+        _report_error(error, _describe_journal_error(error, about, recoverable), as_json)
         default_code = code_for_error(error)
     raise typer.Exit(default_code if code is None else code)
 
@@ -121,6 +113,20 @@ def _describe_system_error(error: OSError | MemoryError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     path = None if isinstance(error.filename, int) else error.filename  # An int is a descriptor.
     return f"{os.fsdecode(path)}: {reason}" if path else reason
+
+
+def _describe_journal_error(
+    error: "JournalError", about: Path | None, recoverable: Path | None
+) -> str:
+    from journal.errors import DamagedJournal, FormatError
+
+    reason = str(error)
+    if isinstance(error, FormatError) and about is not None and not reason.startswith(f"{about} "):
+        reason = f"{about}: {reason}"
+    if isinstance(error, DamagedJournal) and recoverable is not None:
+        name = shlex.quote(str(recoverable))
+        reason += f"; recover the readable events with: {terminal.PROGRAM} recover {name} TARGET"
+    return reason
 
 
 def _report_error(error: Exception, reason: str, as_json: bool) -> None:

@@ -35,7 +35,7 @@ Examples:
 """
 
 
-def replay(
+def replay(  # long: it names each option
     journal: common.JournalArgument,
     verify: Annotated[
         bool, typer.Option("--verify", help="Print the comparison at each snapshot.")

@@ -42,7 +42,7 @@ Examples:
 _SHOWN_MAX = 40
 
 
-def split(
+def split(  # long: it names each option
     source: common.JournalArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIRECTORY", help="The new directory.")
