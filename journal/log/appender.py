@@ -271,7 +271,7 @@ class Appender:
                 return  # The disk failed in the meantime, and fail-over began a new segment.
             try:
                 new = self._create_next_segment()
-            except (OSError, StorageError):
+            except OSError:
                 return  # Appending continues as long as this segment can be written.
             try:
                 self._name_next_segment(new)

@@ -15,8 +15,8 @@ from journal.fs import atomic_file
 from journal.log import journal_lock, segment_files
 from journal.log.journal_lock import JournalLock
 from journal.log.scan import RecoveryMode
-from journal.log.segment_creation import create_segment, make_salt
-from journal.log.segment_writer import SegmentWriter
+from journal.log.segment_creation import create_segment, make_salt, write_segment_header
+from journal.log.segment_writer import SegmentWriter, is_disk_full, make_disk_full_error
 from journal.log.tail_recovery import SEQ_LAST, OpenTail, check_directory, recover_tail
 
 
@@ -85,7 +85,7 @@ def _create(options: OpenOptions) -> OpenResult:
     journal_lock.check_not_segment(options.path)
     temporary = atomic_file.make_temporary_path(options.path)
     if not options.is_directory:
-        file = create_segment(temporary, _make_header(options))
+        file = _create_first_segment(temporary, options)
         lock = JournalLock(os.open(temporary, os.O_RDONLY | os.O_CLOEXEC))
         lock.acquire(options.path)
         return _empty_result(options, lock, temporary, -1, file)
@@ -93,11 +93,10 @@ def _create(options: OpenOptions) -> OpenResult:
         temporary.mkdir(mode=0o700)
         lock = JournalLock(os.open(temporary, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        reason = f"{options.path} cannot be created: {error.strerror or error}"
-        raise StorageError(reason, 0) from error
+        raise _make_storage_error(options.path, error, "created", 0) from error
     try:
         lock.acquire(options.path)
-        file = create_segment(temporary / segment_files.segment_name(0), _make_header(options))
+        file = _create_first_segment(temporary / segment_files.segment_name(0), options)
         journal_lock.lock(file.descriptor, options.path)
         return _empty_result(options, lock, temporary, 0, file)
     except BaseException:
@@ -116,7 +115,7 @@ def _open_file(lock: JournalLock, options: OpenOptions) -> OpenResult:
         created = _restart_creation(descriptor, options)
         if created is not None:
             return _empty_result(options, lock, None, -1, created)
-        tail = recover_tail(descriptor, options.path, options.mode, options.journal_id)
+        tail = _recover_tail(descriptor, options)
         return OpenResult(lock, None, -1, tail)
     except BaseException:
         os.close(descriptor)
@@ -129,15 +128,12 @@ def _restart_creation(descriptor: int, options: OpenOptions) -> SegmentWriter | 
     begin = os.pread(descriptor, len(SEGMENT_MAGIC), 0)
     if size >= SEGMENT_HEADER_SIZE or not SEGMENT_MAGIC.startswith(begin):
         return None
-    data, header = _make_header(options).encode()
     try:
-        if os.pwrite(descriptor, data, 0) != len(data):
-            raise OSError("the header was written in part")
-        os.fdatasync(descriptor)
+        file = write_segment_header(options.path, descriptor, _make_header(options))
     except OSError as error:
-        raise StorageError(f"{options.path} cannot be created: {error}", 0) from error
+        raise _make_storage_error(options.path, error, "created", 0) from error
     atomic_file.sync_directory(options.path.parent)
-    return SegmentWriter(options.path, descriptor, header)
+    return file
 
 
 def _open_directory(lock: JournalLock, options: OpenOptions) -> OpenResult:
@@ -145,7 +141,7 @@ def _open_directory(lock: JournalLock, options: OpenOptions) -> OpenResult:
     if not names:
         if not options.is_directory:
             raise NotAJournal(f"{options.path} contains no segment file")
-        file = create_segment(options.path / segment_files.segment_name(0), _make_header(options))
+        file = _create_first_segment(options.path / segment_files.segment_name(0), options)
         journal_lock.lock(file.descriptor, options.path)
         os.fsync(lock.descriptor)
         return _empty_result(options, lock, None, 0, file)
@@ -154,12 +150,40 @@ def _open_directory(lock: JournalLock, options: OpenOptions) -> OpenResult:
     descriptor = os.open(options.path / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         journal_lock.lock(descriptor, options.path)
-        tail = recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
+        tail = _recover_tail(descriptor, options, name)
     except BaseException:
         os.close(descriptor)
         raise
     tail = tail._replace(time=max(tail.time, time))
     return OpenResult(lock, None, segment_files.segment_index(name) or 0, tail)
+
+
+def _create_first_segment(path: Path, options: OpenOptions) -> SegmentWriter:
+    """Create the first segment file of the journal. Raises StorageError."""
+    try:
+        return create_segment(path, _make_header(options))
+    except OSError as error:
+        raise _make_storage_error(options.path, error, "created", options.first_seq) from error
+
+
+def _recover_tail(descriptor: int, options: OpenOptions, name: str = "") -> OpenTail:
+    """Find the tail as ``recover_tail`` does, and allocate the reserve behind it.
+
+    Raises StorageError if there is no space: each event that the writer accepts must fit.
+    """
+    tail = recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
+    try:
+        tail.file.reserve(0)
+    except OSError as error:
+        raise _make_storage_error(options.path, error, "continued", tail.next_seq) from error
+    return tail
+
+
+def _make_storage_error(path: Path, error: OSError, what: str, seq: int) -> StorageError:
+    """Return the error to raise if the journal cannot be created or continued."""
+    if is_disk_full(error):
+        return make_disk_full_error(path, error, seq)
+    return StorageError(f"{path} cannot be {what}: {error.strerror or error}", seq)
 
 
 def _make_header(options: OpenOptions) -> SegmentHeader:

@@ -19,7 +19,7 @@ from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, PackedFrames
 from journal.format.frame import PAYLOAD_SIZE_MAX
 from journal.log.appender import Appender
 from journal.log.clock import TickClock
-from journal.log.segment_writer import DiskFull
+from journal.log.segment_writer import DiskFull, make_disk_full_error
 
 _PENDING_COUNT_MAX = 1 << 8
 """Fewer events than this wait for the next block instead of filling a block of their own."""
@@ -194,8 +194,7 @@ class PendingBlock:
     def _disk_full_error(self, error: OSError) -> StorageError:
         """Accept no more events until there is space again, and return the error to raise."""
         self.enter(WriterState.DISK_FULL)
-        reason = f"{self.appender.path}: no space left to write: {error.strerror}"
-        return StorageError(reason, self.appender.durable_upto)
+        return make_disk_full_error(self.appender.path, error, self.appender.durable_upto)
 
     def _measure_space(self) -> None:
         used = 0

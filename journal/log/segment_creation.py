@@ -14,32 +14,41 @@ from journal.log.segment_writer import SegmentWriter
 
 
 def create_segment(path: Path, header: SegmentHeader) -> SegmentWriter:
-    """Create a file with a durable segment header. Raises StorageError."""
-    data, header = header.encode()
+    """Create a file with a durable segment header and a reserve. Raises OSError.
+
+    The file is removed if that fails.
+    """
+    descriptor = atomic_file.create_private(path)
     try:
-        descriptor = atomic_file.create_private(path)
-        try:
-            if os.pwrite(descriptor, data, 0) != len(data):
-                raise OSError("the header was written in part")
-            os.fdatasync(descriptor)
-            return SegmentWriter(path, descriptor, header)
-        except BaseException:
-            os.close(descriptor)
-            with suppress(OSError):
-                path.unlink()
-            raise
-    except OSError as error:
-        reason = f"{path} cannot be created: {error.strerror or error}"
-        raise StorageError(reason, header.first_seq) from error
+        return write_segment_header(path, descriptor, header)
+    except BaseException:
+        os.close(descriptor)
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def write_segment_header(path: Path, descriptor: int, header: SegmentHeader) -> SegmentWriter:
+    """Begin a segment in an empty file: write a durable header, then allocate the reserve.
+
+    Raises OSError.
+    """
+    data, header = header.encode()
+    if os.pwrite(descriptor, data, 0) != len(data):
+        raise OSError("the header was written in part")
+    os.fdatasync(descriptor)
+    file = SegmentWriter(path, descriptor, header)
+    file.reserve(0)
+    return file
 
 
 def create_next_segment(
     old: SegmentWriter, index: int, first_seq: int, clock: Callable[[], int]
 ) -> SegmentWriter:
-    """Create the segment that continues the durable part of ``old``, with a reserve.
+    """Create the segment that continues the durable part of ``old``.
 
     It has no name until ``name_segment`` is called with the same ``index``. ``first_seq`` is
-    relative to the old segment. Raises OSError or StorageError.
+    relative to the old segment. Raises OSError.
     """
     if index > segment_files.SEGMENT_INDEX_MAX:
         raise OSError(f"segment index limit {segment_files.SEGMENT_INDEX_MAX} reached")
@@ -50,7 +59,6 @@ def create_next_segment(
     new = create_segment(atomic_file.make_temporary_path(target), header)
     try:
         journal_lock.lock(new.descriptor, old.path)
-        new.reserve(0)
     except BaseException:
         new.close()
         new.path.unlink()

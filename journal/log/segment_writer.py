@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from journal.errors import StorageError
 from journal.format.block import BLOCK_SIZE_TARGET, BlockHeader, BlockPlacement
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.format.segment_index import SegmentIndexBuilder
@@ -27,6 +28,12 @@ assert _PREALLOCATION_SIZE_MIN > RESERVE_SIZE
 def is_disk_full(error: OSError) -> bool:
     """Return whether the error means that the disk or a quota is full."""
     return error.errno in _DISK_FULL_ERRNOS
+
+
+def make_disk_full_error(path: Path, error: OSError, first_seq_lost: int) -> StorageError:
+    """Return the error of a journal that accepts no events because the disk is full."""
+    reason = f"{path}: no space left to write: {error.strerror or error}"
+    return StorageError(reason, first_seq_lost)
 
 
 class DiskFull(OSError):
@@ -110,6 +117,8 @@ class SegmentWriter:
             os.posix_fallocate(self.descriptor, self._allocated, size - self._allocated)
         except OSError as error:
             if is_disk_full(error):
+                with suppress(OSError):  # A file system may have allocated a part.
+                    os.ftruncate(self.descriptor, self._allocated)
                 raise DiskFull(error.errno, error.strerror) from error
             if error.errno not in _UNSUPPORTED_ERRNOS:
                 raise

@@ -11,7 +11,7 @@ from journal.log.appender import Appender
 from journal.log.opening import OpenOptions
 from journal.log.scan import RecoveryMode
 from journal.log.segment_files import SegmentFiles
-from journal.log.segment_writer import DiskFull
+from journal.log.segment_writer import DiskFull, make_disk_full_error
 from journal.log.tail_follower import TailFollower
 
 REST_SIZE_MAX = 1 << 18
@@ -54,6 +54,10 @@ class SwitchoverTarget:
             self._status = sibling.stat()
             options = OpenOptions(sibling, False, True, journal_id, old.clock, RecoveryMode.STRICT)
             self.appender = Appender(options, old.roll_policy, old.keeps_unsynced)
+        except StorageError:
+            self._files.close()
+            segment_files.remove_journal(sibling)  # It takes space that a full disk needs.
+            raise
         except BaseException:
             self._files.close()
             raise
@@ -116,8 +120,7 @@ class SwitchoverTarget:
             try:
                 appender.write_block(block.header, block.body, block.seqs)
             except DiskFull as full:
-                reason = f"{self._sibling}: no space left to write: {full.strerror}"
-                raise StorageError(reason, appender.durable_upto) from full
+                raise make_disk_full_error(self._sibling, full, appender.durable_upto) from full
             size += block.size
             if appender.must_sync:
                 appender.sync()

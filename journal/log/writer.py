@@ -46,8 +46,9 @@ class Writer:
     Raises JournalLocked if another process writes the journal, and a DamagedJournal if acknowledged
     bytes of it are lost. When the disk fails, the writer writes its unsynced blocks in another
     place; if that fails too, every call raises StorageError. While the disk is full, ``append``
-    raises StorageError and accepts nothing; events accepted before still fit. ``WriterState`` in
-    ``journal.log.pending_block`` lists what each call does in each state.
+    raises StorageError and accepts nothing; events accepted before still fit. A full disk also
+    refuses to open a journal. ``WriterState`` in ``journal.log.pending_block`` lists what each call
+    does in each state.
 
     A writer belongs to the process that opened it. In a forked child its calls raise WrongProcess,
     and ``close`` and the end of a ``with`` block change nothing. A writer that nobody closed is

@@ -107,7 +107,7 @@ def test_a_flush_or_sync_of_nothing_writes_nothing(path: Path) -> None:
     with Writer(path) as writer:
         writer.flush()
         writer.sync()
-        assert path.stat().st_size == SEGMENT_HEADER_SIZE
+        assert not any(path.read_bytes()[SEGMENT_HEADER_SIZE:])
     assert path.stat().st_size == SEGMENT_HEADER_SIZE
 
 
@@ -349,7 +349,7 @@ def test_a_close_that_cannot_sync_says_so(path: Path, monkeypatch: pytest.Monkey
         writer.close()
 
 
-@pytest.mark.parametrize("call", ["pwrite", "fdatasync", "link"])
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync", "posix_fallocate", "link"])
 def test_a_journal_that_cannot_be_created_leaves_nothing_behind(
     path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

@@ -32,6 +32,14 @@ def why_no_fuse() -> str:
 
 
 @cache
+def why_no_tmpfs() -> str:
+    """Return the reason why no file system in memory can be mounted; empty if it can."""
+    if os.geteuid():
+        return "Mounting a file system takes root."
+    return "" if _may_mount() else "This root may not mount anything."
+
+
+@cache
 def why_no_disk(kind: str) -> str:
     """Return the reason why no file system of this kind can be mounted; empty if it can."""
     for tool in (f"mkfs.{kind}", "losetup", "mount"):

@@ -1,4 +1,4 @@
-"""Real file systems on loop devices: make, mount, detach, and reliably unmount."""
+"""Real file systems on loop devices or in memory: make, mount, detach, reliably unmount."""
 
 from __future__ import annotations
 
@@ -44,6 +44,19 @@ def mounted(kind: str, image: Path, mount_point: Path) -> Iterator[Path]:
         finally:
             unmount(mount_point)
     finally:
+        mount_point.rmdir()
+
+
+@contextmanager
+def mounted_in_memory(mount_point: Path, size: int) -> Iterator[Path]:
+    """Mount a file system of a size in bytes, whose disk is the memory."""
+    mount_point.mkdir()
+    options = ["-o", f"size={size}", "none"]
+    subprocess.run(["mount", "-t", "tmpfs", *options, str(mount_point)], check=True)
+    try:
+        yield mount_point
+    finally:
+        unmount(mount_point)
         mount_point.rmdir()
 
 
