@@ -14,8 +14,8 @@ from pathlib import Path
 
 from journal.log import CommitPolicy, Reader, Writer
 
-ORDER, END = 7, 8
-"""Tags of the events. An application chooses tags from 1 to 254."""
+ORDER, END = 224, 225
+"""Tags of the events. Tags from 224 to 254 are reserved for applications."""
 ORDERS_PER_WRITER = 50
 TIMEOUT_SECONDS = 60
 

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from journal.engine.wasi.filesystem.mounts import HostMount, MemoryMount
     from journal.events.codec import decode, encode
     from journal.events.definition import Event
+    from journal.events.opaque import OpaqueEvent
     from journal.export import export_lines, import_lines
     from journal.format.frame import Frame
     from journal.log.reader import Reader
@@ -93,6 +94,7 @@ _MODULES = {
     "Frame": "format.frame",
     "HostMount": "engine.wasi.filesystem.mounts",
     "MemoryMount": "engine.wasi.filesystem.mounts",
+    "OpaqueEvent": "events.opaque",
     "Query": "query.selection",
     "Reader": "log.reader",
     "Recorder": "engine.session.recorder",
@@ -159,6 +161,7 @@ __all__ = [
     "ModuleRefused",
     "NotAJournal",
     "NotResumable",
+    "OpaqueEvent",
     "OptionError",
     "OutputLost",
     "Query",

@@ -35,7 +35,7 @@ from journal.events.wire_types import (  # noqa: E402
     RecordOf,
     TupleOf,
 )
-from journal.format.frame import PAYLOAD_SIZE_MAX  # noqa: E402
+from journal.format.frame import APPLICATION_TAG_MIN, PAYLOAD_SIZE_MAX, TAG_MAX  # noqa: E402
 
 Lines = list[str]
 
@@ -350,6 +350,7 @@ A payload has at most {PAYLOAD_SIZE_MAX} bytes, a list at most {LIST_COUNT_MAX} 
 has a single encoding. A payload is malformed if it ends inside a field, has bytes left over, or has
 a value that its type does not allow. An unknown tag is not an error in the journal: a program that
 does not need the meaning of the event copies its payload unchanged.
+Tags {APPLICATION_TAG_MIN} to {TAG_MAX} are reserved for applications: no version describes them.
 """.split("\n")
 
 CONTAINER = """\

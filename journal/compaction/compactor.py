@@ -347,11 +347,11 @@ class CompactionPlan:
 
 
 def _count_kind(tag: int, before: TagTotals, after: TagTotals) -> KindCounts:
-    cls = BY_TAG.get(tag)
+    cls, group = BY_TAG.get(tag), tag_sets.find_group(tag)
     return KindCounts(
         tag,
         cls.__name__ if cls else "",
-        cls.group.value if cls else "",
+        group.value if group else "",
         before.events[tag],
         before.sizes[tag],
         after.events.get(tag, 0),

@@ -1,5 +1,6 @@
 """Classes of event kinds for compaction, derived from the rule declared on each event."""
 
+from journal.events import APPLICATION_TAGS
 from journal.events.definition import (
     Consumed,
     Keep,
@@ -18,7 +19,7 @@ from journal.events.tag_sets import KNOWN, RESETS, SNAPSHOT_PARTS, tags_with_rul
 SNAPSHOT_MARKERS = tags_with_rule(Marks)
 REPLAYED = tags_with_rule(Needed, Pinned, Resets)
 """Kinds that change files and descriptors."""
-ALWAYS_KEPT = tags_with_rule(Keep, Pinned, Resets)
+ALWAYS_KEPT = tags_with_rule(Keep, Pinned, Resets) | APPLICATION_TAGS
 """Kinds that compaction never drops."""
 LATEST = tags_with_rule(Latest)
 REWRITTEN = tags_with_rule(Rewritten)

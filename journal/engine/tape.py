@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from journal.errors import Divergence, NotResumable
 from journal.events import BY_TAG, codec
 from journal.events.inputs import ClockRead, HostCall, HostResult
-from journal.events.tag_sets import RECORDING
+from journal.events.tag_sets import KNOWN, RECORDING
 
 
 class Batch(NamedTuple):
@@ -180,7 +180,7 @@ class Tape:
         """Load the next batch with events for the guest; switch to recording if none is left."""
         for batch in self._recorded:
             self.last_time = batch.times[-1]
-            unknown = set(batch.tags) - BY_TAG.keys()
+            unknown = set(batch.tags) - KNOWN
             if unknown:
                 raise NotResumable(
                     f"the journal has events of the unknown kind {min(unknown)}: resume it with a "

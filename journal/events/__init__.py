@@ -14,9 +14,10 @@ from journal.events import (
     threads,
 )
 from journal.events.definition import Event, Group, Role
-from journal.format.frame import TAG_MAX, TAG_MIN
+from journal.format.frame import APPLICATION_TAG_MIN, TAG_MAX, TAG_MIN
 
 __all__ = [
+    "APPLICATION_TAGS",
     "BY_TAG",
     "FAMILIES",
     "Event",
@@ -50,6 +51,10 @@ FAMILIES = (
 )
 
 
+APPLICATION_TAGS = frozenset(range(APPLICATION_TAG_MIN, TAG_MAX + 1))
+"""Tags that are reserved for the events of applications."""
+
+
 def _collect_by_tag() -> dict[int, type[Event]]:
     classes = [
         member
@@ -59,7 +64,7 @@ def _collect_by_tag() -> dict[int, type[Event]]:
     ]
     by_tag = {cls.tag: cls for cls in sorted(classes, key=lambda cls: cls.tag)}
     assert len(by_tag) == len(classes), "two events share a tag"
-    assert all(TAG_MIN <= tag <= TAG_MAX for tag in by_tag), "a tag does not fit its column"
+    assert all(TAG_MIN <= tag < APPLICATION_TAG_MIN for tag in by_tag), "a tag is reserved"
     return by_tag
 
 

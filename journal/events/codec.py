@@ -16,8 +16,9 @@ import construct as cs
 
 from journal._compiled import IS_COMPILED
 from journal.errors import LimitExceeded, MalformedEvent, UnknownEvent
-from journal.events import BY_TAG
+from journal.events import APPLICATION_TAGS, BY_TAG
 from journal.events.definition import Event
+from journal.events.opaque import OpaqueEvent
 from journal.events.wire_types import (
     FLAG,
     PAYLOAD_SIZE_MAX,
@@ -54,16 +55,20 @@ def encode(event: Event) -> bytes:
     Raises MalformedEvent for a value that does not fit its field, and LimitExceeded for a payload
     that is too large.
     """
+    if isinstance(event, OpaqueEvent):
+        return event.payload
     return _CODECS[type(event)].encode(event)
 
 
 def decode(tag: int, payload: bytes | memoryview, offset: int = 0) -> Event:
-    """Return the event that ``payload`` encodes.
+    """Return the event that ``payload`` encodes; an OpaqueEvent for a tag of applications.
 
     Raises UnknownEvent or MalformedEvent, both with ``offset``.
     """
     cls = BY_TAG.get(tag)
     if cls is None:
+        if tag in APPLICATION_TAGS:
+            return OpaqueEvent(tag=tag, payload=bytes(payload))
         raise UnknownEvent(f"unknown event tag {tag}", offset)
     return _CODECS[cls].decode(payload, offset)
 

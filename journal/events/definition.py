@@ -36,6 +36,7 @@ class Group(Enum):
     SOCKETS = "sockets"
     INPUTS = "inputs"
     SNAPSHOTS = "snapshots"
+    APPLICATION = "application"
 
 
 class Role(Enum):

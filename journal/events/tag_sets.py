@@ -1,6 +1,6 @@
 """Sets of tags, derived from the group, the role and the rule that each kind of event declares."""
 
-from journal.events import BY_TAG
+from journal.events import APPLICATION_TAGS, BY_TAG
 from journal.events.core import InitModule
 from journal.events.definition import Group, Keep, Merged, Pinned, Resets, Role, Rule, Staged
 from journal.events.process import ProcessStart
@@ -21,13 +21,22 @@ def tags_with_rule(*rules: type[Rule]) -> frozenset[int]:
     return frozenset(tag for tag, cls in BY_TAG.items() if isinstance(cls.rule, rules))
 
 
-KNOWN = frozenset(BY_TAG)
+def find_group(tag: int) -> Group | None:
+    """Return the group of the kind with this tag; None for an unknown kind."""
+    if tag in APPLICATION_TAGS:
+        return Group.APPLICATION
+    return BY_TAG[tag].group if tag in BY_TAG else None
+
+
+KNOWN = frozenset(BY_TAG) | APPLICATION_TAGS
+"""Tags with a meaning: the kinds of this version, and all tags of applications."""
 PREAMBLE = tags_with_role(Role.PREAMBLE)
 PREAMBLE_FILES = PREAMBLE & tags_with_rule(Pinned)
 """Kinds that give the guest its first files and descriptors."""
 PREAMBLE_CODE = PREAMBLE & tags_with_rule(Keep)
 """Kinds that change neither files nor descriptors, above all the modules."""
-RECORDING = tags_with_role(Role.RECORDING)
+RECORDING = tags_with_role(Role.RECORDING) | APPLICATION_TAGS
+"""Kinds that a replay skips."""
 INPUTS = tags_with_role(Role.INPUT)
 SNAPSHOT_PARTS = tags_with_rule(Staged, Merged)
 """Kinds that snapshots consist of; those of RECORDING are in snapshots of this library."""

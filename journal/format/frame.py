@@ -9,6 +9,10 @@ TAG_MIN = 1
 TAG_MAX = 254
 """Maximum tag. Tags 0 and 255 are unused, because zeroed and erased storage reads as them."""
 
+APPLICATION_TAG_MIN = 224
+"""Minimum tag of the events of applications, which go up to ``TAG_MAX``. The format gives them no
+meaning, now and in later versions."""
+
 SEQ_MAX = (1 << 63) - 1
 
 

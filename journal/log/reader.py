@@ -9,7 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from journal.errors import FormatError, NotAJournal, TornBlock
+from journal.errors import FormatError, MalformedEvent, NotAJournal, TornBlock, UnknownEvent
 from journal.format import segment_header
 from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
@@ -20,6 +20,7 @@ from journal.log import block_table, scan
 from journal.log.block_locator import BlockLocator
 from journal.log.frame_selection import FrameSelection
 from journal.log.header_scan import Segment
+from journal.log.process_start import make_opaque, starts_process
 from journal.log.scan import RecoveryMode
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import Finding, Summary, check_block, summarize
@@ -57,6 +58,7 @@ class Reader:
         self.losses: list[scan.Damage] = []
         self._verify = verify
         self._mode = mode
+        self._records_process: bool | None = None
         self._files = SegmentFiles(path, patient=mode is RecoveryMode.SALVAGE, flips=flips)
         self._locator = BlockLocator(self._files)
         try:
@@ -91,10 +93,35 @@ class Reader:
     # -- forward -----------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator["Event"]:
+        """Yield the decoded events. Raises MalformedEvent and UnknownEvent only in a journal that
+        records a process; elsewhere, what does not fit a known kind is an OpaqueEvent.
+        """
         from journal.events.codec import decode  # Slow to import, and not needed for frames.
 
         for frame in self.frames():
-            yield decode(frame.tag, frame.payload, frame.offset)
+            try:
+                event = decode(frame.tag, frame.payload, frame.offset)
+            except (MalformedEvent, UnknownEvent):
+                if self.records_process():
+                    raise
+                event = make_opaque(frame)
+            yield event
+
+    def records_process(self) -> bool:
+        """Return whether the journal begins with a process, or its beginning is lost.
+
+        A payload that does not fit its kind is an error only in such a journal. Elsewhere, the
+        application may have used any tag for its own payloads.
+        """
+        if self._records_process is None:
+            try:
+                first = next(iter(self.blocks()), None)
+            except FormatError:
+                return True
+            if first is None:
+                return False  # A writer may still add the first event.
+            self._records_process = starts_process(first)
+        return self._records_process
 
     def frames(
         self,
@@ -334,9 +361,16 @@ class Reader:
                         item.offset, item.size, item.first_seq, item.last_seq, item.error()
                     )
                 elif isinstance(item, scan.ScannedBlock) and item.is_selected:
-                    yield from check_block(item, decode)
+                    yield from self._defects(check_block(item, decode))
         except FormatError as error:
             yield Finding(error.offset, 0, 0, -1, error)
+
+    def _defects(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Yield the findings that are defects. See ``records_process``."""
+        for finding in findings:
+            is_of_event = isinstance(finding.error, MalformedEvent | UnknownEvent)
+            if not is_of_event or self.records_process():
+                yield finding
 
     # -- internals ---------------------------------------------------------------------------
 

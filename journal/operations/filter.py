@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from journal.errors import FormatError
+from journal.errors import FormatError, MalformedEvent
 from journal.events.memory import MemoryPages
 from journal.events.process import ProcessStart
 from journal.format.block import Block, BlockHeader
@@ -22,6 +22,7 @@ from journal.format.columns import find_ones
 from journal.format.tag_partition import partition_tags
 from journal.fs.byte_source import ByteSource
 from journal.log import scan
+from journal.log.reader import Reader
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import summarize
 from journal.pages import PageResolver
@@ -97,7 +98,22 @@ def filter(  # The command has the same name.
         needs_times = query.since is not None or query.until is not None or query.where is not None
         # The first and last time need a scan of all headers, which takes as long as the rest.
         times = _read_times(files) if needs_times else NO_TIMES
-        make_filter = partial(QueryFilter, query, times, keep=keep, keep_preamble=keep_preamble)
+
+        def passes_malformed(error: MalformedEvent) -> bool:
+            """Return whether an event passes whose payload does not fit its kind."""
+            with Reader(source) as reader:
+                if reader.records_process():
+                    raise error
+            return not keep  # An event of an application has none of the fields in the query.
+
+        make_filter = partial(
+            QueryFilter,
+            query,
+            times,
+            keep=keep,
+            keep_preamble=keep_preamble,
+            on_malformed=passes_malformed,
+        )
         report = progress or ignore_progress
         if target is None and not measure_size:
             return _FilterPass(files, make_filter(), "looking").run(report)

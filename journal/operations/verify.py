@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import NamedTuple, Self
 
 from journal.errors import (
@@ -187,9 +188,12 @@ class Verifier:
     def _count_finding(self, finding: Finding) -> bool:
         """Count a finding, and return whether it is an error.
 
-        An event of a later version is no error.
+        An event of a later version is no error, and neither is a payload of an application under a
+        tag of this project.
         """
-        if isinstance(finding.error, UnknownEvent):
+        if isinstance(finding.error, UnknownEvent) or (
+            isinstance(finding.error, MalformedEvent) and not self._records_process
+        ):
             self.counts.unknown_events += 1
             return False
         self.counts.findings += 1
@@ -198,6 +202,14 @@ class Verifier:
             self.counts.lost_size += finding.size
             self.counts.lost_events += max(0, finding.last_seq - finding.first_seq + 1)
         return True
+
+    @cached_property
+    def _records_process(self) -> bool:
+        try:
+            with Reader(self._path) as reader:
+                return reader.records_process()
+        except FormatError:
+            return True
 
     def _count_debris(self, debris: scan.Debris) -> scan.Debris:
         self.counts.debris_count += 1

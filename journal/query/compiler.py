@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from journal.events import BY_TAG, codec
 from journal.events.definition import Event
+from journal.events.tag_sets import find_group
 from journal.query import comparison, fields
 from journal.query.comparison import ValueTest
 from journal.query.fields import (
@@ -198,7 +199,8 @@ def _compile_common_field(name: str, node: Comparison, check: ValueTest, tag: in
     if name == KIND:
         return check(cls.__name__ if cls else "")
     if name == GROUP:
-        return check(cls.group.value if cls else "")
+        group = find_group(tag)
+        return check(group.value if group else "")
     if name == SEQ:
         return EventTest(lambda event: check(event.seq))
     if name == TIME:

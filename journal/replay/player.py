@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from journal.errors import MalformedEvent, UnknownEvent
-from journal.events import BY_TAG, codec
+from journal.events import codec
+from journal.events.tag_sets import KNOWN
 from journal.format.frame import Frame
 from journal.pages import PageResolver
 from journal.replay.dispatch import apply
@@ -33,7 +34,7 @@ def play(
     for frame in frames:
         if upto is not None and frame.seq >= upto:
             break
-        if frame.tag in tags or frame.tag not in BY_TAG:
+        if frame.tag in tags or frame.tag not in KNOWN:
             _play_one(frame, host, pages)
             count += 1
     return count

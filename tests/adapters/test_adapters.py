@@ -211,12 +211,14 @@ def test_printing_tells_every_event_on_one_line() -> None:
     lines: list[str] = []
     sink = PrintingSink(NullJournal(), lines.append)
     sink.append(ProcessExit(exit_code=3))
-    sink.append_frame(254, b"?")
+    sink.append_frame(223, b"?")
     sink.append_frame(ProcessExit.tag, b"not one")
+    sink.append_frame(254, b"!")
     assert lines == [
         "0  ProcessExit(exit_code=3)",
-        "1  an event of tag 254 and 1 bytes",
+        "1  an event of tag 223 and 1 bytes",
         "2  an event of tag 2 and 7 bytes",
+        "3  OpaqueEvent(tag=254, payload=b'!')",
     ]
 
 

@@ -320,7 +320,7 @@ def test_an_unknown_kind_finds_what_it_may_need() -> None:
     with CompactingSink(end) as sink:
         for event in (*BEGIN, *life_of_a_file(8, "file")[:3]):
             sink.append(event)
-        sink.append_frame(254, b"unknown")
+        sink.append_frame(223, b"unknown")
         sink.append(life_of_a_file(8, "file")[3])
         sink.append(open_path(9, WEST, "other", 1))
     assert sink.dropped == 0

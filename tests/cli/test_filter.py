@@ -30,6 +30,7 @@ from tests.support.command_line import (
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.journals import make_clock
 from tests.support.programs import guest
+from tests.support.sample_events import process_start
 
 STORY: list[Event] = [
     Mount(fd=3, kind=MountKind.MEMORY, guest="/", host=""),
@@ -311,6 +312,7 @@ def test_inspect_shows_the_requested_columns(tmp_path: Path) -> None:
 
 def test_inspect_shows_malformed_events(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
+        writer.append(process_start())
         writer.append_frame(ClockRead.tag, b"short")
         writer.append(ClockRead(clock=1, time=5))
         writer.append(ClockRead(clock=2, time=5))

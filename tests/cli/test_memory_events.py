@@ -20,7 +20,7 @@ from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, decode_resolved_pages, encode_pages
 from tests.support.command_line import run_inside
-from tests.support.sample_events import pages_event, region, thread
+from tests.support.sample_events import pages_event, process_start, region, thread
 
 SECRET = b"secret" * 682 + b"abcd"
 CHANGED = b"S" + SECRET[1:]
@@ -154,10 +154,11 @@ def test_memory_is_never_printed_and_stacks_only_on_request(tmp_path: Path) -> N
 
 def test_pages_with_invalid_numbers_are_malformed(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
+        writer.append(process_start())
         writer.append(pages_event(1 << 16, numbers=(1, 1), kinds=b"\0\0"))
         writer.append(thread(0))
     for options in ((), ("--json",)):
         done = run_inside("inspect", *options, "a", at=tmp_path)
         assert done.returncode == 3
-        assert len(done.stdout.splitlines()) == 2
+        assert len(done.stdout.splitlines()) == 3
         assert b"page 1 follows page 1" in done.stderr

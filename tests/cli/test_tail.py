@@ -19,6 +19,7 @@ from journal.format.block import BLOCK_HEADER_SIZE
 from tests.support.command_line import build_command, build_environment, run_inside, run_tool
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.numbered_journals import parse_numbers, write_numbered
+from tests.support.sample_events import process_start
 from tests.support.writer_process import LiveWriter
 
 
@@ -188,6 +189,7 @@ def test_tail_shows_events_after_damage_and_reports_it(tmp_path: Path) -> None:
 
 def test_a_malformed_event_at_the_end_is_shown_and_counts(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
+        writer.append(process_start())
         writer.append_frame(ClockRead.tag, b"short")
     done = run_tool("tail", "a", at=tmp_path)
     assert done.returncode == 3

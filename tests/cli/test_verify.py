@@ -18,6 +18,7 @@ from journal.format.block import BLOCK_HEADER_SIZE
 from tests.support.command_line import Done, build_command, build_environment, run_inside, run_tool
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.numbered_journals import write_numbered
+from tests.support.sample_events import process_start
 from tests.support.writer_process import LiveWriter
 
 FIGURES = (
@@ -147,6 +148,7 @@ def test_a_file_that_is_no_journal_exits_with_1(name: str, tmp_path: Path) -> No
 
 def test_a_malformed_event_in_a_directory_is_reported_with_its_file(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "d", roll=journal.log.RollPolicy()) as writer:
+        writer.append(process_start())
         writer.append_frame(ClockRead.tag, b"short")
     _, report = run_verify(tmp_path / "d")
     (finding,) = report["findings"]
@@ -171,6 +173,8 @@ def verify_in_steps(path: Path, *options: str) -> tuple[int, dict[str, Any], int
 def test_a_verification_in_steps_has_the_same_result(damaged: bool, tmp_path: Path) -> None:
     path = tmp_path / "a"
     roll = journal.log.RollPolicy(size_bytes=1 << 16)
+    with journal.Writer(path, roll=roll) as writer:
+        writer.append(process_start())
     write_numbered(path, 90, roll=roll)
     with journal.Writer(path) as writer:
         writer.append_frame(200, b"of a later version")
@@ -218,6 +222,7 @@ def test_a_cursor_of_another_journal_is_refused(tmp_path: Path) -> None:
 
 def test_the_hashes_option_finds_changed_bytes_but_no_malformed_event(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
+        writer.append(process_start())
         writer.append_frame(ClockRead.tag, b"short")
     assert run_verify(tmp_path / "a")[0] == 3
     assert run_verify(tmp_path / "a", "--hashes")[0] == 0

@@ -49,6 +49,7 @@ from tests.support.journals import make_clock
 from tests.support.plain_resumability import process_start_row
 from tests.support.programs import ROOT
 from tests.support.query_strategies import trees
+from tests.support.sample_events import process_start
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.support.snapshot_runs import record_guest, snapshots_in
 from tests.support.strategies import every_event
@@ -219,6 +220,7 @@ def test_blocks_without_selected_kinds_are_not_read(tmp_path: Path) -> None:
 
 def test_events_are_decoded_only_if_the_query_uses_their_fields(tmp_path: Path) -> None:
     with Writer(tmp_path / "a") as writer:
+        writer.append(process_start())
         writer.append_frame(ClockRead.tag, b"short")
         writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
         writer.append(StreamWrite(stream=2, offset=0, data=b"x"))

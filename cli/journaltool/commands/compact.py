@@ -9,7 +9,7 @@ import typer
 from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, source_target
 from journaltool.output import progress, terminal
-from journaltool.output.phrases import format_count
+from journaltool.output.phrases import format_count, name_kind
 
 if TYPE_CHECKING:
     from journal.compaction import CompactionResult, RetentionPolicy
@@ -224,7 +224,7 @@ _HEADINGS = ("kind", "group", "events", "gone", "bytes", "gone")
 def _print_kinds(kinds: list[dict[str, Any]]) -> None:
     """Print a table of the event kinds that lose events or bytes."""
     rows = [
-        [one["kind"] or f"unknown({one['tag']})", one["group"] or "-", *_sum_cells([one])]
+        [one["kind"] or name_kind(one["tag"]), one["group"] or "-", *_sum_cells([one])]
         for one in kinds
         if one["dropped_events"] or one["dropped_size"]
     ]

@@ -9,7 +9,7 @@ import typer
 from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, query, source_target
 from journaltool.output import progress, terminal
-from journaltool.output.phrases import format_count
+from journaltool.output.phrases import format_count, name_kind
 
 if TYPE_CHECKING:
     from journal.operations.filter import FilterResult
@@ -126,8 +126,7 @@ def _count_by_kind(counts: dict[int, int]) -> dict[str, int]:
 
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return {
-        BY_TAG[tag].__name__ if tag in BY_TAG else f"unknown({tag})": count
-        for tag, count in ordered
+        BY_TAG[tag].__name__ if tag in BY_TAG else name_kind(tag): count for tag, count in ordered
     }
 
 

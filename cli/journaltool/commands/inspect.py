@@ -94,13 +94,15 @@ def inspect(
         with Reader(journal) as reader:
             summary = reader.summary()
             clock = JournalTimes(summary.first_time, summary.last_time)
-            # A malformed event passes the filter, so that it is printed and reported.
-            query_filter = QueryFilter(selection, clock, on_malformed=lambda error: True)
+            # In a journal of a process, a malformed event is printed and reported.
+            is_process = reader.records_process()
+            query_filter = QueryFilter(selection, clock, on_malformed=lambda error: is_process)
+            malformed = errors if is_process else None
             if as_json:
-                line = event_lines.json_line_formatter(errors)
+                line = event_lines.json_line_formatter(malformed)
             else:
                 line = event_lines.text_line_formatter(
-                    summary.first_time, cut, errors, names, _has_colours()
+                    summary.first_time, cut, malformed, names, _has_colours()
                 )
             found = lenient_reader.read_blocks(
                 reader, query_filter.start, query_filter.tags, errors.append

@@ -10,7 +10,7 @@ import typer
 from journaltool import error_report, exit_codes
 from journaltool.options import common
 from journaltool.output import progress, terminal
-from journaltool.output.phrases import format_count
+from journaltool.output.phrases import format_count, name_kind
 
 if TYPE_CHECKING:
     from journal.operations.statistics import StatisticsResult
@@ -97,13 +97,15 @@ def to_json(result: "StatisticsResult", journal: Path, pages: bool) -> dict[str,
 
 def _kinds_to_json(result: "StatisticsResult") -> list[dict[str, Any]]:
     from journal.events import BY_TAG
+    from journal.events.tag_sets import find_group
 
+    groups = {tag: group.value for tag in result.kinds if (group := find_group(tag))}
     ordered = sorted(result.kinds.values(), key=lambda kind: (-kind.size, -kind.events, kind.tag))
     return [
         {
             "kind": BY_TAG[one.tag].__name__ if one.tag in BY_TAG else None,
             "tag": one.tag,
-            "group": BY_TAG[one.tag].group.value if one.tag in BY_TAG else None,
+            "group": groups.get(one.tag),
             "events": one.events,
             "size": one.size,
             "share": one.size / result.payload_size if result.payload_size else 0.0,
@@ -195,7 +197,7 @@ def _print_kinds(kinds: list[dict[str, Any]]) -> None:
         each = one["size"] / one["events"]
         rows.append(
             (
-                one["kind"] or f"unknown({one['tag']})",
+                one["kind"] or name_kind(one["tag"]),
                 one["group"] or "-",
                 f"{one['events']:,}",
                 format_size(one["size"]),

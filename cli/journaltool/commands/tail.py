@@ -62,10 +62,11 @@ def tail(
         cut = event_lines.parse_value_limit(shown)
         with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
             summary = reader.summary()
+            malformed = errors if reader.records_process() else None
             line = (
-                event_lines.json_line_formatter(errors)
+                event_lines.json_line_formatter(malformed)
                 if as_json
-                else event_lines.text_line_formatter(summary.first_time, cut, errors)
+                else event_lines.text_line_formatter(summary.first_time, cut, malformed)
             )
             frames = reader.last(number) if number else []
             print_frames(line, frames)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from journaltool.output.phrases import format_time
+from journaltool.output.phrases import format_time, name_kind
 
 if TYPE_CHECKING:
     from journal.errors import FormatError
@@ -32,6 +32,7 @@ _COLOURS = {
     "sockets": "33",
     "inputs": "33",
     "snapshots": "34",
+    "application": "37",
 }
 
 
@@ -69,13 +70,14 @@ def format_blocks(
 def text_line_formatter(
     first_time: int,
     shown: int | None,
-    errors: "list[FormatError]",
+    errors: "list[FormatError] | None",
     columns: Sequence[str] = COLUMNS,
     coloured: bool = False,
 ) -> LineFormatter:
     """Return a formatter of text lines, with times relative to ``first_time``.
 
     Malformed events are formatted with their payload, and their errors are added to ``errors``.
+    Without ``errors``, which is right for a journal that records no process, they are no errors.
     With ``coloured``, kinds are aligned and have the colour of their group.
     """
     from journal.errors import MalformedEvent
@@ -89,13 +91,16 @@ def text_line_formatter(
     def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
         found = formats.get(tag)
         if found is None:
-            text = f"unknown({tag})  payload={of_bytes(payload)}"
+            text = f"{name_kind(tag)}  payload={of_bytes(payload)}"
         else:
             try:
                 text = found.format(payload, offset)
             except MalformedEvent as error:
-                errors.append(error)
-                text = f"malformed({tag})  payload={of_bytes(payload)}"
+                name = name_kind(tag)
+                if errors is not None:
+                    errors.append(error)
+                    name = f"malformed({tag})"
+                text = f"{name}  payload={of_bytes(payload)}"
         if format_columns is None:
             return f"{seq:>10}  {(time - first_time) / 1e6:>+14.6f}s  {text}"
         return format_columns(seq, time, tag, len(payload), text)
@@ -117,9 +122,9 @@ def _column_formatter(
     names: tuple[str, ...], first_time: int, coloured: bool
 ) -> Callable[[int, int, int, int, str], str]:
     """Return a function that builds a line. Its ``text`` is the kind, two spaces and the fields."""
-    from journal.events import BY_TAG
+    from journal.events.tag_sets import KNOWN, find_group
 
-    groups = {tag: cls.group.value for tag, cls in BY_TAG.items()}
+    groups = {tag: group.value for tag in KNOWN if (group := find_group(tag))}
     padding = KIND_WIDTH if coloured or names[-1] != "kind" else 0
 
     def format_line(seq: int, time: int, tag: int, size: int, text: str) -> str:
@@ -145,8 +150,8 @@ def _column_formatter(
     return format_line
 
 
-def json_line_formatter(errors: "list[FormatError]") -> LineFormatter:
-    """Return a formatter of JSON lines. Errors of malformed events are added to ``errors``."""
+def json_line_formatter(errors: "list[FormatError] | None") -> LineFormatter:
+    """Return a formatter of JSON lines. ``errors`` is as for text lines."""
     from journal.errors import MalformedEvent
     from journaltool.output import event_format
 
@@ -161,7 +166,8 @@ def json_line_formatter(errors: "list[FormatError]") -> LineFormatter:
             try:
                 text = found.format(payload, offset)
             except MalformedEvent as error:
-                errors.append(error)
+                if errors is not None:
+                    errors.append(error)
                 text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'
         return f'{{"seq": {seq}, "time": {time}, {text}}}'
 

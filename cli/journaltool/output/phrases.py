@@ -20,6 +20,13 @@ def format_location(offset: int, file: str) -> str:
     return f"at offset {offset} of {file}" if file else f"at offset {offset}"
 
 
+def name_kind(tag: int) -> str:
+    """Return the name of a kind that is not declared: ``application(230)``, ``unknown(100)``."""
+    from journal.format.frame import APPLICATION_TAG_MIN
+
+    return f"application({tag})" if tag >= APPLICATION_TAG_MIN else f"unknown({tag})"
+
+
 def format_time(micros: int) -> str:
     """Return a UTC time in ISO 8601, or a number of microseconds outside the calendar's range."""
     try:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
+from journaltool.output.phrases import name_kind
+
 KINDS_MAX = 24
 """Largest number of bars. The last bar represents all other kinds."""
 
@@ -65,7 +67,7 @@ def render_chart(title: str, statistics: dict[str, Any]) -> str:
 
 def _merge_last_kinds(kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the kinds with display names. Kinds beyond the limit are merged into one entry."""
-    named = [{**one, "name": one["kind"] or f"unknown({one['tag']})"} for one in kinds]
+    named = [{**one, "name": one["kind"] or name_kind(one["tag"])} for one in kinds]
     if len(named) <= KINDS_MAX:
         return named
     shown, others = named[: KINDS_MAX - 1], named[KINDS_MAX - 1 :]

@@ -30,6 +30,7 @@ from journal.events.memory import UpdateMemoryRegion
 from journal.events.process import ProcessTrap
 from journal.events.snapshots import ClearEthereal
 from journal.events.streams import StreamWrite
+from journal.events.tag_sets import KNOWN
 from journal.events.threads import CloseThread
 from journal.events.wire_types import SocketAddress
 from journal.vfs.open_request import OpenRequest
@@ -147,7 +148,7 @@ def _iter_relevant(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
     """Yield the relevant rows up to event ``upto``."""
     relevant = REBUILD_TAGS
     for batch in batches:
-        unknown = set(batch.tags) - BY_TAG.keys()
+        unknown = set(batch.tags) - KNOWN
         if unknown:
             raise NotResumable(
                 f"the journal has events of the unknown kind {min(unknown)}: resume it with a "

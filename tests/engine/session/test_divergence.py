@@ -231,13 +231,13 @@ def test_an_event_of_an_unknown_kind_is_not_passed_over(
 ) -> None:
     path, _ = whole
     at = place_of(path, StreamWrite, 2)
-    unknown = Frame(at, 254, b"from the future", 0, 0)
+    unknown = Frame(at, 223, b"from the future", 0, 0)
     target = rewrite(
         path, tmp_path / "j", lambda frames: unfinished([*frames[:at], unknown, *frames[at:]])
     )
     with (
         journal.resume(target, stdin=LINES, cache=cache_dir) as again,
-        pytest.raises(journal.NotResumable, match="of the unknown kind 254"),
+        pytest.raises(journal.NotResumable, match="of the unknown kind 223"),
     ):
         again.wait(DEADLINE_SECONDS)
 
