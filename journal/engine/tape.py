@@ -127,17 +127,20 @@ class Tape:
         call: HostCall,
         fd: int,
         action: Callable[[bool], HostReply],
+        *,
+        changes_host: bool = True,
     ) -> HostReply:
         """Change the host: record the intent, pass the barrier, act, record the result.
 
-        ``action(again)`` performs the change. ``again`` is true if a crash came between the intent
+        An action that does not change the host passes no barrier. ``action(again)`` performs the change. ``again`` is true if a crash came between the intent
         and its result, so that the change may already have happened.
         """
         was_replaying = self.replaying
         self.record_effect(tag, effect)
         if self.replaying:
             return self.request_host_result(call, fd, lambda: action(False))
-        self._barrier()
+        if changes_host:
+            self._barrier()
         return self.request_host_result(call, fd, lambda: action(was_replaying))
 
     def request_host_result(

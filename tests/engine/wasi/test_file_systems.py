@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -204,3 +205,29 @@ def all_stats(backend: MemoryBackend) -> list[tuple[str, FileStat]]:
             if isinstance(below, DirectoryNode):
                 pending.append((f"{path}/{name}", below))
     return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "waits"),
+    [
+        (0, False),
+        (OpenFlags.DIRECTORY, False),
+        (OpenFlags.CREATE, True),
+        (OpenFlags.TRUNCATE, True),
+    ],
+)
+@pytest.mark.parametrize("rights", [Rights.FD_READ, Rights.FD_READ | Rights.FD_WRITE])
+def test_only_an_open_that_may_change_the_host_passes_the_barrier(
+    tmp_path: Path, rights: Rights, flags: OpenFlags, waits: bool
+) -> None:
+    (tmp_path / "file").touch()
+    passed: list[bool] = []
+    tape = Tape(Frames(), barrier=lambda: passed.append(True))
+    tree = HostTree(tape, str(tmp_path), writable=True, is_moved=False)
+    path = "." if flags & OpenFlags.DIRECTORY else "file"
+    readable = Rights.FD_READ if path == "." else rights
+    HostDirectory(tree).open(
+        OpenRequest(4, FD, SYMLINK_FOLLOW, flags, 0, readable, 0, path)
+    ).close()
+    tree.close()
+    assert bool(passed) is waits

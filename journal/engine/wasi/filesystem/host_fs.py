@@ -53,6 +53,8 @@ from journal.wasi_abi import (
 )
 
 _COUNT = struct.Struct("<I")
+#: Flags of an open that can create a file or remove its content.
+_CHANGES = OpenFlags.CREATE | OpenFlags.TRUNCATE
 _HANDLE_FLAGS = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
@@ -87,6 +89,7 @@ class HostDirectory(HostHandle):
                     HostCall.OPEN,
                     request.dirfd,
                     perform,
+                    changes_host=bool(request.flags & _CHANGES),
                 )
             )
         )
