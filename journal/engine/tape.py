@@ -132,8 +132,9 @@ class Tape:
     ) -> HostReply:
         """Change the host: record the intent, pass the barrier, act, record the result.
 
-        An action that does not change the host passes no barrier. ``action(again)`` performs the change. ``again`` is true if a crash came between the intent
-        and its result, so that the change may already have happened.
+        An action that does not change the host passes no barrier. ``action(again)`` performs the
+        change. ``again`` is true if a crash came between the intent and its result, so that the
+        change may already have happened.
         """
         was_replaying = self.replaying
         self.record_effect(tag, effect)

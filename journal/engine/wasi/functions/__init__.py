@@ -11,6 +11,7 @@ from journal.engine.wasi.functions import (
     descriptors,
     paths,
     polling,
+    preview_0,
     process,
     sockets,
     streams,
@@ -120,6 +121,14 @@ PREVIEW_1: dict[str, tuple[Signature, Handler]] = {
     for name, (parameters, handler) in _TABLE.items()
 }
 
+#: Functions that a guest may import from ``wasi_unstable``.
+PREVIEW_0: dict[str, tuple[Signature, Handler]] = PREVIEW_1 | {
+    name: (PREVIEW_1[name][0], _check_arguments(name, handler))
+    for name, handler in preview_0.HANDLERS.items()
+}
+for _name in preview_0.ABSENT:
+    del PREVIEW_0[_name]
+
 #: Functions that a guest may import from ``wasix_32v1``.
 WASIX: dict[str, tuple[Signature, Handler]] = {
     name: (_signature(name, parameters), handler)
@@ -127,4 +136,4 @@ WASIX: dict[str, tuple[Signature, Handler]] = {
 }
 
 #: Functions that a guest may import, by module and name.
-IMPORTS = {MODULE: PREVIEW_1, wasix.MODULE: WASIX}
+IMPORTS = {MODULE: PREVIEW_1, preview_0.MODULE: PREVIEW_0, wasix.MODULE: WASIX}

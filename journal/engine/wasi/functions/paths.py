@@ -18,6 +18,7 @@ from journal.wasi_abi import (
     SYMLINK_FOLLOW,
     SYNC_FLAGS,
     Errno,
+    FileStat,
     OpenFlags,
     Rights,
     WasiError,
@@ -126,10 +127,16 @@ def path_filestat_get(
     context: CallContext, fd: int, lookup: int, pointer: int, size: int, result: int
 ) -> None:
     """Write the attributes of the file at a path."""
+    context.memory.write(result, read_filestat_at(context, fd, lookup, pointer, size).pack())
+
+
+def read_filestat_at(
+    context: CallContext, fd: int, lookup: int, pointer: int, size: int
+) -> FileStat:
+    """Return the attributes of the file at a path."""
     directory = context.descriptors.get_directory(fd).directory
     path = context.read_text(pointer, size)
-    stat = directory.stat_at(fd, path, follow=bool(lookup & SYMLINK_FOLLOW))
-    context.memory.write(result, stat.pack())
+    return directory.stat_at(fd, path, follow=bool(lookup & SYMLINK_FOLLOW))
 
 
 def path_filestat_set_times(

@@ -2,8 +2,9 @@
 
 import struct
 import time
+from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream, Socket
@@ -48,13 +49,23 @@ class Subscription(NamedTuple):
 
 def poll_oneoff(context: CallContext, pointer: int, events: int, count: int, result: int) -> None:
     """Wait until at least one of the subscribed events happens."""
+    check_count(count)
+    values = context.memory.unpack_many(SUBSCRIPTION, pointer, count)
+    poll(context, values, events, count, result)
+
+
+def check_count(count: int) -> None:
+    """Raise ``WasiError`` unless a call may have this number of subscriptions."""
     if not count or count > SUBSCRIPTIONS_MAX:
         raise WasiError(Errno.INVAL)
+
+
+def poll(
+    context: CallContext, values: Iterable[tuple[Any, ...]], events: int, count: int, result: int
+) -> None:
+    """Wait for ``count`` subscriptions, each with the values of ``SUBSCRIPTION``."""
     context.memory.check(events, count * EVENT.size)
-    subscriptions = [
-        _make_subscription(context, *values)
-        for values in context.memory.unpack_many(SUBSCRIPTION, pointer, count)
-    ]
+    subscriptions = [_make_subscription(context, *subscription) for subscription in values]
     payload = context.tape.request_input(
         PollResult.tag, b"", lambda: _pack_result(_wait(context, subscriptions))
     )
