@@ -21,7 +21,7 @@ from journal.log.fail_over import UnsyncedBlock, UnsyncedBlocks, reopen_past_fai
 from journal.log.opening import OpenOptions, open_journal
 from journal.log.roll_policy import RollPolicy
 from journal.log.segment_creation import create_next_segment, name_segment, publish_journal
-from journal.log.segment_writer import DiskFull, SegmentWriter
+from journal.log.segment_writer import DiskFull, NameLost, SegmentWriter
 
 UNSYNCED_SIZE_MAX = 1 << 26
 """Bytes of blocks kept in memory for fail-over. Larger backlogs are synced."""
@@ -41,9 +41,13 @@ class PendingSync(NamedTuple):
     unsynced_count: int
 
     def sync(self) -> None:
-        """Wait until the data is on the disk. An error is stored in the file, and not raised."""
+        """Wait until the data is on the disk, and check that the path leads to it.
+
+        An error is stored in the file, and not raised.
+        """
         try:
             os.fdatasync(self.descriptor)
+            self.file.check_name()
         except BaseException as error:
             # It stays there, because an interrupt may come before ``finish_sync``.
             self.file.sync_error = error
@@ -135,9 +139,9 @@ class Appender:
         return self.must_sync or (self.roll_policy is not None and self.should_roll)
 
     def set_path(self, path: Path) -> None:
-        """Record that the journal was renamed to ``path``."""
+        """Record that the journal is being renamed to ``path``."""
         self.path = path
-        self._file.path = path / self._file.path.name if self.roll_policy else path
+        self._file.set_path(path / self._file.path.name if self.roll_policy else path)
 
     # -- blocks --------------------------------------------------------------------------------
 
@@ -223,7 +227,9 @@ class Appender:
         if pending.file is not self._file:
             return  # The file failed in the meantime; its blocks are durable in another place.
         error = pending.file.sync_error
-        if isinstance(error, OSError):
+        if isinstance(error, NameLost):
+            self.poison(error, "the journal was removed, renamed or replaced")
+        elif isinstance(error, OSError):
             self._fail_over(error)
         elif error is not None:
             self.poison(error, "sync interrupted")
@@ -315,6 +321,7 @@ class Appender:
         old, replacement = self._file, self._file
         try:
             if self.roll_policy is not None:
+                old.check_name()  # The directory may be another journal's by now.
                 replacement = self._create_next_segment()
             else:
                 size = new_block.header.size if new_block else 0

@@ -70,7 +70,7 @@ def name_segment(file: SegmentWriter, index: int) -> None:
     """Give a segment file its durable name. Raises OSError."""
     target = file.path.with_name(segment_files.segment_name(index))
     atomic_file.publish(file.path, target)
-    file.path = target
+    file.set_path(target)
 
 
 def publish_journal(temporary: Path, path: Path) -> None:

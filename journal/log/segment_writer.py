@@ -40,6 +40,10 @@ class DiskFull(OSError):
     """There is no space for a block. Nothing was written, and no accepted event is lost."""
 
 
+class NameLost(OSError):
+    """The path of a file leads to no file or to another file."""
+
+
 class SegmentWriter:
     """Writer of one segment file. All offsets are relative to the segment, except the file's size.
 
@@ -51,13 +55,14 @@ class SegmentWriter:
 
     __slots__ = (
         "_allocated",
+        "_identity",
+        "_names",
         "descriptor",
         "durable",
         "end",
         "header",
         "index_builder",
         "link",
-        "path",
         "segment_offset",
         "sync_error",
     )
@@ -72,7 +77,7 @@ class SegmentWriter:
         link: tuple[int, int] | None = None,
         index_builder: SegmentIndexBuilder | None = None,
     ) -> None:
-        self.path = path
+        self._names: tuple[Path, ...] = (path.absolute(),)
         self.descriptor = descriptor
         self.header = header
         self.segment_offset = segment_offset
@@ -81,7 +86,36 @@ class SegmentWriter:
         self.durable = (end, self.link)
         self.sync_error: BaseException | None = None
         self.index_builder = index_builder or SegmentIndexBuilder()
-        self._allocated: int | None = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        self._identity = (status.st_dev, status.st_ino)
+        self._allocated: int | None = status.st_size
+
+    @property
+    def path(self) -> Path:
+        """Absolute path of the file."""
+        return self._names[0]
+
+    def set_path(self, path: Path) -> None:
+        """Record that the file is being renamed, and that either name may lead to it."""
+        self._names = (path.absolute(), self._names[0])
+
+    def check_name(self) -> None:
+        """Raise NameLost if neither the file's path nor the path before it leads to the file.
+
+        > Why? A sync makes the events durable in a file that nobody finds.
+        """
+        reason = "its path leads to another file"
+        for name in self._names:
+            try:
+                status = name.stat()
+            except PermissionError:
+                return  # A process that has dropped its privileges cannot know.
+            except OSError as error:
+                reason = error.strerror or str(error)
+            else:
+                if (status.st_dev, status.st_ino) == self._identity:
+                    return
+        raise NameLost(errno.ESTALE, reason)
 
     def place(self, first_seq: int) -> BlockPlacement:
         """Return the placement of the next block. ``first_seq`` is relative to the segment."""

@@ -45,10 +45,11 @@ class Writer:
 
     Raises JournalLocked if another process writes the journal, and a DamagedJournal if acknowledged
     bytes of it are lost. When the disk fails, the writer writes its unsynced blocks in another
-    place; if that fails too, every call raises StorageError. While the disk is full, ``append``
-    raises StorageError and accepts nothing; events accepted before still fit. A full disk also
-    refuses to open a journal. ``WriterState`` in ``journal.log.pending_block`` lists what each call
-    does in each state.
+    place; if that fails too, every call raises StorageError. So does every call after a sync that
+    found the journal removed, renamed or replaced; events acknowledged before are durable in the
+    file that lost its name. While the disk is full, ``append`` raises StorageError and accepts
+    nothing; events accepted before still fit. A full disk also refuses to open a journal.
+    ``WriterState`` in ``journal.log.pending_block`` lists what each call does in each state.
 
     A writer belongs to the process that opened it. In a forked child its calls raise WrongProcess,
     and ``close`` and the end of a ``with`` block change nothing. A writer that nobody closed is
@@ -304,7 +305,7 @@ class Writer:
         return SwitchoverStats(successor.copied_size, successor.rest_size, pause)
 
     def set_path(self, path: str | os.PathLike[str]) -> None:
-        """Record that another program renamed the journal to ``path``."""
+        """Record that the journal is being renamed to ``path``: call this before the rename."""
         with self._pending.lock:
             self._pending.check_process()
             self.path = Path(path)

@@ -186,7 +186,7 @@ def run(  # long: it names each option
                 roll=library.log.RollPolicy(segments) if segments is not None else None,
                 config=session.build_config(durability, net, snapshots, schedule, quiet),
             )
-        recorder.set_path(path)
+            recorder.set_path(path)  # The block's end renames the journal.
         result = supervisor.run_until_end(recorder, timeout, snapshots)
         resumable = level is LevelChoice.FULL or result.with_snapshot
         supervisor.report(result, str(path), quiet=quiet, as_json=as_json, resumable=resumable)

@@ -82,7 +82,7 @@ class Recorder:
         return self._writer.path
 
     def set_path(self, path: StrPath) -> None:
-        """Set the path after the journal was renamed."""
+        """Set the path of a journal that is being renamed: call this before the rename."""
         self._writer.set_path(path)
         if self._process is not None and self._process.pages is not None:
             self._process.pages.set_path(path)
