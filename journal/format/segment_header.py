@@ -123,6 +123,23 @@ def read(data: Bytes, position: int) -> SegmentHeader:
     )
 
 
+def find_misplacement(header: SegmentHeader, before: SegmentHeader | None) -> str:
+    """Return why a file that begins with ``header`` is not a later file of a directory, or "".
+
+    ``before`` is the header of the segment before it, None if that is unreadable. Readers,
+    verification and writers all ask here. The block to which the header links is checked apart.
+    """
+    if not header.previous_hash:
+        return "the segment begins a journal, but it is not the first of its directory"
+    if before is None:
+        return ""
+    if header.journal_id != before.journal_id:
+        return f"the segment belongs to another journal, {header.journal_id.hex()}"
+    if header.hash == before.hash or header.first_seq < before.first_seq:
+        return "the segment belongs before another segment, or is there twice"
+    return ""
+
+
 def find(data: Bytes, start: int, stop: int) -> int:
     """Return the position of the next sound segment header, or ``stop``.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from journal.format.block import Block
+from journal.format.segment_header import find_misplacement
 from journal.fs.byte_source import ByteSource
 from journal.log import block_table
 from journal.log.block_table import BlockRef, BlockTable
@@ -105,7 +106,7 @@ class BlockLocator:
         self._heads += self._files.read_heads(names[len(old_names) :])
         headers = [head.header for head in self._heads]
         is_chain = all(
-            before is not None and header is not None and header.continues(before)
+            before is not None and header is not None and not find_misplacement(header, before)
             for before, header in pairwise(headers)
         )
         self._first_seqs = [header.first_seq for header in headers if header] if is_chain else []

@@ -94,7 +94,7 @@ class BlockTable:
     def missing_error(self, seq: int) -> Exception:
         """Return the error for a missing event: its damage, or KeyError if it never existed."""
         for damage in self.damage:
-            if damage.first_seq <= seq <= damage.last_seq:
+            if damage.first_seq <= seq and (seq <= damage.last_seq or damage.open_ended):
                 return damage.error()
         return KeyError(f"there is no event with sequence number {seq}")
 
@@ -103,7 +103,8 @@ class BlockTable:
         return [
             damage
             for damage in self.damage
-            if after_seq < damage.first_seq < bound and damage.first_seq <= damage.last_seq
+            if after_seq < damage.first_seq < bound
+            and (damage.first_seq <= damage.last_seq or damage.open_ended)
         ]
 
     def block_refs(self, row: int, data: ByteSource) -> list[BlockRef] | None:

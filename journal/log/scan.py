@@ -98,8 +98,8 @@ def scan_files(
             next_seq = damage.last_seq + 1
             yield damage
             continue
-        if not resume_after and not (from_middle and next_seq is None):
-            yield from _check_predecessor(current.segment, before, next_seq)
+        if not resume_after and not from_middle and next_seq is None:
+            yield from _check_first(current.segment)
         if resume_after:
             shift, next_seq = resume_after.segment.shift, resume_after.next_seq
             segment = current.segment._replace(shift=shift)
@@ -172,12 +172,13 @@ class _ReadableSegment(NamedTuple):
 
 
 class _UnreadableSegment(NamedTuple):
-    """A file, or the beginning of a file, with an invalid segment header."""
+    """A file, or the beginning of a file, with an invalid or misplaced segment header."""
 
     error: FormatError
     offset: int
     size: int
     name: str
+    is_misplaced: bool
 
     def damage(
         self,
@@ -190,17 +191,19 @@ class _UnreadableSegment(NamedTuple):
         if isinstance(following, _ReadableSegment):
             header, shift = following.segment.header, before.shift if before else 0
             if header.previous_hash and (before is None or header.continues(before.header)):
-                last_seq, open_ended = max(last_seq, header.first_seq + shift - 1), False
+                last_seq = max(last_seq, header.first_seq + shift - 1)
+                open_ended = self.is_misplaced
         error = self.error
-        # A writer begins the next segment only when all of this one is durable.
-        lost = last_seq >= next_seq
+        # A writer begins the next segment only when all of this one is durable. It names a file
+        # only when its header is durable, so no crash leaves such a file.
+        lost, is_file = last_seq >= next_seq, bool(self.name) and not self.offset
         kind = type(error) if not lost or isinstance(error, DamagedJournal) else CorruptBlock
         return Damage(
             self.offset,
             self.size,
             next_seq,
             last_seq,
-            lost,
+            lost or (open_ended and is_file),
             error.reason,
             kind,
             (0, 0),
@@ -213,7 +216,8 @@ def _find_segments(
     sources: Iterable[Bytes], resume_after: Tail | None
 ) -> Iterator[_ReadableSegment | _UnreadableSegment]:
     first_error: FormatError | None = None
-    has_readable = False
+    has_readable, is_later = False, False
+    before = resume_after.segment.header if resume_after else None
     for file, data in enumerate(sources, resume_after.segment.file if resume_after else 0):
         name = data.name if isinstance(data, ByteSource) else ""
         position, begin, size, budget = 0, None, len(data), HashBudget(len(data))
@@ -227,37 +231,30 @@ def _find_segments(
                 limit = segment_header.find(data, position + 1, size)
                 if not name and not has_readable and limit == size:
                     raise
-                yield _UnreadableSegment(error, position, limit - position, name)
+                yield _UnreadableSegment(error, position, limit - position, name, False)
             else:
-                has_readable = True
+                if is_later and (reason := segment_header.find_misplacement(header, before)):
+                    yield _UnreadableSegment(MissingEvents(reason), 0, size, name, True)
+                    break
+                has_readable, before = True, header
                 cache: dict[int, BlockHeader] = {}
                 segment = HeaderScan(data, position, size, header, budget, cache).segment(begin)
                 limit, begin = segment.limit, None
                 yield _ReadableSegment(data, segment._replace(file=file, name=name), budget, cache)
-            position = limit
+            position, is_later = limit, False
             if position >= size:
                 break
+        is_later = bool(name)
     if not has_readable:
         raise first_error or NotAJournal("the file contains no journal segment")
 
 
-def _check_predecessor(
-    segment: Segment, before: Segment | None, next_seq: int | None
-) -> Iterator[Damage]:
-    """Yield damage if a segment of a directory continues a segment that is not before it."""
+def _check_first(segment: Segment) -> Iterator[Damage]:
+    """Yield damage if the first segment of a directory continues another segment."""
     header, name = segment.header, segment.name
-    if not name or not header.previous_hash or segment.offset:
-        return
-    if before is None and next_seq is None:
+    if name and header.previous_hash and not segment.offset:
         reason = "the first segment continues a segment that is missing"
-        last_seq, open_ended = header.first_seq - 1, False
-    elif before is not None and not header.continues(before.header):
-        reason = "the segment does not continue the segment before it"
-        last_seq, open_ended = (next_seq or 0) - 1, True
-    else:
-        return
-    first_seq = next_seq or 0
-    yield Damage(0, 0, first_seq, last_seq, True, reason, MissingEvents, (0, 0), name, open_ended)
+        yield Damage(0, 0, 0, header.first_seq - 1, True, reason, MissingEvents, (0, 0), name)
 
 
 def _assign_seqs(

@@ -15,6 +15,7 @@ from journal.errors import (
 )
 from journal.format import segment_index
 from journal.format.frame import SEQ_MAX
+from journal.format.segment_header import find_misplacement
 from journal.format.segment_index import SegmentIndexBuilder
 from journal.fs.byte_source import ByteSource
 from journal.log import scan, segment_files
@@ -90,8 +91,7 @@ def _check_chain(files: segment_files.SegmentFiles, names: list[str]) -> None:
     for (name, header), (next_name, following) in pairwise(heads):
         assert header is not None
         assert following is not None
-        if not following.continues(header):
-            reason = "the segment does not continue the segment before it"
+        if reason := find_misplacement(following, header):
             raise LostAcknowledged(reason, 0, file=next_name)
         source = files.open(name)
         seal = segment_index.read_seal(source, header) if source else None

@@ -225,7 +225,7 @@ def test_a_segment_file_that_is_missing_is_noticed(path: Path) -> None:
     assert outcome(path, RecoveryMode.POINT_IN_TIME) == (whole[:3], True)
 
 
-def test_segment_files_of_two_journals_are_two_histories_one_behind_the_other(path: Path) -> None:
+def test_a_segment_file_of_another_journal_is_damage(path: Path) -> None:
     ours = rolled()
     theirs = Forge(SALT + 40, journal_id=b"somebody else's!")
     theirs.add((9, b"theirs"))
@@ -234,7 +234,10 @@ def test_segment_files_of_two_journals_are_two_histories_one_behind_the_other(pa
     for mode, wanted in expected(files).items():
         assert outcome(path, mode) == wanted, mode
     found = read_facts(path)
-    assert found is None or found[1]
+    assert found is not None
+    assert found[1]
+    # No event of the other journal is taken for one of this journal, and none moves.
+    assert outcome(path, RecoveryMode.SALVAGE) == (reading(*[one.data for one in ours]).rows, False)
 
 
 def test_a_segment_file_that_is_there_twice_is_noticed(path: Path) -> None:
@@ -245,8 +248,8 @@ def test_a_segment_file_that_is_there_twice_is_noticed(path: Path) -> None:
         for mode, wanted in expected(doubled).items():
             assert outcome(path, mode) == wanted, (index, mode)
         found = read_facts(path)
-        # The first segment continues nothing, and such a segment is joined, as by cat.
-        assert found is None or found[1] or index == 0
+        assert found is not None
+        assert found[1]
         rows, _ = outcome(path, RecoveryMode.SALVAGE)
         assert [row.seq for row in rows] == sorted({row.seq for row in rows})
 

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_a_sync_raises_when_the_path_no_longer_leads_to_the_journal(
     with pytest.raises(StorageError, match=sentence):
         writer.sync()
     assert writer.durable_upto == 40
-    for call in (lambda: append(writer, 1), writer.flush, writer.sync, writer.close):
+    for call in (partial(append, writer, 1), writer.flush, writer.sync, writer.close):
         with pytest.raises(StorageError, match="number 40 on are not"):
             call()
     renamed = path.with_name("renamed")

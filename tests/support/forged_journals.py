@@ -278,10 +278,10 @@ def _failed_over() -> list[bytes]:
 
 
 def _joined() -> list[bytes]:
-    """Return two unrelated segments; the first has a torn tail."""
+    """Return one file of two unrelated segments, as by cat; the first has a torn tail."""
     other = Forge(SALT + 15, journal_id=b"another journal!", first_seq=50)
     other.add((7, b"fiftieth"))
-    return [_torn(), other.mark().data]
+    return [_torn() + other.mark().data]
 
 
 def _plain() -> Forge:

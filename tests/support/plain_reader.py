@@ -428,15 +428,16 @@ def reading(*files: bytes) -> Reading:
     segments = [item for file, data in enumerate(files) for item in _segments(data, file)]
     if not any(isinstance(item, Segment) for item in segments):
         raise NotReadable("no segment")
+    if len(files) > 1:
+        segments = list(_without_misplaced(segments, files))
     before: Segment | None = None
     for item, behind in zip(segments, [*segments[1:], None], strict=True):
         if isinstance(item, Lost):
-            found.next_seq = _pass_over_head(found, item, before, behind)
+            found.next_seq = _pass_over_head(found, item, before, behind, len(files) > 1)
             continue
-        first = item is segments[0]
-        if len(files) > 1 and not item.start and item.head.previous_hash:
-            found.damage += _orphaned(found, item, before)
-        if first:
+        if before is None and not found.damage and len(files) > 1 and item.head.previous_hash:
+            found.damage.append(Lost(item.file, 0, 0, 0, item.head.first_seq - 1, True))
+        if item is segments[0]:
             item.seq = item.head.first_seq
         else:
             item.seq = found.next_seq
@@ -464,19 +465,42 @@ def _segments(data: bytes, file: int) -> Iterator[Segment | Lost]:
             position = segment.limit
 
 
-def _orphaned(found: Reading, segment: Segment, before: Segment | None) -> list[Lost]:
-    """Return the damage if a segment continues a segment that is missing."""
-    if before is None:
-        return (
-            [] if found.damage else [Lost(segment.file, 0, 0, 0, segment.head.first_seq - 1, True)]
+def _without_misplaced(
+    segments: list[Segment | Lost], files: tuple[bytes, ...]
+) -> Iterator[Segment | Lost]:
+    """Replace each file that does not belong after the files before it by one loss."""
+    before: Segment | None = None
+    misplaced = -1
+    for item in segments:
+        if item.file == misplaced:
+            continue
+        if isinstance(item, Segment):
+            if item.file and not item.start and not _belongs(item, before):
+                misplaced = item.file
+                yield Lost(item.file, 0, len(files[item.file]), 0, -1, True, True)
+                continue
+            before = item
+        yield item
+
+
+def _belongs(segment: Segment, before: Segment | None) -> bool:
+    head = segment.head
+    return head.previous_hash != 0 and (
+        before is None
+        or (
+            head.journal_id == before.head.journal_id
+            and head.hash != before.head.hash
+            and head.first_seq >= before.head.first_seq
         )
-    if segment.continues(before):
-        return []
-    return [Lost(segment.file, 0, 0, found.next_seq, found.next_seq - 1, True, True)]
+    )
 
 
 def _pass_over_head(
-    found: Reading, lost: Lost, before: Segment | None, behind: Segment | Lost | None
+    found: Reading,
+    lost: Lost,
+    before: Segment | None,
+    behind: Segment | Lost | None,
+    in_directory: bool,
 ) -> int:
     """Record the damage of a lost segment header. Return the next sequence number."""
     last = found.next_seq - 1
@@ -485,10 +509,13 @@ def _pass_over_head(
     )
     if isinstance(behind, Segment) and (before is None or known):
         last = max(last, behind.head.first_seq + (before.shift if before else 0) - 1)
-    gone = last >= found.next_seq
+    gone, start = last >= found.next_seq, lost.offset
     found.damage.append(
         lost._replace(
-            first_seq=found.next_seq, last_seq=last, acknowledged=gone, open_ended=not known
+            first_seq=found.next_seq,
+            last_seq=last,
+            acknowledged=gone or lost.acknowledged or (not known and in_directory and not start),
+            open_ended=not known or lost.open_ended,
         )
     )
     return last + 1
