@@ -156,8 +156,9 @@ def test_a_link_to_the_journal_is_its_path(path: Path, roll: RollPolicy | None) 
     writer = Writer(link)
     append(writer, 1)
     link.unlink()
-    with pytest.raises(StorageError, match="was removed"):
-        writer.sync()
+    for call in (writer.sync, writer.close):
+        with pytest.raises(StorageError, match="was removed"):
+            call()
 
 
 def test_a_directory_that_can_no_longer_be_searched_is_no_loss(
