@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from journal._platform import HAS_DIRECTORY_DESCRIPTORS, NO_FOLLOW, OPEN_FLAGS
 
 _FILE_MODE = 0o600  # A journal holds the memory of a guest, and with it secrets.
 
+_NAME_SIZE_MAX = 255
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
@@ -42,9 +44,14 @@ def _sync(path: PathLike, flags: int) -> None:
 
 
 def make_temporary_path(path: PathLike) -> Path:
-    """Return the path of a new hidden file in the directory of ``path``."""
+    """Return the path of a new hidden file in the directory of ``path``.
+
+    Its name begins with the name of ``path``, cut if the result would be too long for a file.
+    """
     target = Path(path)
-    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    end = f".{secrets.token_hex(6)}.tmp"
+    name = os.fsdecode(os.fsencode(target.name)[: _NAME_SIZE_MAX - len(end) - 1])
+    return target.with_name(f".{name}{end}")
 
 
 def create_private(path: PathLike) -> int:
@@ -65,9 +72,13 @@ def publish(temporary: PathLike, path: PathLike) -> None:
 def replace(path: PathLike, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Replace the content of a file atomically and durably. Any failure keeps the old content.
 
-    ``content`` is the new content, or a function that writes it to the given file.
+    ``content`` is the new content, or a function that writes it to the given file. A link is
+    replaced by the file, not followed. Raises FileExistsError for a directory or a special file.
+
+    > Why not for a device? A rename would take the name of the device, for all programs.
     """
     target = Path(path)
+    check_replaceable(target)
     temporary = make_temporary_path(target)
     try:
         with os.fdopen(create_private(temporary), "w+b") as file:
@@ -83,6 +94,15 @@ def replace(path: PathLike, content: bytes | Callable[[BinaryIO], object]) -> No
             temporary.unlink()
         raise
     sync_directory(target.parent)
+
+
+def check_replaceable(path: PathLike) -> None:
+    """Raise FileExistsError unless ``path`` is a regular file or a link, or does not exist."""
+    with suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            reason = "not a regular file, so it is not replaced"
+            raise FileExistsError(errno.EEXIST, reason, os.fspath(path))
 
 
 def move_into_place(replacement: PathLike, path: PathLike) -> None:

@@ -12,7 +12,7 @@ from typing import Self
 
 from journal._platform import NO_FOLLOW, OPEN_FLAGS, require_linux
 from journal.errors import JournalLocked, NotAJournal, StorageError
-from journal.fs import atomic_file
+from journal.fs import atomic_file, file_kind
 from journal.log import journal_lock, segment_files
 from journal.log.journal_lock import JournalLock
 
@@ -31,9 +31,9 @@ class InPlaceReplacement:
         self.target = Path(os.path.realpath(path))
         self.sibling = atomic_file.make_temporary_path(self.target)
         self._segment_lock: JournalLock | None = None
-        self._lock = JournalLock(os.open(self.target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        descriptor, self._old = file_kind.open_source(self.target, NotAJournal, directory=True)
+        self._lock = JournalLock(descriptor)
         try:
-            self._old = os.fstat(self._lock.descriptor)
             self._acquire_locks()
         except BaseException:
             self._unlock()
@@ -81,8 +81,6 @@ class InPlaceReplacement:
 
     def _acquire_locks(self) -> None:
         """Take the writer's lock of the journal, in a directory also that of its last segment."""
-        if not stat.S_ISREG(self._old.st_mode) and not self.is_directory:
-            raise NotAJournal(f"{self.target} is neither a regular file nor a directory")
         self._lock.acquire(self.target)
         if not segment_files.is_same_file(self.target, self._old):
             raise JournalLocked(f"{self.target} is being replaced by another process")

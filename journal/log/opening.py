@@ -11,7 +11,7 @@ from typing import NamedTuple
 from journal._platform import require_linux
 from journal.errors import NotAJournal, OptionError, StorageError
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
-from journal.fs import atomic_file
+from journal.fs import atomic_file, file_kind
 from journal.log import journal_lock, segment_files
 from journal.log.journal_lock import JournalLock
 from journal.log.scan import RecoveryMode
@@ -61,19 +61,18 @@ def open_journal(options: OpenOptions) -> OpenResult:
     path = options.path
     while True:
         try:
-            lock = JournalLock(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            descriptor, status = file_kind.open_source(path, NotAJournal, directory=True)
         except FileNotFoundError:
+            if path.is_symlink():
+                file_kind.check_absent(path)
             return _create(options)
+        lock = JournalLock(descriptor)
         try:
             if not options.publish:
                 raise OptionError(f"{path} already exists")
-            status = os.fstat(lock.descriptor)
-            mode = status.st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                raise NotAJournal(f"{path} is neither a regular file nor a directory")
             lock.acquire(path)
             if segment_files.is_same_file(path, status):
-                open_existing = _open_directory if stat.S_ISDIR(mode) else _open_file
+                open_existing = _open_directory if stat.S_ISDIR(status.st_mode) else _open_file
                 return open_existing(lock, options)
         except BaseException:
             lock.release()
@@ -110,7 +109,7 @@ def _open_file(lock: JournalLock, options: OpenOptions) -> OpenResult:
     if options.is_directory:
         raise OptionError(f"{options.path} is a file: roll needs a journal directory")
     journal_lock.check_not_segment(options.path)
-    descriptor = os.open(options.path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(options.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         created = _restart_creation(descriptor, options)
         if created is not None:

@@ -12,6 +12,7 @@ from journal._platform import HAS_DIRECTORY_DESCRIPTORS, NO_FOLLOW, OPEN_FLAGS
 from journal.errors import FormatError, NotAJournal, OptionError
 from journal.format import segment_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.fs import file_kind
 from journal.fs.byte_source import ByteSource
 
 _SUFFIX = ".journal"
@@ -158,12 +159,10 @@ class SegmentFiles:
         if not HAS_DIRECTORY_DESCRIPTORS and self.path.is_dir():
             self._descriptor, self._status = _PATH_ONLY, self.path.stat()
         else:
-            self._descriptor = os.open(path, OPEN_FLAGS)
-            self._status = os.fstat(self._descriptor)
+            self._descriptor, self._status = file_kind.open_source(
+                path, NotAJournal, directory=True
+            )
         self.is_directory = stat.S_ISDIR(self._status.st_mode)
-        if not self.is_directory and not stat.S_ISREG(self._status.st_mode):
-            self.close()
-            raise NotAJournal(f"{self.path} is neither a regular file nor a directory")
 
     def __del__(self) -> None:
         self.close()  # A file object closes itself in the same way.

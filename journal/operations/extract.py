@@ -20,7 +20,7 @@ from journal.events.memory import PAGE_SIZE
 from journal.events.paths import ChangeDirectory, FileType
 from journal.events.process import ProcessStart
 from journal.events.snapshots import ClearEthereal, SafePoint, Snapshot
-from journal.fs import atomic_file
+from journal.fs import atomic_file, file_kind
 from journal.log.reader import Reader
 from journal.pages import PageResolver
 from journal.replay.hosts.directory import FILE_TAGS, DirectoryHost
@@ -107,8 +107,7 @@ def extract_files(
         with _long_path_check():
             _nest_mounts(list(host.mount_paths.values()), folder, whole)
         counts = _count_and_sync(whole, _list_host_mounts(host))
-        if os.path.lexists(target):
-            raise OptionError(f"{target} already exists")
+        file_kind.check_absent(target)
         whole.rename(target)
     finally:
         _remove_tree(folder)

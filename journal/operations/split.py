@@ -15,7 +15,7 @@ from journal.events.snapshots import Snapshot
 from journal.format.block import Block
 from journal.format.block_slice import slice_block
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
-from journal.fs import atomic_file
+from journal.fs import atomic_file, file_kind
 from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -296,8 +296,7 @@ class _PartWriter:
         if not self.parts:
             raise OptionError(f"{self._source} has no events to split")
         atomic_file.sync_directory(self._folder)
-        if os.path.lexists(self._target):
-            raise OptionError(f"{self._target} already exists")
+        file_kind.check_absent(self._target)
         self._folder.rename(self._target)
         atomic_file.sync_directory(self._target.parent)
 

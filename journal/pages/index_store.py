@@ -244,6 +244,7 @@ class PageIndexStore:
             return False
         temporary = atomic_file.make_temporary_path(path)
         try:
+            atomic_file.check_replaceable(path)
             _remove_stale_files(path)
             descriptor = atomic_file.create_private(temporary)
             try:

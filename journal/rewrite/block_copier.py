@@ -1,12 +1,12 @@
 """Copier of a journal's readable blocks to a new journal, with a list of the losses."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from journal._platform import require_linux
 from journal.errors import CorruptBlock, DamagedJournal, FormatError, LostAcknowledged, OptionError
 from journal.format.block import Block
+from journal.fs import file_kind
 from journal.log import scan
 from journal.log.commit_policy import CommitPolicy
 from journal.log.writer import Writer
@@ -141,8 +141,7 @@ def check_output_path(target: Path, sources: list[Path]) -> None:
             raise OptionError(f"{target} is also a source: sources are not written")
         if source.is_dir() and source.resolve() in target.resolve().parents:
             raise OptionError(f"{target} would be inside {source}: sources are not written")
-    if os.path.lexists(target):
-        raise OptionError(f"{target} already exists")
+    file_kind.check_absent(target)
     if not target.parent.is_dir():
         raise OptionError(
             f"{target.parent} is not a directory, so {target.name} cannot be created there"

@@ -94,6 +94,6 @@ def test_a_process_does_not_replace_a_directory_by_force(tmp_path: Path) -> None
     for name in ("d", "other"):
         done = run_inside("run", "--force", "-j", name, "a.wasm", at=tmp_path)
         assert done.returncode == 125
-        assert b"is a directory, which --force does not replace" in done.stderr
+        assert b"is a directory, which is not replaced: choose another path" in done.stderr
     assert (tmp_path / "other" / "mine").read_text() == "precious"
     assert run_inside("verify", "d", at=tmp_path).returncode == 0

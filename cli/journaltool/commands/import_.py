@@ -61,11 +61,17 @@ def import_(
 
 
 def _import_file(file: Path, target: Path) -> "ImportResult":
+    from journal import OptionError
     from journal.export import import_lines, import_parquet
+    from journal.fs import file_kind
 
     if file == Path("-"):
         return import_lines(sys.stdin.buffer, target)
-    with file.open("rb") as opened:
+    try:
+        descriptor, _ = file_kind.open_source(file, OptionError)
+    except OptionError as error:
+        raise OptionError(f"{error}; a stream is read as - from standard input") from None
+    with open(descriptor, "rb") as opened:  # noqa: PTH123 (this is a descriptor)
         is_table = opened.peek(len(_PARQUET_MAGIC)).startswith(_PARQUET_MAGIC)
         return import_parquet(file, target) if is_table else import_lines(opened, target)
 

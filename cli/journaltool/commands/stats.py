@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common
+from journaltool.options import common, output_path
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, name_kind
 
@@ -51,7 +51,6 @@ def stats(
     """Print statistics (the help text is HELP)."""
     with error_report.reporting_errors(about=journal):
         error_report.raise_on_sigint()
-        from journal.fs import atomic_file
         from journal.operations import statistics
 
         with progress.show_bar(not quiet) as on_progress:
@@ -60,7 +59,8 @@ def stats(
         if svg is not None:
             from journaltool.output import svg_chart
 
-            atomic_file.replace(svg, svg_chart.render_chart(journal.name, values).encode())
+            chart = svg_chart.render_chart(journal.name, values).encode()
+            output_path.write_file(journal, svg, lambda file: file.write(chart), force=True)
         if as_json:
             typer.echo(json.dumps(values, indent=2))
         elif not quiet:

@@ -1,7 +1,6 @@
 """Paths of new journals and files, and the replacement of old ones."""
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,10 @@ def prepare_output(path: Path, force: bool) -> Iterator[Path]:
     """Yield the path to write a new journal to. It is named ``path`` when the block ends.
 
     Raises ``OptionError`` if ``path`` exists. With ``force``, the old journal keeps its name until
-    the block ends without an exception.
+    the block ends without an exception. A link stays: what it leads to is replaced.
     """
     from journal import OptionError
+    from journal.fs import file_kind
 
     if not path.parent.is_dir():
         raise OptionError(f"cannot create {path.name}: {path.parent} is not a directory")
@@ -25,11 +25,19 @@ def prepare_output(path: Path, force: bool) -> Iterator[Path]:
         yield path
         return
     if not force:
-        raise OptionError(f"{path} already exists: resume it, or replace it with --force")
-    old = os.open(path, os.O_RDONLY)
+        if path.is_file():
+            raise OptionError(f"{path} already exists: resume it, or replace it with --force")
+        if path.is_dir():
+            raise OptionError(f"{path} already exists: resume it, or choose another path")
+        file_kind.check_absent(path)
+    target = file_kind.find_replaceable(path)
+    if not target.exists():  # A link to nothing: the journal is created where the link leads.
+        yield target
+        return
+    old, status = file_kind.open_source(target, OptionError)
     try:
-        _check_replaceable(path, old)
-        yield from _replace_at_end(path)
+        _check_replaceable(path, old, status)
+        yield from _replace_at_end(target)
     finally:
         os.close(old)
 
@@ -39,37 +47,47 @@ def write_file(
 ) -> Result:
     """Write data of a journal to a file, which gets its name when it is complete and durable.
 
-    Raises ``OptionError`` if ``target`` exists. With ``force`` an old file is replaced, unless it
-    is the journal, or a journal that is being written.
+    Raises ``OptionError`` if ``target`` exists. With ``force`` an old file is replaced, and a link
+    to it stays, unless it is a journal.
     """
-    from journal import OptionError
-    from journal.fs import atomic_file
+    from journal.fs import atomic_file, file_kind
     from journal.rewrite.block_copier import check_output_path
 
-    if not (force and target.is_file() and not target.is_symlink()):
-        check_output_path(target, [source])
-    elif target.samefile(source):
-        raise OptionError(f"{target} is the exported journal: choose another target")
+    if force and os.path.lexists(target):
+        _check_no_journal(target)
+        target = file_kind.find_replaceable(target)
     else:
-        _check_unlocked(target)
+        check_output_path(target, [source])
     results: list[Result] = []
 
     def fill(file: BinaryIO) -> None:
         results.append(write(file))
-        if not force and os.path.lexists(target):
-            raise OptionError(f"{target} already exists")
+        if not force:
+            file_kind.check_absent(target)
 
     atomic_file.replace(target, fill)
     return results[0]
 
 
-def _check_unlocked(path: Path) -> None:
-    """Raise ``JournalLocked`` or ``OptionError`` if a file belongs to a journal that must stay."""
+def _check_no_journal(path: Path) -> None:
+    """Raise ``JournalLocked`` or ``OptionError`` if a file belongs to a journal, which must stay.
+
+    The file may also not exist.
+    """
+    from journal import OptionError
+    from journal.format.segment_header import SEGMENT_MAGIC
+    from journal.fs import file_kind
     from journal.log import journal_lock
 
-    with path.open("rb") as file:
+    if not file_kind.find_replaceable(path).exists():
+        journal_lock.check_not_segment(path)
+        return
+    descriptor, _ = file_kind.open_source(path, OptionError)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 (this is a descriptor)
         journal_lock.lock(file.fileno(), path)
-    journal_lock.check_not_segment(path)
+        journal_lock.check_not_segment(path)
+        if file.read(len(SEGMENT_MAGIC)) == SEGMENT_MAGIC:
+            raise OptionError(f"{path} is a journal, which this command does not replace")
 
 
 def _replace_at_end(path: Path) -> Iterator[Path]:
@@ -81,7 +99,7 @@ def _replace_at_end(path: Path) -> Iterator[Path]:
     atomic_file.sync_directory(path.parent)
 
 
-def _check_replaceable(path: Path, descriptor: int) -> None:
+def _check_replaceable(path: Path, descriptor: int, status: os.stat_result) -> None:
     """Lock the old journal, or raise ``OptionError`` or ``JournalLocked`` if it must stay.
 
     A writer holds this lock as long as it runs.
@@ -89,17 +107,12 @@ def _check_replaceable(path: Path, descriptor: int) -> None:
     from journal import NotAJournal, OptionError, Reader
     from journal.log import journal_lock
 
-    found = os.fstat(descriptor)
-    if stat.S_ISDIR(found.st_mode):
-        raise OptionError(f"{path} is a directory, which --force does not replace: move it away")
-    if stat.S_ISREG(found.st_mode) and found.st_size:
+    if status.st_size:
         try:
             Reader(path).close()
         except NotAJournal:
             raise OptionError(
                 f"{path} is not a journal, so --force does not replace it: choose another path"
             ) from None
-    elif not stat.S_ISREG(found.st_mode):
-        raise OptionError(f"{path} is not a regular file, so --force does not replace it")
     journal_lock.lock(descriptor, path)
     journal_lock.check_not_segment(path)

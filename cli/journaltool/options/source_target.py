@@ -51,7 +51,7 @@ class TargetArguments:
             raise typer.BadParameter("one of -o TARGET, --in-place and --dry-run is required")
         if self.in_place and is_pipe(source):
             raise typer.BadParameter("--in-place cannot replace standard input")
-        if output is not None and output.exists() and source.exists() and output.samefile(source):
+        if output is not None and _is_same(output, source):
             raise typer.BadParameter(
                 "TARGET is the same file as SOURCE: use --in-place to replace it"
             )
@@ -82,6 +82,13 @@ class TargetArguments:
         with InPlaceReplacement(source) as exchange:
             yield exchange.make_output_path()
             exchange.replace()
+
+
+def _is_same(target: Path, source: Path) -> bool:
+    try:
+        return target.samefile(source)
+    except OSError:  # One of them does not exist, or has a name that cannot exist.
+        return False
 
 
 def is_pipe(path: Path | None) -> bool:

@@ -23,7 +23,7 @@ from journal.engine.configuration import (
 from journal.engine.runtime import bindings
 from journal.engine.wasi.functions import IMPORTS
 from journal.errors import JournalError, ModuleRefused
-from journal.fs import atomic_file
+from journal.fs import atomic_file, file_kind
 
 MODULE_SIZE_MAX = 1 << 30
 
@@ -68,12 +68,14 @@ def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
         return GuestModule(module)
     path = Path(module)
     try:
-        size = path.stat().st_size
-        if size > MODULE_SIZE_MAX:
-            raise ModuleRefused(
-                f"module {path} has {size} bytes, more than the limit of {MODULE_SIZE_MAX}"
-            )
-        return GuestModule(path.read_bytes(), str(path.resolve()))
+        descriptor, status = file_kind.open_source(path, ModuleRefused)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 (this is a descriptor)
+            if status.st_size > MODULE_SIZE_MAX:
+                raise ModuleRefused(
+                    f"module {path} has {status.st_size} bytes, more than the limit of "
+                    f"{MODULE_SIZE_MAX}"
+                )
+            return GuestModule(file.read(status.st_size), str(path.resolve()))
     except OSError as error:
         raise ModuleRefused(f"cannot read module {path}: {error.strerror}") from error
 

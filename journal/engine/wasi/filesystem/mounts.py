@@ -14,6 +14,7 @@ from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.errors import OptionError
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
+from journal.fs import file_kind
 from journal.vfs.errors import FileError
 from journal.vfs.memory_backend import MemoryBackend
 from journal.vfs.nodes import FileNode
@@ -108,7 +109,8 @@ def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
 
 
 def _file_events(path: Path, name: str) -> Iterator[FilePlaced]:
-    with path.open("rb") as file:
+    descriptor, _ = file_kind.open_source(path, OptionError)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 (this is a descriptor)
         offset = 0
         while True:
             data = file.read(PART_SIZE)
