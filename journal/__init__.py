@@ -6,8 +6,9 @@ The log stands on its own::
         seq = writer.append(events.core.ProcessExit(exit_code=0))
         writer.sync()                  # what sync has returned from survives a power cut
 
-    for event in journal.Reader("log.journal"):
-        print(event)
+    with journal.Reader("log.journal") as reader:
+        for event in reader:
+            print(event)
 
 The engine needs the extra ``engine`` (wasmtime)::
 

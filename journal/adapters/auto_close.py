@@ -41,6 +41,7 @@ class AutoClose(ForwardingSink):
 
     def finish(self) -> int:
         """Close the open descriptors, and return their count."""
+        self.check_process()
         remaining = sorted(self._open)
         for fd in remaining:
             self.append(CloseFileDescriptor(fd=fd))

@@ -8,6 +8,7 @@ from journal.adapters.protocols import ForwardingSink
 from journal.compaction.in_place import compact_in_place
 from journal.compaction.online import BackgroundCompactor, ResultCallback, ignore_result
 from journal.compaction.schedule import CompactionSchedule
+from journal.fs.open_resources import OPEN_RESOURCES, close_unclosed
 from journal.log.writer import Writer
 
 
@@ -15,10 +16,12 @@ class CompactingLog(ForwardingSink):
     """Journal file that is compacted by a schedule: while it grows, and when it is closed.
 
     ``inner`` is the ``Writer`` of that file, created with the other ``options``. ``report``
-    receives the results in another thread.
+    receives the results in another thread. A log that nobody closed is closed with a
+    ResourceWarning, as a ``Writer`` is.
     """
 
     inner: Writer
+    _is_open = False
 
     def __init__(
         self,
@@ -32,6 +35,8 @@ class CompactingLog(ForwardingSink):
         self._schedule = schedule
         self._compactor = BackgroundCompactor(self.inner, schedule, report=report)
         self._compactor.start()
+        self._is_open = True
+        OPEN_RESOURCES.close_at_exit(self)
 
     def __exit__(
         self,
@@ -39,9 +44,14 @@ class CompactingLog(ForwardingSink):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._is_open = False
         self._compactor.close()
         super().__exit__(kind, error, trace)
         self._compact_closed()
+
+    def __del__(self) -> None:
+        if self._is_open and not self.is_inherited:
+            close_unclosed(self, f"the compacting log {self.inner.path}")
 
     @property
     def compactions(self) -> int:
@@ -50,10 +60,11 @@ class CompactingLog(ForwardingSink):
 
     def close(self) -> None:
         """Make all events durable and close the journal; compact it if the schedule requires it."""
+        self._is_open = False
         self._compactor.close()
         self.inner.close()
         self._compact_closed()
 
     def _compact_closed(self) -> None:
-        if self._schedule.on_close and self.inner.durable_upto:
+        if self._schedule.on_close and self.inner.durable_upto and not self.is_inherited:
             compact_in_place(self.inner.path, policy=self._schedule.policy)

@@ -11,6 +11,7 @@ from journal.compaction.streaming import StreamCompactor, pack_rows
 from journal.errors import LimitExceeded, OptionError
 from journal.format.block import BLOCK_COUNT_MAX, TIME_SPAN_MAX, Block, make_compressor
 from journal.format.frame import PAYLOAD_SIZE_MAX
+from journal.fs.open_resources import OPEN_RESOURCES, close_unclosed
 from journal.log.clock import current_microseconds
 
 WINDOW_EVENTS_MAX = BLOCK_COUNT_MAX - 1
@@ -84,6 +85,7 @@ class CompactingSink(ForwardingSink):
             self._analyse_before(before)
         elif inner.next_seq:
             self._windows.stop_compacting("the earlier events of the journal were not given")
+        OPEN_RESOURCES.close_at_exit(self)
 
     @property
     def reason(self) -> str:
@@ -106,8 +108,15 @@ class CompactingSink(ForwardingSink):
         """Return the number of events held back."""
         return len(self._outgoing) + len(self._held)
 
+    def __del__(self) -> None:
+        # Without ``_time`` the constructor has failed.
+        if hasattr(self, "_time") and len(self) and not self.is_inherited:
+            path = getattr(self.inner, "path", type(self.inner).__name__)
+            close_unclosed(self, f"the sink that compacts events for {path}")
+
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Hold an event back, and return its sequence number, valid if the event is not dropped."""
+        self.check_process()
         check_tag(tag)
         if len(payload) > PAYLOAD_SIZE_MAX:
             reason = f"payload must be at most {PAYLOAD_SIZE_MAX} bytes, got {len(payload)}"
@@ -157,6 +166,7 @@ class CompactingSink(ForwardingSink):
 
         Events that ``inner`` rejects remain held back.
         """
+        self.check_process()
         self._send_outgoing()
         if not self._held:
             return

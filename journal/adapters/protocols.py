@@ -79,7 +79,7 @@ class ForwardingSink(Adapter):
     """Sink that forwards everything to another sink, ``inner``.
 
     The end of its ``with`` block also ends that of ``inner``: a writer is closed, a transaction
-    committed.
+    committed. In a forked child, to which ``inner`` does not belong, the end changes nothing.
     """
 
     def __init__(self, inner: Sink) -> None:
@@ -97,7 +97,8 @@ class ForwardingSink(Adapter):
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.finish()
+            if not self.is_inherited:
+                self.finish()
         except BaseException as failure:
             self._leave(type(failure), failure, failure.__traceback__)
             raise
@@ -113,6 +114,16 @@ class ForwardingSink(Adapter):
             self.inner.__exit__(kind, error, trace)
         else:
             self.inner.close()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one to which ``inner`` belongs."""
+        return bool(getattr(self.inner, "is_inherited", False))
+
+    def check_process(self) -> None:
+        """Raise WrongProcess in a forked child. A sink that holds events back calls this."""
+        if self.is_inherited:
+            self.inner.flush()  # Raises WrongProcess.
 
     def finish(self) -> object:
         """Forward remaining events before ``inner`` is closed. The base class has none."""
@@ -142,7 +153,8 @@ class ForwardingSink(Adapter):
     def close(self) -> None:
         """Forward remaining events, and close ``inner``."""
         try:
-            self.finish()
+            if not self.is_inherited:
+                self.finish()
         finally:
             self.inner.close()
 

@@ -30,7 +30,7 @@ class Transaction(ForwardingSink):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if kind is None and not self.is_inherited:
             self.commit()
         else:
             self.rollback()
@@ -51,6 +51,7 @@ class Transaction(ForwardingSink):
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Hold an event back, and return its future sequence number."""
+        self.check_process()
         seq = self.next_seq
         self._held.append_frame(tag, payload)
         return seq
@@ -60,6 +61,7 @@ class Transaction(ForwardingSink):
 
         If ``inner`` rejects an event, that event and those after it remain held back.
         """
+        self.check_process()
         first_seq, count = self.inner.next_seq, 0
         try:
             for frame in self._held.frames():

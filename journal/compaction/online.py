@@ -13,6 +13,7 @@ from journal.compaction.schedule import CompactionSchedule, GrowthMeter
 from journal.compaction.worker_process import compact_in_worker
 from journal.errors import JournalError, StorageError
 from journal.fs import atomic_file
+from journal.fs.open_resources import OPEN_RESOURCES, OwnThread, close_unclosed
 from journal.log import segment_files
 from journal.log.switchover import SwitchoverStats
 from journal.log.writer import Writer
@@ -76,6 +77,7 @@ class BackgroundCompactor:
     The thread compacts only while ``is_allowed()`` is true, and calls ``report`` with each result
     or error; after an error the journal is unchanged, and the next attempt follows when the journal
     has grown by the scheduled amount again. ``count`` is the number of completed compactions.
+    In a forked child ``start`` raises WrongProcess, and ``close`` does nothing.
     """
 
     def __init__(
@@ -96,6 +98,8 @@ class BackgroundCompactor:
         self._meter = GrowthMeter(schedule, writer.next_seq, max(0, size - writer.size))
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        OPEN_RESOURCES.release_in_children(self)
+        OPEN_RESOURCES.close_at_exit(self)
 
     def __enter__(self) -> Self:
         self.start()
@@ -111,16 +115,28 @@ class BackgroundCompactor:
 
     def start(self) -> None:
         """Start the thread, if the schedule needs one."""
+        if self._writer.is_inherited:
+            self._writer.flush()  # Raises WrongProcess.
         if self._schedule.is_active and self._thread is None:
             name = f"compaction of {self._writer.path.name}"
-            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread = OwnThread(target=self._run, name=name, daemon=True)
             self._thread.start()
 
     def close(self) -> None:
         """Stop the thread, and cancel a running compaction, unless the switchover has begun."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def __del__(self) -> None:
+        if getattr(self, "_thread", None) is not None:
+            close_unclosed(self, f"the compactor of {self._writer.path}")
+
+    def _abandon(self, owner: int) -> None:
+        del owner
+        self._thread = None
+        self._stop = threading.Event()  # A thread of the parent may hold the old event's lock.
 
     def _run(self) -> None:
         writer = self._writer

@@ -14,6 +14,8 @@ from itertools import count
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from journal.errors import WrongProcess
+
 
 class Inheritable(Protocol):
     """Object that a forked child inherits, and must not use."""
@@ -33,6 +35,29 @@ class Closable(Protocol):
 
     def __del__(self) -> None:
         """Close the object with a warning, if nobody has closed it."""
+
+
+class HomeProcess:
+    """Process to which an object belongs."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self) -> None:
+        self._owner = 0
+
+    @property
+    def is_left(self) -> bool:
+        """Return whether this process was forked from the object's."""
+        return bool(self._owner)
+
+    def leave(self, owner: int) -> None:
+        """Record that process ``owner``, to which the object belongs, has forked this one."""
+        self._owner = owner
+
+    def check(self, path: str | os.PathLike[str]) -> None:
+        """Raise WrongProcess in a forked child. ``path`` is the path of the journal."""
+        if self._owner:
+            raise WrongProcess(str(path), self._owner, os.getpid())
 
 
 class OwnThread(threading.Thread):
@@ -65,12 +90,13 @@ class OpenResources:
         owner, self._process = self._process, os.getpid()
         inherited = list(self._inheritable.values())
         self._inheritable, self._closable = WeakValueDictionary(), WeakValueDictionary()
-        for resource in inherited:
-            resource._abandon(owner)
+        with ExitStack() as stack:  # An error of one does not keep the others open.
+            for resource in inherited:
+                stack.callback(resource._abandon, owner)
 
     def close_all(self) -> None:
         """Close all resources at the exit, the newest first: it may need an older one."""
-        with ExitStack() as stack:  # An error of one does not keep the others open.
+        with ExitStack() as stack:
             for resource in list(self._closable.values()):
                 stack.callback(resource.__del__)
 

@@ -5,7 +5,6 @@ pending block always fits into the *reserve* at its end (``segment_writer``). So
 new events while the disk is full, and can still write and sync all accepted events.
 """
 
-import os
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,10 +12,11 @@ from enum import Enum
 from itertools import repeat
 from typing import Any
 
-from journal.errors import LimitExceeded, OptionError, StorageError, WrongProcess
+from journal.errors import LimitExceeded, OptionError, StorageError
 from journal.format.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, BlockHeader, Compressor, Frames
 from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, PackedFrames
 from journal.format.frame import PAYLOAD_SIZE_MAX
+from journal.fs.open_resources import HomeProcess
 from journal.log.appender import Appender
 from journal.log.clock import TickClock
 from journal.log.segment_writer import DiskFull, make_disk_full_error
@@ -97,10 +97,10 @@ class PendingBlock:
         "_compressor",
         "appender",
         "frames",
+        "home",
         "lock",
         "must_commit",
         "next_seq",
-        "owner",
         "read_tick",
         "space",
         "state",
@@ -118,7 +118,7 @@ class PendingBlock:
         self.next_seq = appender.next_seq
         self.must_commit = False
         self.state = WriterState.OPEN
-        self.owner = 0  # Process of the writer, in a forked child.
+        self.home = HomeProcess()
 
     @property
     def time(self) -> int:
@@ -163,18 +163,14 @@ class PendingBlock:
 
     def check_process(self) -> None:
         """Raise WrongProcess in a forked child."""
-        if self.is_inherited:
-            raise WrongProcess(str(self.appender.path), self.owner, os.getpid())
-
-    @property
-    def is_inherited(self) -> bool:
-        """Return whether this process was forked from the writer's."""
-        return self.state is WriterState.INHERITED
+        self.home.check(self.appender.path)
 
     def abandon(self, owner: int) -> None:
         """Refuse all calls, in a child of ``owner``. Needs no lock: there is one thread."""
         self.lock = threading.Lock()  # A thread of the parent may hold the old one.
-        self.owner = owner
+        if self.state is WriterState.CLOSED:
+            return
+        self.home.leave(owner)
         self.must_commit = True  # An append that a forking signal handler interrupts raises too.
         self.enter(WriterState.INHERITED)
 

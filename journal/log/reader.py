@@ -16,6 +16,7 @@ from journal.format.frame import TAG_MAX, TAG_MIN, Frame
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import ByteSource
 from journal.fs.file_watcher import FileWatcher
+from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
 from journal.log import block_table, scan
 from journal.log.block_locator import BlockLocator
 from journal.log.frame_selection import FrameSelection
@@ -44,6 +45,9 @@ class Reader:
     lists it in ``losses``. Without ``verify``, the hash of a body is not checked if a later block
     confirms the block. ``flips`` lists bits to invert when reading: by file name ("" for a journal
     that is one file), a map from offset to bit mask.
+
+    A forked child may use the readers of its parent. A reader that nobody closed is closed with a
+    ResourceWarning.
     """
 
     def __init__(
@@ -61,11 +65,14 @@ class Reader:
         self._records_process: bool | None = None
         self._files = SegmentFiles(path, patient=mode is RecoveryMode.SALVAGE, flips=flips)
         self._locator = BlockLocator(self._files)
+        self._home = HomeProcess()
         try:
             self._check_begin()
         except BaseException:
             self.close()
             raise
+        OPEN_RESOURCES.release_in_children(self)
+        OPEN_RESOURCES.close_at_exit(self)
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +83,14 @@ class Reader:
     def close(self) -> None:
         """Close the files. Blocks already returned remain valid."""
         self._files.close()
+
+    def __del__(self) -> None:
+        # Without ``_home`` the constructor has failed. The parent closes an inherited reader.
+        if hasattr(self, "_home") and self._files.is_open and not self._home.is_left:
+            close_unclosed(self, f"the reader of {self.path}")
+
+    def _abandon(self, owner: int) -> None:
+        self._home.leave(owner)
 
     @property
     def journal_id(self) -> bytes:

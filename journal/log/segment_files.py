@@ -174,6 +174,11 @@ class SegmentFiles:
             os.close(descriptor)
 
     @property
+    def is_open(self) -> bool:
+        """Return whether ``close`` was not called yet."""
+        return self._descriptor != _CLOSED
+
+    @property
     def is_replaced(self) -> bool:
         """Return whether the path now leads to another journal."""
         self._check_open()

@@ -239,6 +239,11 @@ class Writer:
         return self._pending.appender.durable_upto
 
     @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the writer's, and so cannot use the writer."""
+        return self._pending.home.is_left
+
+    @property
     def roll(self) -> RollPolicy | None:
         """The roll policy; None in a single-file journal."""
         return self._pending.appender.roll_policy
@@ -317,7 +322,7 @@ class Writer:
         Raises StorageError if not all events are durable.
         """
         pending = self._pending
-        if pending.is_inherited:
+        if pending.home.is_left:
             return
         self._sync.stop()
         with self._sync.exclusive():

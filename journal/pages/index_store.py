@@ -126,6 +126,10 @@ class PageIndexStore:
             self._env.close()
             self._env = None
 
+    def abandon(self) -> None:
+        """Forget the entries in a forked child. The binding of LMDB closes its file without use."""
+        self._pending, self._env = {}, None
+
     @property
     def count(self) -> int:
         """Number of entries."""

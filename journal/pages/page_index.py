@@ -11,6 +11,7 @@ from journal._platform import require_linux
 from journal.errors import JournalError
 from journal.events import codec
 from journal.events.memory import MemoryPages
+from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
 from journal.log.reader import Reader
 from journal.pages.deduplication import iterate_whole_pages, replace_with_references
 from journal.pages.index_store import (
@@ -49,7 +50,7 @@ class PageIndex:
     """Index from page hashes to locations in one journal; a context manager.
 
     The index is saved beside the journal when it is closed. A damaged index raises no error: it
-    finds fewer pages.
+    finds fewer pages. In a forked child each call raises WrongProcess, and ``close`` does nothing.
     """
 
     def __init__(
@@ -70,6 +71,9 @@ class PageIndex:
         self._resolver: PageResolver | None = None
         self._inode: tuple[int, int] | None = None
         self._snapshot_start = self._saved_count = 0
+        self._home = HomeProcess()
+        OPEN_RESOURCES.release_in_children(self)
+        OPEN_RESOURCES.close_at_exit(self)
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +99,7 @@ class PageIndex:
         Index the pages after its watermark, within about the last ``size_max`` bytes of the
         journal, or no pages if ``size_max`` is 0.
         """
+        self._home.check(self._journal)
         self._reset()
         try:
             reader = self._open_reader()
@@ -117,6 +122,7 @@ class PageIndex:
 
         Raises the errors of reading the journal.
         """
+        self._home.check(self._journal)
         self._reset()
         try:
             self._catch_up(self._open_reader(), None)
@@ -153,10 +159,12 @@ class PageIndex:
 
     def set_path(self, journal: str | os.PathLike[str]) -> None:
         """Set the new path of the journal after a rename. The index file is saved beside it."""
+        self._home.check(self._journal)
         self._journal, self.path = Path(journal), get_index_path(journal)
 
     def begin_snapshot(self, seq: int) -> None:
         """Begin a snapshot at event ``seq``. All earlier events are in the file."""
+        self._home.check(self._journal)
         self._snapshot_start = seq
         try:
             status = self._journal.stat()
@@ -172,6 +180,7 @@ class PageIndex:
         """Return event ``seq`` with references in place of its pages that the journal already
         stores.
         """
+        self._home.check(self._journal)
         self._recent.cache(seq, event)
         candidates = self._entries.add_pages(seq, iterate_whole_pages(event))
         if not candidates:
@@ -187,6 +196,7 @@ class PageIndex:
 
     def end_snapshot(self, seq: int) -> None:
         """End the snapshot, which is durable. Its last MemoryPages event is ``seq``."""
+        self._home.check(self._journal)
         self.last_seq = seq
         if self.count - self._saved_count > max(_SAVE_ENTRIES_MIN, self._saved_count):
             self.save()
@@ -205,6 +215,7 @@ class PageIndex:
 
     def save(self) -> bool:
         """Write the index file beside the journal. Return whether this succeeded."""
+        self._home.check(self._journal)
         try:
             if self._reader is None:
                 self._open_reader()
@@ -219,6 +230,7 @@ class PageIndex:
         """Compare each entry with the page that it leads to. Raises the errors of reading the
         journal.
         """
+        self._home.check(self._journal)
         if self._reader is None:
             self._open_reader()
         assert self._reader is not None
@@ -232,9 +244,21 @@ class PageIndex:
 
     def close(self) -> None:
         """Save the index if it has new entries, and close it."""
+        if self._home.is_left:
+            return
         if self.count > self._saved_count:
             self.save()
         self._reset()
+
+    def __del__(self) -> None:
+        if getattr(self, "_reader", None) is not None and not self._home.is_left:
+            close_unclosed(self, f"the page index of {self._journal}")
+
+    def _abandon(self, owner: int) -> None:
+        self._home.leave(owner)
+        self._entries.abandon()
+        if self._reader is not None:
+            self._reader.close()
 
     def _reset(self) -> None:
         self._entries.clear()

@@ -498,6 +498,7 @@ def test_a_window_is_full_by_its_events_or_its_bytes() -> None:
     sink.append_frame(254, bytes(5000))
     sink.append_frame(254, b"")
     assert (len(sink), end.next_seq) == (1, 6)
+    sink.flush()
 
 
 @pytest.mark.parametrize(

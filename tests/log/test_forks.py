@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from journal import OptionError, Reader, WrongProcess, events
+from journal.format.block import Block
 from journal.format.frame import Frame
 from journal.log import CommitPolicy, RollPolicy, Writer
 from journal.log.in_place_replacement import InPlaceReplacement
@@ -49,6 +50,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.journal"
 
 
+def first_block(path: Path) -> Block:
+    with Reader(path) as reader:
+        return next(reader.blocks())
+
+
 def calls_of(writer: Writer, path: Path) -> dict[str, Callable[[], object]]:
     return {
         "append": lambda: writer.append(events.core.ProcessExit(exit_code=0)),
@@ -57,7 +63,7 @@ def calls_of(writer: Writer, path: Path) -> dict[str, Callable[[], object]]:
         "append_payloads": lambda: writer.append_payloads(200, [b"child"]),
         "append_columns": lambda: writer.append_columns([200], [b"child"]),
         "append_rows": lambda: writer.append_rows(events.core.ProcessExit, [(0,)]),
-        "append_block": lambda: writer.append_block(next(Reader(path).blocks())),
+        "append_block": lambda: writer.append_block(first_block(path)),
         "flush": writer.flush,
         "sync": writer.sync,
         "wait": lambda: writer.wait(0),

@@ -182,7 +182,8 @@ def test_exactly_the_selected_events_are_kept_with_numbers_and_times(
     assert clear_flags(frames_of(folder / "b")) == clear_flags(kept)
     assert found.events == len(kept)
     assert found.events + found.events_dropped == len(frames)
-    assert list(Reader(folder / "b").verify(decode=False)) == []
+    with Reader(folder / "b") as reader:
+        assert list(reader.verify(decode=False)) == []
     # Filter again: the source now has gaps, and nothing is written.
     again = journal.filter(folder / "b", None, query, keep=keep, keep_preamble=keep_preamble)
     if "time" not in str(query.expression) and query.since is query.until is None:

@@ -178,6 +178,11 @@ class Process:
         """Let the guest check for a stop request. Safe from any thread and signal handler."""
         self._instance.increment_epoch()
 
+    def abandon(self) -> None:
+        """Close the files and sockets in a forked child, where the guest does not run."""
+        self.context.network.close()
+        self.mounts.close()
+
     def run(self) -> RunResult:
         """Run the guest until it ends or is stopped, and return the result.
 

@@ -16,6 +16,7 @@ from journal.engine.wasi.stdio.stdin import FedSource, Interrupter
 from journal.errors import JournalError, OptionError
 from journal.events.snapshots import Trigger
 from journal.events.streams import TargetKind
+from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, OwnThread, close_unclosed
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 
@@ -40,7 +41,12 @@ class Recorder:
     ``close_stdin``, ``wait``, ``snapshot`` and the output properties may be called from any
     thread. ``start`` and ``close`` belong to one thread. ``ended_before`` says whether the
     program had ended before this session.
+
+    In a forked child each call raises ``WrongProcess``, and ``close`` and the end of a ``with``
+    block do nothing. A recorder that nobody closed is closed with a ``ResourceWarning``.
     """
+
+    _closed = True
 
     def __init__(
         self,
@@ -66,8 +72,11 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._result = recorded_result
         self._error: BaseException | None = None
-        self._closed = False
+        self._home = HomeProcess()
         self.ended_before = recorded_result is not None
+        self._closed = False
+        OPEN_RESOURCES.release_in_children(self)
+        OPEN_RESOURCES.close_at_exit(self)
 
     def __enter__(self) -> Self:
         self.start()
@@ -83,12 +92,14 @@ class Recorder:
 
     def set_path(self, path: StrPath) -> None:
         """Set the path of a journal that is being renamed: call this before the rename."""
+        self._home.check(self.path)
         self._writer.set_path(path)
         if self._process is not None and self._process.pages is not None:
             self._process.pages.set_path(path)
 
     def start(self) -> None:
         """Start the guest in its thread."""
+        self._home.check(self.path)
         if self._result is None and self._thread is None:
             assert self._process is not None
             self._start_thread(self._process)
@@ -126,6 +137,7 @@ class Recorder:
         Raises the ``JournalError`` that ended the run, if any: ``Divergence``,
         ``StorageError`` or ``OutputLost``.
         """
+        self._home.check(self.path)
         if self._thread is not None:
             self._thread.join(timeout_seconds)
             if self._thread.is_alive():
@@ -139,6 +151,7 @@ class Recorder:
 
         Returns at once. Safe from any thread and from signal handlers.
         """
+        self._home.check(self.path)
         self._interrupter.request_stop()
         if self._process is not None:
             self._process.interrupt()
@@ -149,6 +162,7 @@ class Recorder:
         The snapshot is taken at the next safe point of the guest if the options contain
         this trigger. Safe from any thread and from signal handlers.
         """
+        self._home.check(self.path)
         coordinator = self._coordinator
         return coordinator is not None and coordinator.notify(trigger)
 
@@ -160,6 +174,7 @@ class Recorder:
         Returns None if the guest ends or the timeout ends first. Raises ``OptionError`` if
         the run was started without snapshots. Safe from any thread.
         """
+        self._home.check(self.path)
         if self.ended_before:
             return None
         coordinator = self._coordinator
@@ -179,6 +194,7 @@ class Recorder:
         guest waits for the next order. No snapshot is taken if the body fails or the guest has
         ended. Raises ``OptionError`` if the run was started without snapshots.
         """
+        self._home.check(self.path)
         if not (self.takes_snapshots or self.ended_before):
             raise OptionError(_NO_SNAPSHOTS)
         yield
@@ -210,6 +226,7 @@ class Recorder:
         self._get_fed_stdin().close()
 
     def _get_fed_stdin(self) -> FedSource:
+        self._home.check(self.path)
         source = self._streams.source
         if not isinstance(source, FedSource):
             raise OptionError("standard input cannot be fed: a source was passed at the start")
@@ -226,6 +243,7 @@ class Recorder:
         return self._get_captured(STDERR)
 
     def _get_captured(self, stream: int) -> bytes:
+        self._home.check(self.path)
         target = self._streams.output_targets[stream]
         if target.kind is not TargetKind.CAPTURED:
             raise OptionError("output is not captured: a target was passed for this stream")
@@ -244,6 +262,7 @@ class Recorder:
         return self._get_process_with_files().mounts.files()
 
     def _get_process_with_files(self) -> Process:
+        self._home.check(self.path)
         if self._process is None:
             # The program had ended, so a replay produces its files.
             assert self._replay is not None
@@ -276,6 +295,21 @@ class Recorder:
         if self._compaction is not None and self._compaction.on_close:
             self._compact(self._compaction)
 
+    def __del__(self) -> None:
+        if not self._closed:
+            close_unclosed(self, f"the recorder of {self.path}")
+
+    def _abandon(self, owner: int) -> None:
+        self._home.leave(owner)
+        if self._closed:
+            return
+        self._closed = True
+        if self._reader is not None:
+            self._reader.close()
+        self._interrupter.abandon()
+        if self._process is not None:
+            self._process.abandon()
+
     def _compact(self, compaction: "CompactionSchedule") -> None:
         """Compact the closed journal. A failure is only noted, because the run itself succeeded."""
         from journal.compaction import compact_in_place
@@ -290,7 +324,7 @@ class Recorder:
 
 def start_guest_thread(work: Callable[[], None], stack_size: int) -> threading.Thread:
     """Start a thread with a stack of ``stack_size`` bytes for the guest, and return it."""
-    thread = threading.Thread(target=work, name="journal-guest", daemon=True)
+    thread = OwnThread(target=work, name="journal-guest", daemon=True)
     with _STACK_SIZE_LOCK:
         old_size = threading.stack_size(stack_size + THREAD_STACK_EXTRA)
         try:

@@ -121,6 +121,11 @@ class Interrupter:
                 self._closed = True
                 os.close(self._event)
 
+    def abandon(self) -> None:
+        """Close the event descriptor, in a forked child."""
+        self._lock = threading.RLock()  # A thread of the parent may hold the old one.
+        self.close()
+
 
 def _earlier_time(one: int | None, other: int | None) -> int | None:
     """Return the earlier of two times; None means never."""
