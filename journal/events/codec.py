@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import construct as cs
 
+from journal._arguments import check_int, quote
 from journal._compiled import IS_COMPILED
-from journal.errors import LimitExceeded, MalformedEvent, UnknownEvent
+from journal.errors import LimitExceeded, MalformedEvent, OptionError, UnknownEvent
 from journal.events import APPLICATION_TAGS, BY_TAG
 from journal.events.definition import Event
 from journal.events.opaque import OpaqueEvent
@@ -45,7 +46,15 @@ else:
 
 _ROWS_AT_ONCE = 1 << 10
 
-ENCODING_ERRORS = (struct.error, ValueError, cs.ConstructError)
+ENCODING_ERRORS = (
+    struct.error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    cs.ConstructError,
+)
 """Exceptions for bytes or values that do not fit a layout."""
 
 
@@ -65,12 +74,19 @@ def decode(tag: int, payload: bytes | memoryview, offset: int = 0) -> Event:
 
     Raises UnknownEvent or MalformedEvent, both with ``offset``.
     """
-    cls = BY_TAG.get(tag)
+    cls = BY_TAG.get(tag) if type(tag) is int else BY_TAG.get(check_int("tag", tag))
     if cls is None:
         if tag in APPLICATION_TAGS:
             return OpaqueEvent(tag=tag, payload=bytes(payload))
         raise UnknownEvent(f"unknown event tag {tag}", offset)
     return _CODECS[cls].decode(payload, offset)
+
+
+def check_kind(cls: type[Event]) -> None:
+    """Raise OptionError for anything but a declared class of events."""
+    is_event = isinstance(cls, type) and issubclass(cls, Event)
+    if not is_event or not hasattr(cls, "draft"):  # Base classes have none, and no tag.
+        raise OptionError(f"an event must be of a declared kind, got {quote(cls)}")
 
 
 def make_packer(cls: type[Event]) -> Callable[..., bytes]:
@@ -172,6 +188,7 @@ class _Codecs(dict[type[Event], _Codec]):
     """Codecs by event class, each built on its first use."""
 
     def __missing__(self, cls: type[Event]) -> _Codec:
+        check_kind(cls)
         self[cls] = codec = _Plan(cls).build()
         return codec
 

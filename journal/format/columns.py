@@ -38,6 +38,8 @@ _FILTER_COUNT_MAX = 32
 _SPARSE_FACTOR = 30
 """Single searches are cheaper than a full scan if fewer than one in this many values match."""
 _SHAPE_CACHE_SIZE = 8
+_TYPES_AT_ONCE = 1 << 11
+"""Payloads whose types are checked at once, in a list that the allocator can use again."""
 EQUAL_PAYLOADS_COUNT_MAX = 1 << 12
 """Maximum payloads of one size whose slices in a block are cached for the next block."""
 
@@ -131,6 +133,17 @@ def _measure_block(payloads: Sequence[bytes], start: int) -> list[int]:
         block_sizes = block_sizes + sizes if block_sizes else sizes
         start, room = start + len(sizes), room - used
     return block_sizes
+
+
+def are_all_bytes(payloads: Sequence[bytes]) -> bool:
+    """Return whether each payload is of the type bytes, so that its value cannot change."""
+    count = len(payloads)
+    if count <= _TYPES_AT_ONCE:
+        return list(map(type, payloads)).count(bytes) == count
+    return all(
+        are_all_bytes(payloads[start : start + _TYPES_AT_ONCE])
+        for start in range(0, count, _TYPES_AT_ONCE)
+    )
 
 
 def pack_ends(sizes: Sequence[int]) -> bytes:
@@ -251,7 +264,7 @@ def _make_splitter(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]
 
 def pack_tags(tags: Iterable[int]) -> bytes:
     """Pack a column of tags. Raises OptionError for a tag that no event can have."""
-    with suppress(ValueError):  # A tag that does not fit in a byte.
+    with suppress(TypeError, ValueError):  # A tag that is no integer, or does not fit in a byte.
         # Other iterables may be buffers, whose bytes are not their values.
         column = bytes(tags if isinstance(tags, bytes | list | tuple) else iter(tags))
         if not column.translate(None, _TAGS):

@@ -11,11 +11,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from journal._arguments import check_bytes, check_each, check_int, check_type, iterate
 from journal.errors import JournalError, LimitExceeded, OptionError
 from journal.format import block
 from journal.format.block import Block
-from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, pack_block, pack_tags
-from journal.format.frame import TAG_MAX
+from journal.format.columns import (
+    COLUMNS_SIZE_PER_EVENT_MAX,
+    are_all_bytes,
+    pack_block,
+    pack_tags,
+)
+from journal.format.frame import TAG_MAX, TAG_MIN
 from journal.fs.open_resources import OPEN_RESOURCES, close_unclosed
 from journal.log.appender import Appender
 from journal.log.clock import current_microseconds, make_tick_clock
@@ -31,7 +37,8 @@ from journal.log.writer_sync import WriterSync
 if TYPE_CHECKING:
     from journal.events.definition import Event
 
-_TAG_END = TAG_MAX + 1
+_TAGS = [None, *range(TAG_MIN, TAG_MAX + 1)]
+"""Each tag at its own index: the cheapest check of the type and the range of a tag."""
 _FIRST, _SECOND = itemgetter(0), itemgetter(1)
 
 
@@ -114,13 +121,17 @@ class Writer:
 
     def append(self, event: "Event") -> int:
         """Append an event and return its sequence number."""
-        encode = self._encode or self._load_codec()
-        return self.append_frame(event.tag, encode(event))
+        payload = (self._encode or self._load_codec())(event)
+        return self.append_frame(event.tag, payload)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Append an encoded event and return its sequence number."""
-        if not 0 < tag < _TAG_END:
-            raise OptionError(f"event tag must be 1 to {TAG_MAX}, got {tag}")
+        try:
+            is_plain = type(payload) is bytes and _TAGS[tag] is tag
+        except (IndexError, TypeError):
+            is_plain = False
+        if not is_plain:
+            tag, payload = check_int("tag", tag, TAG_MIN, TAG_MAX), check_bytes("payload", payload)
         pending = self._pending
         read_tick = pending.read_tick
         size = len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
@@ -140,18 +151,24 @@ class Writer:
     def append_many(self, frames: Iterable[tuple[int, bytes]]) -> range:
         """Append encoded events, given as (tag, payload); return their sequence numbers.
 
-        All events get the same time. After an exception, ``next_seq`` shows how many events were
-        appended.
+        Works as ``append_columns``.
         """
-        pairs = frames if isinstance(frames, list) else list(frames)
-        return self._append(pack_tags(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
+        pairs = frames if isinstance(frames, list) else list(iterate("frames", frames))
+        try:
+            column, payloads = list(map(_FIRST, pairs)), list(map(_SECOND, pairs))
+        except (LookupError, TypeError):
+            raise OptionError("each of frames must be a pair of a tag and a payload") from None
+        return self._append(pack_tags(column), payloads)
 
     def append_payloads(self, tag: int, payloads: Sequence[bytes]) -> range:
         """Append encoded events of one kind; return their sequence numbers.
 
-        All events get the same time. After an exception, ``next_seq`` shows how many events were
-        appended.
+        Works as ``append_columns``.
         """
+        if type(tag) is not int:
+            tag = check_int("tag", tag, TAG_MIN, TAG_MAX)
+        if type(payloads) is not list:
+            payloads = _as_sequence(payloads)
         return self._append(pack_tags((tag,)), payloads)
 
     def append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
@@ -159,16 +176,23 @@ class Writer:
 
         ``tags`` has one tag for each payload, or one tag for all.
 
-        This is the fastest way to append many events. All events get the same time. After an
-        exception, ``next_seq`` shows how many events were appended.
+        This is the fastest way to append many events. All events get the same time. Tags and
+        types are checked before the first event is appended. After LimitExceeded or StorageError,
+        ``next_seq`` shows how many events were appended.
         """
+        if type(payloads) is not list:
+            payloads = _as_sequence(payloads)
+        tags = pack_tags(tags)
         if len(tags) not in (1, len(payloads)):
             raise OptionError(
                 f"{len(payloads)} payloads need 1 or {len(payloads)} tags, got {len(tags)}"
             )
-        return self._append(pack_tags(tags), payloads)
+        return self._append(tags, payloads)
 
     def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
+        if not are_all_bytes(payloads):
+            # Buffers of other types become bytes, which cannot change.
+            payloads = check_each("payloads", payloads, check_bytes)
         pending, count = self._pending, len(payloads)
         with self._batch() as tick:
             first_seq, start = pending.next_seq, 0
@@ -181,20 +205,26 @@ class Writer:
     def append_rows(self, kind: "type[Event]", rows: Iterable[tuple[Any, ...]]) -> range:
         """Append events of one kind; return their sequence numbers.
 
-        Each row is a tuple of the event's values in wire order.
+        Each row is a tuple of the event's values in wire order. All rows are packed before the
+        first event is appended, so memory grows with their number.
         """
-        from journal.events.codec import pack_rows  # Slow to import, and not needed for frames.
+        # Slow to import, and not needed for frames.
+        from journal.events.codec import check_kind, pack_rows
 
+        check_kind(kind)
         pending = self._pending
+        # A generator runs before the lock is taken, because it may itself append.
+        values = rows if isinstance(rows, list) else list(iterate("rows", rows))
+        blocks = list(pack_rows(kind, values, 0))
         with self._batch() as tick:
-            first_seq = pending.next_seq
-            for packed in pack_rows(kind, rows, pending.time_of(tick)):
-                pending.write_packed(packed)
-        return range(first_seq, self.next_seq)
+            first_seq, now = pending.next_seq, pending.time_of(tick)
+            for packed in blocks:
+                pending.write_packed(packed._replace(time_first=now, time_last=now))
+        return range(first_seq, first_seq + sum(packed.frame_count for packed in blocks))
 
     def append_block(self, source: Block) -> None:
         """Append the events of another journal's block, with their times and sequence numbers."""
-        source.check()
+        check_type("source", source, Block).check()
         seqs = source.seqs
         if not source.count:
             return
@@ -357,3 +387,8 @@ class Writer:
     def _abandon(self, owner: int) -> None:
         self._sync.abandon()
         self._pending.abandon(owner)
+
+
+def _as_sequence(payloads: Sequence[bytes]) -> Sequence[bytes]:
+    """Return payloads whose length and order are fixed."""
+    return payloads if type(payloads) is tuple else check_each("payloads", payloads, check_bytes)

@@ -152,8 +152,8 @@ def test_packed_blocks_are_full_but_for_the_last(
     ("row", "kind"),
     [
         ((3, 2**64, True, b""), MalformedEvent),
-        ((3, 0, True, "text"), TypeError),
-        ((3, 0, True), TypeError),
+        ((3, 0, True, "text"), MalformedEvent),
+        ((3, 0, True), MalformedEvent),
         ((3, 0, True, bytes(PAYLOAD_SIZE_MAX)), LimitExceeded),
     ],
 )
