@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -154,6 +155,21 @@ def test_a_closed_journal_opens_again_while_a_child_lives(
                 later.append_frame(200, b"x")
                 later.close()
     assert len(read_rows(path)) == 3
+
+
+def test_a_child_that_ran_no_python_yet_holds_no_lock_either(path: Path) -> None:
+    """So is a child between the fork and the start of its program."""
+    writer = Writer(path)
+    child = ctypes.PyDLL(None).fork()  # Calls no handler of a fork.
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        writer.close()
+        Writer(path).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_killed_owner_leaves_no_lock_to_its_children(path: Path, tmp_path: Path) -> None:

@@ -113,6 +113,27 @@ threading.Thread(target=append_late).start()
     assert (201, b"daemon") in rows
 
 
+def test_a_writer_that_only_a_daemon_thread_knows_is_closed_at_the_exit(path: Path) -> None:
+    done = run_program(
+        path,
+        """
+ready = threading.Event()
+
+def append():
+    writer = Writer(path)
+    for number in range(10):
+        writer.append_frame(200, b"event %d" % number)
+    ready.set()
+    threading.Event().wait()
+
+threading.Thread(target=append, daemon=True).start()
+ready.wait()
+""",
+    )
+    assert f"ResourceWarning: the writer of {path} was not closed" in done.stderr
+    assert read_rows(path) == EVENTS
+
+
 def test_a_closed_writer_is_not_warned_about(path: Path) -> None:
     done = run_program(path, "writer = Writer(path)" + APPEND + "writer.close()")
     assert (done.returncode, done.stderr) == (0, "")
