@@ -24,6 +24,7 @@ from journal.events.definition import Event, Role, Rule  # noqa: E402
 from journal.events.wire_types import (  # noqa: E402
     DURATION,
     FLAG,
+    GUEST_PATH,
     HOST_PATH,
     IP_ADDRESS,
     IPV4,
@@ -53,6 +54,7 @@ NUMBERS = {"B": "u8", "H": "u16", "L": "u32", "Q": "u64", "l": "i32", "q": "i64"
 KAITAI_NUMBERS = {"B": "u1", "H": "u2", "L": "u4", "Q": "u8", "l": "s4", "q": "s8"}
 LEAVES: list[tuple[cs.Construct, Wire]] = [
     (FLAG, Wire("flag", 1, False, ["type: u1", "valid:", "  any-of: [0, 1]"])),
+    (GUEST_PATH, Wire("path", 4, True, ["type: blob"])),
     (HOST_PATH, Wire("host path", 4, True, ["type: blob"])),
     (DURATION, Wire("duration", 12, False, ["type: duration"])),
     (IPV4, Wire("ipv4", 4, False, ["size: 4"])),
@@ -338,6 +340,7 @@ consecutive fields, without padding. `format.md` describes how blocks store payl
 | bytes *n* | *n* bytes |
 | blob | a u32 size n, then n bytes |
 | text | a blob of UTF-8 bytes |
+| path | a blob: a path of the guest, UTF-8 as a rule, but a host directory may have other names |
 | host path | a blob: a path of the host in its own encoding, not necessarily UTF-8 |
 | duration | whole seconds as a u64, then nanoseconds below a second as a u32 |
 | ipv4, ipv6 | 4 or 16 octets in network order |

@@ -371,7 +371,7 @@ types:
       - id: fs_rights_inheriting
         type: u8
       - id: path
-        type: text
+        type: blob
   event_close_file_descriptor:
     doc: |
       The guest closed a descriptor with fd_close.
@@ -401,7 +401,7 @@ types:
       - id: fd
         type: u4
       - id: path
-        type: text
+        type: blob
   event_remove_directory:
     doc: |
       The guest removed an empty directory with path_remove_directory.
@@ -409,7 +409,7 @@ types:
       - id: fd
         type: u4
       - id: path
-        type: text
+        type: blob
   event_path_set_times:
     doc: |
       The guest set the times of a file by its path with path_filestat_set_times.
@@ -429,7 +429,7 @@ types:
       - id: fst_flags
         type: u2
       - id: path
-        type: text
+        type: blob
   event_file_descriptor_set_times:
     doc: |
       The guest set the times of an open file with fd_filestat_set_times.
@@ -507,9 +507,9 @@ types:
       - id: new_fd
         type: u4
       - id: old_path
-        type: text
+        type: blob
       - id: new_path
-        type: text
+        type: blob
   event_create_symbolic_link:
     doc: |
       The guest created `new_path`, a symbolic link to `old_path`, with path_symlink.
@@ -517,9 +517,9 @@ types:
       - id: fd
         type: u4
       - id: old_path
-        type: text
+        type: blob
       - id: new_path
-        type: text
+        type: blob
   event_unlink_file:
     doc: |
       The guest unlinked a file with path_unlink_file.
@@ -527,7 +527,7 @@ types:
       - id: fd
         type: u4
       - id: path
-        type: text
+        type: blob
   event_path_rename:
     doc: |
       The guest renamed a file or a directory with path_rename, which replaced `new_path`.
@@ -537,9 +537,9 @@ types:
       - id: new_fd
         type: u4
       - id: old_path
-        type: text
+        type: blob
       - id: new_path
-        type: text
+        type: blob
   event_change_directory:
     doc: |
       The guest changed its working directory with chdir.
@@ -548,7 +548,7 @@ types:
       of these events.
     seq:
       - id: path
-        type: text
+        type: blob
   event_epoll_create:
     doc: |
       The guest created an epoll descriptor with epoll_create.
@@ -933,7 +933,7 @@ types:
       - id: fd_flags
         type: u2
       - id: path
-        type: text
+        type: blob
   event_duplicate_file_descriptor_with_flags:
     doc: |
       DuplicateFileDescriptor with a flag: `cloexec` closes the copy on exec.
@@ -1029,7 +1029,7 @@ types:
         valid:
           in-enum: true
       - id: guest
-        type: text
+        type: blob
       - id: host
         type: blob
   event_session_start:
@@ -1155,7 +1155,7 @@ types:
       - id: offset
         type: u8
       - id: path
-        type: text
+        type: blob
       - id: data
         type: blob
   event_stream_write:

@@ -24,6 +24,7 @@ from journal.events.wire_types import (
     FLAG,
     PAYLOAD_SIZE_MAX,
     Enumerated,
+    EscapedText,
     ListOf,
     Mapped,
     check_count,
@@ -141,7 +142,7 @@ def _row_code(con: cs.Construct) -> str:
     if _is_plain(con):
         return _code(con)
     if isinstance(con, cs.StringEncoded) and _is_sized(con):
-        return "t"
+        return "" if isinstance(con, EscapedText) else "t"
     return "s" if isinstance(con, cs.Prefixed) and _is_sized(con) else ""
 
 
@@ -251,8 +252,9 @@ class _Plan:
             expression = f"lift_{name}({expression})"
             self.prepare_lines.append(f"{target} = lower_{name}({target})")
         elif isinstance(con, cs.StringEncoded):
-            expression = f'str({expression}, "utf-8")'
-            self.prepare_lines.append(f"{target} = {target}.encode()")
+            handling = '"utf-8", "surrogateescape"' if isinstance(con, EscapedText) else '"utf-8"'
+            expression = f"str({expression}, {handling})"
+            self.prepare_lines.append(f"{target} = {target}.encode({handling})")
         self.run.append(_RunValue("I", "I", "size", f"len({target})"))
         self.end_run()
         self.unpack_lines += ["start = at", "at += size", f"{target} = {expression}"]

@@ -26,9 +26,9 @@ from journal.events.wire_types import (
     Fd,
     FileBytes,
     Flag,
+    GuestPath,
     OptionalOf,
     RecordOf,
-    Text,
 )
 
 
@@ -130,7 +130,7 @@ class OpenFileDescriptor(Event):
     fs_flags: U16
     fs_rights_base: U64
     fs_rights_inheriting: U64
-    path: Text
+    path: GuestPath
 
 
 @event(tag=61, group=Group.FILES, role=Role.EFFECT, rule=Opens())
@@ -145,7 +145,7 @@ class OpenFileDescriptorWithFlags(Event):
     fs_rights_base: U64
     fs_rights_inheriting: U64
     fd_flags: U16
-    path: Text
+    path: GuestPath
 
 
 @event(tag=11, group=Group.FILES, role=Role.EFFECT, rule=Closes())

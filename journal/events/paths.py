@@ -6,7 +6,7 @@ from typing import Annotated
 import construct as cs
 
 from journal.events.definition import Event, Group, Keep, Needed, Pinned, Role, event
-from journal.events.wire_types import U16, U32, U64, Enumerated, Fd, FileBytes, Text
+from journal.events.wire_types import U16, U32, U64, Enumerated, Fd, FileBytes, GuestPath
 
 
 class FileType(IntEnum):
@@ -48,7 +48,7 @@ class CreateDirectory(Event):
     """The guest created a directory with path_create_directory."""
 
     fd: Fd
-    path: Text
+    path: GuestPath
 
 
 @event(tag=15, group=Group.FILES, role=Role.EFFECT, rule=Needed())
@@ -56,7 +56,7 @@ class RemoveDirectory(Event):
     """The guest removed an empty directory with path_remove_directory."""
 
     fd: Fd
-    path: Text
+    path: GuestPath
 
 
 @event(tag=16, group=Group.FILES, role=Role.EFFECT, rule=Needed())
@@ -73,7 +73,7 @@ class PathSetTimes(Event):
     st_atim: U64
     st_mtim: U64
     fst_flags: U16
-    path: Text
+    path: GuestPath
 
 
 @event(tag=23, group=Group.FILES, role=Role.EFFECT, rule=Needed())
@@ -83,8 +83,8 @@ class CreateHardLink(Event):
     old_fd: Fd
     old_flags: U32
     new_fd: Fd
-    old_path: Text
-    new_path: Text
+    old_path: GuestPath
+    new_path: GuestPath
 
 
 @event(tag=24, group=Group.FILES, role=Role.EFFECT, rule=Needed())
@@ -92,8 +92,8 @@ class CreateSymbolicLink(Event):
     """The guest created ``new_path``, a symbolic link to ``old_path``, with path_symlink."""
 
     fd: Fd
-    old_path: Text
-    new_path: Text
+    old_path: GuestPath
+    new_path: GuestPath
 
 
 @event(tag=25, group=Group.FILES, role=Role.EFFECT, rule=Needed())
@@ -101,7 +101,7 @@ class UnlinkFile(Event):
     """The guest unlinked a file with path_unlink_file."""
 
     fd: Fd
-    path: Text
+    path: GuestPath
 
 
 @event(tag=26, group=Group.FILES, role=Role.EFFECT, rule=Needed())
@@ -110,8 +110,8 @@ class PathRename(Event):
 
     old_fd: Fd
     new_fd: Fd
-    old_path: Text
-    new_path: Text
+    old_path: GuestPath
+    new_path: GuestPath
 
 
 @event(tag=27, group=Group.FILES, role=Role.EFFECT, rule=Keep())
@@ -122,7 +122,7 @@ class ChangeDirectory(Event):
     of these events.
     """
 
-    path: Text
+    path: GuestPath
 
 
 @event(tag=150, group=Group.FILES, role=Role.PREAMBLE, rule=Pinned())
@@ -135,5 +135,5 @@ class FilePlaced(Event):
 
     kind: FileTypeField
     offset: U64
-    path: Text
+    path: GuestPath
     data: FileBytes

@@ -13,6 +13,7 @@ from journal.events.wire_types import (
     EnvironmentEntries,
     Fd,
     Flag,
+    GuestPath,
     Hash256,
     HostPath,
     JournalId,
@@ -100,7 +101,7 @@ class Mount(Event):
 
     fd: Fd
     kind: MountKindField
-    guest: Text
+    guest: GuestPath
     host: HostPath
 
 

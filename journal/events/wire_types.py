@@ -151,9 +151,33 @@ def _join_nanoseconds(parts: tuple[int, int]) -> int:
     return seconds * NANOSECONDS + rest
 
 
+def encode_path(path: str) -> bytes:
+    """Return a path of the guest as its bytes; the inverse of :func:`decode_path`."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def decode_path(data: bytes) -> str:
+    """Return bytes of a path of the guest as text. Bytes that are not UTF-8 become surrogates."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+class EscapedText(cs.StringEncoded):  # type: ignore[misc]
+    """Text that is UTF-8 as a rule. Surrogates stand for other bytes."""
+
+    def __init__(self, subcon: cs.Construct) -> None:
+        super().__init__(subcon, "utf8")
+
+    def _decode(self, obj: bytes, context: Any, path: Any) -> str:
+        return decode_path(obj)
+
+    def _encode(self, obj: str, context: Any, path: Any) -> bytes:
+        return encode_path(obj)
+
+
 FLAG = Mapped(cs.Int8ul, _Members("flag", {0: False, 1: True}).__getitem__, bool)
 BLOB = cs.Prefixed(cs.Int32ul, cs.GreedyBytes)
 TEXT = cs.PascalString(cs.Int32ul, "utf8")
+GUEST_PATH = EscapedText(BLOB)
 HOST_PATH = Mapped(BLOB, os.fsdecode, os.fsencode)
 DURATION = Mapped(
     cs.Sequence(cs.Int64ul, cs.Int32ul), _join_nanoseconds, lambda value: divmod(value, NANOSECONDS)
@@ -177,6 +201,9 @@ PublicBytes = Annotated[bytes, BLOB, None]
 EnvironmentEntries = Annotated[tuple[bytes, ...], ListOf(BLOB), Secret.ENVIRONMENT]
 PublicEntries = Annotated[tuple[bytes, ...], ListOf(BLOB), None]
 Text = Annotated[str, TEXT]
+GuestPath = Annotated[str, GUEST_PATH]
+"""A path of the guest. A host directory may have names that are not UTF-8."""
+
 HostPath = Annotated[str, HOST_PATH]
 """A path of the host, not necessarily UTF-8: bytes on the wire, decoded with ``os.fsdecode``."""
 

@@ -18,6 +18,7 @@ import construct as cs
 from journal.events.wire_types import (
     DURATION,
     FLAG,
+    GUEST_PATH,
     HOST_PATH,
     IP_ADDRESS,
     IPV4,
@@ -291,6 +292,7 @@ _NUMBER = Conversion(number_to_json, number_from_json)
 _BYTES = Conversion(bytes_to_json, bytes_from_json)
 _LEAVES: list[tuple[cs.Construct, Conversion]] = [
     (FLAG, Conversion(bool, _flag_from_json)),
+    (GUEST_PATH, Conversion(_path_to_json, _path_from_json)),
     (HOST_PATH, Conversion(_path_to_json, _path_from_json)),
     (DURATION, _NUMBER),
     (IPV4, Conversion(str, _make_address_parser(IPv4Address))),

@@ -20,6 +20,7 @@ from journal.events.memory import PAGE_SIZE
 from journal.events.paths import ChangeDirectory, FileType
 from journal.events.process import ProcessStart
 from journal.events.snapshots import ClearEthereal, SafePoint, Snapshot
+from journal.events.wire_types import decode_path
 from journal.fs import atomic_file, file_kind
 from journal.log.reader import Reader
 from journal.pages import PageResolver
@@ -196,7 +197,7 @@ def _make_tar_member(path: str, entry: TreeEntry) -> tarfile.TarInfo:
     if entry.kind is FileType.DIRECTORY:
         info.type, info.mode = tarfile.DIRTYPE, DIRECTORY_MODE
     elif entry.kind is FileType.SYMBOLIC_LINK:
-        info.type, info.linkname = tarfile.SYMTYPE, entry.content.decode()
+        info.type, info.linkname = tarfile.SYMTYPE, decode_path(entry.content)
     else:
         info.size = len(entry.content)
     return info

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from journal.events.paths import FileType
+from journal.events.wire_types import encode_path
 from journal.wasi_abi import FileStat
 
 
@@ -80,11 +81,11 @@ class LinkNode(Node):
 
     def stat_size(self) -> int:
         """Return the size of the target in bytes."""
-        return len(self.target.encode())
+        return len(encode_path(self.target))
 
     def content(self) -> bytes:
         """Return the target of the link."""
-        return self.target.encode()
+        return encode_path(self.target)
 
 
 class DirectoryNode(Node):

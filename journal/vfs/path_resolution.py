@@ -8,6 +8,7 @@ above the start directory.
 from collections.abc import Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from journal.events.wire_types import encode_path
 from journal.vfs.errors import FileError
 from journal.wasi_abi import Errno
 
@@ -180,4 +181,4 @@ def check_name(name: str) -> None:
 
 
 def _encoded_size(text: str) -> int:
-    return len(text.encode("utf-8", "surrogateescape"))
+    return len(encode_path(text))

@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 
 from journal.events.paths import FilePlaced, FileType
+from journal.events.wire_types import decode_path
 from journal.vfs.backend import FileBackend
 from journal.vfs.errors import FileError
 from journal.vfs.path_resolution import check_name, check_path
@@ -84,4 +85,4 @@ def _check_placement(names: list[str], event: FilePlaced) -> None:
 
 
 def _link_target(event: FilePlaced) -> str:
-    return event.data.decode(errors="replace")
+    return decode_path(event.data)

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal.errors import LimitExceeded, MalformedEvent, UnknownEvent
-from journal.events import BY_TAG, codec, core, descriptors, inputs, process, snapshots, threads
+from journal.events import (
+    BY_TAG,
+    codec,
+    core,
+    descriptors,
+    inputs,
+    paths,
+    process,
+    snapshots,
+    threads,
+)
 from journal.events.definition import Event, field_dict, field_values
 from journal.events.wire_types import LIST_COUNT_MAX, PAYLOAD_SIZE_MAX
 from tests.support.strategies import events_of, every_event
@@ -132,7 +142,14 @@ def test_a_flag_is_zero_or_one() -> None:
 
 def test_text_is_utf8() -> None:
     with pytest.raises(MalformedEvent):
-        codec.decode(27, struct.pack("<I", 2) + b"\xff\xff")
+        codec.decode(process.ProcessTrap.tag, struct.pack("<I2sI", 2, b"\xff\xff", 0))
+
+
+def test_a_path_of_a_guest_may_be_any_bytes() -> None:
+    event = paths.CreateDirectory(fd=3, path="caf\udce9")
+    payload = codec.encode(event)
+    assert payload.endswith(b"caf\xe9")
+    assert codec.decode(paths.CreateDirectory.tag, payload) == event
 
 
 def test_a_host_path_may_be_any_bytes() -> None:

@@ -12,6 +12,7 @@ from journal.events.definition import Event
 from journal.events.wire_types import (
     DURATION,
     FLAG,
+    GUEST_PATH,
     HOST_PATH,
     IP_ADDRESS,
     IPV4,
@@ -22,12 +23,14 @@ from journal.events.wire_types import (
     OptionalOf,
     RecordOf,
     TupleOf,
+    decode_path,
 )
 
 Values = st.SearchStrategy[Any]
 ITEMS_MAX = 4
 LEAVES: list[tuple[cs.Construct, Values]] = [
     (FLAG, st.booleans()),
+    (GUEST_PATH, st.binary().map(decode_path)),
     (HOST_PATH, st.binary().map(os.fsdecode)),
     (DURATION, st.integers(0, 2**64 * NANOSECONDS - 1)),
     (IPV4, st.ip_addresses(v=4)),

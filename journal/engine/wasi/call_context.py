@@ -13,11 +13,12 @@ from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.engine.wasi.terminal import Terminal
 from journal.events import codec
 from journal.events.inputs import ClockRead
+from journal.events.wire_types import decode_path
 from journal.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, WasiError
 
-#: Longest string read from guest memory, in bytes. Shorter paths can still exceed the limit of the
+#: Longest path read from guest memory, in bytes. Shorter paths can still exceed the limit of the
 #: file system.
-TEXT_SIZE_MAX = 1 << 16
+PATH_SIZE_MAX = 1 << 16
 
 _pack_clock = codec.make_packer(ClockRead)
 
@@ -55,20 +56,30 @@ class CallContext:
         self.network.close()
         self.terminal.close()
 
-    def read_text(self, pointer: int, size: int) -> str:
-        """Return a string of the guest; raise ``WasiError`` with ``ILSEQ`` if it is not UTF-8."""
-        if size > TEXT_SIZE_MAX:
+    def read_path(self, pointer: int, size: int) -> str:
+        """Return the path of a file that exists. Surrogates stand for bytes that are not UTF-8."""
+        if size > PATH_SIZE_MAX:
             self.memory.check(pointer, size)
             raise WasiError(Errno.NAMETOOLONG)
-        return decode_text(self.memory.read(pointer, size))
+        return decode_path(self.memory.read(pointer, size))
+
+    def read_new_path(self, pointer: int, size: int) -> str:
+        """Return a path for a new file; raise ``WasiError`` with ``ILSEQ`` if it is not UTF-8."""
+        path = self.read_path(pointer, size)
+        if not is_utf8(path):
+            raise WasiError(Errno.ILSEQ)
+        return path
 
 
-def decode_text(data: bytes) -> str:
-    """Return ``data`` as text; raise ``WasiError`` with ``ILSEQ`` if it is not UTF-8."""
+def is_utf8(path: str) -> bool:
+    """Return whether the bytes of a path are UTF-8."""
+    if path.isascii():
+        return True
     try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise WasiError(Errno.ILSEQ) from error
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class GuestClocks:

@@ -178,12 +178,9 @@ class HostDirectory(HostHandle):
                 if location.must_be_directory:
                     _stat_at(location)
                 target = os.readlink(location.name, dir_fd=location.parent)
-            try:
-                return target.encode()
-            except UnicodeEncodeError as error:
-                raise WasiError(Errno.ILSEQ) from error
+            return os.fsencode(target)
 
-        return self._tree.query_host(HostCall.READLINK, fd, operation).decode()
+        return os.fsdecode(self._tree.query_host(HostCall.READLINK, fd, operation))
 
     def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
         """Return the attributes of the file at a path."""

@@ -169,10 +169,7 @@ def stat_of(status: os.stat_result) -> FileStat:
 
 
 def pack_entries(handle: int) -> bytes:
-    """Return the entries of a directory, sorted by name.
-
-    Raises ``WasiError`` with ``ILSEQ`` for a name that is not UTF-8.
-    """
+    """Return the entries of a directory, sorted by name."""
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
     try:
         with os.scandir(fd) as iterator:
@@ -181,10 +178,7 @@ def pack_entries(handle: int) -> bytes:
         os.close(fd)
     parts = []
     for name, inode, attributes in entries:
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError as error:
-            raise WasiError(Errno.ILSEQ) from error
+        encoded = os.fsencode(name)
         parts.append(_ENTRY.pack(inode, filetype_of(attributes.st_mode), len(encoded)) + encoded)
     return b"".join(parts)
 
@@ -195,7 +189,7 @@ def unpack_entries(value: bytes) -> list[DirectoryEntry]:
     while offset < len(value):
         inode, filetype, size = _ENTRY.unpack_from(value, offset)
         offset += _ENTRY.size
-        entries.append(DirectoryEntry(value[offset : offset + size].decode(), inode, filetype))
+        entries.append(DirectoryEntry(os.fsdecode(value[offset : offset + size]), inode, filetype))
         offset += size
     return entries
 

@@ -95,9 +95,11 @@ def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
         path, name = pending.pop()
         if path.is_symlink():
             link = str(path.readlink())
-            yield _make_copy_event(FileType.SYMBOLIC_LINK, name, 0, os.fsencode(link))
+            yield FilePlaced(
+                kind=FileType.SYMBOLIC_LINK, path=name, offset=0, data=os.fsencode(link)
+            )
         elif path.is_dir():
-            yield _make_copy_event(FileType.DIRECTORY, name, 0, b"")
+            yield FilePlaced(kind=FileType.DIRECTORY, path=name, offset=0, data=b"")
             entries = sorted(path.iterdir(), reverse=True)
             pending += [(entry, f"{name.rstrip('/')}/{entry.name}") for entry in entries]
         elif path.is_file():
@@ -115,20 +117,10 @@ def _file_events(path: Path, name: str) -> Iterator[FilePlaced]:
         while True:
             data = file.read(PART_SIZE)
             if data or not offset:
-                yield _make_copy_event(FileType.REGULAR_FILE, name, offset, data)
+                yield FilePlaced(kind=FileType.REGULAR_FILE, path=name, offset=offset, data=data)
             if len(data) < PART_SIZE:
                 return
             offset += len(data)
-
-
-def _make_copy_event(kind: FileType, path: str, offset: int, data: bytes) -> FilePlaced:
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise OptionError(
-            f"path {path!r} is not UTF-8: it cannot be copied into the guest"
-        ) from error
-    return FilePlaced(kind=kind, path=path, offset=offset, data=data)
 
 
 class Mounts:

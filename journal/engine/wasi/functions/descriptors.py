@@ -18,6 +18,7 @@ from journal.events.descriptors import (
     RenumberFileDescriptor,
 )
 from journal.events.paths import FileType
+from journal.events.wire_types import encode_path
 from journal.vfs.times import make_time_update
 from journal.wasi_abi import (
     DIRENT,
@@ -127,7 +128,7 @@ def fd_prestat_get(context: CallContext, fd: int, result: int) -> int:
     descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
         return Errno.BADF
-    context.memory.write(result, _PRESTAT.pack(0, len(descriptor.preopen.encode())))
+    context.memory.write(result, _PRESTAT.pack(0, len(encode_path(descriptor.preopen))))
     return 0
 
 
@@ -136,7 +137,7 @@ def fd_prestat_dir_name(context: CallContext, fd: int, pointer: int, size: int) 
     descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
         return Errno.NOTDIR
-    name = descriptor.preopen.encode()
+    name = encode_path(descriptor.preopen)
     if len(name) > size:
         return Errno.NAMETOOLONG
     context.memory.write(pointer, name)
@@ -172,7 +173,7 @@ def fd_readdir(
         if space_left <= 0:
             break
         name, inode, filetype = descriptor.listing[index]
-        encoded = name.encode()
+        encoded = encode_path(name)
         entry = DIRENT.pack(index + 1, inode, len(encoded), filetype) + encoded
         parts.append(entry[:space_left])
         space_left -= len(entry)

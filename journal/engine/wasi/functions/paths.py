@@ -1,6 +1,9 @@
 """Path functions. Each path is relative to an open directory and cannot leave it."""
 
-from journal.engine.wasi.call_context import CallContext
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from journal.engine.wasi.call_context import CallContext, is_utf8
 from journal.engine.wasi.descriptors import (
     Descriptor,
     GuestDirectory,
@@ -12,6 +15,7 @@ from journal.engine.wasi.descriptors import (
     Socket,
     file_rights,
 )
+from journal.events.wire_types import encode_path
 from journal.vfs.open_request import OpenRequest
 from journal.vfs.times import make_time_update
 from journal.wasi_abi import (
@@ -44,7 +48,8 @@ def path_open(
     result: int,
 ) -> None:
     """Open a file or a directory; create the file if the flags request it."""
-    path = context.read_text(pointer, size)
+    read_path = context.read_new_path if oflags & _CREATE else context.read_path
+    path = read_path(pointer, size)
     directory = _base_directory(context.descriptors.get(dirfd))
     context.memory.check(result, 4)
     request = OpenRequest(
@@ -57,8 +62,23 @@ def path_open(
         inheriting=inheriting,
         path=path,
     )
-    open_path(context, directory, request)
+    with _finding(path):
+        open_path(context, directory, request)
     context.memory.write_u32(result, request.fd)
+
+
+@contextmanager
+def _finding(path: str) -> Iterator[None]:
+    """Raise ``ILSEQ`` instead of ``NOENT`` for a path that is not UTF-8, as wasmtime does.
+
+    Only a host directory or a copied directory has such names: a guest cannot create them.
+    """
+    try:
+        yield
+    except WasiError as error:
+        if error.errno == Errno.NOENT and not is_utf8(path):
+            raise WasiError(Errno.ILSEQ) from error
+        raise
 
 
 def open_path(context: CallContext, directory: GuestDirectory, request: OpenRequest) -> None:
@@ -102,7 +122,7 @@ def _make_descriptor(request: OpenRequest, target: GuestFile | GuestDirectory) -
 def path_create_directory(context: CallContext, fd: int, pointer: int, size: int) -> None:
     """Create a directory."""
     directory = context.descriptors.get_directory(fd).directory
-    path = context.read_text(pointer, size)
+    path = context.read_new_path(pointer, size)
     check_writable(directory)
     directory.create_directory(fd, path)
 
@@ -110,17 +130,19 @@ def path_create_directory(context: CallContext, fd: int, pointer: int, size: int
 def path_remove_directory(context: CallContext, fd: int, pointer: int, size: int) -> None:
     """Remove an empty directory."""
     directory = context.descriptors.get_directory(fd).directory
-    path = context.read_text(pointer, size)
+    path = context.read_path(pointer, size)
     check_writable(directory)
-    directory.remove_directory(fd, path)
+    with _finding(path):
+        directory.remove_directory(fd, path)
 
 
 def path_unlink_file(context: CallContext, fd: int, pointer: int, size: int) -> None:
     """Unlink a file or a symbolic link."""
     directory = context.descriptors.get_directory(fd).directory
-    path = context.read_text(pointer, size)
+    path = context.read_path(pointer, size)
     check_writable(directory)
-    directory.unlink(fd, path)
+    with _finding(path):
+        directory.unlink(fd, path)
 
 
 def path_filestat_get(
@@ -135,8 +157,9 @@ def read_filestat_at(
 ) -> FileStat:
     """Return the attributes of the file at a path."""
     directory = context.descriptors.get_directory(fd).directory
-    path = context.read_text(pointer, size)
-    return directory.stat_at(fd, path, follow=bool(lookup & SYMLINK_FOLLOW))
+    path = context.read_path(pointer, size)
+    with _finding(path):
+        return directory.stat_at(fd, path, follow=bool(lookup & SYMLINK_FOLLOW))
 
 
 def path_filestat_set_times(
@@ -152,9 +175,10 @@ def path_filestat_set_times(
     """Set the access and modification times of the file at a path."""
     times = make_time_update(atime, mtime, flags)
     directory = context.descriptors.get_directory(fd).directory
-    path = context.read_text(pointer, size)
+    path = context.read_path(pointer, size)
     check_writable(directory)
-    directory.set_times_at(fd, path, lookup, times)
+    with _finding(path):
+        directory.set_times_at(fd, path, lookup, times)
 
 
 def path_link(
@@ -169,12 +193,11 @@ def path_link(
 ) -> None:
     """Create a hard link."""
     old, new = context.descriptors.get_directory(old_fd), context.descriptors.get_directory(new_fd)
-    old_path, new_path = (
-        context.read_text(old_pointer, old_size),
-        context.read_text(new_pointer, new_size),
-    )
+    old_path = context.read_path(old_pointer, old_size)
+    new_path = context.read_new_path(new_pointer, new_size)
     check_writable(old.directory, new.directory)
-    old.directory.link(old_fd, lookup, old_path, new.directory, new_fd, new_path)
+    with _finding(old_path):
+        old.directory.link(old_fd, lookup, old_path, new.directory, new_fd, new_path)
 
 
 def path_rename(
@@ -188,12 +211,11 @@ def path_rename(
 ) -> None:
     """Rename a file or a directory."""
     old, new = context.descriptors.get_directory(old_fd), context.descriptors.get_directory(new_fd)
-    old_path, new_path = (
-        context.read_text(old_pointer, old_size),
-        context.read_text(new_pointer, new_size),
-    )
+    old_path = context.read_path(old_pointer, old_size)
+    new_path = context.read_new_path(new_pointer, new_size)
     check_writable(old.directory, new.directory)
-    old.directory.rename(old_fd, old_path, new.directory, new_fd, new_path)
+    with _finding(old_path):
+        old.directory.rename(old_fd, old_path, new.directory, new_fd, new_path)
 
 
 def path_symlink(
@@ -201,8 +223,8 @@ def path_symlink(
 ) -> None:
     """Create a symbolic link."""
     directory = context.descriptors.get_directory(fd).directory
-    target = context.read_text(old_pointer, old_size)
-    path = context.read_text(new_pointer, new_size)
+    target = context.read_new_path(old_pointer, old_size)
+    path = context.read_new_path(new_pointer, new_size)
     check_writable(directory)
     directory.symlink(fd, target, path)
 
@@ -218,8 +240,9 @@ def path_readlink(
 ) -> None:
     """Write the target of a symbolic link, truncated to the size of the buffer."""
     directory = context.descriptors.get_directory(fd).directory
-    path = context.read_text(pointer, size)
-    target = directory.read_link(fd, path).encode()[:buffer_size]
+    path = context.read_path(pointer, size)
+    with _finding(path):
+        target = encode_path(directory.read_link(fd, path))[:buffer_size]
     context.memory.write(buffer, target)
     context.memory.write_u32(result, len(target))
 
