@@ -22,6 +22,7 @@
     - ModuleMismatch       the journal belongs to another module
     - EngineMismatch       this engine cannot reproduce the recorded run
     - NotResumable         the journal does not contain the data that a resume needs
+    - HostMismatch         the host differs from the recording, or refuses to reopen a file
     - Divergence           a replay differs from the journal
     - OutputLost           an output could not be delivered to its target
 """
@@ -182,6 +183,21 @@ class EngineMismatch(EngineError):
 
 class NotResumable(EngineError):
     """The journal does not contain the data that a resume needs."""
+
+
+class HostMismatch(EngineError):
+    """The host differs from the recording, or refuses to reopen a file that the guest had open.
+
+    ``differences`` has one sentence for each difference; it is empty if the host refuses.
+    """
+
+    def __init__(self, reason: str, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(reason, differences)
+        self.reason = reason
+        self.differences = differences
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class Divergence(EngineError):

@@ -130,7 +130,7 @@ def _describe_journal_error(
 
 
 def _report_error(error: Exception, reason: str, as_json: bool) -> None:
-    from journal.errors import Divergence
+    from journal.errors import Divergence, HostMismatch
 
     lines = [f"error: {reason}"]
     values: dict[str, object] = {"error": type(error).__name__, "message": reason}
@@ -140,6 +140,10 @@ def _report_error(error: Exception, reason: str, as_json: bool) -> None:
         lines += terminal.indent_backtrace(error.backtrace)
         values |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
         values["backtrace"] = error.backtrace
+    if isinstance(error, HostMismatch) and error.differences:
+        lines = ["error: the host differs from the recording"]
+        lines += [f"  {difference}" for difference in error.differences]
+        values["differences"] = list(error.differences)
     terminal.print_status(*lines)
     if as_json:
         terminal.print_status_json({"outcome": "error", **values})

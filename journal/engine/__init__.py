@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from journal.engine.memory.dirty_pages import DirtyPageTracking
     from journal.engine.session.api import record, resume
+    from journal.engine.session.host_check import HostDiffers
     from journal.engine.session.recorder import Recorder
     from journal.engine.session.run_config import RunConfig
     from journal.engine.session.run_result import ExitKind, RunResult
@@ -32,6 +33,7 @@ _MODULES = {
     "ExitKind": "engine.session.run_result",
     "FedSource": "engine.wasi.stdio.stdin",
     "FileCopy": "engine.wasi.filesystem.mounts",
+    "HostDiffers": "engine.session.host_check",
     "HostMount": "engine.wasi.filesystem.mounts",
     "InFlightPolicy": "engine.wasi.stdio.outbox",
     "MemoryMount": "engine.wasi.filesystem.mounts",
@@ -58,6 +60,7 @@ __all__ = [
     "ExitKind",
     "FedSource",
     "FileCopy",
+    "HostDiffers",
     "HostMount",
     "InFlightPolicy",
     "MemoryMount",

@@ -21,6 +21,9 @@ in the same way.
 The resume starts at the newest snapshot that has the stacks of the program, and executes the
 program again from there to the end of the journal. Without such a snapshot, the resume executes the
 program again from its start, which takes longer and has the same result.
+
+Before the program continues, the host is compared with the recording: standard input, the mounted
+directories, and the files that the program had open. Each difference is reported on stderr.
 """
 
 EPILOG = """\b
@@ -68,6 +71,14 @@ IntoOption = Annotated[
 ReexecuteOption = Annotated[
     bool, typer.Option("--reexecute", help="Ignore snapshots and execute from the start.")
 ]
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Refuse to resume if the host differs from the recording. The default reports each "
+        "difference and continues.",
+    ),
+]
 InFlightOption = Annotated[
     InFlightChoice, typer.Option(help="Repeat or drop the one write that a crash left in doubt.")
 ]
@@ -82,7 +93,7 @@ MaxMemoryOption = Annotated[
 
 
 @groups.flatten
-def resume(
+def resume(  # long: it names each option
     journal: common.JournalArgument,
     module: common.ModuleOption = None,
     directory: MovedOption = None,
@@ -90,6 +101,7 @@ def resume(
     at: AtOption = None,
     into: IntoOption = None,
     reexecute: ReexecuteOption = False,
+    strict: StrictOption = False,
     durability: session.DurabilityOption = session.DurabilityChoice.OUTPUT,
     in_flight: InFlightOption = InFlightChoice.REPEAT,
     max_memory: MaxMemoryOption = None,
@@ -101,7 +113,7 @@ def resume(
     as_json: session.JsonOption = False,
 ) -> None:
     """Resume a program (the help text is HELP)."""
-    # The library warns of lost sockets.
+    # The library warns of lost sockets and of differences of the host.
     warnings.showwarning = lambda message, *_: terminal.print_status(str(message))
     with error_report.reporting_errors(ExitCode.REFUSED, about=journal, as_json=as_json):
         import journal as library
@@ -122,6 +134,7 @@ def resume(
             at=at,
             into=into,
             reexecute=reexecute,
+            strict=strict,
             config=session.build_config(durability, net, snapshots, schedule, quiet),
         )
         result = supervisor.run_until_end(recorder, timeout, snapshots)

@@ -108,6 +108,7 @@ def resume(  # long: each option is a keyword with its documentation
     at: int | None = None,
     into: StrPath | None = None,
     reexecute: bool = False,
+    strict: bool = True,
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
@@ -137,6 +138,12 @@ def resume(  # long: each option is a keyword with its documentation
     The new journal begins with the events up to ``at``, an event's sequence number, or up to
     the newest resumable snapshot by default. ``at`` requires ``into``.
 
+    Before the guest continues, the host is compared with the recording: standard input, the
+    mounted directories, and the files that the guest had open. A difference raises
+    ``HostMismatch``, before anything is written. With ``strict=False`` the run continues; a
+    :class:`HostDiffers` warning tells each difference, and :attr:`Recorder.differences` has them.
+    The soft limit of open files of this process is raised as far as the guest's files need.
+
     The options from ``stdin`` to ``note`` are those of :class:`RunConfig`. ``config`` passes all
     of them at once instead. A regular file as input is read on from the recorded position; a
     regular file as output is compared with the recorded output, and receives only the rest.
@@ -144,6 +151,7 @@ def resume(  # long: each option is a keyword with its documentation
 
     Raises ``NotResumable`` for a journal without the data to resume it, ``ModuleMismatch`` for
     a different module, ``EngineMismatch`` for a different engine, platform or limit,
+    ``HostMismatch`` for a host that differs or refuses to reopen a file of the guest,
     ``JournalLocked`` while another process writes the journal, ``OptionError`` for invalid
     options, and ``StorageError`` if the disk fails. A guest that behaves differently raises
     ``Divergence`` from :meth:`Recorder.wait`. Safe to call from several threads with different
@@ -171,6 +179,7 @@ def resume(  # long: each option is a keyword with its documentation
         in_flight=in_flight,
         memory_size_max=memory_size_max,
         reexecute=reexecute,
+        strict=strict,
     )
     return build_resumed(path, config, options)
 

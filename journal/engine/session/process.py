@@ -137,7 +137,10 @@ class Process:
     def _make_mounts(self, identity: preamble.Identity) -> Mounts:
         """Return the mounts, opened for the guest and with the copied files."""
         files_size_max = identity.configuration.files_size_max
-        mounts = Mounts(self.tape, identity.mounts, files_size_max, self._replay.moved_mounts)
+        replay = self._replay
+        mounts = Mounts(
+            self.tape, identity.mounts, files_size_max, replay.moved_mounts, replay.times
+        )
         mounts.preopen(self.context.descriptors)
         for event, micros, seq in identity.copied_files:
             mounts.add_file(event, micros * 1000, seq)
@@ -315,8 +318,8 @@ class Process:
             # The tape has no time yet if no event follows the start of the session.
             base = max(base, monotonic + max(0, self.tape.last_time - start) * 1000)
         self.context.clocks.resume_at(base)
-        self._writer.append(preamble.make_session_start(base))
         self.mounts.reopen_handles()
+        self._writer.append(preamble.make_session_start(base))
         self.context.network.restore_sockets()
         self.context.terminal.apply_settings()
         self.context.outbox.deliver()

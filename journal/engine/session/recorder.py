@@ -40,7 +40,8 @@ class Recorder:
     ``stop`` and ``notify`` may be called from any thread and from signal handlers. ``feed``,
     ``close_stdin``, ``wait``, ``snapshot`` and the output properties may be called from any
     thread. ``start`` and ``close`` belong to one thread. ``ended_before`` says whether the
-    program had ended before this session.
+    program had ended before this session. ``differences`` has one sentence for each difference
+    between the host and the recording that a resume found.
 
     In a forked child each call raises ``WrongProcess``, and ``close`` and the end of a ``with``
     block do nothing. A recorder that nobody closed is closed with a ``ResourceWarning``.
@@ -59,6 +60,7 @@ class Recorder:
         recorded_result: RunResult | None = None,
         replay: Callable[[], Process] | None = None,
         reader: Reader | None = None,
+        differences: tuple[str, ...] = (),
     ) -> None:
         self._writer = writer
         self._compaction = config.compaction
@@ -74,6 +76,7 @@ class Recorder:
         self._error: BaseException | None = None
         self._home = HomeProcess()
         self.ended_before = recorded_result is not None
+        self.differences = differences
         self._closed = False
         OPEN_RESOURCES.release_in_children(self)
         OPEN_RESOURCES.close_at_exit(self)

@@ -11,6 +11,7 @@ from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import select_variant
 from journal.engine.session import preamble
+from journal.engine.session.host_check import compare_host, read_times, report_differences
 from journal.engine.session.journal_writer import JournalWriter, NullWriter
 from journal.engine.session.process import Process
 from journal.engine.session.recorded_run import (
@@ -28,6 +29,7 @@ from journal.engine.session.standard_streams import (
     connect_streams,
 )
 from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.delivery import reconcile_outputs
 from journal.engine.wasi.stdio.outbox import InFlightPolicy
 from journal.engine.wasi.stdio.stdin import Interrupter
@@ -63,6 +65,7 @@ class ResumeOptions:
     in_flight: InFlightPolicy
     memory_size_max: int | None
     reexecute: bool
+    strict: bool
 
 
 def build_recorded(
@@ -120,13 +123,22 @@ def build_resumed(path: StrPath, config: RunConfig, options: ResumeOptions) -> R
         )
         resumption = _Resumption(recording, delivered_sizes, interrupter, config, options)
         if recording.result is None:
+            preamble.check_engine(recording.identity, options.memory_size_max)
+            times = read_times(recording)
+            differences = compare_host(recording, streams.source, options.moved_mounts, times)
+            report_differences(differences, is_strict=options.strict)
             pages = _make_page_index(path, config)
             if pages is not None:
                 pages.open()
-            process = resumption.make_process(writer, streams, pages)
-            process.mounts.check_hosts()
+            process = resumption.make_process(writer, streams, pages, times)
             return Recorder(
-                writer, streams, interrupter, config, process=process, reader=recording.reader
+                writer,
+                streams,
+                interrupter,
+                config,
+                process=process,
+                reader=recording.reader,
+                differences=differences,
             )
         deliver_remaining(
             writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
@@ -154,7 +166,11 @@ class _Resumption:
     options: ResumeOptions
 
     def make_process(
-        self, writer: JournalWriter, streams: StandardStreams, pages: "PageIndex | None" = None
+        self,
+        writer: JournalWriter,
+        streams: StandardStreams,
+        pages: "PageIndex | None" = None,
+        times: RecordedTimes | None = None,
     ) -> Process:
         """Return the process that replays the recorded run, and continues it in ``writer``."""
         recording, config, options = self.recording, self.config, self.options
@@ -174,6 +190,7 @@ class _Resumption:
             fired={info.trigger for info in recording.snapshots},
             delivered_sizes=self.delivered_sizes,
             moved_mounts=options.moved_mounts,
+            times=times or RecordedTimes(),
         )
         program = prepare(plan.variant, identity.configuration, config.cache)
         return Process(

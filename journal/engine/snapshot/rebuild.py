@@ -43,6 +43,12 @@ _MALFORMED = (FormatError, struct.error, ValueError, LookupError, OverflowError,
 
 _RESULT = HostResult.tag
 _PROBE = HostCall.PROBE
+_PROBE_ALONE = "no effect follows this probe"
+_NO_RESULT = "its host result is missing"
+
+#: Above all sequence numbers.
+SEQ_MAX = 1 << 64
+
 #: Calls without an effect; every other host result follows an effect.
 _QUERIES = frozenset(
     (
@@ -56,11 +62,21 @@ _QUERIES = frozenset(
 )
 
 
-def rebuild_state(context: CallContext, batches: Iterator[Batch], upto: int) -> None:
+def ignore_query(context: CallContext, payload: bytes) -> None:
+    """Ignore a result that changes nothing."""
+
+
+def rebuild_state(
+    context: CallContext,
+    batches: Iterator[Batch],
+    upto: int,
+    on_query: Callable[[CallContext, bytes], None] = ignore_query,
+) -> None:
     """Bring ``context`` to the state after event ``upto``, which lies between two guest calls.
 
     ``context`` belongs to a guest that has not started, or is at the start of ``batches``. Only
-    events with ``REBUILD_TAGS`` are needed. The host is not changed. Raises ``NotResumable`` for an
+    events with ``REBUILD_TAGS`` are needed. The host is not changed. ``on_query`` receives the
+    payload of each host result that changes nothing. Raises ``NotResumable`` for an
     event that is inconsistent with the events before it; ``context`` is unusable then.
     """
     source = _RecordedResults(batches, upto)
@@ -68,7 +84,8 @@ def rebuild_state(context: CallContext, batches: Iterator[Batch], upto: int) -> 
         for row in source.rows:
             effect = _EFFECT_HANDLERS.get(row[1])
             if effect is None:
-                source.skip_result(row)
+                if source.skip_result(row):
+                    on_query(context, row[2])
                 continue
             kind, repeat = effect
             source.effect, source.is_repeated, context.tape.last_effect_seq = row, False, row[0]
@@ -81,6 +98,31 @@ def rebuild_state(context: CallContext, batches: Iterator[Batch], upto: int) -> 
             if not source.is_repeated:
                 raise _inconsistent_error(row, "repeating this event recorded no effect")
     source.check_end()
+
+
+class _ResultMissing(NotResumable):
+    """The journal ends before the host result of an effect or the effect of a probe."""
+
+    def __init__(self, reason: str, row: TapeRow) -> None:
+        super().__init__(reason)
+        self.row = row
+
+
+def rebuild_last_state(
+    context: CallContext,
+    batches: Iterator[Batch],
+    on_query: Callable[[CallContext, bytes], None] = ignore_query,
+) -> TapeRow | None:
+    """Bring ``context`` to the state at the end of the journal, as ``rebuild_state`` does.
+
+    Returns the last effect if its host result is not recorded, so that the host may have performed
+    it or not; else None.
+    """
+    try:
+        rebuild_state(context, batches, SEQ_MAX, on_query)
+    except _ResultMissing as error:
+        return error.row if error.row[1] != _RESULT else None
+    return None
 
 
 class _RecordedResults:
@@ -96,14 +138,19 @@ class _RecordedResults:
         self.is_repeated = False
         self._probe: TapeRow | None = None
 
-    def skip_result(self, row: TapeRow) -> None:
-        """Skip a result that changes nothing, or store a probe of the next effect."""
-        self._check_no_probe()
+    def skip_result(self, row: TapeRow) -> bool:
+        """Skip a result that changes nothing, or store a probe of the next effect.
+
+        Returns whether it is not a probe.
+        """
+        if self._probe is not None:
+            raise _inconsistent_error(self._probe, _PROBE_ALONE)
         call = row[2][0] if row[2] else -1
         if call == _PROBE:
             self._probe = row
         elif call not in _QUERIES and not _is_refused_output(row[2]):
             raise _inconsistent_error(row, "it is a host result without an effect")
+        return call != _PROBE
 
     def accept_error(self, error: WasiError) -> None:
         """Accept an error that was the host's result for a repeated effect; reject other errors."""
@@ -114,7 +161,9 @@ class _RecordedResults:
 
     def check_end(self) -> None:
         """Raise ``NotResumable`` if the last probe has no effect."""
-        self._check_no_probe()
+        if self._probe is not None:
+            reason = str(_inconsistent_error(self._probe, _PROBE_ALONE))
+            raise _ResultMissing(reason, self._probe)
 
     def record_effect(self, tag: int, payload: bytes) -> int:
         """Check that the repeated effect equals the recorded row, and return the row's time."""
@@ -129,13 +178,12 @@ class _RecordedResults:
         row, self._probe = self._probe, None
         if self.is_repeated:
             row = next(self.rows, None)
+            if row is None:
+                reason = str(_inconsistent_error(self.effect, _NO_RESULT))
+                raise _ResultMissing(reason, self.effect)
         if row is None or row[1] != tag or not row[2].startswith(prefix):
-            raise _inconsistent_error(self.effect, "its host result is missing")
+            raise _inconsistent_error(self.effect, _NO_RESULT)
         return row[2]
-
-    def _check_no_probe(self) -> None:
-        if self._probe is not None:
-            raise _inconsistent_error(self._probe, "no effect follows this probe")
 
 
 def _is_refused_output(payload: bytes) -> bool:

@@ -99,6 +99,7 @@ def test_quickjs_s_files_are_folded(
 
 
 @pytest.mark.deep
+@pytest.mark.filterwarnings("ignore::journal.engine.HostDiffers")  # The host is ahead.
 @pytest.mark.parametrize("name", ["worker on the host", "families on the host"])
 def test_a_replay_is_folded_as_what_it_replays(
     name: str, tmp_path: Path, cache_dir: Path, witness: Witness
@@ -106,11 +107,12 @@ def test_a_replay_is_folded_as_what_it_replays(
     witness.run(REPLAY_GUESTS[name](tmp_path, cache_dir))
     whole = tmp_path / "j"
     cut = rewrite(whole, tmp_path / "cut", keep_first(len(rows_of(whole)) * 4 // 5))
-    witness.run(journal.resume(cut, stdin=LINES, cache=cache_dir))
+    witness.run(journal.resume(cut, stdin=LINES, strict=False, cache=cache_dir))
     check(witness, cut)
 
 
 @pytest.mark.deep
+@pytest.mark.filterwarnings("ignore::journal.engine.HostDiffers")  # The host is ahead.
 def test_a_crash_between_a_deed_and_its_answer_is_folded(
     tmp_path: Path, cache_dir: Path, witness: Witness
 ) -> None:
@@ -125,7 +127,7 @@ def test_a_crash_between_a_deed_and_its_answer_is_folded(
     for index in sorted(answered)[:: len(answered) // CRASHES]:
         for count in (index, index + 1):
             cut = rewrite(tmp_path / "j", tmp_path / f"cut{count}", keep_first(count))
-            witness.run(journal.resume(cut, stdin=LINES, cache=cache_dir), live=20)
+            witness.run(journal.resume(cut, stdin=LINES, strict=False, cache=cache_dir), live=20)
             assert witness.seen
             check_each(Fresh.of(cut), rows_of(cut), witness.seen)
 

@@ -10,7 +10,7 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount
-from journal.engine import ExitKind, FileCopy
+from journal.engine import ExitKind, FileCopy, HostDiffers
 from journal.events.inputs import ClockRead
 from journal.events.process import SessionStart
 from journal.events.streams import StreamWrite
@@ -274,7 +274,12 @@ def test_a_file_replaced_by_another_meanwhile_is_not_written_to(
     cut = rewrite(tmp_path / "j", tmp_path / "cut", keep_first(half))
     (folder / "log").rename(tmp_path / "kept")
     (folder / "log").write_bytes(b"somebody else's")
-    with journal.resume(cut, stdin=LINES, cache=cache_dir) as again:
+    told = "/work/log, which the guest had open, was replaced by another file"
+    with pytest.raises(journal.HostMismatch, match=told):
+        journal.resume(cut, stdin=LINES, cache=cache_dir)
+    with pytest.warns(HostDiffers):
+        again = journal.resume(cut, stdin=LINES, cache=cache_dir, strict=False)
+    with again:
         wait_for_end(again)
     assert (folder / "log").read_bytes() == b"somebody else's"
 

@@ -16,7 +16,7 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount
-from journal.engine import SnapshotOptions
+from journal.engine import HostDiffers, SnapshotOptions
 from journal.engine.snapshot.capture import SnapshotCapture
 from journal.snapshots import Trigger
 from journal.wasi_abi import Errno
@@ -91,6 +91,7 @@ def resume_copy(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | N
         moved_mounts={"/host": str(copy)},
         stdin=stdin,
         cache=cache,
+        strict=False,
         durability=journal.engine.Durability.NONE,
     ) as recorder:
         return end_of(recorder, copy)
@@ -159,6 +160,7 @@ def test_what_a_replay_compares_needs_no_directory(tmp_path: Path, cache_dir: Pa
 
 
 @pytest.mark.deep
+@pytest.mark.filterwarnings("ignore:.* had been removed by the guest:journal.engine.HostDiffers")
 def test_a_file_that_was_unlinked_while_it_was_open_is_gone_behind_a_snapshot(
     tmp_path: Path, cache_dir: Path, copied: Callable[[Path], None]
 ) -> None:
@@ -268,21 +270,42 @@ def made_a_link(path: Path) -> None:
     path.symlink_to("target")
 
 
-@pytest.mark.parametrize("change", [removed, replaced, renamed, made_a_directory, made_a_link])
+def resume_with_errno(folder: Path, at: int, into: Path, cache: Path, fd: int) -> int:
+    """Return the errno that a resumed guest gets for an open file."""
+    with journal.resume(folder / "j", at=at, into=into, cache=cache, strict=False) as recorder:
+        wait_until(lambda: len(recorder.stdout) > 0)
+        again = Remote(recorder)
+        errno = again("fd_filestat_get", fd, DATA).errno
+        assert again("fd_tell", fd, DATA).errno == 0, "where it is, is known"
+        assert again("fd_close", fd).errno == 0
+        again.end()
+        return int(errno)
+
+
+@pytest.mark.parametrize("change", [removed, replaced, made_a_directory])
 def test_a_file_that_is_not_there_any_more_is_stale_behind_a_snapshot(
     change: Callable[[Path], None], tmp_path: Path, cache_dir: Path
 ) -> None:
     fd, seq = remote_with_a_file(tmp_path, cache_dir)
-    for what, errno in ((left, 0), (change, Errno.STALE)):
-        what(place(tmp_path) / "kept")
-        into = tmp_path / what.__name__
-        with journal.resume(tmp_path / "j", at=seq, into=into, cache=cache_dir) as recorder:
-            wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
-            again = Remote(recorder)
-            assert again("fd_filestat_get", fd, DATA).errno == errno
-            assert again("fd_tell", fd, DATA).errno == 0, "where it is, is known"
-            assert again("fd_close", fd).errno == 0
-            again.end()
+    assert resume_with_errno(tmp_path, seq, tmp_path / "left", cache_dir, fd) == 0
+    change(place(tmp_path) / "kept")
+    with pytest.raises(journal.HostMismatch, match="/host/kept, which the guest had open, "):
+        journal.resume(tmp_path / "j", at=seq, into=tmp_path / "strict", cache=cache_dir)
+    with pytest.warns(HostDiffers, match="its descriptor answers ESTALE"):
+        errno = resume_with_errno(tmp_path, seq, tmp_path / "changed", cache_dir, fd)
+    assert errno == Errno.STALE
+
+
+@pytest.mark.parametrize("change", [renamed, made_a_link])
+def test_a_file_that_was_renamed_is_found_behind_a_snapshot(
+    change: Callable[[Path], None], tmp_path: Path, cache_dir: Path
+) -> None:
+    fd, seq = remote_with_a_file(tmp_path, cache_dir)
+    change(place(tmp_path) / "kept")
+    with pytest.raises(journal.HostMismatch, match="/host/kept, which the guest had open, is now"):
+        journal.resume(tmp_path / "j", at=seq, into=tmp_path / "strict", cache=cache_dir)
+    with pytest.warns(HostDiffers, match="is now /host/"):
+        assert resume_with_errno(tmp_path, seq, tmp_path / "changed", cache_dir, fd) == 0
 
 
 def test_a_file_that_is_removed_when_the_run_has_gone_on_stays_open(

@@ -10,27 +10,30 @@ it".
 import os
 import struct
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.filesystem.host_paths import (
     FileIdentity,
     capture_result,
-    reopen,
     resolve_times,
     stat_of,
+)
+from journal.engine.wasi.filesystem.reopening import (
+    RecordedTimes,
+    find_names,
+    is_born_after,
+    refusal,
+    reopen,
 )
 from journal.engine.wasi.filesystem.tape_recorder import pack_set_size, pack_set_times, pack_write
 from journal.events import descriptors
 from journal.events.inputs import HostCall
 from journal.vfs.memory_backend import WRITE_SIZE_MAX
 from journal.vfs.times import TimeUpdate
-from journal.wasi_abi import (
-    FILESTAT,
-    FileStat,
-    WasiError,
-)
+from journal.wasi_abi import FILESTAT, Errno, FileStat, WasiError
 
 _COUNT = struct.Struct("<I")
 _SIZE = struct.Struct("<Q")
@@ -39,20 +42,51 @@ _SIZE = struct.Struct("<Q")
 READ_SIZE_MAX = 4 << 20
 
 
+@dataclass(slots=True)
+class RecordedSize:
+    """Size of a file according to its recording, in bytes: exact, or a lower bound."""
+
+    size: int = 0
+    is_exact: bool = False
+
+    def set(self, size: int) -> None:
+        """Set the exact size."""
+        self.size, self.is_exact = size, True
+
+    def extend(self, end: int) -> None:
+        """Extend the size to at least ``end``."""
+        self.size = max(self.size, end)
+
+
 class HostTree:
     """One mounted host directory. A replay does not open it.
 
-    ``is_moved`` means that the directory is a copy at another path than the journal recorded.
-    ``open_handles`` contains the open files and directories below the mount.
+    ``is_moved`` means that the directory is at another path than the journal recorded. ``guest`` is
+    the name of the mount. ``open_handles`` contains the open files and directories below the mount,
+    ``recorded_sizes`` the sizes of files by device and inode, as far as replayed calls tell them.
     """
 
-    def __init__(self, tape: Tape, path: str, *, writable: bool, is_moved: bool) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        path: str,
+        *,
+        writable: bool,
+        is_moved: bool,
+        guest: str = "/",
+        times: RecordedTimes = RecordedTimes(),  # noqa: B008 - an immutable value
+    ) -> None:
         self.tape = tape
         self.path = path
+        self.guest = guest
         self.writable = writable
         self.is_moved = is_moved
+        self.times = times
         self._root: int | None = None
+        self._is_other_root: bool | None = None
+        self._found: dict[int, list[tuple[str, ...]]] = {}
         self.open_handles: weakref.WeakSet[HostHandle] = weakref.WeakSet()
+        self.recorded_sizes: dict[tuple[int, int], RecordedSize] = {}
 
     @property
     def root(self) -> int:
@@ -60,6 +94,49 @@ class HostTree:
         if self._root is None:
             self._root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._root
+
+    @property
+    def is_other_root(self) -> bool:
+        """Return whether another directory than the recorded one is at the path.
+
+        That directory was created after the start of the recording, or it is on another file
+        system than its files were.
+        """
+        if self._is_other_root is None:
+            self._is_other_root = is_born_after(self.root, self.times.started) or any(
+                map(self._has_left_device, self.open_handles)
+            )
+        return self._is_other_root
+
+    def _has_left_device(self, handle: "HostHandle") -> bool:
+        """Return whether a file was on another file system than the root, and is on it now."""
+        device = os.fstat(self.root).st_dev
+        if handle.device in (None, device):
+            return False
+        try:
+            status = os.stat("/".join(handle.names), dir_fd=self.root, follow_symlinks=False)
+        except OSError:
+            return False
+        return status.st_dev == device
+
+    def find_other_names(self, inode: int) -> list[tuple[str, ...]]:
+        """Return the names below the root that lead to ``inode`` now."""
+        if inode not in self._found:
+            inodes = {handle.inode for handle in self.open_handles if handle.inode is not None}
+            self._found = find_names(self.root, {inode, *inodes})
+        return self._found[inode]
+
+    def has_name(self, names: tuple[str, ...]) -> bool:
+        """Return whether anything has this name below the root."""
+        try:
+            os.stat("/".join(names) or ".", dir_fd=self.root, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def guest_path(self, names: tuple[str, ...]) -> str:
+        """Return the path of a file in the guest, for messages."""
+        return "/".join((self.guest.rstrip("/"), *names)) or "/"
 
     def query_host(self, call: HostCall, fd: int, operation: Callable[[], bytes]) -> bytes:
         """Return the value of a host result; raise ``WasiError`` with its errno."""
@@ -69,16 +146,25 @@ class HostTree:
 
     def update_names(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Update the names of all open handles below a renamed path."""
+        if old != new:
+            self.mark_removed(new)
         for handle in self.open_handles:
             handle.update_names(old, new)
+
+    def mark_removed(self, names: tuple[str, ...]) -> None:
+        """Note that the guest removed a name: an open file with this name has no name now."""
+        for handle in self.open_handles:
+            if handle.names == names:
+                handle.is_removed = True
 
     def reopen_handles(self) -> None:
         """Open the host files of the guest after a replay, before they can be renamed or removed.
 
-        A handle whose file no longer exists raises ``WasiError`` when it is used.
+        A handle whose file no longer exists raises ``WasiError`` when it is used. Raises
+        ``HostMismatch`` if the host refuses to open a file that exists.
         """
         for host_handle in list(self.open_handles):
-            with suppress(WasiError, OSError):
+            with suppress(WasiError):
                 _ = host_handle.handle
 
     def close(self) -> None:
@@ -108,17 +194,55 @@ class HostHandle:
         self._node = node
         self._flags = flags
         self._handle = handle
+        self.is_removed = False
         tree.open_handles.add(self)
 
     @property
     def handle(self) -> int:
-        """Return the descriptor on the host, opened at the first use."""
+        """Return the descriptor on the host, opened at the first use.
+
+        Raises ``WasiError`` with ``STALE`` if the file no longer exists.
+        """
         if self._node is None:
             return self._tree.root
         if self._handle is None:
-            tree = self._tree
-            self._handle = reopen(tree.root, self._node, self._flags, is_moved=tree.is_moved)
+            self._handle = self._reopen(self._node)
         return self._handle
+
+    def _reopen(self, node: FileIdentity) -> int:
+        """Open the file by its recorded names, or by another name that leads to it."""
+        tree = self._tree
+        path = tree.guest_path(node.names)
+        try:
+            is_moved = tree.is_moved or tree.is_other_root
+        except OSError as error:
+            raise refusal(path, error) from error
+        for names in self._candidate_names(node, is_moved):
+            found = node._replace(names=names)
+            ended = tree.times.ended
+            handle = reopen(
+                tree.root, found, self._flags, is_moved=is_moved, ended=ended, path=path
+            )
+            if handle is not None:
+                self._node = found
+                return handle
+        raise WasiError(Errno.STALE)
+
+    def _candidate_names(self, node: FileIdentity, is_moved: bool) -> Iterator[tuple[str, ...]]:
+        if not self.is_removed:
+            yield node.names
+        if not is_moved:  # The inodes of a copy are others, so only its names lead to a file.
+            yield from self._tree.find_other_names(node.inode)
+
+    @property
+    def device(self) -> int | None:
+        """Return the recorded device, or None for the root of the mount."""
+        return self._node.device if self._node else None
+
+    @property
+    def inode(self) -> int | None:
+        """Return the recorded inode, or None for the root of the mount."""
+        return self._node.inode if self._node else None
 
     @property
     def writable(self) -> bool:
@@ -219,7 +343,20 @@ class HostFile(HostHandle):
             raise ValueError(
                 f"recorded write result is {count} bytes: only {len(data)} were passed"
             )
+        if self._tree.tape.replaying:
+            self.recorded_size.extend(offset + int(count))
         return int(count)
+
+    def identifies(self, other: "HostFile") -> bool:
+        """Return whether both were the same file when they were opened."""
+        return (self.device, self.inode) == (other.device, other.inode)
+
+    @property
+    def recorded_size(self) -> RecordedSize:
+        """Return the size of this file according to the events before."""
+        assert self._node is not None, "a file has a name"
+        key = self._node.device, self._node.inode
+        return self._tree.recorded_sizes.setdefault(key, RecordedSize())
 
     def size(self, fd: int) -> int:
         """Return the size in bytes."""
@@ -242,6 +379,8 @@ class HostFile(HostHandle):
             fd,
             operation,
         )
+        if self._tree.tape.replaying:
+            self.recorded_size.set(size)
 
     def sync(self, fd: int, *, data_only: bool) -> None:
         """Synchronize the file to disk on the host."""

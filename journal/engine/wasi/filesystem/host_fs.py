@@ -39,7 +39,7 @@ from journal.events import descriptors, paths
 from journal.events.inputs import HostCall
 from journal.events.paths import FileType
 from journal.vfs.open_request import OpenRequest
-from journal.vfs.path_resolution import PathLocation, check_path
+from journal.vfs.path_resolution import PathLocation, check_path, split_path
 from journal.vfs.times import TimeUpdate
 from journal.wasi_abi import (
     FILESTAT,
@@ -96,7 +96,10 @@ class HostDirectory(HostHandle):
         handle = handles[0] if handles else None
         if node.filetype == FileType.DIRECTORY:
             return HostDirectory(self._tree, node, handle)
-        return HostFile(self._tree, node, _access_flags(request), handle)
+        file = HostFile(self._tree, node, _access_flags(request), handle)
+        if request.flags & OpenFlags.TRUNCATE and self._tree.tape.replaying:
+            file.recorded_size.set(0)
+        return file
 
     def _open_live(self, request: OpenRequest, handles: list[int], *, is_made: bool) -> bytes:
         flags = _access_flags(request)
@@ -169,6 +172,8 @@ class HostDirectory(HostHandle):
             lambda location: os.unlink(_name_with_slash(location), dir_fd=location.parent),
             removes=True,
         )
+        # A path through a link names another file, which then counts as removed from outside.
+        self._tree.mark_removed((*self.names, *split_path(path)))
 
     def read_link(self, fd: int, path: str) -> str:
         """Return the target of a symbolic link."""

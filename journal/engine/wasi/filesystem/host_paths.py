@@ -115,30 +115,6 @@ def identify(handle: int, names: tuple[str, ...]) -> FileIdentity:
     return FileIdentity(filetype_of(status.st_mode), status.st_dev, status.st_ino, names)
 
 
-def reopen(root: int, node: FileIdentity, flags: int, *, is_moved: bool) -> int:
-    """Reopen the file ``node`` by its names; raise ``WasiError`` with ``STALE`` if it was replaced.
-
-    ``is_moved`` means that the mount is a copy at another path. Its files have other inodes, so
-    only names and types are compared.
-    """
-    directory = os.open(".", _O_DIRECTORY, dir_fd=root)
-    try:
-        for name in node.names[:-1]:
-            parent, directory = directory, os.open(name, _O_DIRECTORY, dir_fd=directory)
-            os.close(parent)
-        name = node.names[-1] if node.names else "."
-        handle = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    except OSError as error:
-        raise WasiError(Errno.STALE) from error
-    finally:
-        os.close(directory)
-    identity = identify(handle, node.names)
-    if identity.filetype != node.filetype or not (is_moved or identity == node):
-        os.close(handle)
-        raise WasiError(Errno.STALE)
-    return handle
-
-
 def filetype_of(mode: int) -> FileType:
     """Return the WASI file type of the ``st_mode`` of a host file."""
     for test, filetype in (

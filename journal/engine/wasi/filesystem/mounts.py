@@ -10,6 +10,7 @@ from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDir
 from journal.engine.wasi.filesystem.host_files import HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
+from journal.engine.wasi.filesystem.reopening import RecordedTimes, raise_descriptor_limit
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.errors import OptionError
 from journal.events.paths import FilePlaced, FileType
@@ -127,7 +128,8 @@ class Mounts:
     """Mounts of one process, with the files copied into them.
 
     ``moved_mounts`` maps names of host mounts in the guest to their present directories on the
-    host. Raises ``OptionError`` for a name that is not a mount.
+    host. ``times`` are those of the recording of a run that is resumed. Raises ``OptionError`` for
+    a name that is not a mount.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Mounts:
         events: Iterable[Mount],
         files_size_max: int,
         moved_mounts: Mapping[str, str],
+        times: RecordedTimes | None = None,
     ) -> None:
         self._tape = tape
         self._memory: dict[str, MemoryBackend] = {}
@@ -160,6 +163,8 @@ class Mounts:
                     path,
                     writable=event.kind is MountKind.HOST,
                     is_moved=path != event.host,
+                    guest=event.guest,
+                    times=times or RecordedTimes(),
                 )
 
     def check_hosts(self) -> None:
@@ -167,9 +172,19 @@ class Mounts:
         for guest, tree in self._host.items():
             _check_directory(tree.path, guest)
 
+    @property
+    def host_trees(self) -> Iterable[HostTree]:
+        """Return the mounted host directories."""
+        return self._host.values()
+
     def reopen_handles(self) -> None:
-        """Open the host files of the guest after a replay."""
-        for tree in self._host.values():
+        """Open the host files of the guest after a replay, with a sufficient limit of open files.
+
+        Raises ``HostMismatch`` if the host refuses to open a file that exists.
+        """
+        trees = self._host.values()
+        raise_descriptor_limit(sum(1 + len(tree.open_handles) for tree in trees) if trees else 0)
+        for tree in trees:
             tree.reopen_handles()
 
     def preopen(self, descriptors: Descriptors) -> None:

@@ -1,0 +1,178 @@
+"""Comparison of the host with a recording, before its guest continues.
+
+Files and descriptors are rebuilt from the events up to the end of the journal, without the guest.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from journal.engine.session.journal_writer import NullWriter
+from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.stdin_check import compare_stdin
+from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_last_state
+from journal.engine.tape import Tape, TapeRow
+from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream
+from journal.engine.wasi.filesystem.host_comparison import UnfinishedChange, compare_mount
+from journal.engine.wasi.filesystem.host_files import HostFile
+from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.filesystem.reopening import RecordedTimes, raise_descriptor_limit
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
+from journal.engine.wasi.stdio.stdin import BytesSource, StdinSource
+from journal.errors import HostMismatch
+from journal.events import codec, tag_sets
+from journal.events.descriptors import (
+    FileDescriptorSetSize,
+    FileDescriptorSetTimes,
+    FileDescriptorWrite,
+    OpenFileDescriptor,
+)
+from journal.events.inputs import HostCall, HostResult
+from journal.events.paths import PathSetTimes
+from journal.events.process import MountKind, RecordingLevel, SessionStart
+from journal.log.reader import Reader
+from journal.wasi_abi import FILESTAT, FileStat
+
+_SESSION_TAGS = frozenset((SessionStart.tag,))
+#: Events of the guest and of its sessions. A resume that was refused appended other events.
+_GUEST_TAGS = (tag_sets.KNOWN - tag_sets.RECORDING) | _SESSION_TAGS
+_MICROSECOND = 1000
+_HOST_MOUNTS = (MountKind.HOST, MountKind.HOST_READ_ONLY)
+
+_CHANGES_OF_A_FILE = {
+    kind.tag for kind in (FileDescriptorWrite, FileDescriptorSetSize, FileDescriptorSetTimes)
+}
+_CHANGES_OF_A_PATH = {kind.tag for kind in (OpenFileDescriptor, PathSetTimes)}
+
+_unpack_result = codec.make_unpacker(HostResult)
+
+
+class HostDiffers(RuntimeWarning):
+    """Warning: the host of a resumed guest differs from the recording."""
+
+
+def report_differences(differences: tuple[str, ...], *, is_strict: bool) -> None:
+    """Issue one :class:`HostDiffers` warning per difference; raise ``HostMismatch`` if strict."""
+    if not differences:
+        return
+    if is_strict:
+        reason = "; ".join(differences)
+        raise HostMismatch(f"the host differs from the recording: {reason}", differences)
+    for difference in differences:
+        warnings.warn(difference, HostDiffers, stacklevel=4)
+
+
+def read_times(recording: RecordedRun) -> RecordedTimes:
+    """Return the times of the start, the last session and the last event of a recording."""
+    started = recording.identity.start.realtime
+    session = started
+    for frame in recording.reader.last(1, tags=_SESSION_TAGS):
+        event = codec.decode(frame.tag, frame.payload, frame.offset)
+        assert isinstance(event, SessionStart)
+        session = max(session, event.realtime)
+    return RecordedTimes(started, session, max(session, _last_time(recording.reader)))
+
+
+def _last_time(reader: Reader) -> int:
+    """Return the time of the last event in ns, rounded up, because events have µs."""
+    return max(
+        ((frame.time + 1) * _MICROSECOND for frame in reader.last(1, tags=_GUEST_TAGS)), default=0
+    )
+
+
+def compare_host(
+    recording: RecordedRun,
+    source: StdinSource,
+    moved_mounts: Mapping[str, str],
+    times: RecordedTimes,
+) -> tuple[str, ...]:
+    """Return one sentence for each difference between the host and the recording.
+
+    Compares standard input, mounted directories, and the files that the guest had open. Raises
+    ``HostMismatch`` if the host refuses to open one of these files, ``OptionError`` for a mount
+    that does not exist.
+    """
+    return (
+        *compare_stdin(source, recording),
+        *_compare_files(recording, moved_mounts, times),
+    )
+
+
+def _compare_files(
+    recording: RecordedRun, moved_mounts: Mapping[str, str], times: RecordedTimes
+) -> Iterable[str]:
+    identity = recording.identity
+    has_mounts = any(mount.kind in _HOST_MOUNTS for mount in identity.mounts)
+    # Without the results of its calls, the files of a guest cannot be rebuilt.
+    if not has_mounts or identity.start.level is not RecordingLevel.FULL:
+        return ()
+    tape = Tape(NullWriter())
+    context = _make_context(tape)
+    mounts = Mounts(
+        tape, identity.mounts, identity.configuration.files_size_max, moved_mounts, times
+    )
+    mounts.check_hosts()
+    try:
+        mounts.preopen(context.descriptors)
+        for event, micros, seq in identity.copied_files:
+            mounts.add_file(event, micros * _MICROSECOND, seq)
+        batches = recording.batches(recording.first_seq, REBUILD_TAGS)
+        row = rebuild_last_state(context, batches, _note_size)
+        unfinished = None if row is None else _find_unfinished(context, row)
+        return list(_compare_mounts(mounts, moved_mounts, unfinished))
+    finally:
+        mounts.close()
+
+
+def _make_context(tape: Tape) -> CallContext:
+    """Return the state of a process before its first event, without a guest and its streams."""
+    nothing: Any = None
+    context = CallContext(
+        tape=tape, outbox=nothing, interrupter=nothing, arguments=[], environment=[]
+    )
+    context.descriptors.add(InputStream(BytesSource(b""), False))
+    for stream in (STDOUT, STDERR):
+        context.descriptors.add(OutputStream(stream, False))
+    assert sorted(context.descriptors.used) == [STDIN, STDOUT, STDERR]
+    return context
+
+
+def _note_size(context: CallContext, payload: bytes) -> None:
+    """Note the size of a file that a recorded result tells."""
+    call, fd, errno, value = _unpack_result(payload)
+    descriptor = context.descriptors.used.get(fd)
+    if errno or not isinstance(descriptor, OpenFile) or not isinstance(descriptor.file, HostFile):
+        return
+    size = descriptor.file.recorded_size
+    if call == HostCall.STAT and len(value) == FILESTAT.size:
+        size.set(FileStat(*FILESTAT.unpack(value)).size)
+    elif call == HostCall.SIZE:
+        size.set(int.from_bytes(value, "little"))
+    elif call == HostCall.READ:
+        size.extend(len(value))  # Its offset is not recorded.
+
+
+def _find_unfinished(context: CallContext, row: TapeRow) -> UnfinishedChange | None:
+    """Return the change of a file that the effect ``row`` without a result may have made."""
+    _, tag, payload, _ = row
+    if tag in _CHANGES_OF_A_PATH:
+        return UnfinishedChange(None)
+    if tag not in _CHANGES_OF_A_FILE:
+        return None
+    event = codec.decode(tag, payload)
+    assert isinstance(event, FileDescriptorWrite | FileDescriptorSetSize | FileDescriptorSetTimes)
+    descriptor = context.descriptors.used.get(event.fd)
+    if isinstance(descriptor, OpenFile) and isinstance(descriptor.file, HostFile):
+        return UnfinishedChange(
+            descriptor.file, extends=not isinstance(event, FileDescriptorSetSize)
+        )
+    return None
+
+
+def _compare_mounts(
+    mounts: Mounts, moved_mounts: Mapping[str, str], unfinished: UnfinishedChange | None
+) -> Iterator[str]:
+    raise_descriptor_limit(sum(1 + len(tree.open_handles) for tree in mounts.host_trees))
+    for tree in mounts.host_trees:
+        yield from compare_mount(tree, unfinished, is_named=tree.guest in moved_mounts)

@@ -1,0 +1,418 @@
+"""A resume compares the host with the recording before the guest continues."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal.engine import HostDiffers
+from journal.engine.session.stdin_check import COMPARED_SIZE_MAX, read_consumed
+from journal.engine.wasi.filesystem.reopening import find_names
+from journal.events.inputs import StreamRead
+from tests.support.command_line import run_tool
+from tests.support.deadlines import wait_until
+from tests.support.guest_runs import wait_for_end
+from tests.support.programs import guest
+from tests.support.remote_guest import DATA, REMOTE, Remote
+from tests.support.rewrites import events_of, keep_first, rewrite
+from tests.support.wasix_sockets import resume_remote
+
+READ_AND_WRITE = 0x66
+CREATE, TRUNCATE = 1, 8
+LINES = b"".join(b"line %d\n" % number for number in range(2000))
+
+
+# -- standard input --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def half_read(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The journal of a guest that has read about half of a file, and was killed."""
+    folder = tmp_path_factory.mktemp("half")
+    (folder / "input").write_bytes(LINES)
+    with (folder / "input").open("rb") as stdin:
+        path = folder / "j"
+        with journal.record(guest("cat"), path, args=["cat", "1000"], stdin=stdin) as recorder:
+            assert wait_for_end(recorder).code == 0
+    reads = [at for at, event in enumerate(events_of(path)) if isinstance(event, StreamRead)]
+    return rewrite(path, folder / "half.journal", keep_first(reads[len(reads) // 2] + 1))
+
+
+def resume_with(journal_path: Path, stdin: bytes, folder: Path, *options: str) -> tuple[int, str]:
+    """Resume a copy with a regular file as input; return the exit code and stderr."""
+    copy = shutil.copy(journal_path, folder / "copy.journal")
+    (folder / "other").write_bytes(stdin)
+    with (folder / "other").open("rb") as file:
+        done = run_tool_with_stdin(folder, file.fileno(), "resume", *options, str(copy))
+    return done.returncode, done.stderr.decode()
+
+
+def run_tool_with_stdin(
+    folder: Path, stdin: int, *arguments: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run journaltool with a descriptor as standard input."""
+    opened = f"/proc/{os.getpid()}/fd/{stdin}"
+    wrapper = ["sh", "-c", f'exec "$@" < {opened}', "sh"]
+    return run_tool(*arguments, at=folder, wrapper=wrapper)
+
+
+def test_the_same_input_is_read_on_without_a_word(half_read: Path, tmp_path: Path) -> None:
+    code, told = resume_with(half_read, LINES, tmp_path)
+    assert (code, "standard input" in told) == (0, False)
+    assert f"{len(LINES)} bytes" in told, "the guest prints how much it has read"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "sentence"),
+    [
+        (b"", "standard input ends before byte"),
+        (LINES[:3000], "standard input ends before byte"),
+        (LINES.upper(), "standard input is another file: its 1024 bytes"),
+        (LINES[1:], "standard input is another file: its 1024 bytes"),
+    ],
+    ids=["empty", "short", "edited", "shifted"],
+)
+def test_another_input_is_reported_or_refused(
+    stdin: bytes, sentence: str, half_read: Path, tmp_path: Path
+) -> None:
+    before = half_read.read_bytes()
+    code, told = resume_with(half_read, stdin, tmp_path, "--strict")
+    assert code == 125
+    assert "error: the host differs from the recording\n  " + sentence in told
+    assert (tmp_path / "copy.journal").read_bytes().startswith(before), "nothing is written over"
+    with journal.Reader(tmp_path / "copy.journal") as reader, journal.Reader(half_read) as old:
+        assert reader.summary().events == old.summary().events, "nothing is appended"
+    code, told = resume_with(half_read, stdin, tmp_path, "-q")
+    assert code == 0
+    assert [line for line in told.splitlines() if sentence in line], told
+
+
+def test_a_device_or_a_pipe_instead_of_a_file_is_reported(half_read: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(half_read, tmp_path / "copy.journal")
+    for stdin, word in ((os.devnull, "a device"), (None, "a pipe")):
+        if stdin is None:
+            done = run_tool("resume", "--strict", copy, at=tmp_path, stdin=LINES)
+        else:
+            with Path(stdin).open("rb") as file:
+                done = run_tool_with_stdin(tmp_path, file.fileno(), "resume", "--strict", str(copy))
+        assert done.returncode == 125
+        assert f"standard input is {word}: the guest has read ".encode() in done.stderr
+
+
+def test_the_library_refuses_another_input_by_default(half_read: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(half_read, tmp_path / "j")
+    with pytest.raises(journal.HostMismatch, match="standard input ends before") as caught:
+        journal.resume(copy, stdin=b"")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.differences) == (str(caught.value), caught.value.differences)
+    with pytest.warns(HostDiffers, match="standard input ends before"):
+        recorder = journal.resume(copy, stdin=b"", strict=False)
+    with recorder:
+        assert wait_for_end(recorder).code == 0
+        assert recorder.differences == caught.value.differences
+
+
+def test_a_file_that_continues_a_pipe_is_compared_with_what_the_guest_has_read(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    with journal.record(
+        guest("cat"), tmp_path / "j", args=["cat", "1000"], cache=cache_dir
+    ) as recorder:
+        recorder.feed(LINES[:5000])
+        wait_until(lambda: len(recorder.stdout) == 5000)
+    with pytest.raises(journal.HostMismatch, match="standard input is another file"):
+        journal.resume(tmp_path / "j", stdin=LINES[5000:] + LINES, cache=cache_dir)
+    with journal.resume(tmp_path / "j", stdin=LINES, cache=cache_dir) as recorder:
+        assert wait_for_end(recorder).code == 0
+        assert recorder.stdout == LINES
+
+
+def test_the_last_bytes_of_the_input_come_from_the_end_of_the_journal(half_read: Path) -> None:
+    reads = [event for event in events_of(half_read) if isinstance(event, StreamRead)]
+    whole = b"".join(event.data for event in reads)
+    with journal.Reader(half_read) as reader:
+        assert read_consumed(reader) == (len(whole), whole[-COMPARED_SIZE_MAX:])
+
+
+# -- files of the host -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Path:
+    """The host directory of the guest."""
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    (folder / "kept").write_bytes(b"0123456789")
+    return folder
+
+
+def record_open(folder: Path, mount: Path, cache: Path, *names: str, flags: int = 0) -> list[int]:
+    """Record a guest that has opened files in its mount, and was stopped. Return descriptors."""
+    with journal.record(
+        REMOTE, folder / "j", mounts=[journal.HostMount(str(mount), "/host")], cache=cache
+    ) as recorder:
+        remote = Remote(recorder)
+        found = [open_file(remote, name, flags) for name in names]
+    wait_for_file_clock(mount)
+    return found
+
+
+def wait_for_file_clock(mount: Path) -> None:
+    """Wait until a change of a file has a later time than now; its clock has ticks of some ms."""
+    now = time.time_ns()
+    probe = mount.with_name("probe")
+
+    def is_later() -> bool:
+        probe.write_bytes(b"x")
+        return probe.stat().st_ctime_ns > now
+
+    wait_until(is_later)
+
+
+def open_file(remote: Remote, name: str, flags: int) -> int:
+    path = name.encode()
+    answer = remote(
+        *("path_open", 3, 1, DATA + 16, len(path), flags, READ_AND_WRITE, 0, 0, DATA),
+        data=bytes(16) + path,
+    )
+    assert answer.errno == 0
+    return answer.number
+
+
+def differences_of(path: Path, cache: Path) -> tuple[str, ...]:
+    """Return the differences that refuse a resume; empty if it is not refused."""
+    try:
+        journal.resume(path, cache=cache).close()
+    except journal.HostMismatch as error:
+        return error.differences
+    return ()
+
+
+def appended(mount: Path) -> None:
+    with (mount / "kept").open("ab") as file:
+        file.write(b"more")
+
+
+def edited(mount: Path) -> None:
+    with (mount / "kept").open("r+b") as file:
+        file.write(b"X")
+
+
+def truncated(mount: Path) -> None:
+    os.truncate(mount / "kept", 0)
+
+
+def backdated(mount: Path) -> None:
+    edited(mount)
+    os.truncate(mount / "kept", 5)
+    os.utime(mount / "kept", (1, 1))
+
+
+def removed(mount: Path) -> None:
+    (mount / "kept").unlink()
+
+
+def replaced(mount: Path) -> None:
+    (mount / "other").write_bytes(b"0123456789")
+    (mount / "other").replace(mount / "kept")
+
+
+def renamed(mount: Path) -> None:
+    (mount / "deep" / "er").mkdir(parents=True)
+    (mount / "kept").rename(mount / "deep" / "er" / "new name")
+
+
+def became_a_fifo(mount: Path) -> None:
+    removed(mount)
+    os.mkfifo(mount / "kept")
+
+
+def copied(mount: Path) -> None:
+    shutil.copytree(mount, mount.with_name("copy"))
+    mount.rename(mount.with_name("old"))
+    mount.with_name("copy").rename(mount)
+
+
+def nothing(mount: Path) -> None:
+    pass
+
+
+def touched(mount: Path) -> None:
+    (mount / "kept").chmod(0o600)
+    (mount / "unrelated").write_bytes(b"x")
+
+
+KEPT = "/host/kept, which the guest had open, "
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (nothing, ""),
+        (touched, ""),
+        (appended, KEPT + "was changed after the end of the recording"),
+        (edited, KEPT + "was changed after the end of the recording"),
+        (truncated, KEPT + "was changed after the end of the recording"),
+        (removed, KEPT + "is gone: its descriptor answers ESTALE"),
+        (replaced, KEPT + "was replaced by another file: its descriptor answers ESTALE"),
+        (became_a_fifo, KEPT + "was replaced by another file: its descriptor answers ESTALE"),
+        (renamed, KEPT + "is now /host/deep/er/new name"),
+    ],
+)
+def test_a_changed_file_is_reported_in_one_sentence(
+    change: Callable[[Path], None], sentence: str, mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    record_open(tmp_path, mount, cache_dir, "kept")
+    change(mount)
+    for attempt in range(2):
+        found = differences_of(tmp_path / "j", cache_dir)
+        assert found == ((sentence,) if sentence else ()), f"attempt {attempt}"
+
+
+@pytest.mark.parametrize(
+    ("change", "size"), [(backdated, 5), (truncated, 0), (nothing, 10), (touched, 10)]
+)
+def test_the_size_that_the_guest_has_seen_is_compared(
+    change: Callable[[Path], None], size: int, mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    with journal.record(
+        REMOTE, tmp_path / "j", mounts=[journal.HostMount(str(mount), "/host")], cache=cache_dir
+    ) as recorder:
+        remote = Remote(recorder)
+        fd = open_file(remote, "kept", 0)
+        assert remote("fd_filestat_get", fd, DATA).errno == 0
+    wait_for_file_clock(mount)
+    change(mount)
+    found = differences_of(tmp_path / "j", cache_dir)
+    wanted = (KEPT + f"has {size} bytes: the recording has 10",) if size < 10 else ()
+    assert found == wanted
+    copied(mount)
+    found = differences_of(tmp_path / "j", cache_dir)
+    assert found[1:] == wanted, "a copy has the same sizes"
+
+
+def test_a_copy_at_the_same_path_is_reported_and_its_files_are_found_by_their_names(
+    mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    (fd,) = record_open(tmp_path, mount, cache_dir, "kept")
+    copied(mount)
+    told = f"{mount}, mounted as /host, is not the directory of the recording"
+    with pytest.raises(journal.HostMismatch, match=told):
+        journal.resume(tmp_path / "j", cache=cache_dir)
+    with (
+        pytest.warns(HostDiffers, match=told),
+        journal.resume(tmp_path / "j", cache=cache_dir, strict=False) as recorder,
+    ):
+        assert resume_remote(recorder)("fd_filestat_get", fd, DATA).errno == 0
+    # The session before has accepted the copy.
+    with journal.resume(tmp_path / "j", cache=cache_dir) as recorder:
+        assert resume_remote(recorder)("fd_filestat_get", fd, DATA).errno == 0
+
+
+def test_a_copy_that_the_user_names_is_no_difference(
+    mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    (fd,) = record_open(tmp_path, mount, cache_dir, "kept")
+    copied(mount)
+    named = {"/host": str(mount)}
+    with journal.resume(tmp_path / "j", cache=cache_dir, moved_mounts=named) as recorder:
+        assert recorder.differences == ()
+        assert resume_remote(recorder)("fd_filestat_get", fd, DATA).errno == 0
+
+
+def test_an_inode_that_was_given_out_again_is_another_file(
+    mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    inode = (mount / "kept").stat().st_ino
+    record_open(tmp_path, mount, cache_dir, "kept")
+    (mount / "kept").unlink()
+    for _ in range(100):  # ext4 gives out a free inode at once.
+        (mount / "kept").write_bytes(b"0123456789")
+        if (mount / "kept").stat().st_ino == inode:
+            break
+        (mount / "kept").rename(mount / f"other-{len(list(mount.iterdir()))}")
+    else:
+        pytest.skip("this file system does not give out an inode again")
+    found = differences_of(tmp_path / "j", cache_dir)
+    assert found == (KEPT + "was replaced by another file: its descriptor answers ESTALE",)
+
+
+def test_the_search_for_another_name_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "one").write_bytes(b"")
+    (tmp_path / "loop").symlink_to(".")
+    (tmp_path / "a" / "two").hardlink_to(tmp_path / "a" / "b" / "one")
+    inode = (tmp_path / "a" / "two").stat().st_ino
+    root = os.open(tmp_path, os.O_PATH)
+    try:
+        assert find_names(root, {inode})[inode] == [("a", "two"), ("a", "b", "one")]
+        assert find_names(root, {inode}, 4)[inode] == [("a", "two")]
+        assert find_names(root, {inode}, 1)[inode] == []
+    finally:
+        os.close(root)
+
+
+# -- descriptors -----------------------------------------------------------------------------------
+
+FILES = 150
+
+
+@pytest.fixture
+def many(tmp_path: Path, mount: Path, cache_dir: Path) -> Path:
+    """The journal of a guest with many open files."""
+    names = [f"file {number}" for number in range(FILES)]
+    record_open(tmp_path, mount, cache_dir, *names, flags=CREATE)
+    return tmp_path / "j"
+
+
+@pytest.fixture
+def descriptor_limit() -> Iterator[None]:
+    """Restore the limit of open files after the test."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_the_soft_limit_of_open_files_is_raised(many: Path, tmp_path: Path) -> None:
+    limited = ("sh", "-c", 'ulimit -Sn 64; exec "$@"', "sh")
+    done = run_tool("resume", "--strict", many, at=tmp_path, wrapper=limited)
+    assert (done.returncode, done.stderr) == (82, b""), "the guest finds the end of its input"
+
+
+def test_a_hard_limit_stops_the_resume_with_a_sentence(many: Path, tmp_path: Path) -> None:
+    limited = ("sh", "-c", 'ulimit -n 100; exec "$@"', "sh")
+    for _ in range(2):
+        done = run_tool("resume", many, at=tmp_path, wrapper=limited)
+        assert done.returncode == 125
+        assert done.stderr.count(b"\n") == 1
+        assert b"which the guest had open, cannot be reopened: Too many open files; " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "EACCES", "EIO", "ENOMEM"])
+def test_a_host_that_refuses_to_open_a_file_stops_the_resume(
+    name: str, mount: Path, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_open(tmp_path, mount, cache_dir, "kept")
+    number = getattr(errno, name)
+    really_open = os.open
+
+    def refuse(path: str | os.PathLike[str], *more: int, dir_fd: int | None = None) -> int:
+        if path == "kept":
+            raise OSError(number, os.strerror(number))
+        return really_open(path, *more, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for strict in (True, False):
+        with pytest.raises(journal.HostMismatch) as caught:
+            journal.resume(tmp_path / "j", cache=cache_dir, strict=strict)
+        assert str(caught.value).startswith(f"{KEPT}cannot be reopened: {os.strerror(number)}")
