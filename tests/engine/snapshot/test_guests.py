@@ -28,6 +28,9 @@ def is_known_to_wasmtime(one: SnapshotGuest) -> bool:
     return Needs.WASIX not in one.needs and one.title != "deeper"
 
 
+# A journal that is cut continues in the directories of the whole run.
+pytestmark = pytest.mark.filterwarnings("ignore::journal.engine.HostDiffers")
+
 COMPARED = [one for one in SNAPSHOT_GUESTS if is_known_to_wasmtime(one)]
 OURS_ALONE = [one for one in SNAPSHOT_GUESTS if not is_known_to_wasmtime(one)]
 IN_MEMORY = [one for one in SNAPSHOT_GUESTS if not one.host]
