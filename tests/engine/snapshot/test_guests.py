@@ -144,7 +144,7 @@ def stop_at(
         wait_until(lambda: count_consumed(path) == stage)
         recorder.stop()
         assert wait_for_end(recorder).code is None
-    with journal.resume(path, cache=cache) as again:
+    with journal.resume(path, cache=cache, strict=one.lasts) as again:
         again.feed(b"x" * (STAGES - stage))
         return wait_for_end(again), again.stdout, again.files, trees_of(one, folder)
 
