@@ -182,6 +182,8 @@ class _InstrumentedCache(NamedTuple):
                     if is_private(self.cache):
                         lock = os.open(self.cache / f"{self.key}.lock", _LOCK_FLAGS, 0o600)
                         fcntl.flock(stack.enter_context(os.fdopen(lock)), fcntl.LOCK_EX)
+                        # Closing does not unlock while a forked child has a copy.
+                        stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
             yield
 
     def record_timeout(self, seconds_max: float) -> None:

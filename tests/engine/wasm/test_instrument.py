@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -9,7 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from journal.engine.program.instrument import (
     ASYNCIFY_FUNCTIONS,
     InstrumentedModule,
     NotInstrumentable,
+    _InstrumentedCache,
 )
 from journal.engine.program.instrument import (
     instrument as instrument_with,
@@ -33,6 +35,7 @@ from journal.engine.wasm.module_info import MemoryLimits, read_module_info
 from journal.engine.wasm.state_exports import export_state
 from journal.errors import JournalError, ModuleRefused
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
+from tests.support.forks import idle_child
 from tests.support.programs import guest, program
 from tests.support.wasm_modules import ALL_GUESTS, damaged_guests
 from tests.support.wasmtime_polls import PolledGuest
@@ -610,3 +613,12 @@ def test_what_takes_long_is_told_once(tmp_path: Path) -> None:
         instrument(large, cache=cache, note=notes.append)
         instrument(guest("spin").read_bytes(), cache=cache, note=notes.append)
     assert notes == ["instrumenting 5 MiB for snapshots; this takes minutes, once"]
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_the_cache(tmp_path: Path) -> None:
+    cache = _InstrumentedCache(tmp_path / "cache", "key", "tool")
+    with ExitStack() as stack:
+        with cache.lock():
+            stack.enter_context(idle_child())
+        file = stack.enter_context((tmp_path / "cache" / "key.lock").open())
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
