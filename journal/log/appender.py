@@ -228,7 +228,7 @@ class Appender:
             return  # The file failed in the meantime; its blocks are durable in another place.
         error = pending.file.sync_error
         if isinstance(error, NameLost):
-            self.poison(error, "the journal was removed, renamed or replaced")
+            self.poison(error, "nothing more is written")
         elif isinstance(error, OSError):
             self._fail_over(error)
         elif error is not None:

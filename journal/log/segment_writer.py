@@ -115,7 +115,7 @@ class SegmentWriter:
             else:
                 if (status.st_dev, status.st_ino) == self._identity:
                     return
-        raise NameLost(errno.ESTALE, reason)
+        raise NameLost(f"the journal was removed, renamed or replaced: {reason}")
 
     def place(self, first_seq: int) -> BlockPlacement:
         """Return the placement of the next block. ``first_seq`` is relative to the segment."""
