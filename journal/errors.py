@@ -13,6 +13,7 @@
     - UnknownEvent         a tag that this version does not define
     - LimitExceeded        a size, a count or a length exceeds a named limit
   + JournalLocked          another process is writing this journal
+  + JournalChanged         a followed journal was replaced, cut or removed
   + StorageError           the operating system refused a write or a sync
   + OptionError            the caller passed an invalid option
     - ExpressionError      a query is invalid, with the position of the error
@@ -115,6 +116,21 @@ class LimitExceeded(FormatError):
 
 class JournalLocked(JournalError):
     """Another process is writing this journal."""
+
+
+class JournalChanged(JournalError):
+    """A followed journal was replaced by another one, cut, removed or renamed.
+
+    Its events below ``next_seq`` had been read. What is at its path now is another history.
+    """
+
+    def __init__(self, reason: str, next_seq: int) -> None:
+        super().__init__(reason, next_seq)
+        self.reason = reason
+        self.next_seq = next_seq
+
+    def __str__(self) -> str:
+        return f"{self.reason}, after its events below sequence number {self.next_seq} were read"
 
 
 class StorageError(JournalError):

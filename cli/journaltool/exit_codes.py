@@ -136,12 +136,16 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.FINE: "All events were printed. A tail that a crash cut short is reported on "
         "stderr.",
         **_NO_JOURNAL,
+        ExitCode.ERROR: "The journal cannot be read or is not a journal. With --follow: it was "
+        "replaced, cut,\nremoved or renamed.",
         **_part_damage(" Readable events were printed."),
         ExitCode.INTERRUPTED: "With --follow: Ctrl-C ended the command.",
     },
     "tail": {
         ExitCode.FINE: "The events were printed, or the reader of the output closed it.",
         **_NO_JOURNAL,
+        ExitCode.ERROR: "The journal cannot be read or is not a journal. With --follow: it was "
+        "replaced, cut,\nremoved or renamed.",
         ExitCode.DAMAGED: "Some of these events are damaged. Readable events were printed.",
         ExitCode.GAP: "Some of these blocks are missing. Readable events were printed.",
         ExitCode.LOST: "Some of these events had been durable and are lost. Readable events were "

@@ -9,7 +9,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from journal.errors import FormatError, MalformedEvent, NotAJournal, TornBlock, UnknownEvent
+from journal.errors import (
+    FormatError,
+    JournalChanged,
+    MalformedEvent,
+    NotAJournal,
+    TornBlock,
+    UnknownEvent,
+)
 from journal.format import segment_header
 from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
@@ -288,22 +295,21 @@ class Reader:
         """Yield the frames from ``start`` on, then wait for new frames and yield these.
 
         The iteration ends when ``stop()``, called whenever there is no new frame, returns true, or
-        when nothing was appended for ``timeout_seconds``. If another journal replaces this one, as
-        in online compaction, the iteration continues in it.
+        when nothing was appended for ``timeout_seconds``. If the compacted journal replaces this
+        one, as in online compaction, the iteration continues in it. Raises JournalChanged if
+        another journal replaces this one, or if it is cut, removed or renamed.
         """
         deadline = _deadline_after(timeout_seconds)
+        follower = TailFollower(self._files, start, _tag_bitmap(tags), self._verify, self._ends_at)
         while True:
-            follower = TailFollower(
-                self._files, start, _tag_bitmap(tags), self._verify, self._ends_at
-            )
             with FileWatcher(self.path) as watch:
                 while True:
                     # Check this first, so that everything appended before a replacement is read.
-                    is_replaced, has_new = self._files.is_replaced, False
+                    is_moved, has_new = self._files.is_moved, False
                     for frame in self._follow_new(follower, tags):
                         has_new = True
                         yield frame
-                    if is_replaced:
+                    if is_moved:
                         break
                     if follower.is_finished:
                         return
@@ -313,9 +319,18 @@ class Reader:
                         return
                     else:
                         watch.wait(None if deadline is None else deadline - time.monotonic())
-            start = follower.next_seq
-            self._files = self._files.reopen()
-            self._locator = BlockLocator(self._files)
+            follower = self._follow_replacement(follower)
+
+    def _follow_replacement(self, follower: TailFollower) -> TailFollower:
+        """Open the journal at the path. Raises JournalChanged if it does not continue this one."""
+        try:
+            files = self._files.reopen()
+        except (FileNotFoundError, NotADirectoryError):
+            reason = f"{self.path} was removed or renamed"
+            raise JournalChanged(reason, follower.next_seq) from None
+        follower = follower.continue_in(files)
+        self._files, self._locator = files, BlockLocator(files)
+        return follower
 
     def _follow_new(self, follower: TailFollower, tags: Container[int] | None) -> Iterator[Frame]:
         """Yield the new frames."""
@@ -326,9 +341,9 @@ class Reader:
                 if block is not None:
                     yield from self._select(scanned.segment.name, block, selection.frames)
                     follower.next_seq = block.last_seq + 1
-        except FormatError:
+        except (FormatError, JournalChanged):
             # A replaced directory loses its files.
-            if not self._files.is_replaced:
+            if not self._files.is_moved:
                 raise
 
     # -- summary and verification -------------------------------------------------------------

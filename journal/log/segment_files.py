@@ -179,11 +179,13 @@ class SegmentFiles:
         return self._descriptor != _CLOSED
 
     @property
-    def is_replaced(self) -> bool:
-        """Return whether the path now leads to another journal."""
+    def is_moved(self) -> bool:
+        """Return whether the path no longer leads to this journal."""
         self._check_open()
         try:
             status = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
         except OSError:
             return False
         return not os.path.samestat(status, self._status)
@@ -253,6 +255,11 @@ class SegmentFiles:
             else:
                 heads.append(SegmentHead(source.name, header))
         return heads
+
+    def read_first_header(self) -> SegmentHeader | None:
+        """Read the first header of the journal; None if it is invalid."""
+        heads = self.read_heads(self.names()[:1])
+        return heads[0].header if heads else None
 
     def _check_open(self) -> None:
         if self._descriptor == _CLOSED:

@@ -71,7 +71,8 @@ def test_a_sync_raises_when_the_path_no_longer_leads_to_the_journal(
     writer.sync()
     append(writer, 5)
     lose(path)
-    sentence = f"{path}: nothing more is written: the journal was removed, renamed or replaced: .* number 40 on are not"
+    reason = "the journal was removed, renamed or replaced: .* number 40 on are not"
+    sentence = f"{path}: nothing more is written: {reason}"
     with pytest.raises(StorageError, match=sentence):
         writer.sync()
     assert writer.durable_upto == 40

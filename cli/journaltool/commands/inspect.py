@@ -18,6 +18,7 @@ from journaltool.output import event_lines, lenient_reader
 if TYPE_CHECKING:
     from journal import Frame
     from journal.errors import FormatError
+    from journal.log import Summary
     from journal.query.selection import QueryFilter
 
 HELP = """Print the events of a journal.
@@ -109,7 +110,9 @@ def inspect(
             )
             left = _print_lines(event_lines.format_blocks(found, query_filter, line), limit)
             if follow and left != 0:
-                _follow(journal, query_filter, line, max(start, summary.last_seq + 1), left)
+                _follow(
+                    journal, query_filter, line, max(start, summary.last_seq + 1), left, summary
+                )
         lenient_reader.report_errors(journal, errors)
         if not errors:
             lenient_reader.report_torn_tail(journal, summary)
@@ -143,12 +146,19 @@ def _follow(
     line: event_lines.LineFormatter,
     start: int,
     left: int | None,
+    before: "Summary",
 ) -> None:
-    """Print new selected events until Ctrl-C, or until ``left`` events were printed."""
-    from journal import Reader
+    """Print new selected events until Ctrl-C, or until ``left`` events were printed.
+
+    ``before`` is the summary of the journal whose events have been printed.
+    """
+    from journal import JournalChanged, Reader
     from journal.log import RecoveryMode
 
     with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
+        now = reader.summary()
+        if now.journal_id != before.journal_id or now.last_seq < before.last_seq:
+            raise JournalChanged(f"{journal} was cut or replaced", before.last_seq + 1)
 
         def frames() -> "Iterator[Frame]":
             for frame in reader.follow(start, stop=tail.flush_and_check_output):

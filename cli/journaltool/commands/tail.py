@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 HELP = """Print the last events of a journal, in the format of inspect.
 
-With -f, new events are printed as a writer adds them, until Ctrl-C.
+With -f, new events are printed as a writer adds them, until Ctrl-C. The command ends with an error
+if the journal is replaced by another one, cut, removed or renamed.
 """
 
 EPILOG = f"""\b
@@ -69,11 +70,12 @@ def tail(
                 else event_lines.text_line_formatter(summary.first_time, cut, malformed)
             )
             frames = reader.last(number) if number else []
-            print_frames(line, frames)
-            sys.stdout.flush()
             start = frames[0].seq if frames else summary.last_seq + 1
-            if follow:
-                _follow(reader, line, frames[-1].seq + 1 if frames else start)
+            if follow:  # The follower reads these events again, to notice if they change.
+                _follow(reader, line, start)
+            else:
+                print_frames(line, frames)
+                sys.stdout.flush()
             errors += [one.error() for one in reader.losses if one.last_seq >= start]
         lenient_reader.report_errors(journal, errors)
     raise typer.Exit(exit_codes.code_for_errors(errors))
