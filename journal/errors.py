@@ -139,6 +139,9 @@ class StorageError(JournalError):
     ``first_seq_lost`` is the sequence number of the first event that may not be durable.
     """
 
+    is_disk_full = False
+    """Whether the disk or a quota is full. With room again, the journal can be continued."""
+
     def __init__(self, reason: str, first_seq_lost: int) -> None:
         super().__init__(
             f"{reason}; events from sequence number {first_seq_lost} on are not durable"

@@ -49,14 +49,19 @@ def reporting_errors(
         default_code = ExitCode.ERROR
     except Exception as error:
         # This import is slow, but code that raises such an error has imported the module.
-        from journal.errors import JournalError, OutputLost
+        from journal.errors import JournalError, OutputLost, StorageError
 
         if not isinstance(error, JournalError):
             raise
         if isinstance(error, OutputLost) and error.errno == errno.EPIPE:
             # Other programs are ended by SIGPIPE then, also without a message.
             raise typer.Exit(ExitCode.BROKEN_PIPE) from None
-        _report_error(error, _describe_journal_error(error, about, recoverable), as_json)
+        reason = _describe_journal_error(error, about, recoverable)
+        if isinstance(error, StorageError) and error.is_disk_full:
+            # Only run and resume pass this code. Without an event there is nothing to resume.
+            can_resume = code is ExitCode.REFUSED and error.first_seq_lost > 0
+            reason += f"; make room, then {'resume' if can_resume else 'repeat the command'}"
+        _report_error(error, reason, as_json)
         default_code = code_for_error(error)
     raise typer.Exit(default_code if code is None else code)
 

@@ -69,7 +69,7 @@ def open_journal(options: OpenOptions) -> OpenResult:
         lock = JournalLock(descriptor)
         try:
             if not options.publish:
-                raise OptionError(f"{path} already exists")
+                raise OptionError(f"{path} already exists: resume it, or choose another path")
             lock.acquire(path)
             if segment_files.is_same_file(path, status):
                 open_existing = _open_directory if stat.S_ISDIR(status.st_mode) else _open_file

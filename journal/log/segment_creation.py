@@ -87,7 +87,7 @@ def publish_journal(temporary: Path, path: Path) -> None:
             atomic_file.publish(temporary, path)
     except OSError as error:
         if path.exists() and temporary.exists():
-            raise OptionError(f"{path} already exists") from None
+            raise OptionError(f"{path} already exists: choose another path") from None
         raise StorageError(f"{path} cannot be published: {error}", 0) from error
 
 

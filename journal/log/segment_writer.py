@@ -33,7 +33,9 @@ def is_disk_full(error: OSError) -> bool:
 def make_disk_full_error(path: Path, error: OSError, first_seq_lost: int) -> StorageError:
     """Return the error of a journal that accepts no events because the disk is full."""
     reason = f"{path}: no space left to write: {error.strerror or error}"
-    return StorageError(reason, first_seq_lost)
+    full = StorageError(reason, first_seq_lost)
+    full.is_disk_full = True
+    return full
 
 
 class DiskFull(OSError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import shlex
 import signal
 import subprocess
@@ -16,9 +18,13 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+import typer
+from journaltool import error_report
+from journaltool.exit_codes import ExitCode
 
 import journal
 from journal.events.process import ProcessStart
+from journal.log.segment_writer import make_disk_full_error
 from tests.support.command_line import (
     COMMANDS,
     Done,
@@ -373,3 +379,26 @@ def test_the_examples_of_the_help_work(tmp_path: Path, name: str) -> None:
         call = run_tool if name in ("run", "resume") else run_inside
         done = call(*arguments, at=folder)
         assert done.returncode in (0, 7) or b"needs pyarrow" in done.stderr, (line, done.stderr)
+
+
+def test_a_full_disk_names_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    done = run_inside("run", "-j", "new.journal", guest("exit7"), at=tmp_path)
+    assert done.returncode == 125
+    assert done.stderr.endswith(b"; make room, then repeat the command\n")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(("first_seq_lost", "told"), [(0, "repeat the command"), (7, "resume")])
+def test_a_disk_that_fills_later_names_the_resume(
+    first_seq_lost: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The recorder raises its error again from another cause.
+    cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    error = make_disk_full_error(Path("j"), cause, first_seq_lost)
+    with pytest.raises(typer.Exit), error_report.reporting_errors(ExitCode.REFUSED):
+        raise error from RuntimeError()
+    assert capsys.readouterr().err.endswith(f"; make room, then {told}\n")

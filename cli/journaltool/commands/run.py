@@ -163,6 +163,10 @@ def run(  # long: it names each option
     with error_report.reporting_errors(exit_codes.ExitCode.REFUSED, as_json=as_json):
         import journal as library
 
+        if path == module:
+            raise library.OptionError(
+                f"{module} has the name of a journal: use resume, or name another journal with -j"
+            )
         snapshots, schedule = snapshot_options.build(), compaction_options.build()
         variables = mounts.parse_environment(guest.env or (), os.environ)
         guest_mounts = mounts.parse_mounts(

@@ -17,6 +17,7 @@ from journal.engine.program import asyncify_worker, binaryen
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.binaryen import BinaryenTool, InstrumentTimeout, NotInstrumentable
 from journal.engine.program.module import is_private, make_engine
+from journal.engine.program.refusal import join_causes
 from journal.engine.wasm import binary
 from journal.engine.wasm.feature_check import unsupported_reason
 from journal.engine.wasm.loop_polls import insert_polls
@@ -130,7 +131,7 @@ def _validation_error(module: bytes) -> str | None:
     try:
         wasmtime.Module.validate(make_engine(Configuration()), module)
     except wasmtime.WasmtimeError as error:
-        return "; ".join(str(error).strip().splitlines()[:3])
+        return join_causes(str(error))
     return None
 
 

@@ -20,12 +20,16 @@ from journal.engine.configuration import (
     Configuration,
     UnknownImports,
 )
+from journal.engine.program.refusal import check_format, describe_invalid
 from journal.engine.runtime import bindings
 from journal.engine.wasi.functions import IMPORTS
 from journal.errors import JournalError, ModuleRefused
 from journal.fs import atomic_file, file_kind
 
 MODULE_SIZE_MAX = 1 << 30
+
+_NAMES_MAX = 8
+"""Largest number of imports in a message."""
 
 #: Export that starts a program.
 START_FUNCTION = "_start"
@@ -65,6 +69,7 @@ class GuestModule:
 def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
     """Return a module from bytes or a file; raises ``ModuleRefused``."""
     if isinstance(module, bytes):
+        check_format(module, "the module")
         return GuestModule(module)
     path = Path(module)
     try:
@@ -75,7 +80,9 @@ def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
                     f"module {path} has {status.st_size} bytes, more than the limit of "
                     f"{MODULE_SIZE_MAX}"
                 )
-            return GuestModule(file.read(status.st_size), str(path.resolve()))
+            data = file.read(status.st_size)
+        check_format(data, str(path))
+        return GuestModule(data, str(path.resolve()))
     except OSError as error:
         raise ModuleRefused(f"cannot read module {path}: {error.strerror}") from error
 
@@ -160,8 +167,7 @@ def _compile(engine: Any, module: GuestModule) -> Any:
     try:
         return wasmtime.Module(engine, module.data)
     except wasmtime.WasmtimeError as error:
-        reason = str(error).strip().splitlines()
-        raise ModuleRefused(f"the module is not valid: {'; '.join(reason[:3])}") from None
+        raise ModuleRefused(describe_invalid(module.data, str(error))) from None
 
 
 def _cache_key(module: GuestModule, configuration: Configuration) -> str:
@@ -222,7 +228,8 @@ def _select_handlers(
 ) -> list[tuple[Any, bindings.Handler]]:
     """Return each import of the module, once, with its host function."""
     selected: dict[str, tuple[Any, bindings.Handler]] = {}
-    unknown = []
+    traps = True
+    unknown: dict[str, str] = {}
     for import_ in module.imports:
         name = f"{import_.module}.{import_.name}"
         host_function = IMPORTS.get(import_.module, {}).get(import_.name or "")
@@ -236,11 +243,22 @@ def _select_handlers(
         elif is_function and configuration.unknown_imports is UnknownImports.TRAP:
             selected[name] = (import_, _make_trap(name))
         else:
-            unknown.append(name)
+            unknown[name] = f"{name} (another type)" if host_function else name
+            traps = traps and is_function
     if unknown:
-        names = ", ".join(sorted(set(unknown)))
-        raise ModuleRefused(f"the module has unknown imports: {names}")
+        remedy = (
+            "it can run until it calls one, with --unknown-imports trap"
+            if traps
+            else "only functions can be imported"
+        )
+        raise ModuleRefused(f"the module has unknown imports: {_list_names(unknown)}; {remedy}")
     return list(selected.values())
+
+
+def _list_names(unknown: dict[str, str]) -> str:
+    texts = [unknown[name] for name in sorted(unknown)]
+    more = len(texts) - _NAMES_MAX
+    return ", ".join(texts[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _make_trap(name: str) -> bindings.Handler:

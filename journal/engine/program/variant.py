@@ -15,6 +15,7 @@ from journal.engine.program.instrument import (
     instrument,
 )
 from journal.engine.program.module import START_FUNCTION, GuestModule, get_default_cache, is_private
+from journal.engine.program.refusal import is_text
 from journal.engine.wasm.feature_check import ModuleFeatures, find_features
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 from journal.engine.wasm.state_exports import (
@@ -112,6 +113,11 @@ def make_snapshot_variant(
     Raises ``ModuleRefused`` if stacks are required and not possible. ``note`` is called if an
     operation takes long or stacks are not possible.
     """
+    if is_text(module.data):
+        raise ModuleRefused(
+            "the module is text, and snapshots need a binary module: assemble it, for example "
+            "with wat2wasm"
+        )
     features = _load_features(module, cache)
     if snapshots.stacks is Stacks.NEVER:
         return _make_state_variant(module, features, reason="stacks are disabled")
