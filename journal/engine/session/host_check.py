@@ -60,7 +60,7 @@ def report_differences(differences: tuple[str, ...], *, is_strict: bool) -> None
         reason = "; ".join(differences)
         raise HostMismatch(f"the host differs from the recording: {reason}", differences)
     for difference in differences:
-        warnings.warn(difference, HostDiffers, stacklevel=4)
+        warnings.warn(difference, HostDiffers, stacklevel=5)
 
 
 def read_times(recording: RecordedRun) -> RecordedTimes:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -41,10 +42,13 @@ class RecordedRun:
         self._rebuild_blocks: list[Block] | None = []
         self._rebuild_size = 0
         self._until = until  # Events that are appended later are not replayed.
-        self.identity, self.first_seq = preamble.read(self.reader.blocks())
         self.result: RunResult | None = None
-        self.histories = read_stream_histories(self._read_stream_events())
-        self.snapshots = list(list_snapshots(self.reader, count_pages=False))
+        with ExitStack() as stack:
+            stack.callback(self.reader.close)
+            self.identity, self.first_seq = preamble.read(self.reader.blocks())
+            self.histories = read_stream_histories(self._read_stream_events())
+            self.snapshots = list(list_snapshots(self.reader, count_pages=False))
+            stack.pop_all()  # Close the reader only after an error.
 
     def _read_stream_events(self) -> Iterator[tuple[int, bytes]]:
         """Yield ``(tag, payload)`` of the events of the standard streams.

@@ -1,7 +1,7 @@
 """Construction of a session: its writer, streams, process and recorder."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -115,44 +115,60 @@ def build_resumed(path: StrPath, config: RunConfig, options: ResumeOptions) -> R
     """Return a recorder that continues the run of the journal at ``path``."""
     interrupter = Interrupter()
     writer = Writer(path)
-    with _close_on_error(writer, interrupter):
-        recording = RecordedRun(writer.path, writer.next_seq)
-        streams = connect_streams(config, recording.histories)
-        delivered_sizes = reconcile_outputs(
-            streams.output_targets, recording.histories, recording.writes, options.in_flight
-        )
-        resumption = _Resumption(recording, delivered_sizes, interrupter, config, options)
-        if recording.result is None:
-            preamble.check_engine(recording.identity, options.memory_size_max)
-            times = read_times(recording)
-            differences = compare_host(recording, streams.source, options.moved_mounts, times)
-            report_differences(differences, is_strict=options.strict)
-            pages = _make_page_index(path, config)
-            if pages is not None:
-                pages.open()
-            process = resumption.make_process(writer, streams, pages, times)
-            return Recorder(
-                writer,
-                streams,
-                interrupter,
-                config,
-                process=process,
-                reader=recording.reader,
-                differences=differences,
-            )
-        deliver_remaining(
-            writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
-        )
-        captured = replace(streams, output_targets=capture_outputs())
+    with _close_on_error(writer, interrupter), ExitStack() as stack:
+        recording = stack.enter_context(RecordedRun(writer.path, writer.next_seq))
+        recorder = _build_resumed(path, recording, writer, interrupter, config, options)
+        stack.pop_all()  # The recorder closes the reader.
+        return recorder
+
+
+def _build_resumed(
+    path: StrPath,
+    recording: RecordedRun,
+    writer: Writer,
+    interrupter: Interrupter,
+    config: RunConfig,
+    options: ResumeOptions,
+) -> Recorder:
+    streams = connect_streams(config, recording.histories)
+    differences: tuple[str, ...] = ()
+    times = RecordedTimes()
+    if recording.result is None:
+        preamble.check_engine(recording.identity, options.memory_size_max)
+        times = read_times(recording)
+        differences = compare_host(recording, streams.source, options.moved_mounts, times)
+        report_differences(differences, is_strict=options.strict)
+    delivered_sizes = reconcile_outputs(
+        streams.output_targets, recording.histories, recording.writes, options.in_flight
+    )
+    resumption = _Resumption(recording, delivered_sizes, interrupter, config, options, times)
+    if recording.result is None:
+        pages = _make_page_index(path, config)
+        if pages is not None:
+            pages.open()
+        process = resumption.make_process(writer, streams, pages)
         return Recorder(
             writer,
             streams,
             interrupter,
-            replace(config, note=ignore_note),
-            recorded_result=recording.result,
-            replay=lambda: resumption.make_process(NullWriter(), captured),
+            config,
+            process=process,
             reader=recording.reader,
+            differences=differences,
         )
+    deliver_remaining(
+        writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
+    )
+    captured = replace(streams, output_targets=capture_outputs())
+    return Recorder(
+        writer,
+        streams,
+        interrupter,
+        replace(config, note=ignore_note),
+        recorded_result=recording.result,
+        replay=lambda: resumption.make_process(NullWriter(), captured),
+        reader=recording.reader,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +180,10 @@ class _Resumption:
     interrupter: Interrupter
     config: RunConfig
     options: ResumeOptions
+    times: RecordedTimes
 
     def make_process(
-        self,
-        writer: JournalWriter,
-        streams: StandardStreams,
-        pages: "PageIndex | None" = None,
-        times: RecordedTimes | None = None,
+        self, writer: JournalWriter, streams: StandardStreams, pages: "PageIndex | None" = None
     ) -> Process:
         """Return the process that replays the recorded run, and continues it in ``writer``."""
         recording, config, options = self.recording, self.config, self.options
@@ -190,7 +203,7 @@ class _Resumption:
             fired={info.trigger for info in recording.snapshots},
             delivered_sizes=self.delivered_sizes,
             moved_mounts=options.moved_mounts,
-            times=times or RecordedTimes(),
+            times=self.times,
         )
         program = prepare(plan.variant, identity.configuration, config.cache)
         return Process(
