@@ -28,15 +28,37 @@
     - OutputLost           an output could not be delivered to its target
 """
 
+from typing import Any
+
 
 class JournalError(Exception):
-    """Base class of all deliberate errors of this package. The message is one sentence."""
+    """Base class of all deliberate errors of this package. The message is one sentence.
+
+    ``path`` is the path of the file or journal that the error concerns, and empty if there is none
+    or if it is unknown. Errors can be copied and pickled with all their data.
+    """
+
+    path: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The constructors of some classes do not take ``args``, so a copy does not call them.
+        return _restore_error, (type(self), self.args, self.__dict__)
+
+
+def _restore_error(
+    cls: type[JournalError], args: tuple[Any, ...], values: dict[str, Any]
+) -> JournalError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(values)
+    return error
 
 
 class FormatError(JournalError):
     """The bytes at ``offset`` violate the format.
 
-    ``file`` names the segment file if the journal is a directory, and is empty otherwise.
+    ``file`` names the segment file if the journal is a directory, and is empty otherwise. ``path``
+    is the path of the journal.
     """
 
     def __init__(self, reason: str, offset: int = 0, file: str = "") -> None:
@@ -115,7 +137,11 @@ class LimitExceeded(FormatError):
 
 
 class JournalLocked(JournalError):
-    """Another process is writing this journal."""
+    """Another process, or another writer of this process, is writing the journal at ``path``."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(reason)
+        self.path = path
 
 
 class JournalChanged(JournalError):
@@ -136,18 +162,20 @@ class JournalChanged(JournalError):
 class StorageError(JournalError):
     """The operating system refused a write or a sync.
 
-    ``first_seq_lost`` is the sequence number of the first event that may not be durable.
+    ``first_seq_lost`` is the sequence number of the first event that may not be durable, ``path``
+    the file or journal.
     """
 
     is_disk_full = False
     """Whether the disk or a quota is full. With room again, the journal can be continued."""
 
-    def __init__(self, reason: str, first_seq_lost: int) -> None:
+    def __init__(self, reason: str, first_seq_lost: int, path: str = "") -> None:
         super().__init__(
             f"{reason}; events from sequence number {first_seq_lost} on are not durable"
         )
         self.reason = reason
         self.first_seq_lost = first_seq_lost
+        self.path = path
 
 
 class OptionError(JournalError):

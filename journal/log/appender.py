@@ -349,7 +349,7 @@ class Appender:
         if not isinstance(error, OSError):
             raise error
         reason = f"{self.path}: {what}: {error.strerror or error}"
-        raise StorageError(reason, self.durable_upto) from error
+        raise StorageError(reason, self.durable_upto, str(self.path)) from error
 
     # -- publish and close ---------------------------------------------------------------------
 

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Self
 
-from journal.errors import JournalError, OptionError
+from journal._arguments import check_choice, check_int, check_seconds, refuse
+from journal.errors import JournalError
 from journal.fs.open_resources import OwnThread
+
+PERIOD_SECONDS_MAX = 1_000_000
+"""Longest period of a commit policy. A wait of an operating system has a limit."""
 
 
 class CommitLevel(StrEnum):
@@ -42,6 +46,14 @@ class CommitPolicy:
     events_max: int = 0
     period_seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "level", check_choice("level", self.level, CommitLevel))
+        check_int("events_max", self.events_max)
+        check_seconds("period_seconds", self.period_seconds)
+        if self.period_seconds > PERIOD_SECONDS_MAX:
+            allowed = f"at most {PERIOD_SECONDS_MAX} seconds"
+            refuse("period_seconds", allowed, self.period_seconds)
+
     EVERY: ClassVar["CommitPolicy"]
     EXPLICIT: ClassVar["CommitPolicy"]
     NONE: ClassVar["CommitPolicy"]
@@ -49,18 +61,16 @@ class CommitPolicy:
     @classmethod
     def group(cls, events: int = 1000, milliseconds: float = 5.0) -> Self:
         """Commit when ``events`` events wait, or when the first has waited for ``milliseconds``."""
-        if events < 1 or milliseconds <= 0:
-            raise OptionError(
-                "commit group must have at least 1 event and more than 0 milliseconds, "
-                f"got {events} and {milliseconds}"
-            )
-        return cls(CommitLevel.GROUP, events, milliseconds / 1000)
+        is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
+        if not is_number or not 0 < milliseconds <= 1000 * PERIOD_SECONDS_MAX:
+            high = 1000 * PERIOD_SECONDS_MAX
+            refuse("milliseconds", f"greater than 0 and at most {high}", milliseconds)
+        return cls(CommitLevel.GROUP, check_int("events", events, 1), milliseconds / 1000)
 
     @classmethod
     def interval(cls, seconds: float = 1.0) -> Self:
         """Commit every ``seconds`` while there are new events."""
-        if seconds <= 0:
-            raise OptionError(f"commit interval must be greater than 0 seconds, got {seconds}")
+        check_seconds("seconds", seconds, can_be_zero=False)
         return cls(CommitLevel.INTERVAL, 0, seconds)
 
 

@@ -75,7 +75,9 @@ class InPlaceReplacement:
             what = (
                 "was replaced, but a power cut may undo it" if is_in_place else "cannot be replaced"
             )
-            raise StorageError(f"{self.target} {what}: {error.strerror or error}", 0) from error
+            raise StorageError(
+                f"{self.target} {what}: {error.strerror or error}", 0, str(self.target)
+            ) from error
         if self.is_directory:
             segment_files.remove_journal(self.sibling)  # This is the old journal.
 
@@ -83,7 +85,7 @@ class InPlaceReplacement:
         """Take the writer's lock of the journal, in a directory also that of its last segment."""
         self._lock.acquire(self.target)
         if not segment_files.is_same_file(self.target, self._old):
-            raise JournalLocked(f"{self.target} is being replaced by another process")
+            raise JournalLocked(f"{self.target} is being replaced already", str(self.target))
         segment_files.check_only_segments(self.target)
         if not self.is_directory:
             journal_lock.check_not_segment(self.target)

@@ -57,7 +57,20 @@ def lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise JournalLocked(f"{path} is being written by another process") from None
+        owner = "this process" if _is_locked_here(descriptor) else "another process"
+        raise JournalLocked(f"{path} is being written by {owner}", str(path)) from None
+
+
+def _is_locked_here(descriptor: int) -> bool:
+    """Return whether another descriptor of this process has the lock of the same file."""
+    status = os.fstat(descriptor)
+    with suppress(OSError):
+        for entry in Path("/proc/self/fdinfo").iterdir():
+            with suppress(OSError):  # It may have been closed meanwhile.
+                is_same = os.path.samestat(os.fstat(int(entry.name)), status)
+                if is_same and "FLOCK" in entry.read_text():
+                    return True
+    return False
 
 
 def unlock(descriptor: int) -> None:

@@ -182,7 +182,7 @@ def _make_storage_error(path: Path, error: OSError, what: str, seq: int) -> Stor
     """Return the error to raise if the journal cannot be created or continued."""
     if is_disk_full(error):
         return make_disk_full_error(path, error, seq)
-    return StorageError(f"{path} cannot be {what}: {error.strerror or error}", seq)
+    return StorageError(f"{path} cannot be {what}: {error.strerror or error}", seq, str(path))
 
 
 def _make_header(options: OpenOptions) -> SegmentHeader:

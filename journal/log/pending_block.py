@@ -157,7 +157,9 @@ class PendingBlock:
         failure = self.appender.failure
         if failure is not None:
             reason = f"{self.appender.path} cannot be written after an earlier failure: {failure}"
-            raise StorageError(reason, self.appender.durable_upto) from failure
+            raise StorageError(
+                reason, self.appender.durable_upto, str(self.appender.path)
+            ) from failure
         if not self.state.writes:
             raise self._closed_error()
 

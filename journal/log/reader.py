@@ -9,6 +9,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from journal._arguments import (
+    check_callable,
+    check_choice,
+    check_flag,
+    check_int,
+    check_mapping,
+    check_path,
+    check_seconds,
+    check_tags,
+    check_text,
+    refuse,
+)
 from journal.errors import (
     FormatError,
     JournalChanged,
@@ -65,12 +77,13 @@ class Reader:
         mode: RecoveryMode = RecoveryMode.TOLERATE_TAIL,
         flips: Mapping[str, Mapping[int, int]] | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path("path", path))
         self.losses: list[scan.Damage] = []
-        self._verify = verify
-        self._mode = mode
+        self._verify = check_flag("verify", verify)
+        self._mode = check_choice("mode", mode, RecoveryMode)
+        _check_flips(flips)
         self._records_process: bool | None = None
-        self._files = SegmentFiles(path, patient=mode is RecoveryMode.SALVAGE, flips=flips)
+        self._files = SegmentFiles(path, patient=self._mode is RecoveryMode.SALVAGE, flips=flips)
         self._locator = BlockLocator(self._files)
         self._home = HomeProcess()
         try:
@@ -160,18 +173,21 @@ class Reader:
         ``start`` continues after them. Damage that lost no event is reported by ``summary`` and
         ``verify``.
         """
+        _check_range(start, stop, tags, since)
         return self._selected(FrameSelection(start, stop, tags, since), FrameSelection.frames)
 
     def rows(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[tuple[int, int, bytes]]:
         """Yield ``frames`` as tuples of sequence number, tag and payload, which is faster."""
+        _check_range(start, stop, tags)
         return self._selected(FrameSelection(start, stop, tags), FrameSelection.rows)
 
     def payloads(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[bytes]:
         """Yield only the payloads of these frames, which is faster still."""
+        _check_range(start, stop, tags)
         return self._selected(FrameSelection(start, stop, tags), FrameSelection.payloads)
 
     def blocks(
@@ -186,6 +202,7 @@ class Reader:
 
         Raises as ``frames`` does.
         """
+        _check_range(start, stop, tags, since)
         return map(_SECOND, self._blocks(start, tags, stop, since))
 
     def _selected(
@@ -249,6 +266,9 @@ class Reader:
 
         Raises KeyError if there is no such event, a DamagedJournal if it is lost.
         """
+        check_int("seq", seq, -_SEQ_END, _SEQ_END)
+        if verify is not None:
+            check_flag("verify", verify)
         block, at = self._locator.find(seq, verify=self._verify if verify is None else verify)
         return block.frame(seq, at)
 
@@ -259,6 +279,10 @@ class Reader:
 
         Raises a DamagedJournal on reaching lost events.
         """
+        _check_range(0 if start is None else start, None, tags)
+        return self._backward(start, tags)
+
+    def _backward(self, start: int | None, tags: Container[int] | None) -> Iterator[Frame]:
         end = _SEQ_END if start is None else start + 1
         bitmap, bound, selection = _tag_bitmap(tags), end, FrameSelection(0, end, tags)
         for table in self._locator.backward():
@@ -280,6 +304,7 @@ class Reader:
 
     def last(self, count: int, *, tags: Container[int] | None = None) -> list[Frame]:
         """Return the last ``count`` frames, oldest first."""
+        check_int("count", count)
         return list(islice(self.backward(tags=tags), count))[::-1]
 
     # -- follow ------------------------------------------------------------------------------
@@ -299,6 +324,20 @@ class Reader:
         one, as in online compaction, the iteration continues in it. Raises JournalChanged if
         another journal replaces this one, or if it is cut, removed or renamed.
         """
+        _check_range(start, None, tags)
+        if stop is not None:
+            check_callable("stop", stop)
+        if timeout_seconds is not None:
+            timeout_seconds = check_seconds("timeout_seconds", timeout_seconds)
+        return self._follow(start, tags, stop, timeout_seconds)
+
+    def _follow(
+        self,
+        start: int,
+        tags: Container[int] | None,
+        stop: Callable[[], bool] | None,
+        timeout_seconds: float | None,
+    ) -> Iterator[Frame]:
         deadline = _deadline_after(timeout_seconds)
         follower = TailFollower(self._files, start, _tag_bitmap(tags), self._verify, self._ends_at)
         while True:
@@ -367,9 +406,7 @@ class Reader:
 
         A torn tail and debris are not defects: a crash leaves them.
         """
-        for item in self.items(decode=decode):
-            if isinstance(item, Finding):
-                yield item
+        return (item for item in self.items(decode=decode) if isinstance(item, Finding))
 
     def items(
         self, *, start: tuple[str, int] = ("", 0), decode: bool = True
@@ -379,7 +416,13 @@ class Reader:
         Bodies from position ``start`` (file name, offset) on are read and checked, with ``decode``
         also each event. Before ``start``, only headers are checked.
         """
+        check_flag("decode", decode)
+        if not isinstance(start, tuple) or len(start) != 2:
+            refuse("start", "a pair of a file name and an offset", start)
+        name, offset = start
+        return self._items((check_text("file name", name), check_int("offset", offset)), decode)
 
+    def _items(self, start: tuple[str, int], decode: bool) -> Iterator[scan.ScanItem | Finding]:
         def select_body(segment: Segment, header: BlockHeader, _: int) -> bool:
             return (segment.name, segment.offset + header.offset) >= start
 
@@ -415,7 +458,7 @@ class Reader:
             try:
                 segment_header.read(source[0:SEGMENT_HEADER_SIZE], 0)
             except FormatError as error:
-                error.file = source.name
+                error.file, error.path = source.name, str(self.path)
                 raise
 
     def _block(self, scanned: scan.ScannedBlock, start: int) -> Block | None:
@@ -456,7 +499,7 @@ class Reader:
         No correct writer writes such a block.
         """
         if self._mode is not RecoveryMode.SALVAGE:
-            error.file = name
+            error.file, error.path = name, str(self.path)
             raise error
         last_seq, kind = first_seq + header.frame_count - 1, type(error)
         self.losses.append(
@@ -473,13 +516,40 @@ class Reader:
         if self._mode is RecoveryMode.POINT_IN_TIME and not damage.acknowledged:
             return True
         if loses_events or self._mode is RecoveryMode.STRICT:
-            scan.raise_damage(damage)
+            try:
+                scan.raise_damage(damage)
+            except FormatError as error:
+                error.path = str(self.path)
+                raise
         return False
 
     def _check_tail(self, tail: scan.Tail) -> None:
         if self._mode is RecoveryMode.STRICT and tail.torn_size:
             name = tail.segment.name
-            raise TornBlock("the journal has a torn tail", tail.offset, name)
+            error = TornBlock("the journal has a torn tail", tail.offset, name)
+            error.path = str(self.path)
+            raise error
+
+
+def _check_range(
+    start: int, stop: int | None, tags: Container[int] | None, since: int | None = None
+) -> None:
+    """Raise OptionError for a selection that has values of a wrong type."""
+    check_int("start", start, 0, _SEQ_END)
+    if stop is not None:
+        check_int("stop", stop, 0, _SEQ_END)
+    if tags is not None:
+        check_tags("tags", tags)
+    if since is not None:
+        check_int("since", since, -_SEQ_END, _SEQ_END)
+
+
+def _check_flips(flips: Mapping[str, Mapping[int, int]] | None) -> None:
+    for name, masks in check_mapping("flips", flips or {}).items():
+        check_text("each file name of flips", name)
+        for offset, mask in check_mapping("each value of flips", masks).items():
+            check_int("each offset of flips", offset)
+            check_int("each mask of flips", mask, 0, 255)
 
 
 def _tag_bitmap(tags: Container[int] | None) -> int:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from journal.errors import OptionError
+from journal._arguments import check_int, check_seconds
 
 ROLL_SIZE_MAX = 1 << 34
 
@@ -18,8 +18,6 @@ class RollPolicy(NamedTuple):
 
     def check(self) -> None:
         """Raise OptionError for values out of range."""
-        if not 0 < self.size_bytes <= ROLL_SIZE_MAX:
-            size = self.size_bytes
-            raise OptionError(f"segment size must be 1 to {ROLL_SIZE_MAX} bytes, got {size}")
-        if self.age_seconds is not None and self.age_seconds <= 0:
-            raise OptionError(f"roll age must be greater than 0 seconds, got {self.age_seconds}")
+        check_int("segment size", self.size_bytes, 1, ROLL_SIZE_MAX)
+        if self.age_seconds is not None:
+            check_seconds("roll age", self.age_seconds, can_be_zero=False)

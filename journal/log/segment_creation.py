@@ -88,7 +88,7 @@ def publish_journal(temporary: Path, path: Path) -> None:
     except OSError as error:
         if path.exists() and temporary.exists():
             raise OptionError(f"{path} already exists: choose another path") from None
-        raise StorageError(f"{path} cannot be published: {error}", 0) from error
+        raise StorageError(f"{path} cannot be published: {error}", 0, str(path)) from error
 
 
 def make_salt() -> int:

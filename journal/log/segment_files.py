@@ -263,4 +263,4 @@ class SegmentFiles:
 
     def _check_open(self) -> None:
         if self._descriptor == _CLOSED:
-            raise ValueError(f"the reader of {self.path} is closed")
+            raise OptionError(f"the reader of {self.path} is closed")

@@ -97,7 +97,7 @@ class SwitchoverTarget:
             if not isinstance(error, OSError):
                 raise
             reason = f"{self._path} cannot be replaced: {error.strerror or error}"
-            raise StorageError(reason, old.durable_upto) from error
+            raise StorageError(reason, old.durable_upto, str(self._path)) from error
         new.set_path(self._path)
         new.failure, self._is_final = None, True
 

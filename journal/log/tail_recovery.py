@@ -155,7 +155,7 @@ def _drop_unsynced_cache(descriptor: int, size: int, path: Path) -> None:
     try:
         os.fdatasync(descriptor)
     except OSError as error:
-        raise StorageError(f"{path} cannot be synced: {error}", 0) from error
+        raise StorageError(f"{path} cannot be synced: {error}", 0, str(path)) from error
     os.posix_fadvise(descriptor, max(0, size - _REREAD_SIZE), 0, os.POSIX_FADV_DONTNEED)
 
 

@@ -11,8 +11,19 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from journal._arguments import check_bytes, check_each, check_int, check_type, iterate
-from journal.errors import JournalError, LimitExceeded, OptionError
+from journal._arguments import (
+    check_bytes,
+    check_callable,
+    check_choice,
+    check_each,
+    check_flag,
+    check_int,
+    check_path,
+    check_seconds,
+    check_type,
+    iterate,
+)
+from journal.errors import FormatError, JournalError, LimitExceeded, OptionError
 from journal.format import block
 from journal.format.block import Block
 from journal.format.columns import (
@@ -78,22 +89,30 @@ class Writer:
         mode: RecoveryMode = RecoveryMode.POINT_IN_TIME,
         first_seq: int = 0,
     ) -> None:
-        self.path = Path(path)
+        check_flag("compress", compress)
+        if clock is not None:
+            check_callable("clock", clock)
+        check_type("commit", commit, CommitPolicy)
+        if roll is not None:
+            check_type("roll", roll, RollPolicy).check()
+        self.path = Path(check_path("path", path))
         options = OpenOptions(
             self.path,
             roll is not None,
-            publish,
-            journal_id,
+            check_flag("publish", publish),
+            None if journal_id is None else check_bytes("journal_id", journal_id),
             clock or current_microseconds,
-            mode,
-            first_seq,
+            check_choice("mode", mode, RecoveryMode),
+            check_int("first_seq", first_seq, 0, SEQ_LAST),
         )
         options.check()
-        if roll is not None:
-            roll.check()
         self._encode: Callable[[Event], bytes] | None = None
         compressor = block.make_compressor() if compress else None
-        appender = Appender(options, roll, commit.level is not CommitLevel.NONE)
+        try:
+            appender = Appender(options, roll, commit.level is not CommitLevel.NONE)
+        except FormatError as error:
+            error.path = str(self.path)
+            raise
         self.journal_id = appender.header.journal_id
         self._pending = PendingBlock(appender, make_tick_clock(clock, appender.time), compressor)
         try:
@@ -298,6 +317,9 @@ class Writer:
         thread's sync.
         """
         self._pending.check_process()
+        check_int("seq", seq)
+        if timeout_seconds is not None:
+            timeout_seconds = check_seconds("timeout_seconds", timeout_seconds)
         if seq >= self.next_seq:
             raise OptionError(f"cannot wait for event {seq}: the last event is {self.next_seq - 1}")
         return self._sync.wait(seq, timeout_seconds)
@@ -320,7 +342,9 @@ class Writer:
         """
         pending = self._pending
         pending.check_process()
-        successor = SwitchoverTarget(self.path, Path(beside), self.journal_id, pending.appender)
+        successor = SwitchoverTarget(
+            self.path, Path(check_path("beside", beside)), self.journal_id, pending.appender
+        )
         try:
             successor.catch_up()
             with self._sync.exclusive(), pending.lock:
@@ -341,9 +365,10 @@ class Writer:
 
     def set_path(self, path: str | os.PathLike[str]) -> None:
         """Record that the journal is being renamed to ``path``: call this before the rename."""
+        target = Path(check_path("path", path))
         with self._pending.lock:
             self._pending.check_process()
-            self.path = Path(path)
+            self.path = target
             self._pending.appender.set_path(self.path)
 
     def close(self) -> None:

@@ -191,7 +191,7 @@ def test_filter_in_place_leaves_a_journal_in_use_or_damaged_unchanged(
     write(path)
     with journal.Writer(path):
         code, sentence = refuse_in_place(tmp_path)
-    assert (code, "is being written by another process" in sentence) == (7, True)
+    assert (code, "is being written by" in sentence) == (7, True)
     last = max(path.iterdir()) if path.is_dir() else path
     data = bytearray(last.read_bytes())
     data[100:300] = bytes(200)

@@ -90,7 +90,7 @@ def test_while_it_is_written_it_is_left_alone(
     tmp_path: Path, shape: Callable[[Path], Path]
 ) -> None:
     path = shape(tmp_path / "journal")
-    with Writer(path), pytest.raises(JournalLocked, match="is being written by another process"):
+    with Writer(path), pytest.raises(JournalLocked, match="is being written by this process"):
         compact_in_place(path)
     assert len(frames_of(path)) == len(STORY)
     assert names_in(tmp_path) == ["journal"]

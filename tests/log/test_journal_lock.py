@@ -133,5 +133,5 @@ def test_a_forced_output_replaces_no_journal_that_is_being_written(
     for command in (["export", "source"], ["filter", "source"], ["compact", "source"]):
         done = run_inside(*command, "--force", "-o", segment, at=tmp_path)
         assert (done.returncode, done.stdout) == (7, b"")
-        assert b"is being written by another process" in done.stderr
+        assert b"is being written by this process" in done.stderr
     check_writer_loses_nothing(writer)

@@ -182,9 +182,12 @@ class GuestTrapped(Exception):
     """A trap of the guest: a short ``kind``, and a ``backtrace`` with the innermost frame first."""
 
     def __init__(self, kind: str, backtrace: str) -> None:
-        super().__init__(kind)
+        super().__init__(kind, backtrace)
         self.kind = kind
         self.backtrace = backtrace
+
+    def __str__(self) -> str:
+        return self.kind
 
 
 # Source of a raw callback, generated for its number of arguments, because passing a list costs a
