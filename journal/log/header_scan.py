@@ -5,7 +5,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from journal.errors import LimitExceeded
-from journal.format import segment_header
+from journal.format import bit_search, segment_header
 from journal.format.block import (
     BLOCK_HEADER_SIZE,
     BLOCK_MAGIC,
@@ -23,6 +23,10 @@ FAILED_HASH_SIZE_MAX = 1 << 30
 """Bytes hashed without a match before a file is rejected as hostile (plus a multiple of its size).
 """
 _FAILED_HASH_FACTOR = 8
+_HEADER_SEARCH_SIZE_MAX = 1 << 32
+_BODY_SEARCH_SIZE_MAX = bit_search.search_cost(
+    8 * bit_search.BODY_SIZE_MAX, bit_search.BODY_SIZE_MAX >> 1
+)
 CACHED_HEADERS_MAX = 1 << 12
 """Maximum number of headers that the header scan keeps for the segment scan."""
 
@@ -63,10 +67,16 @@ class Segment(NamedTuple):
 
 
 class HashBudget:
-    """Limit on the hashing that overlapping blocks of a hostile file can cause."""
+    """Limit on the hashing that overlapping blocks of a hostile file can cause.
+
+    ``header_search`` and ``body_search`` limit the searches for a flipped bit: about a thousand
+    headers, and one body of the largest size that is searched.
+    """
 
     def __init__(self, size: int) -> None:
         self._left = FAILED_HASH_SIZE_MAX + _FAILED_HASH_FACTOR * size
+        self.header_search = bit_search.SearchBudget(_HEADER_SEARCH_SIZE_MAX)
+        self.body_search = bit_search.SearchBudget(_BODY_SEARCH_SIZE_MAX)
 
     def spend(self, size: int, offset: int) -> None:
         """Count bytes that were hashed without a match.

@@ -513,7 +513,7 @@ class Reader:
         if self._mode is RecoveryMode.SALVAGE:
             self.losses.append(damage)
             return False
-        if self._mode is RecoveryMode.POINT_IN_TIME and not damage.acknowledged:
+        if self._mode is RecoveryMode.POINT_IN_TIME and damage.may_end_journal:
             return True
         if loses_events or self._mode is RecoveryMode.STRICT:
             try:

@@ -59,7 +59,8 @@ class RecoveryMode(StrEnum):
     TOLERATE_TAIL = "tolerate-tail"
     """Also accept a torn tail, which every crash leaves."""
     POINT_IN_TIME = "point-in-time"
-    """Also accept damage of bytes that no sync had acknowledged: the journal ends before them."""
+    """Also accept damage that a crash explains, of bytes that no sync had acknowledged: the journal
+    ends before them."""
     SALVAGE = "salvage"
     """Accept everything, in readers only: they skip lost events."""
 

@@ -19,6 +19,7 @@ from journal.format.block import BLOCK_MAGIC, Block, BlockHeader, find_flaw, rea
 from journal.format.frame import SEQ_MAX
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import Bytes, ByteSource
+from journal.log import bit_rot
 from journal.log.header_scan import HashBudget, Segment, SegmentBytes
 
 _CHUNK_SIZE = 1 << 20
@@ -60,7 +61,8 @@ class Damage(NamedTuple):
     """Bytes and events that are lost although whole blocks follow them.
 
     ``link`` is the (end, hash) of the last block before them. If ``open_ended``, no block follows,
-    and the number of lost events is unknown.
+    and the number of lost events is unknown. ``is_rot`` is set for a block that one flipped bit
+    makes whole: it was written, and no crash explains its state.
     """
 
     offset: int
@@ -73,6 +75,12 @@ class Damage(NamedTuple):
     link: tuple[int, int]
     name: str = ""
     open_ended: bool = False
+    is_rot: bool = False
+
+    @property
+    def may_end_journal(self) -> bool:
+        """Return whether a crash explains the damage, and no sync had acknowledged the bytes."""
+        return not self.acknowledged and not self.is_rot
 
     def error(self) -> FormatError:
         """Return the exception to raise for this damage."""
@@ -160,18 +168,9 @@ class SegmentScanner(SegmentBytes):
             fault = self._find_fault(header)
             if fault is None:
                 assert header is not None
-                block = ScannedBlock(
-                    self._segment,
-                    header,
-                    self._position,
-                    header.first_seq + self._segment.shift,
-                    self._body_read,
-                    self._is_selected,
-                )
+                block = self._scanned_block(header)
                 yield block
-                self._position += header.size
-                self._link = (header.end, header.hash)
-                self.next_seq = block.next_seq
+                self._accept(block)
                 continue
             item = self._conclude(header, fault)
             if item is not None:
@@ -179,10 +178,30 @@ class SegmentScanner(SegmentBytes):
             if isinstance(item, Tail):
                 return
 
-    def _find_fault(self, header: BlockHeader | None) -> _BlockFault | None:
+    def _scanned_block(self, header: BlockHeader) -> ScannedBlock:
+        """Return the block at this position, in which ``_find_fault`` found no fault."""
+        return ScannedBlock(
+            self._segment,
+            header,
+            self._position,
+            header.first_seq + self._segment.shift,
+            self._body_read,
+            self._is_selected,
+        )
+
+    def _accept(self, block: ScannedBlock) -> None:
+        """Continue after a block."""
+        header = block.header
+        self._position += header.size
+        self._link = (header.end, header.hash)
+        self.next_seq = block.next_seq
+
+    def _find_fault(
+        self, header: BlockHeader | None, repaired_body: bytes = b""
+    ) -> _BlockFault | None:
         """Return the reason why no valid block is here, or None.
 
-        Reads the next header as confirmation.
+        Reads the next header as confirmation. ``repaired_body`` replaces the body in the file.
         """
         self._next_header, self._body_read = None, b""
         if header is None:
@@ -203,9 +222,11 @@ class SegmentScanner(SegmentBytes):
         end = self._start + header.end
         if end > self._limit:
             return _BlockFault(TornBlock, "the block is cut short", is_torn=True)
-        return self._find_body_fault(header, end)
+        return self._find_body_fault(header, end, repaired_body)
 
-    def _find_body_fault(self, header: BlockHeader, end: int) -> _BlockFault | None:
+    def _find_body_fault(
+        self, header: BlockHeader, end: int, repaired_body: bytes
+    ) -> _BlockFault | None:
         next_header = self._header(end) if end < self._limit else None
         link = (end - self._start, header.hash)
         confirmed = link in self._segment.recovery_links or (
@@ -215,7 +236,9 @@ class SegmentScanner(SegmentBytes):
         # If the sequence numbers have gaps, the last one is stored in the body.
         self._is_selected = self._select_body(self._segment, header, first_seq)
         needs_body = header.has_seqs or self._is_selected
-        body = self._body(header) if needs_body or not confirmed else b""
+        body = repaired_body
+        if not body and (needs_body or not confirmed):
+            body = self._body(header)
         self._next_header = next_header
         check = not confirmed or (needs_body and self._verify)
         if check and not self._is_whole(header, body):
@@ -245,17 +268,24 @@ class SegmentScanner(SegmentBytes):
         # A live writer may have completed, in the meantime, a block that was written in part.
         if isinstance(self._data, ByteSource):
             self._data.invalidate()
-        if self._find_fault(self._header(at)) is None:
+        header = self._header(at)
+        fault_now = self._find_fault(header)
+        if fault_now is None:
             self._next_header = None
             return None
+        end = self._limit if anchor is None else self._start + anchor.offset
+        if anchor and end > at and anchor.follows(*self._link):
+            self._position, self._next_header = end, None
+            return Debris(at, end - at, self._segment.name)
+        # The next segment continues only what was durable.
+        durable = self._segment.durable_upto > at - self._start or self._continuation is not None
+        rot = None if durable else self._find_rot(header, fault_now)
+        if rot is not None:
+            return rot
         if anchor is None:
             return self._end(fault)
-        end = self._start + anchor.offset
         self._position, self._next_header = end, None
-        if end > at and anchor.follows(*self._link):
-            return Debris(at, end - at, self._segment.name)
         first, self.next_seq = self.next_seq, anchor.first_seq + self._segment.shift
-        durable = self._segment.durable_upto > at - self._start
         link, self._link = self._link, (anchor.previous_end, anchor.previous_hash)
         kind = MissingEvents if self._is_zero(at, end) else fault.kind
         kind = CorruptBlock if kind is TornBlock else kind
@@ -269,6 +299,42 @@ class SegmentScanner(SegmentBytes):
             kind,
             link,
             self._segment.name,
+        )
+
+    def _find_rot(self, header: BlockHeader | None, fault: _BlockFault) -> Damage | None:
+        """Return the damage if one flipped bit makes the block at this position whole.
+
+        Such a block was written. The scan continues after it: its sequence numbers are taken.
+        """
+        if not fault.is_torn or fault.kind is not CorruptBlock:
+            return None
+        at, first, before, salt = self._position, self.next_seq, self._link, self._salt
+        body, budget = b"", self._budget
+        if header is None:
+            header = bit_rot.repair_header(
+                self._data, at, salt, at - self._start, budget.header_search
+            )
+        else:
+            body = bit_rot.repair_body(self._data, at, header, salt, budget.body_search)
+            if not body:
+                return None
+        if header is None or self._find_fault(header, body) is not None:
+            return None
+        block = self._scanned_block(header)
+        self._accept(block)
+        self._next_header = None
+        reason = "one flipped bit, which journaltool recover repairs, in the block"
+        return Damage(
+            at,
+            header.size,
+            first,
+            self.next_seq - 1,
+            False,
+            reason,
+            CorruptBlock,
+            before,
+            self._segment.name,
+            is_rot=True,
         )
 
     def _end(self, fault: _BlockFault) -> ScanItem:

@@ -174,8 +174,8 @@ class _RecoveredTail(NamedTuple):
 def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
     """Return the position to resume: the end of the last block before any damage.
 
-    Raises for damage of acknowledged bytes, for damage that later segments follow, and for damage
-    that the mode does not accept.
+    Raises for damage of acknowledged bytes, for bit rot, for damage that later segments follow, and
+    for damage that the mode does not accept.
     """
     segment: Segment | None = None
     time, rows = 0, SegmentIndexBuilder()
@@ -192,7 +192,7 @@ def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
             time = max(time, item.header.time_last)
             rows.add(item.header, item.next_seq - item.segment.shift)
         elif isinstance(item, scan.Damage):
-            is_refused = mode is not RecoveryMode.POINT_IN_TIME or item.acknowledged
+            is_refused = mode is not RecoveryMode.POINT_IN_TIME or not item.may_end_journal
             if is_refused or segment is None or segment.limit < len(data):
                 scan.raise_damage(item)
             return _RecoveredTail(segment, item.offset, item.link, item.first_seq, time, rows, True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.errors import CorruptBlock
+from journal.format import bit_search
 from journal.log import scan
-from journal.rewrite import bit_search
 from journal.rewrite.bit_repair import BitRepair, BitRepairer
 from journal.rewrite.block_copier import BlockCopier, Loss, check_new_journal
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.errors import FormatError
-from journal.format import segment_header
+from journal.format import bit_search, segment_header
 from journal.format.block import BLOCK_HEADER_SIZE, BLOCK_MAGIC, find_flaw, read_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import ByteSource
 from journal.log import scan
 from journal.log.segment_files import SegmentFiles
-from journal.rewrite import bit_search
 from journal.rewrite.progress import ProgressCallback, ProgressScan
 
 PASSES_MAX = 8

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from journal.format import block
+from journal.format import bit_search, block
+from journal.format.bit_search import SearchBudget, flip_bit
 from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, BlockPlacement, Frames
 from journal.format.block_header import LAYOUT
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
-from journal.rewrite import bit_search
-from journal.rewrite.bit_search import SearchBudget, flip_bit
 
 SALT = 0x0123456789ABCDEF
 OFFSET = 4096

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import CorruptBlock, Frame, JournalError, OptionError, Reader, Writer
+from journal.format.bit_search import flip_bit
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.log import RecoveryMode, RollPolicy
 from journal.operations.concat import concat
 from journal.operations.salvage import SalvageResult, salvage
 from journal.operations.verify import Verifier
-from journal.rewrite.bit_search import flip_bit
 from tests.support.budget import Budget
 from tests.support.edited_journals import STORIES, apply_edits, edits, stories
 from tests.support.journals import Story, make_clock, write_stories

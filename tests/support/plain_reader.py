@@ -14,7 +14,9 @@ from xxhash import xxh3_64_intdigest
 
 SEGMENT_MAGIC = b"\x89JNLSEG\n"
 BLOCK_MAGIC = b"\x89JNLBLK\n"
-SEGMENT_SIZE, BLOCK_SIZE = 128, 112
+SEGMENT_SIZE, BLOCK_SIZE, SECTOR_SIZE = 128, 112, 512
+SEARCHED_SIZE, TORN_SIZE = 1 << 18, 1 << 12
+"""Largest bodies that are searched for a flipped bit: in any block, and with unwritten sectors."""
 
 SEGMENT = cs.Struct(
     "magic" / cs.Const(SEGMENT_MAGIC),
@@ -102,6 +104,7 @@ class Lost(NamedTuple):
     last_seq: int
     acknowledged: bool
     open_ended: bool = False
+    rotten: bool = False
 
     @property
     def costs(self) -> bool:
@@ -267,7 +270,12 @@ class Segment:
                 at = self.end(header)
                 continue
             anchor = self._anchor(header, at)
-            if anchor is None or (self.continued and anchor.offset >= self.continued[0]):
+            if anchor is not None and self.continued and anchor.offset >= self.continued[0]:
+                anchor = None
+            if not self.named_by(anchor, self.link) and (end := self._pass_rot(header, at)):
+                at = end
+                continue
+            if anchor is None:
                 self._end(header, at)
                 return
             at = self._pass_over(at, anchor)
@@ -339,10 +347,64 @@ class Segment:
             self.into.debris.append(Piece(self.file, at, end - at))
             return end
         first, self.seq = self.seq, anchor.first_seq + self.shift
-        acknowledged = self.durable > at - self.start
+        acknowledged = self.durable > at - self.start or self.continued is not None
         self.into.damage.append(Lost(self.file, at, end - at, first, self.seq - 1, acknowledged))
         self.link = (anchor.previous_end, anchor.previous_hash)
         return end
+
+    def _pass_rot(self, header: cs.Container | None, at: int) -> int:
+        """Record the damage of a block that one flipped bit makes valid, and return its end.
+
+        Returns 0 if the block at ``at`` is none.
+        """
+        if self.continued is not None or self.durable > at - self.start:
+            return 0
+        damaged, first = self.data, self.seq
+        for bit in self._flipped_bits(header, at):
+            self.data = with_flip(damaged, bit)
+            mended = self.header(at)
+            if mended is not None and self._believed(mended):
+                into, self.into, before = self.into, Reading(), (self.seq, self.link)
+                self._take(mended, at)
+                self.into, self.data, end = into, damaged, self.end(mended)
+                if self._written(at, end, bit // 8) and any(damaged[bit // 8 : end]):
+                    size = end - at
+                    lost = Lost(self.file, at, size, first, self.seq - 1, False, rotten=True)
+                    self.into.damage.append(lost)
+                    return end
+                self.seq, self.link = before
+        self.data = damaged
+        return 0
+
+    def _flipped_bits(self, header: cs.Container | None, at: int) -> Iterator[int]:
+        """Yield the bits of the file whose flip makes the hash of the header or the body valid."""
+        if header is None:
+            raw = bytearray(self.data[at : at + BLOCK_SIZE])
+            if len(raw) == BLOCK_SIZE:
+                for bit in range(8 * BLOCK_SIZE):
+                    raw[bit // 8] ^= 1 << bit % 8
+                    if xxh3_64_intdigest(raw[:104], self.salt) == int.from_bytes(
+                        raw[104:], "little"
+                    ):
+                        yield 8 * at + bit
+                    raw[bit // 8] ^= 1 << bit % 8
+            return
+        start, end = at + BLOCK_SIZE, self.end(header)
+        sectors = range(at - at % SECTOR_SIZE, end, SECTOR_SIZE)
+        torn = not all(self._written(at, end, max(at, sector)) for sector in sectors)
+        if not self._plausible(header) or end - start > (TORN_SIZE if torn else SEARCHED_SIZE):
+            return
+        body = bytearray(self.data[start:end])
+        for bit in range(8 * len(body)):
+            body[bit // 8] ^= 1 << bit % 8
+            if xxh3_64_intdigest(body, self.salt) == int(header.body_hash):
+                yield 8 * start + bit
+            body[bit // 8] ^= 1 << bit % 8
+
+    def _written(self, start: int, end: int, at: int) -> bool:
+        """Return whether a byte other than zero is in the same sector of a block as ``at``."""
+        sector = at - at % SECTOR_SIZE
+        return any(self.data[max(start, sector) : min(end, sector + SECTOR_SIZE)])
 
     def _end(self, header: cs.Container | None, at: int) -> None:
         first, rest = self.seq, self.data[at : self.limit]
@@ -407,6 +469,13 @@ def _check(header: cs.Container, columns: cs.Container, raw: bytes) -> None:
     )
     if not fits:
         raise Lying
+
+
+def with_flip(data: bytes, bit: int) -> bytes:
+    """Return the bytes with one bit inverted."""
+    flipped = bytearray(data)
+    flipped[bit // 8] ^= 1 << bit % 8
+    return bytes(flipped)
 
 
 def next_segment(data: bytes, at: int) -> int:

@@ -48,7 +48,7 @@ def apply_mode(found: Reading, mode: RecoveryMode) -> Outcome:
             return found.rows, False
         return found.rows_before(min(wrong, key=lambda piece: (piece.file, piece.offset))), True
     for lost in found.damage:
-        if mode is RecoveryMode.POINT_IN_TIME and not lost.acknowledged:
+        if mode is RecoveryMode.POINT_IN_TIME and not lost.acknowledged and not lost.rotten:
             return found.rows_before(lost), False
         if lost.costs:
             return found.rows_before(lost), True

@@ -59,8 +59,8 @@ def recover(
     """Recover a journal (the help text is HELP)."""
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=source):
         error_report.raise_on_sigint()
+        from journal.format import bit_search
         from journal.operations import salvage
-        from journal.rewrite import bit_search
 
         size_max = bit_search.BODY_SIZE_MAX if max_search is None else max_search
         with progress.show_bar(not quiet) as on_progress:

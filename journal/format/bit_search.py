@@ -33,6 +33,11 @@ _BITS = (1, 2, 4, 8, 16, 32, 64, 128)
 assert len(BLOCK_MAGIC) == len(SEGMENT_MAGIC) == 8
 
 
+def search_cost(count: int, size: int) -> int:
+    """Return the cost of ``count`` hashes of ``size`` bytes, in bytes."""
+    return count * (size + _HASH_COST)
+
+
 class SearchBudget:
     """Limit on the hashing of a repair, which deliberate damage could otherwise make very long."""
 
@@ -41,7 +46,7 @@ class SearchBudget:
 
     def spend(self, count: int, size: int) -> bool:
         """Subtract ``count`` hashes of ``size`` bytes. Returns False if the budget is too small."""
-        cost = count * (size + _HASH_COST)
+        cost = search_cost(count, size)
         if cost > self.remaining:
             return False
         self.remaining -= cost
