@@ -144,9 +144,11 @@ def _build_resumed(
     resumption = _Resumption(recording, delivered_sizes, interrupter, config, options, times)
     if recording.result is None:
         pages = _make_page_index(path, config)
-        if pages is not None:
-            pages.open()
-        process = resumption.make_process(writer, streams, pages)
+        with ExitStack() as stack:
+            if pages is not None:
+                stack.enter_context(pages).open()
+            process = resumption.make_process(writer, streams, pages)
+            stack.pop_all()  # The recorder closes the page index.
         return Recorder(
             writer,
             streams,
