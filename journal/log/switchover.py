@@ -52,6 +52,8 @@ class SwitchoverTarget:
                 raise OptionError(f"{sibling} is not a journal {kind} like {path}")
             segment_files.check_only_segments(self._path)
             self._status = sibling.stat()
+            # It reads a header, which can fail: create it before anything must be closed.
+            self._follower = TailFollower(self._files, 0, _ALL_TAGS, True)
             options = OpenOptions(sibling, False, True, journal_id, old.clock, RecoveryMode.STRICT)
             self.appender = Appender(options, old.roll_policy, old.keeps_unsynced)
         except StorageError:
@@ -61,7 +63,7 @@ class SwitchoverTarget:
         except BaseException:
             self._files.close()
             raise
-        self._follower = TailFollower(self._files, self.appender.next_seq, _ALL_TAGS, True)
+        self._follower.next_seq = self.appender.next_seq
 
     def catch_up(self) -> None:
         """Copy and sync new blocks until little is left to copy."""
