@@ -6,6 +6,15 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
+from journal._arguments import (
+    INT_MAX,
+    check_choice,
+    check_each,
+    check_flag,
+    check_int,
+    check_seconds,
+    check_text,
+)
 from journal.engine.memory.dirty_pages import DirtyPageTracking
 from journal.errors import EngineMismatch, NotResumable, OptionError
 from journal.events.snapshots import Trigger
@@ -60,6 +69,13 @@ class SafePoints(Enum):
     """
 
 
+_SNAPSHOT_CHOICES: dict[str, type[Enum]] = {
+    "stacks": Stacks,
+    "safe_points": SafePoints,
+    "dirty_page_tracking": DirtyPageTracking,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotOptions:
     """Triggers and options of the snapshots of a run.
@@ -84,6 +100,18 @@ class SnapshotOptions:
     by_default: bool = False
     page_index: bool = False
 
+    def __post_init__(self) -> None:
+        check = check_each("on", self.on, lambda name, each: check_choice(name, each, Trigger))
+        object.__setattr__(self, "on", frozenset(check))
+        check_seconds("period_seconds", self.period_seconds)
+        for name in ("every_events", "every_bytes"):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 1)
+        for name, kind in _SNAPSHOT_CHOICES.items():
+            object.__setattr__(self, name, check_choice(name, getattr(self, name), kind))
+        for name in ("stop_after", "by_default", "page_index"):
+            check_flag(name, getattr(self, name))
+
     @property
     def is_enabled(self) -> bool:
         """Return whether any snapshot is requested."""
@@ -106,6 +134,11 @@ class Configuration:
     instrumentation: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("memory_size_max", "files_size_max", "stack_size"):
+            check_int(name, getattr(self, name), -INT_MAX)
+        imports = check_choice("unknown_imports", self.unknown_imports, UnknownImports)
+        object.__setattr__(self, "unknown_imports", imports)
+        check_text("instrumentation", self.instrumentation)
         if not PAGE_SIZE <= self.memory_size_max <= MEMORY_SIZE_MAX:
             raise OptionError(
                 f"the memory limit must be {PAGE_SIZE} to {MEMORY_SIZE_MAX} bytes, "

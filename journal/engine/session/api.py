@@ -4,6 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from journal._arguments import (
+    check_choice,
+    check_each,
+    check_flag,
+    check_int,
+    check_mapping,
+    check_path,
+    check_text,
+    check_type,
+    refuse,
+)
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.program.variant import Notify
 from journal.engine.session.recorder import Recorder
@@ -85,16 +96,23 @@ def record(  # long: each option is a keyword with its documentation
         compaction=compaction,
         note=note,
     )
+    if mounts is None:
+        mounts = [MemoryMount("/")]
+    if roll is not None:
+        check_type("roll", roll, RollPolicy).check()
     options = RecordOptions(
-        arguments=[_encode_argument(argument) for argument in args] or [b"program"],
-        environment=[f"{name}={value}".encode() for name, value in (env or {}).items()],
-        mounts=list(mounts) if mounts is not None else [MemoryMount("/")],
-        copies=list(copies),
-        level=level,
-        embed=embed,
-        configuration=configuration or Configuration(),
+        arguments=check_each("args", args, _encode_argument, what="texts") or [b"program"],
+        environment=_encode_environment(env or {}),
+        mounts=check_each("mounts", mounts, lambda _, mount: mount, what="mounts"),
+        copies=check_each("copies", copies, lambda name, copy: check_type(name, copy, FileCopy)),
+        level=check_choice("level", level, RecordingLevel),
+        embed=check_flag("embed", embed),
+        configuration=check_type("configuration", configuration or Configuration(), Configuration),
         roll=roll,
     )
+    if not isinstance(module, bytes):
+        check_path("module", module)
+    path = check_path("path", path)
     return build_recorded(module, path, _choose(config, keywords), options)
 
 
@@ -169,18 +187,24 @@ def resume(  # long: each option is a keyword with its documentation
         note=note,
     )
     config = _choose(config, keywords)
+    options = ResumeOptions(
+        module=module,
+        moved_mounts=_check_moved_mounts(moved_mounts or {}),
+        in_flight=check_choice("in_flight", in_flight, InFlightPolicy),
+        memory_size_max=memory_size_max,
+        reexecute=check_flag("reexecute", reexecute),
+        strict=check_flag("strict", strict),
+    )
+    if module is not None and not isinstance(module, bytes):
+        check_path("module", module)
+    for name, number in (("memory_size_max", memory_size_max), ("at", at)):
+        if number is not None:
+            check_int(name, number)
+    path = check_path("path", path)
     if not Path(path).exists():
         raise OptionError(f"journal {path} does not exist: it cannot be resumed")
     if at is not None or into is not None:
         path = _fork(path, at, into)
-    options = ResumeOptions(
-        module=module,
-        moved_mounts=moved_mounts or {},
-        in_flight=in_flight,
-        memory_size_max=memory_size_max,
-        reexecute=reexecute,
-        strict=strict,
-    )
     return build_resumed(path, config, options)
 
 
@@ -188,6 +212,7 @@ def _choose(config: RunConfig | None, keywords: RunConfig) -> RunConfig:
     """Return ``config`` if it is given, else the configuration of the keywords."""
     if config is None:
         return keywords
+    check_type("config", config, RunConfig)
     if keywords != RunConfig():
         raise OptionError(
             "options of a run are given both in config and as keywords: pass all of them in config"
@@ -207,9 +232,30 @@ def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
         if not seqs:
             raise NotResumable(f"{path} has no resumable snapshot: choose the event to resume at")
         at = seqs[-1]
-    fork(path, into, upto=at)
+    fork(path, check_path("into", into), upto=at)
     return into
 
 
-def _encode_argument(argument: str | bytes) -> bytes:
-    return argument if isinstance(argument, bytes) else argument.encode()
+def _encode_argument(name: str, argument: str | bytes) -> bytes:
+    encoded = argument if isinstance(argument, bytes) else check_text(name, argument).encode()
+    if b"\0" in encoded:
+        refuse(name, "without a NUL character", argument)
+    return encoded
+
+
+def _encode_environment(variables: Mapping[str, str]) -> list[bytes]:
+    pairs = check_mapping("env", variables).items()
+    for name, _ in pairs:
+        if not check_text("each name of env", name) or "=" in name:
+            refuse("each name of env", "a text without =, and not empty", name)
+    return [
+        _encode_argument(f"the value of {name} in env", f"{name}={check_text('env', value)}")
+        for name, value in pairs
+    ]
+
+
+def _check_moved_mounts(moved: Mapping[str, str]) -> Mapping[str, str]:
+    return {
+        check_text("each name of moved_mounts", name): check_path("moved_mounts", directory)
+        for name, directory in check_mapping("moved_mounts", moved).items()
+    }

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from journal._arguments import check_bytes, check_choice, check_seconds, check_text
 from journal.engine.session.process import Process
 from journal.engine.session.run_config import RunConfig, StrPath
 from journal.engine.session.run_result import RunResult
@@ -141,6 +142,8 @@ class Recorder:
         ``StorageError`` or ``OutputLost``.
         """
         self._home.check(self.path)
+        if timeout_seconds is not None:
+            timeout_seconds = check_seconds("timeout_seconds", timeout_seconds)
         if self._thread is not None:
             self._thread.join(timeout_seconds)
             if self._thread.is_alive():
@@ -166,6 +169,7 @@ class Recorder:
         this trigger. Safe from any thread and from signal handlers.
         """
         self._home.check(self.path)
+        trigger = check_choice("trigger", trigger, Trigger)
         coordinator = self._coordinator
         return coordinator is not None and coordinator.notify(trigger)
 
@@ -178,6 +182,9 @@ class Recorder:
         the run was started without snapshots. Safe from any thread.
         """
         self._home.check(self.path)
+        trigger = check_choice("trigger", trigger, Trigger)
+        if timeout_seconds is not None:
+            timeout_seconds = check_seconds("timeout_seconds", timeout_seconds)
         if self.ended_before:
             return None
         coordinator = self._coordinator
@@ -222,7 +229,7 @@ class Recorder:
 
         Raises ``OptionError`` if an input was passed at the start. Safe from any thread.
         """
-        self._get_fed_stdin().feed(data)
+        self._get_fed_stdin().feed(check_bytes("data", data))
 
     def close_stdin(self) -> None:
         """End the standard input of the guest."""
@@ -257,7 +264,7 @@ class Recorder:
 
         While the guest runs, this is the present data. Raises ``FileNotFoundError``.
         """
-        return self._get_process_with_files().mounts.read(path)
+        return self._get_process_with_files().mounts.read(check_text("path", path))
 
     @property
     def files(self) -> dict[str, bytes]:

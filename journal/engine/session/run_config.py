@@ -5,6 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from journal._arguments import (
+    check_callable,
+    check_choice,
+    check_flag,
+    check_int,
+    check_path,
+    check_type,
+    refuse,
+)
 from journal.engine.configuration import SnapshotOptions
 from journal.engine.program.variant import Notify
 from journal.engine.wasi.stdio.outbox import Durability
@@ -16,7 +25,19 @@ if TYPE_CHECKING:
 
 Input = bytes | int | IO[Any] | FedSource | None
 Output = int | IO[Any] | None
+_DESCRIPTOR_MAX = (1 << 31) - 1
 StrPath = str | os.PathLike[str]
+
+
+def _check_stream(name: str, value: object, *others: type) -> None:
+    """Raise OptionError unless a value is None, a descriptor, a file object, or of ``others``."""
+    if value is None or isinstance(value, others):
+        return
+    if isinstance(value, int):
+        check_int(name, value, 0, _DESCRIPTOR_MAX)
+    elif isinstance(value, type) or not callable(getattr(value, "fileno", None)):
+        allowed = "None, a descriptor or a file object"
+        refuse(name, allowed + "".join(f" or {kind.__name__}" for kind in others), value)
 
 
 def ignore_note(text: str) -> None:
@@ -52,6 +73,20 @@ class RunConfig:
     note: Notify = ignore_note
 
     def __post_init__(self) -> None:
+        _check_stream("stdin", self.stdin, bytes, FedSource)
+        _check_stream("stdout", self.stdout)
+        _check_stream("stderr", self.stderr)
+        durability = check_choice("durability", self.durability, Durability)
+        object.__setattr__(self, "durability", durability)
+        if self.cache is not None:
+            object.__setattr__(self, "cache", Path(check_path("cache", self.cache)))
+        check_flag("network", self.network)
+        check_type("snapshots", self.snapshots, SnapshotOptions)
+        if self.compaction is not None:
+            from journal.compaction import CompactionSchedule  # Most runs need none.
+
+            check_type("compaction", self.compaction, CompactionSchedule)
+        check_callable("note", self.note)
         is_compacting = self.compaction is not None and self.compaction.is_active
         if self.snapshots.page_index and is_compacting:
             raise OptionError(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from journal._arguments import check_path, check_text, check_type, refuse
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDirectory
 from journal.engine.wasi.filesystem.host_files import HostTree
@@ -56,6 +57,9 @@ def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
     """Return the events of the mounts; raise ``OptionError`` for an invalid mount."""
     events: list[Mount] = []
     for fd, mount in enumerate(mounts, FIRST_DESCRIPTOR):
+        if not isinstance(mount, HostMount | MemoryMount):
+            refuse("each of mounts", "a HostMount or a MemoryMount", mount)
+        check_text("mount name", mount.guest)
         if not mount.guest or "\0" in mount.guest:
             raise OptionError(
                 f"mount name {mount.guest!r} is invalid: it must not be empty or contain NUL"
@@ -74,7 +78,7 @@ def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
 
 
 def _check_directory(host: str, guest: str) -> str:
-    path = Path(host)
+    path = Path(check_path("the directory of a mount", host))
     if not path.is_dir():
         raise OptionError(f"{path} is not a directory: it cannot be mounted as {guest}")
     return str(path.resolve())
@@ -83,6 +87,9 @@ def _check_directory(host: str, guest: str) -> str:
 def make_copy_events(copies: Iterable[FileCopy]) -> Iterator[FilePlaced]:
     """Yield the events that copy files into the guest, a directory before its entries."""
     for copy in copies:
+        check_type("each of copies", copy, FileCopy)
+        check_text("the name of a copied file", copy.guest)
+        check_path("the path of a copied file", copy.host)
         source = Path(copy.host)
         target = "/" + "/".join(split_path(copy.guest))
         if not source.exists() and not source.is_symlink():
