@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from journaltool.commands import (
+    check_resume,
     compact,
     completion,
     concat,
@@ -73,9 +74,12 @@ def _main(
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
 _READING = (snapshots, replay, inspect, tail, info, stats, index, verify, recover)
 _MOVING = (concat, split, cut, filter, compact, export, import_, extract, completion)
-for _command in (resume, snapshot, *_READING, *_MOVING):
+for _command in (resume, check_resume, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
     # Python reserves the word import, so the function is called import_.
     app.command(
-        _name.rstrip("_"), help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS
+        _name.rstrip("_").replace("_", "-"),
+        help=_command.HELP,
+        epilog=_command.EPILOG,
+        context_settings=_SETTINGS,
     )(getattr(_command, _name))

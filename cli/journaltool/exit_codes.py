@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
     DAMAGED = (
         3,
         "blocks or events are wrong; `verify`: any damage; `recover`, `concat --salvage`: done, "
-        "and events are lost; `replay`: something came out differently",
+        "and events are lost; `replay`, `check-resume`: something differs from the recording",
     )
     TORN = 4, "whole, except for a torn tail"
     GAP = 5, "blocks are missing"
@@ -112,6 +112,12 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.TRAPPED: "The program trapped.",
         ExitCode.BROKEN_PIPE: "The reader of the output closed it. A resume delivers the rest.",
         ExitCode.TERMINATED: "SIGTERM stopped the program.",
+    },
+    "check-resume": {
+        ExitCode.FINE: "No difference was found, or the program has ended.",
+        ExitCode.ERROR: "The journal cannot be read, is not a journal, or cannot be resumed here.",
+        **_USAGE,
+        ExitCode.DAMAGED: "The host differs from the recording.",
     },
     "snapshot": {
         ExitCode.FINE: "The snapshot was taken.",

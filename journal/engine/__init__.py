@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from journal.engine.session.api import record, resume
     from journal.engine.session.host_check import HostDiffers
     from journal.engine.session.recorder import Recorder
+    from journal.engine.session.resume_check import ResumeCheck, check_resume
     from journal.engine.session.run_config import RunConfig
     from journal.engine.session.run_result import ExitKind, RunResult
     from journal.engine.session.verify import ReplayResult, SnapshotCheck, verify_replay
@@ -40,6 +41,7 @@ _MODULES = {
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
     "ReplayResult": "engine.session.verify",
+    "ResumeCheck": "engine.session.resume_check",
     "RunConfig": "engine.session.run_config",
     "RunResult": "engine.session.run_result",
     "SafePoints": "engine.configuration",
@@ -47,6 +49,7 @@ _MODULES = {
     "SnapshotOptions": "engine.configuration",
     "Stacks": "engine.configuration",
     "UnknownImports": "engine.configuration",
+    "check_resume": "engine.session.resume_check",
     "record": "engine.session.api",
     "resume": "engine.session.api",
     "verify_replay": "engine.session.verify",
@@ -67,6 +70,7 @@ __all__ = [
     "Recorder",
     "RecordingLevel",
     "ReplayResult",
+    "ResumeCheck",
     "RunConfig",
     "RunResult",
     "SafePoints",
@@ -74,6 +78,7 @@ __all__ = [
     "SnapshotOptions",
     "Stacks",
     "UnknownImports",
+    "check_resume",
     "record",
     "resume",
     "verify_replay",

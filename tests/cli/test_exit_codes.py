@@ -52,7 +52,9 @@ def test_each_command_has_a_row_and_each_code_a_command() -> None:
 @pytest.mark.parametrize("path", sorted(COMMANDS.glob("[!_]*.py")), ids=lambda path: path.stem)
 def test_a_command_exits_only_with_codes_of_its_row(path: Path) -> None:
     named = {ExitCode[name] for name in re.findall(r"ExitCode\.(\w+)", path.read_text())}
-    row = CODES_OF_COMMANDS["run" if path.stem == "resume" else path.stem.rstrip("_")]
+    row = CODES_OF_COMMANDS[
+        "run" if path.stem == "resume" else path.stem.rstrip("_").replace("_", "-")
+    ]
     assert named - {ExitCode.FINE} <= set(row)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import resource
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal.engine import HostDiffers
+from journal.engine import HostDiffers, check_resume
 from journal.engine.session.stdin_check import COMPARED_SIZE_MAX, read_consumed
 from journal.engine.wasi.filesystem.reopening import find_names
 from journal.events.inputs import StreamRead
@@ -142,6 +143,46 @@ def test_the_last_bytes_of_the_input_come_from_the_end_of_the_journal(half_read:
     whole = b"".join(event.data for event in reads)
     with journal.Reader(half_read) as reader:
         assert read_consumed(reader) == (len(whole), whole[-COMPARED_SIZE_MAX:])
+
+
+@pytest.mark.parametrize(
+    ("stdin", "code", "line"),
+    [
+        (LINES, 0, "can be resumed: no difference was found"),
+        (b"", 3, "standard input ends before byte"),
+    ],
+)
+def test_check_resume_compares_without_running_the_guest(
+    stdin: bytes, code: int, line: str, half_read: Path, tmp_path: Path
+) -> None:
+    before = half_read.read_bytes()
+    (tmp_path / "input").write_bytes(stdin)
+    for option in ((), ("--json",)):
+        with (tmp_path / "input").open("rb") as file:
+            done = run_tool_with_stdin(
+                tmp_path, file.fileno(), "check-resume", *option, str(half_read)
+            )
+        assert (done.returncode, done.stderr) == (code, b"")
+        if option:
+            found = json.loads(done.stdout)
+            assert found["exact"] is (code == 0)
+            assert [one.startswith(line) for one in found["differences"]] == [True] * (code == 3)
+        else:
+            assert done.stdout.decode().startswith(line)
+            assert done.stdout.count(b"\n") == 1
+    assert half_read.read_bytes() == before
+
+
+def test_check_resume_says_that_a_program_has_ended_or_cannot_be_resumed(
+    half_read: Path, tmp_path: Path
+) -> None:
+    done = run_tool("check-resume", half_read.parent / "j", at=tmp_path)
+    assert (done.returncode, done.stdout.startswith(b"the program has ended")) == (0, True)
+    (tmp_path / "other.wasm").write_bytes(REMOTE)
+    done = run_tool("check-resume", "--module", "other.wasm", half_read, at=tmp_path)
+    assert (done.returncode, b"is not the recorded module" in done.stdout) == (1, True)
+    done = run_tool("check-resume", "missing", at=tmp_path)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
 
 
 # -- files of the host -----------------------------------------------------------------------------
@@ -275,6 +316,7 @@ def test_a_changed_file_is_reported_in_one_sentence(
     record_open(tmp_path, mount, cache_dir, "kept")
     change(mount)
     for attempt in range(2):
+        assert check_resume(tmp_path / "j").differences == ((sentence,) if sentence else ())
         found = differences_of(tmp_path / "j", cache_dir)
         assert found == ((sentence,) if sentence else ()), f"attempt {attempt}"
 
@@ -391,6 +433,8 @@ def test_the_soft_limit_of_open_files_is_raised(many: Path, tmp_path: Path) -> N
 
 def test_a_hard_limit_stops_the_resume_with_a_sentence(many: Path, tmp_path: Path) -> None:
     limited = ("sh", "-c", 'ulimit -n 100; exec "$@"', "sh")
+    done = run_tool("check-resume", many, at=tmp_path, wrapper=limited)
+    assert (done.returncode, done.stdout.count(b"Too many open files")) == (1, 1)
     for _ in range(2):
         done = run_tool("resume", many, at=tmp_path, wrapper=limited)
         assert done.returncode == 125
