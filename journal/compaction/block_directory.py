@@ -39,7 +39,7 @@ def _accept_all(classes: int, start: int, stop: int) -> bool:
     return True
 
 
-class JournalChanged(JournalError):
+class SourceChanged(JournalError):
     """The journal changed between two passes."""
 
 
@@ -94,7 +94,7 @@ class BlockDirectory:
     def reread(self, what: str, accepts: BlockFilter = _accept_all) -> Iterator[Block]:
         """Yield the blocks that ``accepts`` selects. Reports no progress if ``what`` is empty.
 
-        Raises a DamagedJournal if a block has since been damaged, and JournalChanged if another
+        Raises a DamagedJournal if a block has since been damaged, and SourceChanged if another
         block is stored at its offset.
         """
         at = 0
@@ -118,7 +118,7 @@ class BlockDirectory:
                 return block_table.read_block(
                     source, block_table.BlockRef(segment, header, offset), verify=True
                 )
-        raise JournalChanged(
+        raise SourceChanged(
             f"{self._path} changed during the compaction: block at offset {offset} differs"
         )
 

@@ -15,7 +15,7 @@ from journal.compaction.block_directory import (
     ANALYSED,
     SNAPSHOT_PARTS,
     BlockDirectory,
-    JournalChanged,
+    SourceChanged,
 )
 from journal.compaction.output import OutputRow, TagTotals
 from journal.compaction.streaming import pack_rows
@@ -144,14 +144,14 @@ def test_another_journal_that_takes_the_place_is_noticed(tmp_path: Path, shape: 
     assert list(blocks.scan_all())
     path.rename(tmp_path / "away")
     other.rename(path)
-    with pytest.raises(JournalChanged):
+    with pytest.raises(SourceChanged):
         list(blocks.reread(""))
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     (tmp_path / "away").rename(path)
     assert list(blocks.reread(""))
     for file in files_of(path)[-1:]:
         file.unlink() if path.is_dir() else file.write_bytes(b"")
-    with pytest.raises(JournalChanged):
+    with pytest.raises(SourceChanged):
         list(blocks.reread(""))
 
 
