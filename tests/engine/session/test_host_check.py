@@ -27,6 +27,7 @@ from tests.support.programs import guest
 from tests.support.remote_guest import DATA, REMOTE, Remote
 from tests.support.rewrites import events_of, keep_first, rewrite
 from tests.support.wasix_sockets import resume_remote
+from tests.support.wat import module
 
 READ_AND_WRITE = 0x66
 CREATE, TRUNCATE = 1, 8
@@ -387,6 +388,53 @@ def test_an_inode_that_was_given_out_again_is_another_file(
         pytest.skip("this file system does not give out an inode again")
     found = differences_of(tmp_path / "j", cache_dir)
     assert found == (KEPT + "was replaced by another file: its descriptor answers ESTALE",)
+
+
+#: Writes A to a file "temp", links it as "final", removes "temp", waits for input, and writes B.
+SECOND_NAME = r"""
+(module
+  (import "wasi_snapshot_preview1" "path_open" (func $open
+    (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_link" (func $link
+    (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink
+    (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "temp")
+  (data (i32.const 8) "final")
+  (data (i32.const 16) "\64\00\00\00\01\00\00\00")  ;; "A"
+  (data (i32.const 24) "\65\00\00\00\01\00\00\00")  ;; "B"
+  (data (i32.const 32) "\66\00\00\00\06\00\00\00")  ;; "ready"
+  (data (i32.const 40) "\c8\00\00\00\10\00\00\00")
+  (data (i32.const 100) "ABready\0a")
+  (func (export "_start")
+    (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 1)
+      (i64.const 0x1fffffff) (i64.const 0) (i32.const 0) (i32.const 60)))
+    (drop (call $write (i32.load (i32.const 60)) (i32.const 16) (i32.const 1) (i32.const 64)))
+    (drop (call $link (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 4)
+      (i32.const 3) (i32.const 8) (i32.const 5)))
+    (drop (call $unlink (i32.const 3) (i32.const 0) (i32.const 4)))
+    (drop (call $write (i32.const 1) (i32.const 32) (i32.const 1) (i32.const 64)))
+    (drop (call $read (i32.const 0) (i32.const 40) (i32.const 1) (i32.const 64)))
+    (call $exit
+      (call $write (i32.load (i32.const 60)) (i32.const 24) (i32.const 1) (i32.const 64)))))
+"""
+
+
+def test_a_file_whose_first_name_the_guest_removed_is_found_by_its_second_name(
+    mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    mounts = [journal.HostMount(str(mount), "/")]
+    guest_module = module(SECOND_NAME)
+    with journal.record(guest_module, tmp_path / "j", mounts=mounts, cache=cache_dir) as recorder:
+        wait_until(lambda: recorder.stdout == b"ready\n")
+    with journal.resume(tmp_path / "j", cache=cache_dir) as recorder:
+        recorder.feed(b"go on\n")
+        assert wait_for_end(recorder).code == 0
+    assert (mount / "final").read_bytes() == b"AB"
 
 
 def test_the_search_for_another_name_is_bounded(tmp_path: Path) -> None:
