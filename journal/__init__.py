@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from journal.engine.session.verify import verify_replay
     from journal.engine.wasi.filesystem.mounts import HostMount, MemoryMount
     from journal.events.codec import decode, encode
+    from journal.events.declared_kinds import application_event
     from journal.events.definition import Event
     from journal.events.opaque import OpaqueEvent
     from journal.export import export_lines, import_lines
@@ -103,6 +104,7 @@ _MODULES = {
     "Recorder": "engine.session.recorder",
     "Verifier": "operations.verify",
     "Writer": "log.writer",
+    "application_event": "events.declared_kinds",
     "compact": "compaction",
     "compact_in_place": "compaction",
     "compact_online": "compaction",
@@ -181,6 +183,7 @@ __all__ = [
     "WrongProcess",
     "__version__",
     "adapters",
+    "application_event",
     "compact",
     "compact_in_place",
     "compact_online",

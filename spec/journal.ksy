@@ -206,6 +206,7 @@ types:
             133: event_parent_link
             134: event_seal
             135: event_instrumented_part
+            136: event_application_kind
             140: event_globals_set
             141: event_table_set
             142: event_memory_pages
@@ -1088,6 +1089,20 @@ types:
         type: u8
       - id: data
         type: blob
+  event_application_kind:
+    doc: |
+      Declaration of a kind of application events.
+
+      `number` is the tag of the kind, `name` its name, and `fields` has the name and the type
+      of each field, in wire order. format.md lists the types, and what makes a declaration void. It
+      applies to the whole journal.
+    seq:
+      - id: number
+        type: u1
+      - id: name
+        type: text
+      - id: fields
+        type: list_text_text
   event_globals_set:
     doc: |
       Values of all mutable globals, for the next snapshot.

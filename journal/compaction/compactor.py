@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain, compress
@@ -48,7 +48,8 @@ from journal.compaction.output import (
 )
 from journal.compaction.retention import RetentionPolicy
 from journal.errors import JournalError, MalformedEvent
-from journal.events import BY_TAG, tag_sets
+from journal.events import APPLICATION_TAGS, BY_TAG, tag_sets
+from journal.events.definition import Event
 from journal.format.block import Block
 from journal.format.frame import SEQ_MAX
 from journal.log.commit_policy import CommitPolicy
@@ -310,13 +311,15 @@ class CompactionPlan:
         survey, frontier, before = self.survey, self.frontier, self.before
         kept = {info.seq for info in frontier.kept}
         kept |= {info.seq for info in survey.snapshots if info.seq >= frontier.upto}
+        has_declared = not APPLICATION_TAGS.isdisjoint(before.events)
+        kinds = self.reader.declarations().kinds if has_declared else BY_TAG
         return CompactionResult(
             self.reader.journal_id,
             survey.next_seq,
             frontier.upto,
             tuple(sorted(kept)),
             tuple(info.seq for info in survey.snapshots if info.seq not in kept),
-            tuple(_count_kind(tag, before, after) for tag in sorted(before.events)),
+            tuple(_count_kind(tag, kinds, before, after) for tag in sorted(before.events)),
             frontier.reason,
         )
 
@@ -346,8 +349,10 @@ class CompactionPlan:
         return live
 
 
-def _count_kind(tag: int, before: TagTotals, after: TagTotals) -> KindCounts:
-    cls, group = BY_TAG.get(tag), tag_sets.find_group(tag)
+def _count_kind(
+    tag: int, kinds: Mapping[int, type[Event]], before: TagTotals, after: TagTotals
+) -> KindCounts:
+    cls, group = kinds.get(tag), tag_sets.find_group(tag)
     return KindCounts(
         tag,
         cls.__name__ if cls else "",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from journal.compaction import event_classes
 from journal.compaction.retention import RetentionPolicy
-from journal.events import APPLICATION_TAGS, codec, tag_sets
+from journal.events import codec, tag_sets
 from journal.events.definition import Merged
 from journal.events.process import InstrumentedPart, ProcessStart, RecordingLevel
 from journal.events.snapshots import (
@@ -22,7 +22,7 @@ from journal.snapshots.catalog import LANDMARK_TAGS, SnapshotCollector, Snapshot
 _FOREIGN_TAGS = tag_sets.SNAPSHOT_PARTS - tag_sets.RECORDING
 _OWN_TAGS = tag_sets.tags_with_rule(Merged)
 _PART_HEAD_SIZE = 8 + 4
-_PREAMBLE = tag_sets.PREAMBLE_CODE | APPLICATION_TAGS | {ProcessStart.tag}
+_PREAMBLE = tag_sets.PREAMBLE_CODE | tag_sets.APPLICATION | {ProcessStart.tag}
 """Tags at the start of a preamble: a writer puts the modules before the mounts."""
 _PREAMBLE_TAGS = event_classes.BOUNDARIES | tag_sets.PREAMBLE_CODE
 

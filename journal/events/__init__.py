@@ -1,6 +1,7 @@
 """The events of the format, one module per family."""
 
 from journal.events import (
+    application,
     core,
     descriptors,
     inputs,
@@ -23,6 +24,7 @@ __all__ = [
     "Event",
     "Group",
     "Role",
+    "application",
     "core",
     "descriptors",
     "inputs",
@@ -48,6 +50,7 @@ FAMILIES = (
     ports,
     inputs,
     snapshots,
+    application,
 )
 
 

@@ -7,7 +7,8 @@ construct is called directly.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from io import BytesIO
 from itertools import islice, starmap
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ from journal._arguments import check_int, quote
 from journal._compiled import IS_COMPILED
 from journal.errors import LimitExceeded, MalformedEvent, OptionError, UnknownEvent
 from journal.events import APPLICATION_TAGS, BY_TAG
-from journal.events.definition import Event
+from journal.events.declared_kinds import DeclaredEvent, pack_values, unpack_values
+from journal.events.definition import Event, field_values
 from journal.events.opaque import OpaqueEvent
 from journal.events.wire_types import (
     FLAG,
@@ -70,15 +72,27 @@ def encode(event: Event) -> bytes:
     return _CODECS[type(event)].encode(event)
 
 
-def decode(tag: int, payload: bytes | memoryview, offset: int = 0) -> Event:
-    """Return the event that ``payload`` encodes; an OpaqueEvent for a tag of applications.
+def decode(
+    tag: int,
+    payload: bytes | memoryview,
+    offset: int = 0,
+    kinds: Mapping[int, type[Event]] = BY_TAG,
+) -> Event:
+    """Return the event that ``payload`` encodes.
 
+    ``kinds`` are the kinds by tag, such as ``Reader.declarations().kinds``. A tag of applications
+    that is not among them, or a payload that does not fit its declaration, is an OpaqueEvent.
     Raises UnknownEvent or MalformedEvent, both with ``offset``.
     """
-    cls = BY_TAG.get(tag) if type(tag) is int else BY_TAG.get(check_int("tag", tag))
+    if type(tag) is not int:
+        tag = check_int("tag", tag)
+    cls = kinds.get(tag)
+    if tag in APPLICATION_TAGS:
+        if cls is not None:
+            with suppress(MalformedEvent):
+                return _CODECS[cls].decode(payload, offset)
+        return OpaqueEvent(tag=tag, payload=bytes(payload))
     if cls is None:
-        if tag in APPLICATION_TAGS:
-            return OpaqueEvent(tag=tag, payload=bytes(payload))
         raise UnknownEvent(f"unknown event tag {tag}", offset)
     return _CODECS[cls].decode(payload, offset)
 
@@ -189,9 +203,36 @@ class _Codecs(dict[type[Event], _Codec]):
     """Codecs by event class, each built on its first use."""
 
     def __missing__(self, cls: type[Event]) -> _Codec:
+        if isinstance(cls, type) and issubclass(cls, DeclaredEvent) and cls is not DeclaredEvent:
+            # It is not kept: a program may read any number of journals with other declarations.
+            return _make_generic_codec(cls)
         check_kind(cls)
         self[cls] = codec = _Plan(cls).build()
         return codec
+
+
+def _make_generic_codec(cls: type[Event]) -> _Codec:
+    """Return a codec that calls the constructs of the fields, and compiles nothing."""
+
+    def pack(*values: Any) -> bytes:
+        return pack_values(cls, values)
+
+    def unpack(payload: bytes | memoryview, offset: int = 0) -> tuple[Any, ...]:
+        try:
+            return unpack_values(cls, payload)
+        except ENCODING_ERRORS as cause:
+            raise _malformed_error(cls, cause, offset) from cause
+
+    def encode(event: Event) -> bytes:
+        try:
+            return pack_values(cls, field_values(event))
+        except ENCODING_ERRORS as cause:
+            raise _malformed_error(cls, cause, 0) from cause
+
+    def decode(payload: bytes | memoryview, offset: int) -> Event:
+        return cls(**dict(zip(cls.names, unpack(payload, offset), strict=True)))
+
+    return _Codec(encode, decode, pack, unpack)
 
 
 _CODECS = _Codecs()

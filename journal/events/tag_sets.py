@@ -37,6 +37,8 @@ PREAMBLE_CODE = PREAMBLE & tags_with_rule(Keep)
 """Kinds that change neither files nor descriptors, above all the modules."""
 RECORDING = tags_with_role(Role.RECORDING) | APPLICATION_TAGS
 """Kinds that a replay skips."""
+APPLICATION = tags_in_group(Group.APPLICATION) | APPLICATION_TAGS
+"""Kinds of applications, and their declarations. They may be anywhere in a journal."""
 INPUTS = tags_with_role(Role.INPUT)
 SNAPSHOT_PARTS = tags_with_rule(Staged, Merged)
 """Kinds that snapshots consist of; those of RECORDING are in snapshots of this library."""

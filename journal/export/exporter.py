@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from journal.errors import NotAJournal
+from journal.events.declared_kinds import RunningKinds
 from journal.events.wire_types import Secret
 from journal.export.json_lines import (
     ExportFooter,
@@ -18,6 +20,7 @@ from journal.export.json_lines import (
 from journal.export.redaction import Redaction
 from journal.format import segment_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
+from journal.log.declarations import read_declarations
 from journal.log.segment_files import SegmentFiles
 from journal.rewrite.block_stream import BlockStream
 from journal.rewrite.progress import ProgressCallback, ignore_progress
@@ -50,9 +53,11 @@ def export_lines(
     path = Path(source)
     out.write(format_header(read_header(path, redaction.secrets)))
     stream = BlockStream(path, progress or ignore_progress, "exporting")
+    running = read_kinds(path)
     events, next_seq = 0, 0
     for row in iterate_rows(stream):
-        out.write(format_row(row, redaction))
+        running.add(row.tag, row.payload)
+        out.write(format_row(row, redaction, running.kinds))
         events, next_seq = events + 1, row.seq + 1
     out.write(format_footer(ExportFooter(events, next_seq)))
     return ExportResult(
@@ -63,6 +68,15 @@ def export_lines(
         stream.torn_size,
         redaction.secrets,
     )
+
+
+def read_kinds(path: Path) -> RunningKinds:
+    """Return the kinds of a journal, to which its rows are added.
+
+    A row has named fields only after its declaration, so that an import knows them too.
+    """
+    with closing(SegmentFiles(path)) as files:
+        return RunningKinds(read_declarations(files).classes)
 
 
 def iterate_rows(stream: BlockStream) -> Iterator[ExportRow]:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
+from journal.events.declared_kinds import RunningKinds
 from journal.events.process import ProcessStart
 from journal.events.wire_types import Secret
 from journal.export.json_lines import (
@@ -59,6 +60,7 @@ class JournalImporter:
     def __init__(self, target: Path, header: ExportHeader) -> None:
         check_new_journal(target, [])
         self.header = header
+        self.running = RunningKinds()
         self._events = 0
         self._writer = Writer(
             target,
@@ -84,6 +86,7 @@ class JournalImporter:
     def add(self, row: ExportRow) -> None:
         """Add an event."""
         payload = row.payload
+        self.running.add(row.tag, payload)
         if self.header.redacted and row.tag == ProcessStart.tag:
             kinds = ", ".join(secret.value for secret in self.header.redacted)
             # A malformed ProcessStart identifies no program, so no resume can start from it either.
@@ -134,7 +137,12 @@ class _LineReader:
                 row = (
                     None
                     if end
-                    else parse_row(value, importer.header, may_be_redacted=may_be_redacted)
+                    else parse_row(
+                        value,
+                        importer.header,
+                        importer.running.kinds,
+                        may_be_redacted=may_be_redacted,
+                    )
                 )
             except (ValueError, MalformedEvent, LimitExceeded, RecursionError) as error:
                 raise make_line_error(self._number, self._offset, _to_value_error(error)) from error

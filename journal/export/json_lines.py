@@ -1,13 +1,15 @@
 """Lines of an export, each a JSON object: the header, one line per event, and the footer."""
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from journal._version import VERSION
 from journal.errors import JournalError, MalformedEvent, UnsupportedVersion
-from journal.events import BY_TAG, codec
+from journal.events import APPLICATION_TAGS, BY_TAG, codec
 from journal.events.definition import Event
+from journal.events.opaque import OpaqueEvent
 from journal.events.wire_types import Secret
 from journal.export.json_values import (
     Conversion,
@@ -24,7 +26,7 @@ from journal.format.frame import SEQ_MAX
 
 EXPORT_VERSION = 1
 
-BY_NAME = {kind.__name__: kind for kind in BY_TAG.values()}
+Kinds = Mapping[int, type[Event]]
 
 _HEAD_KEYS = {"export", "id", "created", "first_seq", "writer", "redacted"}
 
@@ -71,14 +73,14 @@ def format_header(head: ExportHeader) -> bytes:
     )
 
 
-def format_row(row: ExportRow, redaction: Redaction) -> bytes:
-    """Return the line of an event."""
+def format_row(row: ExportRow, redaction: Redaction, kinds: Kinds = BY_TAG) -> bytes:
+    """Return the line of an event. ``kinds`` are the kinds by tag."""
     values: dict[str, Any] = {
         "seq": number_to_json(row.seq),
         "time": number_to_json(row.time),
         "tag": row.tag,
     }
-    kind, key, value = event_to_json(row.tag, row.payload, redaction)
+    kind, key, value = event_to_json(row.tag, row.payload, redaction, kinds)
     return _format_line(values | {"kind": kind, key: value})
 
 
@@ -88,30 +90,35 @@ def format_footer(end: ExportFooter) -> bytes:
     return _format_line({"end": numbers})
 
 
-def event_to_json(tag: int, payload: bytes, redaction: Redaction) -> tuple[str | None, str, Any]:
+def event_to_json(
+    tag: int, payload: bytes, redaction: Redaction, kinds: Kinds = BY_TAG
+) -> tuple[str | None, str, Any]:
     """Return an event's kind, the key ``fields``, and the fields as a JSON value.
 
     If the fields would not encode to the same bytes, the kind is None, the key ``payload``, and the
-    value the payload.
+    value the payload. So it is for an event of an application in a redacted export, because nobody
+    has said which of its fields are secret.
     """
-    event = _decode_exactly(tag, payload)
+    is_hidden = bool(redaction) and tag in APPLICATION_TAGS
+    event = None if is_hidden else _decode_exactly(tag, payload, kinds)
     if event is None:
         content = redaction.redact(payload) if redaction else payload
         return None, "payload", bytes_to_json(content)
     kind = type(event)
     fields = redaction.redact_fields(event)
-    values = {
-        name: conversion.to_json(fields[name]) for name, conversion in _get_conversions(tag).items()
-    }
+    conversions = _get_conversions(cast("Any", kind))
+    values = {name: one.to_json(fields[name]) for name, one in conversions.items()}
     return kind.__name__, "fields", values
 
 
-def _decode_exactly(tag: int, payload: bytes) -> Event | None:
+def _decode_exactly(tag: int, payload: bytes, kinds: Kinds) -> Event | None:
     """Return the event if its fields encode to exactly this payload, else None."""
-    if tag not in BY_TAG:
+    if tag not in kinds:
         return None
     try:
-        event = codec.decode(tag, payload)
+        event = codec.decode(tag, payload, kinds=kinds)
+        if isinstance(event, OpaqueEvent):
+            return None
         return event if codec.encode(event) == payload else None
     except JournalError:
         return None
@@ -147,7 +154,9 @@ def parse_header(value: Any) -> ExportHeader:
     return ExportHeader(journal_id, created, first_seq, tuple(map(Secret, value["redacted"])))
 
 
-def parse_row(value: Any, header: ExportHeader, *, may_be_redacted: bool = True) -> ExportRow:
+def parse_row(
+    value: Any, header: ExportHeader, kinds: Kinds = BY_TAG, *, may_be_redacted: bool = True
+) -> ExportRow:
     """Return the event of a line. Raises ValueError or MalformedEvent for an invalid value.
 
     ``may_be_redacted`` is off for a line that cannot have redacted contents.
@@ -160,16 +169,18 @@ def parse_row(value: Any, header: ExportHeader, *, may_be_redacted: bool = True)
     if not header.redacted and may_be_redacted and is_redacted(value):
         raise ValueError("contents are redacted, but the first line lists no redacted kinds")
     if is_known:
-        return ExportRow(seq, time, tag, payload_from_json(tag, value["kind"], value["fields"]))
+        return ExportRow(
+            seq, time, tag, payload_from_json(tag, value["kind"], value["fields"], kinds)
+        )
     return ExportRow(seq, time, tag, bytes_from_json(value["payload"]))
 
 
-def payload_from_json(tag: int, name: Any, fields: Any) -> bytes:
+def payload_from_json(tag: int, name: Any, fields: Any, kinds: Kinds = BY_TAG) -> bytes:
     """Return the payload of an event from its kind and its fields in JSON."""
-    kind = BY_NAME.get(name) if isinstance(name, str) else None
-    if kind is None or kind.tag != tag:
+    kind = kinds.get(tag)
+    if kind is None or kind.__name__ != name:
         raise ValueError(f"tag {tag} has no kind {shorten_value(name)}")
-    conversions = _get_conversions(tag)
+    conversions = _get_conversions(cast("Any", kind))
     if not isinstance(fields, dict):
         raise ValueError(f"fields must be an object, got {shorten_value(fields)}")
     _check_keys(fields, set(conversions))
@@ -208,9 +219,8 @@ def make_line_error(number: int, offset: int, error: ValueError | MalformedEvent
     return MalformedEvent(f"line {number}: {reason}", offset)
 
 
-@lru_cache(maxsize=len(BY_TAG))
-def _get_conversions(tag: int) -> dict[str, Conversion]:
-    kind = BY_TAG[tag]
+@lru_cache(maxsize=len(BY_TAG) + len(APPLICATION_TAGS))
+def _get_conversions(kind: type[Event]) -> dict[str, Conversion]:
     constructs = (field.subcon for field in kind.layout.subcons)
     return {name: make_conversion(con) for name, con in zip(kind.names, constructs, strict=True)}
 

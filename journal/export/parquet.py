@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
-from journal.events import BY_TAG
+from journal.events.declared_kinds import RunningKinds
 from journal.events.wire_types import Secret
-from journal.export.exporter import ExportResult, iterate_rows, read_header
+from journal.export.exporter import ExportResult, iterate_rows, read_header, read_kinds
 from journal.export.importer import ImportResult, JournalImporter
 from journal.export.json_lines import (
     ExportFooter,
-    ExportHeader,
     ExportRow,
     event_to_json,
     format_header,
@@ -57,10 +56,12 @@ def export_parquet(
     head = format_header(read_header(path, redaction.secrets)).rstrip()
     schema = _make_schema(arrow).with_metadata({_HEAD_NAME: head})
     stream = BlockStream(path, progress or ignore_progress, "exporting")
+    running = read_kinds(path)
     events, next_seq = 0, 0
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         for batch in _group_rows(iterate_rows(stream)):
-            columns = list(zip(*(_make_cells(row, redaction) for row in batch), strict=True))
+            cells = [_make_cells(row, redaction, running) for row in batch]
+            columns = list(zip(*cells, strict=True))
             arrays = [
                 arrow.array(column, field.type)
                 for column, field in zip(columns, schema, strict=True)
@@ -104,7 +105,7 @@ def _read_rows(file: Any, importer: JournalImporter) -> tuple[int, int]:
                 for name, cell in zip(_READ, cells, strict=True)
             ]
             try:
-                row = _parse_row(values, importer.header)
+                row = _parse_row(values, importer)
                 importer.add(row)
             except (ValueError, TypeError, MalformedEvent, OptionError, LimitExceeded) as error:
                 reason = getattr(error, "reason", None) or str(error)
@@ -113,21 +114,24 @@ def _read_rows(file: Any, importer: JournalImporter) -> tuple[int, int]:
     return events, next_seq
 
 
-def _parse_row(values: list[Any], head: ExportHeader) -> ExportRow:
+def _parse_row(values: list[Any], importer: JournalImporter) -> ExportRow:
     seq, time, tag, kind, payload, fields = values
     if payload is None:
-        if not head.redacted or fields is None:
+        if not importer.header.redacted or fields is None:
             raise ValueError("payload is missing, but the header lists no redacted kinds")
         value = parse_line(fields.encode())
         payload = (
-            payload_from_json(tag, kind, value) if kind is not None else bytes_from_json(value)
+            payload_from_json(tag, kind, value, importer.running.kinds)
+            if kind is not None
+            else bytes_from_json(value)
         )
     return ExportRow(seq, time, tag, payload)
 
 
-def _make_cells(row: ExportRow, redaction: Redaction) -> tuple[Any, ...]:
-    kind, _, value = event_to_json(row.tag, row.payload, redaction)
-    group = BY_TAG[row.tag].group.value if kind is not None else None
+def _make_cells(row: ExportRow, redaction: Redaction, running: RunningKinds) -> tuple[Any, ...]:
+    running.add(row.tag, row.payload)
+    kind, _, value = event_to_json(row.tag, row.payload, redaction, running.kinds)
+    group = running.kinds[row.tag].group.value if kind is not None else None
     fields = json.dumps(value, separators=(",", ":")) if kind is not None or redaction else None
     payload = None if redaction else row.payload
     return row.seq, row.time, row.tag, kind, group, len(row.payload), payload, fields

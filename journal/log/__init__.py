@@ -7,6 +7,7 @@ from journal._lazy import lazy_names
 if TYPE_CHECKING:
     from journal.format.frame import Frame
     from journal.log.commit_policy import CommitLevel, CommitPolicy
+    from journal.log.declarations import Declarations
     from journal.log.header_scan import Segment
     from journal.log.reader import Reader
     from journal.log.roll_policy import RollPolicy
@@ -21,6 +22,7 @@ _MODULES = {
     "CommitPolicy": "log.commit_policy",
     "Damage": "log.segment_scan",
     "Debris": "log.segment_scan",
+    "Declarations": "log.declarations",
     "Finding": "log.summary",
     "Frame": "format.frame",
     "Reader": "log.reader",
@@ -40,6 +42,7 @@ __all__ = [
     "CommitPolicy",
     "Damage",
     "Debris",
+    "Declarations",
     "Finding",
     "Frame",
     "Reader",

@@ -17,9 +17,10 @@ def starts_process(first: Block) -> bool:
     have used the tags of this project for payloads of its own. Such a payload fits its kind only by
     accident, so its tag alone proves nothing.
     """
-    from journal.events import APPLICATION_TAGS, codec
+    from journal.events import codec
     from journal.events.core import InitModule
     from journal.events.process import ProcessStart
+    from journal.events.tag_sets import APPLICATION
 
     for _, tag, payload in first.rows():
         if tag in (ProcessStart.tag, InitModule.tag):
@@ -28,7 +29,7 @@ def starts_process(first: Block) -> bool:
             except FormatError:
                 return False
             return True
-        if tag not in APPLICATION_TAGS:
+        if tag not in APPLICATION:
             return False
     return False
 

@@ -15,6 +15,7 @@ from journal._arguments import (
     check_flag,
     check_int,
     check_mapping,
+    check_methods,
     check_path,
     check_seconds,
     check_tags,
@@ -31,13 +32,14 @@ from journal.errors import (
 )
 from journal.format import segment_header
 from journal.format.block import Block, BlockHeader, compute_tag_bitmap
-from journal.format.frame import TAG_MAX, TAG_MIN, Frame
+from journal.format.frame import APPLICATION_TAG_MIN, TAG_MAX, TAG_MIN, Frame
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import ByteSource
 from journal.fs.file_watcher import FileWatcher
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
 from journal.log import block_table, scan
 from journal.log.block_locator import BlockLocator
+from journal.log.declarations import Declarations, read_declarations
 from journal.log.frame_selection import FrameSelection
 from journal.log.header_scan import Segment
 from journal.log.process_start import make_opaque, starts_process
@@ -63,7 +65,9 @@ class Reader:
     ends without an error before damage that lost nothing acknowledged, ``SALVAGE`` skips damage and
     lists it in ``losses``. Without ``verify``, the hash of a body is not checked if a later block
     confirms the block. ``flips`` lists bits to invert when reading: by file name ("" for a journal
-    that is one file), a map from offset to bit mask.
+    that is one file), a map from offset to bit mask. ``kinds`` are classes of application events:
+    iteration returns their events as instances of these classes, unless the journal declares the
+    tag in another way.
 
     A forked child may use the readers of its parent. A reader that nobody closed is closed with a
     ResourceWarning.
@@ -76,12 +80,15 @@ class Reader:
         verify: bool = True,
         mode: RecoveryMode = RecoveryMode.TOLERATE_TAIL,
         flips: Mapping[str, Mapping[int, int]] | None = None,
+        kinds: "Iterable[type[Event]]" = (),
     ) -> None:
         self.path = Path(check_path("path", path))
         self.losses: list[scan.Damage] = []
         self._verify = check_flag("verify", verify)
         self._mode = check_choice("mode", mode, RecoveryMode)
         _check_flips(flips)
+        check_methods("kinds", kinds, "__iter__")
+        self._kinds = tuple(kinds)
         self._records_process: bool | None = None
         self._files = SegmentFiles(path, patient=self._mode is RecoveryMode.SALVAGE, flips=flips)
         self._locator = BlockLocator(self._files)
@@ -131,16 +138,27 @@ class Reader:
         """Yield the decoded events. Raises MalformedEvent and UnknownEvent only in a journal that
         records a process; elsewhere, what does not fit a known kind is an OpaqueEvent.
         """
-        from journal.events.codec import decode  # Slow to import, and not needed for frames.
+        from journal.events import BY_TAG  # Slow to import, and not needed for frames.
+        from journal.events.codec import decode
 
+        kinds: Mapping[int, type[Event]] = BY_TAG
         for frame in self.frames():
+            if frame.tag >= APPLICATION_TAG_MIN and kinds is BY_TAG:
+                kinds = self.declarations().kinds
             try:
-                event = decode(frame.tag, frame.payload, frame.offset)
+                event = decode(frame.tag, frame.payload, frame.offset, kinds)
             except (MalformedEvent, UnknownEvent):
                 if self.records_process():
                     raise
                 event = make_opaque(frame)
             yield event
+
+    def declarations(self) -> Declarations:
+        """Return the kinds of application events that the journal declares, as of now.
+
+        The classes that were passed as ``kinds`` count as declared. All headers are read.
+        """
+        return read_declarations(self._files, self._kinds)
 
     def records_process(self) -> bool:
         """Return whether the journal begins with a process, or its beginning is lost.

@@ -18,6 +18,7 @@ from journal._arguments import (
     check_each,
     check_flag,
     check_int,
+    check_methods,
     check_path,
     check_seconds,
     check_type,
@@ -37,6 +38,7 @@ from journal.fs.open_resources import OPEN_RESOURCES, close_unclosed
 from journal.log.appender import Appender
 from journal.log.clock import current_microseconds, make_tick_clock
 from journal.log.commit_policy import CommitLevel, CommitPolicy
+from journal.log.declarations import read_declared
 from journal.log.opening import OpenOptions
 from journal.log.pending_block import PendingBlock, WriterState
 from journal.log.roll_policy import RollPolicy
@@ -46,6 +48,7 @@ from journal.log.tail_recovery import SEQ_LAST
 from journal.log.writer_sync import WriterSync
 
 if TYPE_CHECKING:
+    from journal.events.application import ApplicationKind
     from journal.events.definition import Event
 
 _TAGS = [None, *range(TAG_MIN, TAG_MAX + 1)]
@@ -59,7 +62,8 @@ class Writer:
     Importable as ``journal.Writer``. Thread-safe. A journal is a file; with ``roll``, a new one is
     a directory of segments. ``commit`` sets when events become durable, ``mode`` the accepted
     defects of an existing journal. Without ``publish``, a new journal has no name until ``publish``
-    is called, and is removed if that never happens.
+    is called, and is removed if that never happens. ``kinds`` are classes of application events
+    to ``declare``.
 
     Raises JournalLocked if another process writes the journal, and a DamagedJournal if acknowledged
     bytes of it are lost. When the disk fails, the writer writes its unsynced blocks in another
@@ -74,7 +78,7 @@ class Writer:
     closed with a ResourceWarning when it is garbage-collected, or at the exit of the interpreter.
     """
 
-    __slots__ = ("__weakref__", "_encode", "_pending", "_sync", "journal_id", "path")
+    __slots__ = ("__weakref__", "_declared", "_encode", "_pending", "_sync", "journal_id", "path")
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Writer:
         roll: RollPolicy | None = None,
         mode: RecoveryMode = RecoveryMode.POINT_IN_TIME,
         first_seq: int = 0,
+        kinds: "Iterable[type[Event]]" = (),
     ) -> None:
         check_flag("compress", compress)
         if clock is not None:
@@ -123,8 +128,19 @@ class Writer:
             appender.close()
             raise
         self._sync = WriterSync(self._pending, commit, self.path.name)
+        self._register(kinds)
+
+    def _register(self, kinds: "Iterable[type[Event]]") -> None:
+        """Register the open writer for forks and for the exit, and declare its kinds."""
         OPEN_RESOURCES.release_in_children(self)
         OPEN_RESOURCES.close_at_exit(self)
+        self._declared: dict[int, ApplicationKind] | None = None
+        try:
+            check_methods("kinds", kinds, "__iter__")
+            self.declare(*kinds)
+        except BaseException:
+            self.close()
+            raise
 
     # -- append ------------------------------------------------------------------------------
 
@@ -142,6 +158,22 @@ class Writer:
         """Append an event and return its sequence number."""
         payload = (self._encode or self._load_codec())(event)
         return self.append_frame(event.tag, payload)
+
+    def declare(self, *kinds: "type[Event]") -> None:
+        """Append the declarations of application events that the journal does not have yet.
+
+        The classes have the decorator ``application_event``. Raises OptionError for a tag that the
+        journal declares in another way; then nothing is appended.
+        """
+        if not kinds:
+            return
+        from journal.events.declared_kinds import check_declarations
+
+        if self._declared is None:
+            self._declared = read_declared(self.path) if self.path.exists() else {}
+        for declaration in check_declarations(kinds, self._declared):
+            self.append(declaration)
+            self._declared[declaration.number] = declaration
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Append an encoded event and return its sequence number."""

@@ -22,12 +22,14 @@ from journal.format.columns import find_ones
 from journal.format.tag_partition import partition_tags
 from journal.fs.byte_source import ByteSource
 from journal.log import scan
+from journal.log.declarations import read_declarations
 from journal.log.reader import Reader
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import summarize
 from journal.pages import PageResolver
 from journal.pages.dropped_pages import DroppedPages, LazyPageResolver
 from journal.query.compiler import NO_TIMES
+from journal.query.fields import BUILT_IN, Vocabulary
 from journal.query.literals import JournalTimes
 from journal.query.selection import Query, QueryFilter
 from journal.rewrite.block_copier import check_new_journal
@@ -96,28 +98,30 @@ def filter(  # The command has the same name.
         check_new_journal(Path(target), [Path(source)])
     with closing(SegmentFiles(source)) as files:
         needs_times = query.since is not None or query.until is not None or query.where is not None
+        if query.where is not None and query.vocabulary is BUILT_IN:
+            query = replace(query, vocabulary=Vocabulary(read_declarations(files).kinds))
         # The first and last time need a scan of all headers, which takes as long as the rest.
         times = _read_times(files) if needs_times else NO_TIMES
-
-        def passes_malformed(error: MalformedEvent) -> bool:
-            """Return whether an event passes whose payload does not fit its kind."""
-            with Reader(source) as reader:
-                if reader.records_process():
-                    raise error
-            return not keep  # An event of an application has none of the fields in the query.
-
         make_filter = partial(
             QueryFilter,
             query,
             times,
             keep=keep,
             keep_preamble=keep_preamble,
-            on_malformed=passes_malformed,
+            on_malformed=partial(_passes_malformed, source, keep),
         )
         report = progress or ignore_progress
         if target is None and not measure_size:
             return _FilterPass(files, make_filter(), "looking").run(report)
         return _write_events(files, None if target is None else Path(target), make_filter, report)
+
+
+def _passes_malformed(source: str | os.PathLike[str], keep: bool, error: MalformedEvent) -> bool:
+    """Return whether an event passes whose payload does not fit its kind."""
+    with Reader(source) as reader:
+        if reader.records_process():
+            raise error
+    return not keep  # An event of an application has none of the fields in the query.
 
 
 def _write_events(

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 
 from journal.errors import LimitExceeded, OptionError
 from journal.events import tag_sets
+from journal.events.application import ApplicationKind
 from journal.events.process import ProcessStart
 from journal.events.snapshots import Snapshot
 from journal.format.block import Block
@@ -341,12 +342,15 @@ def _open_part(
 
 
 def _find_preamble_end(path: Path) -> int:
-    """Return the sequence number after the events that identify the program and its files."""
+    """Return the sequence number after the events that identify the program and its files.
+
+    Declarations of applications are among them.
+    """
     end: int | None = None
+    head = {ProcessStart.tag, ApplicationKind.tag}
     with Reader(path) as reader:
         for frame in reader.frames():
-            allowed = {ProcessStart.tag} if end is None else tag_sets.PREAMBLE
-            if frame.tag not in allowed:
+            if frame.tag not in (head if end is None else tag_sets.PREAMBLE | head):
                 break
             end = frame.seq + 1
     if end is None:

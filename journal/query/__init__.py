@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from journal._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from journal.query.fields import Vocabulary
     from journal.query.literals import Duration, Moment, MomentBase
     from journal.query.parser import And, BooleanField, Comparison, Not, Or, parse
     from journal.query.selection import Query
@@ -19,6 +20,7 @@ _MODULES = {
     "Not": "query.parser",
     "Or": "query.parser",
     "Query": "query.selection",
+    "Vocabulary": "query.fields",
     "parse": "query.parser",
 }
 """The modules of the public names."""
@@ -33,6 +35,7 @@ __all__ = [
     "Not",
     "Or",
     "Query",
+    "Vocabulary",
     "parse",
 ]
 

@@ -7,7 +7,7 @@ from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 from journal.query import fields, patterns
-from journal.query.fields import FieldType, TypeCategory
+from journal.query.fields import FieldType, TypeCategory, Vocabulary
 from journal.query.literals import (
     TIME_EXAMPLES,
     Duration,
@@ -35,11 +35,17 @@ _OPERATORS = {
 }
 
 
-def explain_mismatch(name: str, operator: str, values: tuple[Literal, ...]) -> str:
+def explain_mismatch(
+    name: str, operator: str, values: tuple[Literal, ...], vocabulary: Vocabulary
+) -> str:
     """Return the reason why no kind of event can compare a field so; empty if a kind can."""
+    for value in values:
+        unknown = _explain_unknown_name(name, value, vocabulary)
+        if unknown and operator in _EQUALS:
+            return unknown
     reasons = [
         _explain_type_mismatch(name, field_type, operator, values)
-        for field_type in fields.find_types(name)
+        for field_type in fields.find_types(name, vocabulary)
     ]
     return "" if "" in reasons else sorted(reasons)[0]
 
@@ -60,8 +66,6 @@ def _explain_type_mismatch(
     if operator in _PATTERNS:
         return _explain_pattern_error(operator, values[0])
     for value in values:
-        if unknown := _explain_unknown_name(name, value):
-            return unknown
         if value is None and field_type.is_optional and operator in _EQUALS:
             continue
         if not _is_of_type(field_type, operator, value):
@@ -111,9 +115,9 @@ def _explain_wrong_value(name: str, field_type: FieldType, value: Literal) -> st
     return f"{name} is {field_type.category.value}, got {format_literal(value)}"
 
 
-def _explain_unknown_name(name: str, value: Literal) -> str:
+def _explain_unknown_name(name: str, value: Literal, vocabulary: Vocabulary) -> str:
     """Return the reason why a name is not a kind or a group; empty if the name exists."""
-    words = {fields.KIND: tuple(fields.KINDS), fields.GROUP: tuple(fields.GROUPS)}
+    words = {fields.KIND: vocabulary.kind_names, fields.GROUP: tuple(fields.GROUPS)}
     names = words.get(name)
     if names is None or not isinstance(value, str) or value in names:
         return ""

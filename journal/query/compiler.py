@@ -6,15 +6,16 @@ The tags of a block show which of its events need a test, so that most events ar
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from journal.events import BY_TAG, codec
+from journal.errors import MalformedEvent
+from journal.events import APPLICATION_TAGS, codec
 from journal.events.definition import Event
 from journal.events.tag_sets import find_group
-from journal.query import comparison, fields
+from journal.query import comparison
 from journal.query.comparison import ValueTest
 from journal.query.fields import (
+    BUILT_IN,
     COMMON_FIELDS,
     DESCRIPTOR,
-    FIELDS,
     GROUP,
     GROUPS,
     KIND,
@@ -26,6 +27,8 @@ from journal.query.fields import (
     TIME,
     FieldType,
     TypeCategory,
+    Vocabulary,
+    find_common_type,
 )
 from journal.query.literals import JournalTimes, Literal
 from journal.query.parser import And, BooleanField, Comparison, Expression, Not, Or
@@ -70,10 +73,15 @@ class CompiledQuery:
         times: JournalTimes = NO_TIMES,
         *,
         negated: bool = False,
+        vocabulary: Vocabulary = BUILT_IN,
     ) -> None:
+        self._kinds = vocabulary.kinds
+        self._negated = negated
         self.tag_tests: dict[int, TagTest] = {}
         for tag in TAGS:
-            test: TagTest = True if expression is None else _compile(expression, tag, times)
+            test: TagTest = (
+                True if expression is None else _compile(expression, tag, times, vocabulary)
+            )
             self.tag_tests[tag] = _negate(test) if negated else test
         self.possible_tags = frozenset(
             tag for tag, test in self.tag_tests.items() if test is not False
@@ -102,7 +110,12 @@ class CompiledQuery:
         values: tuple[Any, ...] = ()
         paths: tuple[str, ...] = ()
         if test.needs_values:
-            values = self.unpack(tag, payload)
+            try:
+                values = self.unpack(tag, payload)
+            except MalformedEvent:
+                if tag not in APPLICATION_TAGS:
+                    raise
+                return self._negated  # Without its fields, the event matches no test of them.
             if test.needs_paths and tracker is not None:
                 paths = tracker.find_paths(tag, values)
         return test.matches(EventView(seq, time, len(payload), values, paths))
@@ -111,7 +124,7 @@ class CompiledQuery:
         """Return the values of an event. Raises MalformedEvent."""
         unpack = self._unpackers.get(tag)
         if unpack is None:
-            unpack = self._unpackers[tag] = codec.make_unpacker(BY_TAG[tag])
+            unpack = self._unpackers[tag] = codec.make_unpacker(self._kinds[tag])
         return unpack(payload, offset)
 
     def track(self, tag: int, payload: bytes, tracker: PathTracker) -> None:
@@ -120,17 +133,21 @@ class CompiledQuery:
             tracker.track(tag, self.unpack(tag, payload))
 
 
-def _compile(expression: Expression, tag: int, times: JournalTimes) -> TagTest:
+def _compile(
+    expression: Expression, tag: int, times: JournalTimes, vocabulary: Vocabulary
+) -> TagTest:
     if isinstance(expression, Not):
-        return _negate(_compile(expression.part, tag, times))
+        return _negate(_compile(expression.part, tag, times, vocabulary))
     if isinstance(expression, And):
-        return _combine_all([_compile(part, tag, times) for part in expression.parts])
+        return _combine_all([_compile(part, tag, times, vocabulary) for part in expression.parts])
     if isinstance(expression, Or):
-        parts = [_negate(_compile(part, tag, times)) for part in expression.parts]
+        parts = [_negate(_compile(part, tag, times, vocabulary)) for part in expression.parts]
         return _negate(_combine_all(parts))
     if isinstance(expression, BooleanField):
-        return _compile_comparison(Comparison(expression.name, "==", (True,)), tag, times)
-    return _compile_comparison(expression, tag, times)
+        return _compile_comparison(
+            Comparison(expression.name, "==", (True,)), tag, times, vocabulary
+        )
+    return _compile_comparison(expression, tag, times, vocabulary)
 
 
 def _negate(test: TagTest) -> TagTest:
@@ -160,16 +177,18 @@ def _combine_all(parts: Sequence[TagTest]) -> TagTest:
     )
 
 
-def _compile_comparison(node: Comparison, tag: int, times: JournalTimes) -> TagTest:
+def _compile_comparison(
+    node: Comparison, tag: int, times: JournalTimes, vocabulary: Vocabulary
+) -> TagTest:
     name = node.name
     if name in COMMON_FIELDS:
-        (field_type,) = fields.find_types(name)
+        field_type = find_common_type(name)
         values = node.values
         if name == GROUP:
             values = tuple(_resolve_group_alias(value) for value in values)
         check = comparison.make_test(field_type, node.operator, values, times)
-        return _compile_common_field(name, node, check, tag)
-    field = FIELDS[name.removeprefix(".")].get(tag)
+        return _compile_common_field(name, node, check, tag, vocabulary)
+    field = vocabulary.fields[name.removeprefix(".")].get(tag)
     if field is None:
         return False
     field_type = FieldType(field.category, field.is_optional, field.members)
@@ -192,8 +211,10 @@ def _make_any_test(field_type: FieldType, node: Comparison, times: JournalTimes)
     return lambda values: any(map(check, values))
 
 
-def _compile_common_field(name: str, node: Comparison, check: ValueTest, tag: int) -> TagTest:
-    cls = BY_TAG.get(tag)
+def _compile_common_field(
+    name: str, node: Comparison, check: ValueTest, tag: int, vocabulary: Vocabulary
+) -> TagTest:
+    cls = vocabulary.kinds.get(tag)
     if name == TAG:
         return check(tag)
     if name == KIND:

@@ -5,7 +5,7 @@ The type of a field decides how it can be compared. A field with several values 
 its values matches.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -111,13 +111,6 @@ def _make_optional_getter(get: Callable[[Any], Any], part: str, name: str) -> Ca
     return lambda values: None if get(values) is None else getattr(get(values), attribute)
 
 
-FIELDS: dict[str, dict[int, EventField]] = {}
-"""Event fields by name and tag."""
-
-for _tag, _cls in BY_TAG.items():
-    for _name, _operand in _list_fields(_cls):
-        FIELDS.setdefault(_name, {})[_tag] = _operand
-
 KINDS = {cls.__name__: tag for tag, cls in BY_TAG.items()}
 ALIASES = {
     "mem": Group.MEMORY,
@@ -135,19 +128,6 @@ ALIASES = {
 """Group names of Wasmer's journal."""
 
 GROUPS = {group.value: group for group in Group} | ALIASES
-
-
-def is_known(name: str) -> bool:
-    """Return whether a name in an expression is a field."""
-    return name in COMMON_FIELDS or name.removeprefix(".") in FIELDS
-
-
-def list_names() -> list[str]:
-    """Return all field names that an expression can use."""
-    return [
-        *COMMON_FIELDS,
-        *(f".{name}" if name in COMMON_FIELDS else name for name in sorted(FIELDS)),
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +151,48 @@ _COMMON_TYPES = {
 }
 
 
-def find_types(name: str) -> set[FieldType]:
+def find_common_type(name: str) -> FieldType:
+    """Return the type of a field that every event has."""
+    return _COMMON_TYPES[name]
+
+
+class Vocabulary:
+    """Kinds of events by tag, and the names that an expression can use for them.
+
+    ``fields`` has the event fields by name and tag.
+    """
+
+    def __init__(self, kinds: Mapping[int, type[Event]]) -> None:
+        self.kinds = kinds
+        self.fields: dict[str, dict[int, EventField]] = {}
+        for tag, cls in kinds.items():
+            for name, field in _list_fields(cls):
+                self.fields.setdefault(name, {})[tag] = field
+
+    @property
+    def kind_names(self) -> tuple[str, ...]:
+        """Names of the kinds."""
+        return tuple(cls.__name__ for cls in self.kinds.values())
+
+    def is_known(self, name: str) -> bool:
+        """Return whether a name in an expression is a field."""
+        return name in COMMON_FIELDS or name.removeprefix(".") in self.fields
+
+    def list_names(self) -> list[str]:
+        """Return all field names that an expression can use."""
+        return [
+            *COMMON_FIELDS,
+            *(f".{name}" if name in COMMON_FIELDS else name for name in sorted(self.fields)),
+        ]
+
+
+def find_types(name: str, vocabulary: Vocabulary) -> set[FieldType]:
     """Return the types of a field: several if kinds of events define the name differently."""
     if name in COMMON_FIELDS:
         return {_COMMON_TYPES[name]}
-    event_fields = FIELDS[name.removeprefix(".")].values()
-    return {FieldType(field.category, field.is_optional, field.members) for field in event_fields}
+    found = vocabulary.fields[name.removeprefix(".")].values()
+    return {FieldType(field.category, field.is_optional, field.members) for field in found}
+
+
+BUILT_IN = Vocabulary(BY_TAG)
+"""The kinds of this project. A journal can declare more."""

@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from typing import NamedTuple, NoReturn
 
 from journal.errors import ExpressionError
-from journal.query import comparison, fields
+from journal.query import comparison
+from journal.query.fields import BUILT_IN, Vocabulary
 from journal.query.literals import (
     DURATION_PATTERN,
     TIME_EXAMPLES,
@@ -107,12 +108,15 @@ def _format_operand(tree: Expression, bracketed: tuple[type, ...]) -> str:
     return f"({tree})" if isinstance(tree, bracketed) else str(tree)
 
 
-def parse(text: str) -> Expression:
-    """Return the tree of an expression. Raises ExpressionError with the position of the error."""
+def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> Expression:
+    """Return the tree of an expression. Raises ExpressionError with the position of the error.
+
+    ``vocabulary`` has the names that the expression can use.
+    """
     if len(text) > TEXT_SIZE_MAX:
         reason = f"expression must have at most {TEXT_SIZE_MAX} characters, got {len(text)}"
         raise ExpressionError(reason, text, TEXT_SIZE_MAX)
-    return _Parser(text).parse()
+    return _Parser(text, vocabulary).parse()
 
 
 class _Token(NamedTuple):
@@ -126,8 +130,9 @@ class _Token(NamedTuple):
 class _Parser:
     """Recursive-descent parser with one token of look-ahead."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, vocabulary: Vocabulary) -> None:
         self._text = text
+        self._vocabulary = vocabulary
         self._tokens = self._tokenize()
         self._index = 0
         self._depth = 0
@@ -232,16 +237,16 @@ class _Parser:
         return tuple(values)
 
     def _check_name(self, token: _Token) -> None:
-        if fields.is_known(token.text):
+        if self._vocabulary.is_known(token.text):
             return
-        near = get_close_matches(token.text, fields.list_names(), 1)
+        near = get_close_matches(token.text, self._vocabulary.list_names(), 1)
         hint = f"did you mean {near[0]}?" if near else "journaltool inspect shows the fields"
         self._fail(f"unknown field {token.text}: {hint}", token)
 
     def _check(
         self, name: _Token, token: _Token, operator: str, values: tuple[Literal, ...]
     ) -> None:
-        reason = comparison.explain_mismatch(name.text, operator, values)
+        reason = comparison.explain_mismatch(name.text, operator, values, self._vocabulary)
         if reason:
             self._fail(reason, token)
 

@@ -7,24 +7,28 @@ events are decoded.
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 
 from journal.errors import MalformedEvent
 from journal.events import tag_sets
+from journal.events.application import ApplicationKind
 from journal.events.core import InitModule
 from journal.events.definition import Group
 from journal.events.process import Seal
 from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import Frame
 from journal.query.compiler import CompiledQuery
-from journal.query.fields import DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME
+from journal.query.fields import BUILT_IN, DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME, Vocabulary
 from journal.query.literals import JournalTimes, Moment, MomentBase
 from journal.query.parser import And, Comparison, Expression, Or, parse
 from journal.query.path_tracker import TRACKED_TAGS, PathTracker
 
-PREAMBLE = (tag_sets.PREAMBLE & tag_sets.tags_in_group(Group.CORE)) | {InitModule.tag}
-"""Tags of the events that identify the program, in a journal of any runtime."""
+PREAMBLE = (tag_sets.PREAMBLE & tag_sets.tags_in_group(Group.CORE)) | {
+    InitModule.tag,
+    ApplicationKind.tag,
+}
+"""Tags of the events that identify the program, and of declarations of applications."""
 
 _NO, _YES, _TEST = 0, 1, 2
 _BEYOND_RANGE = 1 << 64
@@ -40,6 +44,7 @@ class Query:
     ``descriptors``, and a path must match one of the globs in ``paths``. Ranges are half-open:
     sequence numbers from ``start`` to before ``stop``, times from ``since`` to before ``until``.
     Times are moments, or µs since the epoch. An empty or None condition always holds.
+    ``vocabulary`` has the kinds and fields that ``where`` can name.
     """
 
     groups: frozenset[Group] = frozenset()
@@ -51,6 +56,7 @@ class Query:
     descriptors: frozenset[int] = frozenset()
     paths: tuple[str, ...] = ()
     where: Expression | str | None = None
+    vocabulary: Vocabulary = field(default=BUILT_IN, compare=False, repr=False)
 
     @property
     def expression(self) -> Expression | None:
@@ -69,7 +75,9 @@ class Query:
         if self.paths:
             parts.append(_combine_any([Comparison(PATH, "glob", (path,)) for path in self.paths]))
         if self.where is not None:
-            parts.append(parse(self.where) if isinstance(self.where, str) else self.where)
+            parts.append(
+                parse(self.where, self.vocabulary) if isinstance(self.where, str) else self.where
+            )
         if len(parts) > 1:
             return And(tuple(parts))
         return parts[0] if parts else None
@@ -103,7 +111,7 @@ class QueryFilter:
         on_malformed: Callable[[MalformedEvent], bool] = _raise,
     ) -> None:
         expression, bounds = _extract_bounds(query.expression, times)
-        self.query = CompiledQuery(expression, times, negated=not keep)
+        self.query = CompiledQuery(expression, times, negated=not keep, vocabulary=query.vocabulary)
         self._start = max(query.start, bounds[SEQ][0])
         self._stop = min(_BEYOND_RANGE if query.stop is None else query.stop, bounds[SEQ][1])
         self._since = max(_resolve_time(query.since, times, 0), bounds[TIME][0])

@@ -16,6 +16,7 @@ Only the files, in the empty directory ``target``::
 from journal.events import BY_TAG
 from journal.replay.dispatch import apply, apply_effect
 from journal.replay.effects import (
+    application,
     core,
     descriptors,
     inputs,
@@ -47,6 +48,7 @@ FAMILIES = (
     ports,
     inputs,
     snapshots,
+    application,
 )
 """The modules of effects, one per family of events. Their import registers them with ``apply``."""
 

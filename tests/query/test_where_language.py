@@ -131,7 +131,7 @@ def matches_glob(value: Any, pattern: str) -> bool:
 def compare(event: Event, seq: int, moment: int, tree: Comparison) -> bool:
     values, _ = candidates(event, seq, moment, tree.name)
     name = tree.name.removeprefix(".") if tree.name not in operands.COMMON_FIELDS else ""
-    operand = operands.FIELDS.get(name, {}).get(event.tag)
+    operand = operands.BUILT_IN.fields.get(name, {}).get(event.tag)
     if name and operand is None:
         return False
     members = operand.members if operand else None
@@ -478,12 +478,13 @@ def test_every_comparable_field_has_a_type() -> None:
         "GlobalsSet.globals",
         "DescriptorPositions.positions",
         "ProcessStart.configuration",
+        "ApplicationKind.fields",
     }
 
 
 def tags_of(name: str) -> Iterable[int]:
-    parts = [field for field in operands.FIELDS if field.partition(".")[0] == name]
-    return {tag for part in parts for tag in operands.FIELDS[part]}
+    parts = [field for field in operands.BUILT_IN.fields if field.partition(".")[0] == name]
+    return {tag for part in parts for tag in operands.BUILT_IN.fields[part]}
 
 
 def test_a_member_name_is_matched_in_either_spelling() -> None:

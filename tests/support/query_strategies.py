@@ -53,8 +53,8 @@ GLOBS = st.sampled_from(["*", "**", "tmp/*", "?", "", "[a-c]*", "**/x", "\\*", "
 @st.composite
 def comparisons(draw: st.DrawFn) -> Expression:
     """Generate a valid comparison."""
-    name = draw(st.sampled_from(operands.list_names()))
-    sort = draw(st.sampled_from(sorted(operands.find_types(name), key=repr)))
+    name = draw(st.sampled_from(operands.BUILT_IN.list_names()))
+    sort = draw(st.sampled_from(sorted(operands.find_types(name, operands.BUILT_IN), key=repr)))
     if sort.category is TypeCategory.FLAG and draw(st.booleans()):
         return BooleanField(name)
     operator = draw(st.sampled_from(OPERATORS[sort.category]))

@@ -1,6 +1,7 @@
 """``journaltool filter``: copy selected events to a new journal."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,11 +9,14 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, query, source_target
-from journaltool.output import progress, terminal
+from journaltool.output import declared_kinds, progress, terminal
 from journaltool.output.phrases import format_count, name_kind
 
 if TYPE_CHECKING:
+    from journal.events.definition import Event
     from journal.operations.filter import FilterResult
+
+    Kinds = Mapping[int, type[Event]]
 
 HELP = """Copy the selected events of a journal to a new journal.
 
@@ -36,8 +40,8 @@ true and none.
 """
 
 EPILOG = f"""\b
-Groups: core memory threads files stdio sockets inputs snapshots, and the names that Wasmer uses:
-mem thread fs file filesystem net network networking snap snapshot.
+Groups: core memory threads files stdio sockets inputs snapshots application, and the names of
+Wasmer: mem thread fs file filesystem net network networking snap snapshot.
 
 \b
 Exit codes:
@@ -73,35 +77,40 @@ def filter(
 ) -> None:
     """Filter a journal (the help text is HELP)."""
     target_options.check(source)
-    selection = query_options.build(group, kind, numbers)
     with error_report.reporting_errors(
         about=source, recoverable=None if source_target.is_pipe(source) else source
     ):
         error_report.raise_on_sigint()
         from journal.operations import filter
 
-        with (
-            source_target.open_source(source) as old,
-            progress.show_bar(not quiet) as bar,
-            target_options.open_new() as new,
-            progress.defer_interrupts(bar) as on_progress,
-            target_options.replace_source(source) as replacement,
-        ):
-            result = filter.filter(
-                old,
-                replacement or new,
-                selection,
-                keep=not drop,
-                keep_preamble=preamble,
-                measure_size=target_options.dry_run,
-                progress=on_progress,
-            )
+        with source_target.open_source(source) as old:
+            uses_names = bool(kind) or query_options.where is not None
+            kinds = declared_kinds.read_kinds(old, None if uses_names else ())
+            selection = query_options.build(group, kind, numbers, kinds=kinds)
+            with (
+                progress.show_bar(not quiet) as bar,
+                target_options.open_new() as new,
+                progress.defer_interrupts(bar) as on_progress,
+                target_options.replace_source(source) as replacement,
+            ):
+                result = filter.filter(
+                    old,
+                    replacement or new,
+                    selection,
+                    keep=not drop,
+                    keep_preamble=preamble,
+                    measure_size=target_options.dry_run,
+                    progress=on_progress,
+                )
+                kinds = declared_kinds.read_kinds(old, result.kept.keys() | result.dropped.keys())
         to_pipe = source_target.is_pipe(target_options.output)
-        _report(result, source, target_options.find_target(source), to_pipe, quiet, as_json)
+        target = target_options.find_target(source)
+        _report(result, kinds, source, target, to_pipe, quiet, as_json)
 
 
 def _report(
     result: "FilterResult",
+    kinds: "Kinds",
     source: Path,
     target: Path | None,
     to_pipe: bool,
@@ -109,7 +118,7 @@ def _report(
     as_json: bool,
 ) -> None:
     """Print the result for the selected output format."""
-    values = to_json(result, source, target)
+    values = to_json(result, kinds, source, target)
     if as_json and not to_pipe:
         typer.echo(json.dumps(values, indent=2))
     elif as_json:
@@ -117,20 +126,20 @@ def _report(
     elif to_pipe and not quiet:
         terminal.print_status(_describe_result(result))
     elif not quiet:
-        terminal.print_table(to_table(result, source, target))
+        terminal.print_table(to_table(result, kinds, source, target))
 
 
-def _count_by_kind(counts: dict[int, int]) -> dict[str, int]:
+def _count_by_kind(counts: dict[int, int], kinds: "Kinds") -> dict[str, int]:
     """Return the number of events of each kind name, in descending order."""
-    from journal.events import BY_TAG
-
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return {
-        BY_TAG[tag].__name__ if tag in BY_TAG else name_kind(tag): count for tag, count in ordered
+        kinds[tag].__name__ if tag in kinds else name_kind(tag): count for tag, count in ordered
     }
 
 
-def to_json(result: "FilterResult", source: Path, target: Path | None) -> dict[str, Any]:
+def to_json(
+    result: "FilterResult", kinds: "Kinds", source: Path, target: Path | None
+) -> dict[str, Any]:
     """Return the result as JSON values."""
     return {
         "source": str(source),
@@ -143,8 +152,8 @@ def to_json(result: "FilterResult", source: Path, target: Path | None) -> dict[s
         "blocks_passed": result.blocks_skipped,
         "events": result.events,
         "dropped_events": result.events_dropped,
-        "kept": _count_by_kind(result.kept),
-        "dropped": _count_by_kind(result.dropped),
+        "kept": _count_by_kind(result.kept, kinds),
+        "dropped": _count_by_kind(result.dropped, kinds),
         "next_seq": result.next_seq,
         "resumable": result.resumable,
         "reason": result.reason,
@@ -160,13 +169,17 @@ def _describe_use(result: "FilterResult") -> str:
     return result.reason if result.resumable else f"it cannot be resumed: {result.reason}"
 
 
-def to_table(result: "FilterResult", source: Path, target: Path | None) -> list[tuple[str, str]]:
+def to_table(
+    result: "FilterResult", kinds: "Kinds", source: Path, target: Path | None
+) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
 
     def format_kinds(counts: dict[int, int]) -> str:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in _count_by_kind(counts).items())
+        listed = ", ".join(
+            f"{count} {kind}" for kind, count in _count_by_kind(counts, kinds).items()
+        )
         total = format_count(sum(counts.values()), "event")
-        return f"{total}: {kinds}" if kinds else total
+        return f"{total}: {listed}" if listed else total
 
     from journaltool.output.memory_format import format_size
 

@@ -13,7 +13,7 @@ from journaltool.output.phrases import format_count, format_location, format_tim
 
 if TYPE_CHECKING:
     from journal.events.process import Mount, ProcessStart
-    from journal.log import Summary
+    from journal.log import Declarations, Summary
     from journaltool.output.journal_facts import JournalFacts
 
 HELP = """Print a summary of a journal and of its program.
@@ -49,11 +49,12 @@ def info(
         from journaltool.output import journal_facts
 
         with Reader(journal) as reader:
-            facts = journal_facts.collect_facts(reader)
+            facts, declared = journal_facts.collect_facts(reader), reader.declarations()
         values = to_json(facts, journal_facts.resume_obstacle(facts), env)
         values = {
             "journal": str(journal),
             **values,
+            **_declared_to_json(declared),
             "tail_file": lenient_reader.last_segment_name(journal),
         }
         if as_json:
@@ -112,6 +113,17 @@ def _start_to_json(start: "ProcessStart", env: bool) -> dict[str, Any]:
     }
 
 
+def _declared_to_json(declared: "Declarations") -> dict[str, Any]:
+    found = [declared.first[tag] for tag in sorted(declared.classes)]
+    return {
+        "kinds": [
+            {"tag": one.number, "name": one.name, "fields": [list(field) for field in one.fields]}
+            for one in found
+        ],
+        "void_declarations": declared.void,
+    }
+
+
 def _mount_to_json(mount: "Mount") -> dict[str, Any]:
     kind = mount.kind.name.lower().replace("_", "-")
     return {"fd": mount.fd, "guest": mount.guest, "kind": kind, "host": mount.host}
@@ -136,6 +148,11 @@ def _ending_to_json(facts: "JournalFacts") -> dict[str, Any]:
     return {"ended": True, "exit_code": code, "trap": trap}
 
 
+def _describe_kind(one: dict[str, Any]) -> str:
+    fields = ", ".join(f"{name}: {type_text}" for name, type_text in one["fields"])
+    return f"{one['name']}({fields}), tag {one['tag']}"
+
+
 def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
     """Return the rows of the table; checks without a finding have no row."""
     rows = [("journal", terminal.quote(values["journal"])), ("id", values["id"])]
@@ -157,6 +174,8 @@ def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]
             f"{format_count(summary.size, 'byte')} in {format_count(summary.blocks, 'block')} "
             f"and {format_count(summary.segments, 'segment')}, format {values['format']}",
         ),
+        *(("kind", _describe_kind(one)) for one in values["kinds"]),
+        *(("void", reason) for reason in values["void_declarations"]),
         ("tail", format_location(summary.tail, values["tail_file"])),
     ]
     if not values["tail_file"]:

@@ -91,19 +91,19 @@ def inspect(
         from journal.query.selection import QueryFilter
 
         cut, names = event_lines.parse_value_limit(shown), event_lines.parse_columns(columns)
-        selection = replace(query_options.build(group, kind), start=start)
         with Reader(journal) as reader:
-            summary = reader.summary()
+            summary, kinds = reader.summary(), reader.declarations().kinds
+            selection = replace(query_options.build(group, kind, kinds=kinds), start=start)
             clock = JournalTimes(summary.first_time, summary.last_time)
             # In a journal of a process, a malformed event is printed and reported.
             is_process = reader.records_process()
             query_filter = QueryFilter(selection, clock, on_malformed=lambda error: is_process)
             malformed = errors if is_process else None
             if as_json:
-                line = event_lines.json_line_formatter(malformed)
+                line = event_lines.json_line_formatter(malformed, kinds)
             else:
                 line = event_lines.text_line_formatter(
-                    summary.first_time, cut, malformed, names, _has_colours()
+                    summary.first_time, cut, malformed, names, _has_colours(), kinds
                 )
             found = lenient_reader.read_blocks(
                 reader, query_filter.start, query_filter.tags, errors.append

@@ -9,7 +9,7 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common, output_path
-from journaltool.output import progress, terminal
+from journaltool.output import declared_kinds, progress, terminal
 from journaltool.output.phrases import format_count, name_kind
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def to_json(result: "StatisticsResult", journal: Path, pages: bool) -> dict[str,
         "first_time": summary.first_time,
         "last_time": summary.last_time,
         "seconds": result.seconds,
-        "kinds": _kinds_to_json(result),
+        "kinds": _kinds_to_json(result, journal),
         "snapshots": result.snapshots,
         "pages": _pages_to_json(result) if pages else None,
         "timeline": result.timeline,
@@ -95,15 +95,15 @@ def to_json(result: "StatisticsResult", journal: Path, pages: bool) -> dict[str,
     }
 
 
-def _kinds_to_json(result: "StatisticsResult") -> list[dict[str, Any]]:
-    from journal.events import BY_TAG
+def _kinds_to_json(result: "StatisticsResult", journal: Path) -> list[dict[str, Any]]:
     from journal.events.tag_sets import find_group
 
+    kinds = declared_kinds.read_kinds(journal, result.kinds)
     groups = {tag: group.value for tag in result.kinds if (group := find_group(tag))}
     ordered = sorted(result.kinds.values(), key=lambda kind: (-kind.size, -kind.events, kind.tag))
     return [
         {
-            "kind": BY_TAG[one.tag].__name__ if one.tag in BY_TAG else None,
+            "kind": kinds[one.tag].__name__ if one.tag in kinds else None,
             "tag": one.tag,
             "group": groups.get(one.tag),
             "events": one.events,

@@ -63,11 +63,14 @@ def tail(
         cut = event_lines.parse_value_limit(shown)
         with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
             summary = reader.summary()
+            kinds = reader.declarations().kinds
             malformed = errors if reader.records_process() else None
             line = (
-                event_lines.json_line_formatter(malformed)
+                event_lines.json_line_formatter(malformed, kinds)
                 if as_json
-                else event_lines.text_line_formatter(summary.first_time, cut, malformed)
+                else event_lines.text_line_formatter(
+                    summary.first_time, cut, malformed, kinds=kinds
+                )
             )
             frames = reader.last(number) if number else []
             start = frames[0].seq if frames else summary.last_seq + 1

@@ -1,6 +1,6 @@
 """Options that select events, and the query that they build."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ from journaltool.output import terminal
 
 if TYPE_CHECKING:
     from journal.errors import ExpressionError
-    from journal.events.definition import Group
+    from journal.events.definition import Event, Group
     from journal.query.literals import Moment
     from journal.query.selection import Query
 
@@ -99,21 +99,31 @@ class QueryArguments:
     ] = None
 
     def build(
-        self, groups: Sequence[str] | None, kinds: Sequence[str] | None, numbers: str | None = None
+        self,
+        groups: Sequence[str] | None,
+        names: Sequence[str] | None,
+        numbers: str | None = None,
+        *,
+        kinds: "Mapping[int, type[Event]]",
     ) -> "Query":
-        """Return the query of all options, or raise ``typer.BadParameter``."""
+        """Return the query of all options, or raise ``typer.BadParameter``.
+
+        ``kinds`` are the kinds of the journal by tag, which ``names`` and the expression can name.
+        """
         from journal.errors import ExpressionError
+        from journal.query.fields import Vocabulary
         from journal.query.parser import parse
         from journal.query.selection import Query
 
         start, stop = _parse_seq_range(numbers)
+        vocabulary = Vocabulary(kinds)
         try:
-            tree = parse(self.where) if self.where is not None else None
+            tree = parse(self.where, vocabulary) if self.where is not None else None
         except ExpressionError as error:
             raise typer.BadParameter(f"{error.reason}\n{point_at_error(error)}") from None
         return Query(
             groups=frozenset(map(_parse_group, groups or ())),
-            tags=frozenset(map(_parse_kind, kinds or ())),
+            tags=frozenset(tag for name in names or () for tag in _parse_kind(name, kinds)),
             start=start,
             stop=stop,
             since=_parse_time(self.since),
@@ -121,6 +131,7 @@ class QueryArguments:
             descriptors=frozenset(self.fd or ()),
             paths=tuple(map(_check_glob, self.path or ())),
             where=tree,
+            vocabulary=vocabulary,
         )
 
 
@@ -183,19 +194,18 @@ def _parse_group(name: str) -> "Group":
     return GROUPS[name.lower()]
 
 
-def _parse_kind(name: str) -> int:
+def _parse_kind(name: str, kinds: "Mapping[int, type[Event]]") -> list[int]:
+    """Return the tags of the kinds with this name, or the tag itself."""
     from difflib import get_close_matches
 
     from journal.format.frame import TAG_MAX, TAG_MIN
-    from journal.query.fields import KINDS
 
     if name.isascii() and name.isdigit() and TAG_MIN <= int(name) <= TAG_MAX:
-        return int(name)
-    by_name = {kind.lower(): (kind, tag) for kind, tag in KINDS.items()}
-    if name.lower() in by_name:
-        return by_name[name.lower()][1]
+        return [int(name)]
+    found = [tag for tag, kind in kinds.items() if kind.__name__.lower() == name.lower()]
+    if found:
+        return found
+    by_name = {kind.__name__.lower(): kind.__name__ for kind in kinds.values()}
     near = get_close_matches(name.lower(), by_name, 1)
-    hint = (
-        f"did you mean {by_name[near[0]][0]}?" if near else "inspect prints the kinds of a journal"
-    )
+    hint = f"did you mean {by_name[near[0]]}?" if near else "inspect prints the kinds of a journal"
     raise typer.BadParameter(f"{name!r} is not a kind of event: {hint}")

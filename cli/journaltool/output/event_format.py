@@ -43,14 +43,16 @@ class EventFormat(NamedTuple):
         return self.template % tuple(found)
 
 
-def text_formats(shown: int | None) -> dict[int, EventFormat]:
+def text_formats(
+    shown: int | None, kinds: Mapping[int, type[Event]] = BY_TAG
+) -> dict[int, EventFormat]:
     """Return the text formats by tag. Bytes are cut after ``shown`` bytes unless it is None.
 
     Cut text also hides the values of environment variables, because they are often secrets.
     """
     converters = _text_converters(shown)
     formats = {}
-    for tag, cls in BY_TAG.items():
+    for tag, cls in kinds.items():
         converts = dict(_field_converters(cls, converters))
         if cls is ProcessStart and shown is not None:
             converts[cls.names.index("environment")] = _hide_values
@@ -61,10 +63,10 @@ def text_formats(shown: int | None) -> dict[int, EventFormat]:
     return formats
 
 
-def json_formats() -> dict[int, EventFormat]:
+def json_formats(kinds: Mapping[int, type[Event]] = BY_TAG) -> dict[int, EventFormat]:
     """Return the JSON formats by tag, with the names of kind and group and the fields."""
     formats, short = {}, memory_format.json_formatters()
-    for tag, cls in BY_TAG.items():
+    for tag, cls in kinds.items():
         about = f'"tag": {tag}, "kind": "{cls.__name__}", "group": "{cls.group.value}"'
         if cls in short:
             formats[tag] = EventFormat(short[cls], f'{about}, "fields": %s', ())

@@ -1,6 +1,6 @@
 """Events as lines of text, or as one JSON object per line."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from journaltool.output.phrases import format_time, name_kind
 
 if TYPE_CHECKING:
     from journal.errors import FormatError
+    from journal.events.definition import Event
     from journal.format.block import Block
     from journal.query.selection import QueryFilter
 
@@ -73,17 +74,20 @@ def text_line_formatter(
     errors: "list[FormatError] | None",
     columns: Sequence[str] = COLUMNS,
     coloured: bool = False,
+    kinds: "Mapping[int, type[Event]] | None" = None,
 ) -> LineFormatter:
     """Return a formatter of text lines, with times relative to ``first_time``.
 
     Malformed events are formatted with their payload, and their errors are added to ``errors``.
     Without ``errors``, which is right for a journal that records no process, they are no errors.
-    With ``coloured``, kinds are aligned and have the colour of their group.
+    ``kinds`` are the kinds of the journal by tag. With ``coloured``, kinds are aligned and have the
+    colour of their group.
     """
     from journal.errors import MalformedEvent
+    from journal.events import APPLICATION_TAGS, BY_TAG
     from journaltool.output import event_format
 
-    formats = event_format.text_formats(shown)
+    formats = event_format.text_formats(shown, kinds or BY_TAG)
     of_bytes = event_format.bytes_to_text(shown)
     plain = tuple(columns) == COLUMNS and not coloured
     format_columns = None if plain else _column_formatter(tuple(columns), first_time, coloured)
@@ -97,7 +101,7 @@ def text_line_formatter(
                 text = found.format(payload, offset)
             except MalformedEvent as error:
                 name = name_kind(tag)
-                if errors is not None:
+                if errors is not None and tag not in APPLICATION_TAGS:
                     errors.append(error)
                     name = f"malformed({tag})"
                 text = f"{name}  payload={of_bytes(payload)}"
@@ -150,12 +154,15 @@ def _column_formatter(
     return format_line
 
 
-def json_line_formatter(errors: "list[FormatError] | None") -> LineFormatter:
-    """Return a formatter of JSON lines. ``errors`` is as for text lines."""
+def json_line_formatter(
+    errors: "list[FormatError] | None", kinds: "Mapping[int, type[Event]] | None" = None
+) -> LineFormatter:
+    """Return a formatter of JSON lines. ``errors`` and ``kinds`` are as for text lines."""
     from journal.errors import MalformedEvent
+    from journal.events import APPLICATION_TAGS, BY_TAG
     from journaltool.output import event_format
 
-    formats = event_format.json_formats()
+    formats = event_format.json_formats(kinds or BY_TAG)
     of_bytes = event_format.bytes_to_json
 
     def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
@@ -166,7 +173,7 @@ def json_line_formatter(errors: "list[FormatError] | None") -> LineFormatter:
             try:
                 text = found.format(payload, offset)
             except MalformedEvent as error:
-                if errors is not None:
+                if errors is not None and tag not in APPLICATION_TAGS:
                     errors.append(error)
                 text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'
         return f'{{"seq": {seq}, "time": {time}, {text}}}'

@@ -26,7 +26,7 @@ from journal.engine.wasi.filesystem.mounts import (
     make_mount_events,
 )
 from journal.errors import EngineMismatch, ModuleMismatch, ModuleRefused, NotResumable
-from journal.events import APPLICATION_TAGS, codec, tag_sets
+from journal.events import codec, tag_sets
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import (
@@ -181,7 +181,7 @@ def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
         for module_parts in parts.values():
             module_parts.add_block(block)
         for index, tag in enumerate(block.tags):
-            if tag in APPLICATION_TAGS:
+            if tag in tag_sets.APPLICATION:
                 continue
             if tag == ProcessStart.tag:
                 start = codec.decode(tag, block.payload(index), block.offset)
