@@ -12,8 +12,8 @@ from journal.errors import StorageError
 from journal.log.reader import Reader
 from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
-from tests.log.test_writer_states import fail
 from tests.rigs import needs, volumes
+from tests.support.failing_calls import fail
 
 KINDS = {"file": None, "directory": RollPolicy(1 << 20)}
 SIZE = 1 << 21

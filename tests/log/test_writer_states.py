@@ -14,6 +14,7 @@ from journal.format.block import BLOCK_SIZE_TARGET
 from journal.log import CommitPolicy, Reader, Writer, switchover
 from journal.log.pending_block import WriterState
 from tests.support.deadlines import DEADLINE_SECONDS
+from tests.support.failing_calls import fail
 from tests.support.journals import read_rows
 
 LARGE = bytes(BLOCK_SIZE_TARGET // 2)
@@ -23,13 +24,6 @@ ACCEPTED = (1, b"accepted")
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "a.journal"
-
-
-def fail(number: int) -> Callable[..., int]:
-    def call(*_: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return call
 
 
 def open_with_event(path: Path) -> Writer:

@@ -94,10 +94,10 @@ def test_a_module_that_never_comes_to_its_start_can_be_stopped(
 # -- invalid modules ----------------------------------------------------------------------------
 
 NO_PROGRAMS = {
-    "nothing": (b"", "not valid"),
+    "nothing": (b"", "is empty"),
     "a text": (b"#!/bin/sh\necho hello\n", "not valid"),
     "another version": (b"\0asm\x02\0\0\0", "not valid"),
-    "a component": (b"\0asm\x0d\0\x01\0", "not valid"),
+    "a component": (b"\0asm\x0d\0\x01\0", "is a component"),
     "no _start": (wat.module('(module (memory (export "memory") 1))'), "_start"),
     "_start that is no function": (
         wat.module('(module (global (export "_start") i32 (i32.const 1)))'),

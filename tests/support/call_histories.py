@@ -258,7 +258,8 @@ class Guest:
         self._call("tty_set", DATA)
 
     def _outputs(self, call: Callable[[], None]) -> None:
-        nowhere: Any = type("Nowhere", (), {"put": _nothing, "requeue": _nothing})()
+        methods = {"put": _nothing, "requeue": _nothing, "is_writable": lambda *_: True}
+        nowhere: Any = type("Nowhere", (), methods)()
         self.process.context.outbox = nowhere
         call()
 

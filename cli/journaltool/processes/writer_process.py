@@ -104,7 +104,8 @@ class WriterProcess:
                 with suppress(JournalError, OSError):
                     Reader(path).close()
                     found.append(path)
-        return found
+        # The writer of a directory also locks a segment in it.
+        return [path for path in found if path.parent not in found]
 
 
 def find_by_pid(pid: int) -> tuple[WriterProcess, Path]:

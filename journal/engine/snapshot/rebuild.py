@@ -188,7 +188,10 @@ class _RecordedResults:
 
 def _is_refused_output(payload: bytes) -> bool:
     """Return whether a host result is the error of a write to a standard stream."""
-    call, _, errno, _ = codec.make_unpacker(HostResult)(payload)
+    try:
+        call, _, errno, _ = codec.make_unpacker(HostResult)(payload)
+    except FormatError:
+        return False
     return call is HostCall.WRITE and errno != 0
 
 
