@@ -170,12 +170,21 @@ def _recover_tail(descriptor: int, options: OpenOptions, name: str = "") -> Open
 
     Raises StorageError if there is no space: each event that the writer accepts must fit.
     """
+    size = os.fstat(descriptor).st_size
     tail = recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
     try:
         tail.file.reserve(0)
     except OSError as error:
         raise _make_storage_error(options.path, error, "continued", tail.next_seq) from error
-    return tail
+    if not tail.torn_size or os.fstat(descriptor).st_size == size:
+        return tail
+    again = recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
+    if again.next_seq == tail.next_seq:
+        return tail
+    # The torn block lacks only zeros, and the reserve completed it. A reader would see its events
+    # until the first new block says that they are debris. So this block brings the reserve.
+    os.ftruncate(descriptor, size)
+    return recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
 
 
 def _make_storage_error(path: Path, error: OSError, what: str, seq: int) -> StorageError:

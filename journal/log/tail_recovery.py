@@ -38,7 +38,8 @@ class OpenTail(NamedTuple):
 
     ``shift`` is added to a sequence number of the segment to get that of the journal.
     ``needs_recovery_marker`` is set when whole blocks were superseded and remain as debris: the
-    writer's first block must be a recovery marker.
+    writer's first block must be a recovery marker. ``torn_size`` is the number of bytes that a
+    crash left after the last block.
     """
 
     file: SegmentWriter
@@ -46,6 +47,7 @@ class OpenTail(NamedTuple):
     next_seq: int
     time: int
     needs_recovery_marker: bool
+    torn_size: int = 0
 
 
 def check_directory(path: Path, names: list[str], mode: RecoveryMode) -> int:
@@ -133,7 +135,8 @@ def recover_tail(
         expected = (journal_id or b"").hex()
         reason = f"id {header.journal_id.hex()}, expected {expected}"
         raise OptionError(f"{path} is another journal: {reason}")
-    end = _end_of_nonzero(descriptor, tail.offset, size) - tail.segment.offset
+    end_of_torn = _end_of_nonzero(descriptor, tail.offset, size)
+    end = end_of_torn - tail.segment.offset
     end += -end % 8
     file = SegmentWriter(
         path / name if name else path,
@@ -147,7 +150,8 @@ def recover_tail(
     shift = tail.segment.shift
     if max(tail.next_seq, tail.next_seq - shift) > SEQ_LAST:
         raise LimitExceeded("the sequence numbers have run out", tail.offset, name)
-    return OpenTail(file, shift, tail.next_seq, tail.time, tail.needs_recovery_marker)
+    torn_size = end_of_torn - tail.offset
+    return OpenTail(file, shift, tail.next_seq, tail.time, tail.needs_recovery_marker, torn_size)
 
 
 def _drop_unsynced_cache(descriptor: int, size: int, path: Path) -> None:

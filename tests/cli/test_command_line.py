@@ -60,8 +60,6 @@ def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
         ("replay",),
         ("replay", "--from", "first", "a.journal"),
         ("replay", "--each", "--from", "7", "a.journal"),
-        ("inspect", "--kind", "NoSuchKind", "a.journal"),
-        ("inspect", "--group", "nobody", "a.journal"),
         ("inspect", "--bytes", "some", "a.journal"),
         ("tail", "-n", "x", "a.journal"),
         ("tail", "--bytes", "some", "a.journal"),
@@ -87,6 +85,17 @@ def test_wrong_usage_exits_with_2_and_names_the_mistake(
     assert done.returncode == 2
     assert b"Error: " in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--kind", "--group"])
+def test_a_kind_that_neither_the_library_nor_the_journal_has_is_wrong_usage(
+    option: str, tmp_path: Path
+) -> None:
+    with journal.Writer(tmp_path / "a.journal"):
+        pass
+    done = run_inside("inspect", option, "NoSuchName", "a.journal", at=tmp_path)
+    assert done.returncode == 2
+    assert b"Error: " in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from journal.events.declared_kinds import (
 from journal.events.wire_types import I64, U8, Cidr, PublicBytes, Text, U32s
 from journal.export import Secret, export_lines, import_lines
 from journal.log import RollPolicy
-from tests.operations.test_application_events import check_operations, frames_of
+from tests.support.application_events import check_operations, frames_of
 from tests.support.command_line import run_inside
 
 
