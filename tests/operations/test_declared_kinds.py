@@ -356,7 +356,7 @@ HOSTILE = [
     (kind(230, "K", ("x", "list of " * 100_000 + "u8")), "field x has the unknown type"),
     (kind(230, "K", ("x", "list of list of u8")), "field x has the unknown type"),
     (kind(230, "K", ("x", "u8\n")), "field x has the unknown type"),
-    (kind(230, "K", *((f"x{n}", "u8") for n in range(60_000))), "at most 64 fields, got 60000"),
+    (kind(230, "K", *((f"x{n}", "u8") for n in range(300))), "at most 64 fields, got 300"),
 ]
 
 
