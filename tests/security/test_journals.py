@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -126,7 +127,10 @@ def absurd_segments() -> Iterator[tuple[str, Case]]:
 @pytest.mark.deep
 def test_absurd_fields_are_clear_errors_in_bounded_memory(tmp_path: Path) -> None:
     answers = query_all_cases(tmp_path, absurd_fields())
-    assert all(answer["errors"] for name, answer in answers.items() if "bitmap" not in name)
+    # A bitmap is only a hint, each mask gives some payload, and the forge computes each body hash.
+    harmless = re.compile("tag_bitmap|mask|body_hash")
+    wrong = {name: answer["errors"] for name, answer in answers.items() if not harmless.match(name)}
+    assert all(wrong.values()), [name for name, errors in wrong.items() if not errors]
 
 
 @pytest.mark.deep
