@@ -93,8 +93,9 @@ class PendingBlock:
     """
 
     __slots__ = (
-        "_clock",
+        "_base",
         "_compressor",
+        "_scale",
         "appender",
         "frames",
         "home",
@@ -110,7 +111,7 @@ class PendingBlock:
         self.lock = threading.Lock()
         self.appender = appender
         appender.on_poison = self._fail
-        self._clock = clock
+        _, self._base, self._scale = clock
         self.read_tick = clock.read
         self._compressor = compressor
         self.frames: list[Any] = []
@@ -123,12 +124,15 @@ class PendingBlock:
     @property
     def time(self) -> int:
         """Time of the last appended frame in µs since the epoch. Needs no lock."""
-        last = self.frames[-1:]  # A copy: another thread may write the block meanwhile.
-        return self.time_of(last[0]) if last else self.appender.time
+        try:  # Without a look at the length: another thread may write the block meanwhile.
+            tick: int = self.frames[-1]
+        except IndexError:
+            return self.appender.time
+        return (tick + self._base) // self._scale
 
     def time_of(self, tick: int) -> int:
         """Return the time of a tick in µs since the epoch."""
-        return self._clock.time_of(tick)
+        return (tick + self._base) // self._scale
 
     # -- state -------------------------------------------------------------------------------
 
@@ -284,7 +288,7 @@ class PendingBlock:
         pending, appender = self.frames, self.appender
         if not pending:
             return
-        _, base, scale = self._clock
+        base, scale = self._base, self._scale
         while pending:
             times = [(tick + base) // scale for tick in pending[2::3]]
             # A block stores times in 32 bits: later events go to the next block.
