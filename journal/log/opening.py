@@ -5,6 +5,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -170,21 +171,23 @@ def _recover_tail(descriptor: int, options: OpenOptions, name: str = "") -> Open
 
     Raises StorageError if there is no space: each event that the writer accepts must fit.
     """
+    find_tail = partial(
+        recover_tail, descriptor, options.path, options.mode, options.journal_id, name
+    )
     size = os.fstat(descriptor).st_size
-    tail = recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
+    tail = find_tail()
     try:
         tail.file.reserve(0)
     except OSError as error:
         raise _make_storage_error(options.path, error, "continued", tail.next_seq) from error
     if not tail.torn_size or os.fstat(descriptor).st_size == size:
         return tail
-    again = recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
-    if again.next_seq == tail.next_seq:
+    if find_tail().file.link == tail.file.link:
         return tail
-    # The torn block lacks only zeros, and the reserve completed it. A reader would see its events
-    # until the first new block says that they are debris. So this block brings the reserve.
+    # The torn block lacks only zeros, and the reserve completed it. A reader would see this block
+    # until the first new block makes it debris. So the reserve is allocated with the new block.
     os.ftruncate(descriptor, size)
-    return recover_tail(descriptor, options.path, options.mode, options.journal_id, name)
+    return find_tail()
 
 
 def _make_storage_error(path: Path, error: OSError, what: str, seq: int) -> StorageError:
