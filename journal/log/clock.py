@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class TickClock(NamedTuple):
-    """Clock that is cheap to read: ``read`` returns a tick, which ``time_of`` converts to a time.
+    """Clock that is cheap to read: ``read`` returns a tick, from which the time is computed later.
 
     The time in µs since the epoch is ``(tick + base) // scale``.
     """
@@ -14,10 +14,6 @@ class TickClock(NamedTuple):
     read: Callable[[], int]
     base: int
     scale: int
-
-    def time_of(self, tick: int) -> int:
-        """Return the time of a tick in µs since the epoch."""
-        return (tick + self.base) // self.scale
 
 
 def make_tick_clock(clock: Callable[[], int] | None, last: int) -> TickClock:
