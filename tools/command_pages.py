@@ -155,7 +155,7 @@ def codes_markdown() -> str:
 
 
 def _name_users(users: list[str], commands: list[str]) -> str:
-    """Return the names of the commands that use a code, or those that do not if they are few."""
+    """Return the names of the commands with a code, or the few exceptions without it."""
     missing = [f"`{name}`" for name in commands if name not in users]
     if len(missing) <= 2:
         return f"all except {' '.join(missing)}" if missing else "all"

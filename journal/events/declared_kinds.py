@@ -258,7 +258,7 @@ def format_declaration(declaration: ApplicationKind) -> str:
 def collect_declarations(
     found: Iterable[ApplicationKind], classes: Iterable[type[Event]] = ()
 ) -> Collected:
-    """Return the declarations of a journal, without those that are void or contradict others.
+    """Return the valid declarations of a journal; void and contradictory ones are left out.
 
     A class of ``classes`` stands for the equal declaration. It also declares its tag itself, if the
     journal does not.

@@ -277,7 +277,7 @@ class SegmentScanner(SegmentBytes):
         if anchor and end > at and anchor.follows(*self._link):
             self._position, self._next_header = end, None
             return Debris(at, end - at, self._segment.name)
-        # The next segment continues only what was durable.
+        # A next segment continues only durable blocks.
         durable = self._segment.durable_upto > at - self._start or self._continuation is not None
         rot = None if durable else self._find_rot(header, fault_now)
         if rot is not None:

@@ -105,7 +105,7 @@ class TailFollower:
     def _scan(
         self, names: list[str], tail: scan.Tail | None, end_at: Callable[[scan.Damage], bool]
     ) -> Iterator[scan.ScannedBlock]:
-        """Yield all blocks after ``tail``, with the bodies of those that may have new events."""
+        """Yield all blocks after ``tail``; a block with new events has its body."""
         start = self.next_seq
 
         def select_body(_: Segment, header: BlockHeader, first_seq: int) -> bool:

@@ -1,4 +1,4 @@
-"""A forking server with writers: who appends, syncs, closes, forks and dies is arbitrary.
+"""A forking server with writers: random processes append, sync, close, fork and die.
 
 The oracle is the list of acknowledged events. Whatever the processes do, each journal has all
 acknowledged events, then at most the first of the accepted ones, and nothing else; a call on an

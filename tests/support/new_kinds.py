@@ -350,7 +350,7 @@ def refuse_in_engine(folder: Path) -> None:
 
 
 def close_descriptors(folder: Path) -> None:
-    """A sink that closes descriptors knows those that a kind opens."""
+    """Check that a sink closes the descriptors of a new kind."""
     from journal.adapters import AutoClose, MemoryJournal
 
     sink = AutoClose(MemoryJournal())

@@ -1,4 +1,4 @@
-"""Kinds of a journal by tag, including those that it declares for its application."""
+"""Kinds of a journal by tag, including its declared kinds."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
