@@ -169,7 +169,8 @@ def _create_first_segment(path: Path, options: OpenOptions) -> SegmentWriter:
 def _recover_tail(descriptor: int, options: OpenOptions, name: str = "") -> OpenTail:
     """Find the tail as ``recover_tail`` does, and allocate the reserve behind it.
 
-    Raises StorageError if there is no space: each event that the writer accepts must fit.
+    Raises StorageError if there is no space: each event that the writer accepts must fit. Behind a
+    torn block that lacks only zeros, the first new block allocates the reserve.
     """
     find_tail = partial(
         recover_tail, descriptor, options.path, options.mode, options.journal_id, name
