@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,21 @@ from tests.support.command_line import build_command, build_environment
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 
 COUNT = 400
+LAST_LINES = 20
+"""Lines that the guest does not add before its first run was killed."""
+
 LINES = b"".join(b"%d\n" % number for number in range(COUNT))
 
-#: Reads numbers from standard input, and appends their running sum to a file that stays open.
+#: Reads numbers from standard input, and appends their running sum to a file that stays open. It
+#: waits for a file before its last lines: a busy machine that kills it late still finds it alive.
 SCRIPT = r"""
+const isKilled = () => os.stat("/work/killed")[1] === 0;
 const log = std.open("/work/log", "w+");
 const table = std.open("/work/table", "r");
-let sum = 0;
+let sum = 0, rest = ROWS;
 for (let line = std.in.getline(); line !== null; line = std.in.getline()) {
+  while (rest === 0 && !isKilled()) os.sleep(5);
+  rest -= 1;
   sum += Number(line) + Number(table.getline());
   log.puts(`${sum}\n`);
   log.flush();
@@ -37,7 +45,7 @@ for (let line = std.in.getline(); line !== null; line = std.in.getline()) {
 }
 log.seek(0, std.SEEK_SET);
 std.out.puts(`end ${log.readAsString().length}\n`);
-"""
+""".replace("ROWS", str(COUNT - LAST_LINES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,15 @@ def record_and_kill(world: World, quickjs: Path, lines: int) -> None:
         wait_until(lambda: world.output.read_bytes().count(b"\n") >= lines)
         process.kill()
         process.wait(DEADLINE_SECONDS)
+    # The times of files are a tick behind the clock: wait until a change gets a later time.
+    killed = time.time_ns()
+    wait_until(lambda: touch(world.mount / "killed") > killed)
+
+
+def touch(path: Path) -> int:
+    """Write a file, and return the time of its last change in nanoseconds."""
+    path.write_bytes(b"")
+    return path.stat().st_mtime_ns
 
 
 def expected() -> bytes:

@@ -8,6 +8,9 @@ from journal.engine.wasi.filesystem.host_files import HostFile, HostHandle, Host
 from journal.engine.wasi.filesystem.reopening import is_born_after
 from journal.wasi_abi import WasiError
 
+_CLOCK_TICK_NS = 10_000_000
+"""Longest time by which the time of an inode is behind the clock: one tick of the kernel."""
+
 
 class UnfinishedChange(NamedTuple):
     """Change of a file whose result is not recorded, so the host may have performed it.
@@ -85,11 +88,12 @@ def _describe_change(
     """Return how a file has changed since the recording; empty if it has not.
 
     The time of the last change of an inode cannot be set, so a file whose inode did not change
-    after the end of the recording is the same. The times of a copy say nothing.
+    after the end of the recording is the same. The times of a copy say nothing. Less than a tick
+    after the end of the recording, only the size shows a change.
     """
     ended, recorded = tree.times.ended, file.recorded_size
     is_copy = tree.is_moved or tree.is_other_root
-    if not is_copy and status.st_ctime_ns <= ended:
+    if not is_copy and status.st_ctime_ns <= ended - _CLOCK_TICK_NS:
         return ""
     is_shorter = status.st_size < recorded.size
     is_longer = status.st_size > recorded.size and recorded.is_exact
