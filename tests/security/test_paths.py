@@ -231,3 +231,52 @@ def test_a_fifo_in_the_place_of_a_journal_or_a_module_is_refused(tmp_path: Path)
         assert done.returncode == 125, done.stderr
         assert done.stderr.startswith("journaltool: error: ")
         assert done.stderr.count("\n") == 1
+
+
+def test_the_embedder_reads_what_the_guest_itself_would_read(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    _, work = outside_and_inside(tmp_path)
+    (work / "own").write_bytes(b"own")
+    (work / "folder").mkdir()
+    (work / "kept").symlink_to("own")
+    (work / "up").symlink_to("folder/../own")
+    (work / "report").symlink_to("../canary")
+    (work / "away").symlink_to("../outside")
+    (work / "absolute").symlink_to(tmp_path / "canary")
+    os.mkfifo(work / "pipe")
+    with journal.record(
+        wat.program(""),
+        tmp_path / "j",
+        mounts=[HostMount(str(work), "/h"), journal.MemoryMount("/m")],
+        cache=cache_dir,
+    ) as run:
+        wait_for_end(run)
+        for name in ("own", "kept", "up", "folder/../own", "./own"):
+            assert run.read_file(f"/h/{name}") == b"own"
+        for name in ("report", "away/secret", "absolute", "../canary", "folder/../../canary"):
+            with pytest.raises(PermissionError):
+                run.read_file(f"/h/{name}")
+        for name, error in (
+            ("/h/pipe", PermissionError),
+            ("/h/folder", IsADirectoryError),
+            ("/h/nothing", FileNotFoundError),
+            ("/m/../h/own", PermissionError),
+            ("/m/nothing", FileNotFoundError),
+        ):
+            with pytest.raises(error):
+                run.read_file(name)
+
+
+def test_a_directory_that_became_a_link_is_not_read_by_the_embedder(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    outside, work = outside_and_inside(tmp_path)
+    with journal.record(
+        wat.program(""), tmp_path / "j", mounts=[HostMount(str(work), "/h")], cache=cache_dir
+    ) as run:
+        wait_for_end(run)
+        work.rmdir()
+        work.symlink_to(outside)
+        with pytest.raises(FileNotFoundError):
+            run.read_file("/h/secret")

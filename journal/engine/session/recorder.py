@@ -262,7 +262,9 @@ class Recorder:
     def read_file(self, path: str) -> bytes:
         """Return the data of a file by its path in the guest.
 
-        While the guest runs, this is the present data. Raises ``FileNotFoundError``.
+        While the guest runs, this is the present data. The path leads where the guest's own open
+        of it would lead. Raises ``FileNotFoundError``, ``IsADirectoryError``, and
+        ``PermissionError`` for a path that leaves its mount or leads to a special file.
         """
         return self._get_process_with_files().mounts.read(check_text("path", path))
 

@@ -27,6 +27,7 @@ from journal.engine.wasi.filesystem.reopening import (
     is_born_after,
     refusal,
     reopen,
+    stat_names,
 )
 from journal.engine.wasi.filesystem.tape_recorder import pack_set_size, pack_set_times, pack_write
 from journal.events import descriptors
@@ -92,8 +93,13 @@ class HostTree:
     def root(self) -> int:
         """Return the descriptor of the mounted directory."""
         if self._root is None:
-            self._root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._root = self.open_root()
         return self._root
+
+    def open_root(self) -> int:
+        """Return a new descriptor of the mounted directory. The caller closes it."""
+        # The path has no links. A link there now was made by somebody else, such as a guest.
+        return os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     @property
     def is_other_root(self) -> bool:
@@ -113,11 +119,8 @@ class HostTree:
         device = os.fstat(self.root).st_dev
         if handle.device in (None, device):
             return False
-        try:
-            status = os.stat("/".join(handle.names), dir_fd=self.root, follow_symlinks=False)
-        except OSError:
-            return False
-        return status.st_dev == device
+        status = stat_names(self.root, handle.names)
+        return status is not None and status.st_dev == device
 
     def find_other_names(self, inode: int) -> list[tuple[str, ...]]:
         """Return the names below the root that lead to ``inode`` now."""
@@ -128,11 +131,7 @@ class HostTree:
 
     def has_name(self, names: tuple[str, ...]) -> bool:
         """Return whether anything has this name below the root."""
-        try:
-            os.stat("/".join(names) or ".", dir_fd=self.root, follow_symlinks=False)
-        except OSError:
-            return False
-        return True
+        return stat_names(self.root, names) is not None
 
     def guest_path(self, names: tuple[str, ...]) -> str:
         """Return the path of a file in the guest, for messages."""

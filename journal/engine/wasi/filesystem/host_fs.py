@@ -6,6 +6,7 @@ Each change of a name is performed at most once, whenever a crash occurs: see ``
 import os
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from journal.engine.tape import HostReply
 from journal.engine.wasi.filesystem.host_files import HostFile, HostHandle, HostTree, unwrap_result
@@ -339,6 +340,26 @@ class HostDirectory(HostHandle):
             return errno, value
 
         unwrap_result(self._tree.tape.perform(tag, effect, call, fd, perform))
+
+
+def read_host_file(tree: HostTree, path: str) -> bytes:
+    """Return the data of the regular file that ``path`` is for a guest, below the mount ``tree``.
+
+    Raises ``WasiError`` with the errno that the guest would get. Safe from any thread.
+    """
+    try:
+        with ExitStack() as stack:
+            root = tree.open_root()
+            stack.callback(os.close, root)
+            location = stack.enter_context(resolve_host_path(root, path, follow=True))
+            flags = os.O_DIRECTORY if location.must_be_directory else 0
+            handle = _open_at(location, os.O_RDONLY | flags)
+            file = stack.enter_context(open(handle, "rb"))  # noqa: PTH123 (a descriptor)
+            if filetype_of(os.fstat(handle).st_mode) is not FileType.REGULAR_FILE:
+                raise WasiError(Errno.NOTSUP)
+            return file.read()
+    except OSError as error:
+        raise WasiError(to_wasi_errno(error)) from error
 
 
 def _access_flags(request: OpenRequest) -> int:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journal._arguments import check_path, check_text, check_type, refuse
+from journal._platform import NO_FOLLOW, OPEN_FLAGS
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDirectory
 from journal.engine.wasi.filesystem.host_files import HostTree
-from journal.engine.wasi.filesystem.host_fs import HostDirectory
+from journal.engine.wasi.filesystem.host_fs import HostDirectory, read_host_file
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
 from journal.engine.wasi.filesystem.reopening import RecordedTimes, raise_descriptor_limit
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
@@ -23,10 +24,18 @@ from journal.vfs.nodes import FileNode
 from journal.vfs.path_resolution import find_mount, resolve, split_path
 from journal.vfs.placement import place_file
 from journal.vfs.tree_entries import read_files
-from journal.wasi_abi import Errno
+from journal.wasi_abi import Errno, WasiError
 
 PART_SIZE = 1 << 20
 FIRST_DESCRIPTOR = 3
+
+_READ_ERRORS: dict[int, type[OSError]] = {
+    Errno.ISDIR: IsADirectoryError,
+    Errno.PERM: PermissionError,
+    Errno.ACCES: PermissionError,
+    Errno.NOTSUP: PermissionError,
+}
+"""Errors of a read by the embedder, by the errno that the guest would get. Others: not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,7 @@ def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
 
 
 def _file_events(path: Path, name: str) -> Iterator[FilePlaced]:
-    descriptor, _ = file_kind.open_source(path, OptionError)
+    descriptor, _ = file_kind.open_source(path, OptionError, flags=OPEN_FLAGS | NO_FOLLOW)
     with open(descriptor, "rb") as file:  # noqa: PTH123 (this is a descriptor)
         offset = 0
         while True:
@@ -228,24 +237,22 @@ class Mounts:
             raise OptionError(_explain_refused_copy(event, self._memory[guest], error)) from error
 
     def read(self, path: str) -> bytes:
-        """Return the data of a file by its path in the guest; raise ``FileNotFoundError``."""
+        """Return the data of a file by its path in the guest, as the guest would find it.
+
+        Raises ``FileNotFoundError``, ``IsADirectoryError``, and ``PermissionError`` for a path that
+        leaves its mount.
+        """
         mount = find_mount((*self._memory, *self._host), path)
         if mount is None:
             raise FileNotFoundError(path)
         guest, names = mount
-        if guest in self._host:
-            return Path(self._host[guest].path).joinpath(*names).read_bytes()
-        backend = self._memory[guest]
+        relative = "/".join(names) or "."
         try:
-            location = resolve(backend.root(), "/".join(names) or ".", backend, follow=True)
-            node = backend.find(location.parent, location.name)
-        except FileError as error:
-            raise FileNotFoundError(path) from error
-        if node is None:
-            raise FileNotFoundError(path)
-        if not isinstance(node, FileNode):
-            raise IsADirectoryError(path)
-        return node.content()
+            if guest in self._host:
+                return read_host_file(self._host[guest], relative)
+            return _read_memory_file(self._memory[guest], relative)
+        except WasiError as error:
+            raise _READ_ERRORS.get(error.errno, FileNotFoundError)(path) from error
 
     def files(self) -> dict[str, bytes]:
         """Return the data of every in-memory regular file, by path in the guest."""
@@ -258,6 +265,16 @@ class Mounts:
         """Close the host directories."""
         for tree in self._host.values():
             tree.close()
+
+
+def _read_memory_file(backend: MemoryBackend, path: str) -> bytes:
+    location = resolve(backend.root(), path, backend, follow=True)
+    node = backend.find(location.parent, location.name)
+    if node is None:
+        raise WasiError(Errno.NOENT)
+    if not isinstance(node, FileNode):
+        raise WasiError(Errno.ISDIR)
+    return node.content()
 
 
 def _explain_refused_copy(event: FilePlaced, backend: MemoryBackend, error: FileError) -> str:

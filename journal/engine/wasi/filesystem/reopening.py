@@ -91,6 +91,21 @@ def _open_names(root: int, names: tuple[str, ...], flags: int) -> int:
         os.close(directory)
 
 
+def stat_names(root: int, names: tuple[str, ...]) -> os.stat_result | None:
+    """Return the status of a path below ``root``, or None if nothing is there.
+
+    Links are not followed, so that no recorded name tells anything about a file outside.
+    """
+    try:
+        handle = _open_names(root, names, os.O_PATH)
+    except OSError:
+        return None
+    try:
+        return os.fstat(handle)
+    finally:
+        os.close(handle)
+
+
 def refusal(path: str, error: OSError) -> HostMismatch:
     """Return the error for a file that the host does not open."""
     remedy = _REMEDIES.get(error.errno or 0, "")
