@@ -7,18 +7,18 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from journal.engine.session.guest_descriptors import has_host_mounts, open_descriptors
 from journal.engine.session.journal_writer import NullWriter
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.stdin_check import compare_stdin
 from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_last_state
 from journal.engine.tape import Tape, TapeRow
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream
+from journal.engine.wasi.descriptors import OpenFile
 from journal.engine.wasi.filesystem.host_comparison import UnfinishedChange, compare_mount
 from journal.engine.wasi.filesystem.host_files import HostFile
 from journal.engine.wasi.filesystem.mounts import Mounts
 from journal.engine.wasi.filesystem.reopening import RecordedTimes, raise_descriptor_limit
-from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.engine.wasi.stdio.stdin import BytesSource, StdinSource
 from journal.errors import HostMismatch
 from journal.events import codec, tag_sets
@@ -30,7 +30,7 @@ from journal.events.descriptors import (
 )
 from journal.events.inputs import HostCall, HostResult
 from journal.events.paths import PathSetTimes
-from journal.events.process import MountKind, RecordingLevel, SessionStart
+from journal.events.process import RecordingLevel, SessionStart
 from journal.log.reader import Reader
 from journal.wasi_abi import FILESTAT, FileStat
 
@@ -38,7 +38,6 @@ _SESSION_TAGS = frozenset((SessionStart.tag,))
 #: Events of the guest and of its sessions. A resume that was refused appended other events.
 _GUEST_TAGS = (tag_sets.KNOWN - tag_sets.RECORDING) | _SESSION_TAGS
 _MICROSECOND = 1000
-_HOST_MOUNTS = (MountKind.HOST, MountKind.HOST_READ_ONLY)
 
 _CHANGES_OF_A_FILE = {
     kind.tag for kind in (FileDescriptorWrite, FileDescriptorSetSize, FileDescriptorSetTimes)
@@ -103,39 +102,22 @@ def _compare_files(
     recording: RecordedRun, moved_mounts: Mapping[str, str], times: RecordedTimes
 ) -> Iterable[str]:
     identity = recording.identity
-    has_mounts = any(mount.kind in _HOST_MOUNTS for mount in identity.mounts)
-    # Without the results of its calls, the files of a guest cannot be rebuilt.
-    if not has_mounts or identity.start.level is not RecordingLevel.FULL:
+    if not has_host_mounts(identity):
         return ()
-    tape = Tape(NullWriter())
-    context = _make_context(tape)
-    mounts = Mounts(
-        tape, identity.mounts, identity.configuration.files_size_max, moved_mounts, times
-    )
-    mounts.check_hosts()
+    nothing: Any = None  # No guest runs, and nothing uses its streams.
+    context = CallContext(Tape(NullWriter()), nothing, nothing, [], [])
+    mounts = open_descriptors(context, identity, BytesSource(b""), (), moved_mounts, times)
     try:
-        mounts.preopen(context.descriptors)
-        for event, micros, seq in identity.copied_files:
-            mounts.add_file(event, micros * _MICROSECOND, seq)
-        batches = recording.batches(recording.first_seq, REBUILD_TAGS)
-        row = rebuild_last_state(context, batches, _note_size)
-        unfinished = None if row is None else _find_unfinished(context, row)
+        mounts.check_hosts()
+        unfinished = None
+        # Without the results of its calls, the files that a guest had open cannot be rebuilt.
+        if identity.start.level is RecordingLevel.FULL:
+            batches = recording.batches(recording.first_seq, REBUILD_TAGS)
+            row = rebuild_last_state(context, batches, _note_size)
+            unfinished = None if row is None else _find_unfinished(context, row)
         return list(_compare_mounts(mounts, moved_mounts, unfinished))
     finally:
         mounts.close()
-
-
-def _make_context(tape: Tape) -> CallContext:
-    """Return the state of a process before its first event, without a guest and its streams."""
-    nothing: Any = None
-    context = CallContext(
-        tape=tape, outbox=nothing, interrupter=nothing, arguments=[], environment=[]
-    )
-    context.descriptors.add(InputStream(BytesSource(b""), False))
-    for stream in (STDOUT, STDERR):
-        context.descriptors.add(OutputStream(stream, False))
-    assert sorted(context.descriptors.used) == [STDIN, STDOUT, STDERR]
-    return context
 
 
 def _note_size(context: CallContext, payload: bytes) -> None:

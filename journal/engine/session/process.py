@@ -11,6 +11,7 @@ from journal.engine.runtime.bindings import GuestTrapped, Instance, get_guest_ba
 from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
+from journal.engine.session.guest_descriptors import open_descriptors
 from journal.engine.session.journal_writer import JournalWriter, SyncSchedule
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import RunConfig
@@ -21,16 +22,9 @@ from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.tape import Tape
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.descriptors import InputStream, OutputStream
-from journal.engine.wasi.filesystem.mounts import Mounts
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.delivery import make_stream_events
-from journal.engine.wasi.stdio.outbox import (
-    STDERR,
-    STDIN,
-    STDOUT,
-    Outbox,
-)
+from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import GuestStopped, Interrupter
 from journal.engine.wasi.terminal import Terminal, find_terminal
 from journal.errors import Divergence, NotResumable
@@ -95,7 +89,10 @@ class Process:
         interval = min(INTERVAL_SECONDS, config.snapshots.period_seconds / _TICKS_PER_PERIOD)
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
         self.context = self._make_context(identity, interrupter)
-        self.mounts = self._make_mounts(identity)
+        moved_mounts, times = self._replay.moved_mounts, self._replay.times
+        self.mounts = open_descriptors(
+            self.context, identity, streams.source, streams.terminals, moved_mounts, times
+        )
         self._machine: MachineState | None = None
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
         self._instance.limit(
@@ -106,7 +103,7 @@ class Process:
         define_imports(self._instance, program.compiled, identity.configuration, self.context)
 
     def _make_context(self, identity: preamble.Identity, interrupter: Interrupter) -> CallContext:
-        """Return the context of the host functions, with the standard streams."""
+        """Return the context of the host functions, without descriptors."""
         streams = self._streams
         outbox = Outbox(
             streams.output_targets,
@@ -129,22 +126,7 @@ class Process:
         )
         handle = find_terminal(streams.source, streams.output_targets)
         context.terminal = Terminal(self.tape, streams.terminals, handle)
-        context.descriptors.add(InputStream(streams.source, STDIN in streams.terminals))
-        for stream in (STDOUT, STDERR):
-            context.descriptors.add(OutputStream(stream, stream in streams.terminals))
         return context
-
-    def _make_mounts(self, identity: preamble.Identity) -> Mounts:
-        """Return the mounts, opened for the guest and with the copied files."""
-        files_size_max = identity.configuration.files_size_max
-        replay = self._replay
-        mounts = Mounts(
-            self.tape, identity.mounts, files_size_max, replay.moved_mounts, replay.times
-        )
-        mounts.preopen(self.context.descriptors)
-        for event, micros, seq in identity.copied_files:
-            mounts.add_file(event, micros * 1000, seq)
-        return mounts
 
     def _make_coordinator(self, interceptor: CallInterceptor) -> SnapshotCoordinator:
         kind = SnapshotCoordinator if self._plan is None else SnapshotCheckCoordinator

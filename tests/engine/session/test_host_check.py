@@ -373,6 +373,38 @@ def test_a_copy_that_the_user_names_is_no_difference(
         assert resume_remote(recorder)("fd_filestat_get", fd, DATA).errno == 0
 
 
+def test_a_directory_that_is_gone_stops_the_resume_with_a_sentence(
+    mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    record_open(tmp_path, mount, cache_dir, "kept")
+    mount.rename(mount.with_name("old"))
+    told = f"{mount}, mounted as /host, is not a directory any more: name its new location"
+    for strict in (True, False):
+        with pytest.raises(journal.HostMismatch) as caught:
+            journal.resume(tmp_path / "j", cache=cache_dir, strict=strict)
+        assert str(caught.value) == told
+    assert check_resume(tmp_path / "j").obstacle == told
+    moved = {"/host": str(mount.with_name("old"))}
+    assert check_resume(tmp_path / "j", moved_mounts=moved).is_exact
+    with pytest.raises(journal.OptionError, match="is not a directory: it cannot be mounted"):
+        check_resume(tmp_path / "j", moved_mounts={"/host": str(mount)})
+
+
+def test_the_directories_of_a_recording_without_inputs_are_compared(
+    mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    level = journal.engine.RecordingLevel.STATE
+    host = journal.HostMount(str(mount), "/host")
+    with journal.record(REMOTE, tmp_path / "j", mounts=[host], level=level, cache=cache_dir):
+        pass
+    assert check_resume(tmp_path / "j").is_exact
+    copied(mount)
+    (told,) = check_resume(tmp_path / "j").differences
+    assert told.startswith(f"{mount}, mounted as /host, is not the directory of the recording")
+    mount.rename(mount.with_name("moved"))
+    assert "is not a directory any more" in check_resume(tmp_path / "j").obstacle
+
+
 def test_an_inode_that_was_given_out_again_is_another_file(
     mount: Path, tmp_path: Path, cache_dir: Path
 ) -> None:

@@ -48,6 +48,20 @@ WRITE_OFTEN = wat.program(
     data="abc",
 )
 
+#: The guest writes 2000 buffers of one byte with one call.
+WRITE_MANY = wat.program(
+    f"""{
+        wat.times(
+            2000,
+            '''(i32.store (i32.shl (local.get $i) (i32.const 3)) (i32.const 40000))
+        (i32.store offset=4 (i32.shl (local.get $i) (i32.const 3)) (i32.const 1))''',
+        )
+    }
+    (call $exit (call $fd_write (i32.const 1) (i32.const 0) (i32.const 2000) (i32.const 50000)))""",
+    data="x",
+    at=40000,
+)
+
 OpenStream = Callable[[ExitStack], int]
 
 
@@ -84,6 +98,12 @@ def end_of_a_pipe(index: int) -> OpenStream:
         return ends[index]
 
     return open_stream
+
+
+def test_one_call_writes_many_buffers(tmp_path: Path, cache_dir: Path) -> None:
+    with journal.record(WRITE_MANY, tmp_path / "j", cache=cache_dir) as recorder:
+        assert wait_for_end(recorder).code == 0
+        assert recorder.stdout == b"x" * 2000
 
 
 @pytest.mark.parametrize(

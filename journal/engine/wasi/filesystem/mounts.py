@@ -14,7 +14,7 @@ from journal.engine.wasi.filesystem.host_fs import HostDirectory, read_host_file
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
 from journal.engine.wasi.filesystem.reopening import RecordedTimes, raise_descriptor_limit
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
-from journal.errors import OptionError
+from journal.errors import HostMismatch, OptionError
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
 from journal.fs import file_kind
@@ -160,6 +160,7 @@ class Mounts:
         self._memory: dict[str, MemoryBackend] = {}
         self._host: dict[str, HostTree] = {}
         self._events = list(events)
+        self._moved = frozenset(moved_mounts)
         names = {event.guest for event in self._events}
         unknown = moved_mounts.keys() - names
         if unknown:
@@ -184,9 +185,18 @@ class Mounts:
                 )
 
     def check_hosts(self) -> None:
-        """Raise ``OptionError`` if the directory of a host mount does not exist."""
+        """Raise ``HostMismatch`` if the directory of a host mount does not exist.
+
+        Raises ``OptionError`` instead for a directory that the user named.
+        """
         for guest, tree in self._host.items():
-            _check_directory(tree.path, guest)
+            if guest in self._moved:
+                _check_directory(tree.path, guest)
+            elif not Path(tree.path).is_dir():
+                raise HostMismatch(
+                    f"{tree.path}, mounted as {guest}, is not a directory any more: "
+                    "name its new location"
+                )
 
     @property
     def host_trees(self) -> Iterable[HostTree]:

@@ -1,0 +1,45 @@
+"""Descriptors and files that a process has before its guest starts."""
+
+from collections.abc import Collection, Mapping
+
+from journal.engine.session.preamble import Identity
+from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.descriptors import InputStream, OutputStream
+from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.filesystem.reopening import RecordedTimes
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
+from journal.engine.wasi.stdio.stdin import StdinSource
+from journal.events.process import MountKind
+
+_MICROSECOND = 1000
+_HOST_MOUNTS = (MountKind.HOST, MountKind.HOST_READ_ONLY)
+
+
+def has_host_mounts(identity: Identity) -> bool:
+    """Return whether the guest has a directory of the host."""
+    return any(mount.kind in _HOST_MOUNTS for mount in identity.mounts)
+
+
+def open_descriptors(
+    context: CallContext,
+    identity: Identity,
+    source: StdinSource,
+    terminals: Collection[int],
+    moved_mounts: Mapping[str, str],
+    times: RecordedTimes,
+) -> Mounts:
+    """Add the standard streams and the mounts to the descriptors, and return the mounts.
+
+    The copied files are in the mounts. The caller closes the mounts. Raises ``OptionError`` for a
+    name in ``moved_mounts`` that is not a mount.
+    """
+    context.descriptors.add(InputStream(source, STDIN in terminals))
+    for stream in (STDOUT, STDERR):
+        context.descriptors.add(OutputStream(stream, stream in terminals))
+    mounts = Mounts(
+        context.tape, identity.mounts, identity.configuration.files_size_max, moved_mounts, times
+    )
+    mounts.preopen(context.descriptors)
+    for event, micros, seq in identity.copied_files:
+        mounts.add_file(event, micros * _MICROSECOND, seq)
+    return mounts
