@@ -102,7 +102,7 @@ class CompactingSink(ForwardingSink):
     @property
     def time(self) -> int:
         """Time of the last event in µs since the epoch."""
-        return max(self._time, self.inner.time)
+        return self._time
 
     def __len__(self) -> int:
         """Return the number of events held back."""
@@ -121,11 +121,11 @@ class CompactingSink(ForwardingSink):
         if len(payload) > PAYLOAD_SIZE_MAX:
             reason = f"payload must be at most {PAYLOAD_SIZE_MAX} bytes, got {len(payload)}"
             raise LimitExceeded(reason)
-        time, size = max(self.time, self._clock()), len(payload) + EVENT_OVERHEAD_SIZE
+        time, size = self._clock(), len(payload) + EVENT_OVERHEAD_SIZE
         if self._held and (
             len(self._held) >= self._events_max
             or self._size + size > self._size_max
-            or time - self._held[0].time > TIME_SPAN_MAX
+            or not self._held[-1].time <= time <= self._held[0].time + TIME_SPAN_MAX
         ):
             self.finish()
         seq = self.next_seq
@@ -154,7 +154,8 @@ class CompactingSink(ForwardingSink):
         for frame in before.frames():
             size += len(frame.payload) + EVENT_OVERHEAD_SIZE
             full = len(rows) >= self._events_max or size > self._size_max
-            if rows and (full or not 0 <= frame.time - rows[0].time <= TIME_SPAN_MAX):
+            fits = not rows or rows[-1].time <= frame.time <= rows[0].time + TIME_SPAN_MAX
+            if rows and (full or not fits):
                 self._windows.add_unchanged(rows)
                 rows, size = [], len(frame.payload) + EVENT_OVERHEAD_SIZE
             rows.append(OutputRow(frame.seq, frame.tag, frame.payload, frame.time))

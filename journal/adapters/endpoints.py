@@ -25,7 +25,7 @@ class NullJournal(Adapter):
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Discard an event and return its sequence number."""
         check_tag(tag)
-        self.time = max(self.time, self._clock())
+        self.time = self._clock()
         self.next_seq += 1
         return self.next_seq - 1
 
@@ -101,7 +101,7 @@ class MemoryJournal(Adapter):
             raise LimitExceeded(
                 f"events in memory must be at most {self._size_max} bytes, got {size}"
             )
-        self.time, self.size = max(self.time, self._clock()), size
+        self.time, self.size = self._clock(), size
         self._frames.append(Frame(self.next_seq, tag, payload, self.time, 0))
         return self.next_seq - 1
 

@@ -37,7 +37,7 @@ class _Pipe:
                 raise OptionError("the reading end of this pipe is closed")
             if self.is_writer_closed:
                 raise OptionError("the writing end of this pipe is closed")
-            seq, self.time = self.next_seq, max(self.time, self.clock())
+            seq, self.time = self.next_seq, self.clock()
             self.frames.append(Frame(seq, tag, payload, self.time, 0))
             self.next_seq += 1
             self.size += size

@@ -17,6 +17,7 @@ from journal.format.columns import PackedFrames
 from journal.format.segment_header import SegmentHeader
 from journal.fs.open_resources import OPEN_RESOURCES
 from journal.log import segment_files
+from journal.log.clock import choose_steady_clock
 from journal.log.fail_over import UnsyncedBlock, UnsyncedBlocks, reopen_past_failure
 from journal.log.opening import OpenOptions, open_journal
 from journal.log.roll_policy import RollPolicy
@@ -70,7 +71,9 @@ class Appender:
         "_lock",
         "_needs_recovery_marker",
         "_retry_end",
+        "_segment_start",
         "_shift",
+        "_steady_clock",
         "_temporary",
         "_unsynced",
         "clock",
@@ -90,6 +93,7 @@ class Appender:
         tail = start.tail
         self.path = options.path
         self.clock = options.clock
+        self._steady_clock = choose_steady_clock(options.clock)
         self.keeps_unsynced = keeps_unsynced
         self._lock = start.lock
         self._temporary = start.temporary
@@ -98,6 +102,7 @@ class Appender:
         self._shift = tail.shift
         self.roll_policy = roll or RollPolicy() if start.file_index >= 0 else None
         self._retry_end = 0
+        self._segment_start = self._find_segment_start()
         self._unsynced = UnsyncedBlocks()
         self.written_size = 0  # Bytes of all written blocks.
         self._has_events = False
@@ -260,7 +265,16 @@ class Appender:
         if file.end >= roll.size_bytes:
             return True
         age = roll.age_seconds
-        return age is not None and self.clock() - file.header.created >= age * 1e6
+        return age is not None and self._steady_clock() - self._segment_start >= age * 1e6
+
+    def _find_segment_start(self) -> int:
+        """Return the creation of the segment on the steady clock, which no later step changes.
+
+        The clock is read only if segments have a maximum age.
+        """
+        if self.roll_policy is None or self.roll_policy.age_seconds is None:
+            return 0
+        return self._steady_clock() - max(0, self.clock() - self._file.header.created)
 
     def roll(self) -> None:
         """Seal the segment and begin the next one; continue with this one if there is no space.
@@ -307,6 +321,7 @@ class Appender:
     def _switch(self, new: SegmentWriter) -> None:
         old, self._file = self._file, new
         self._retry_end = 0
+        self._segment_start = self._find_segment_start()
         old.close()
 
     # -- failures ------------------------------------------------------------------------------

@@ -1,43 +1,62 @@
 """Clocks for the times of events."""
 
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
+
+from journal.format.block import TIME_SPAN_MAX
+
+_TIME_MAX = (1 << 63) - 1
 
 
 class TickClock(NamedTuple):
     """Clock that is cheap to read: ``read`` returns a tick, from which the time is computed later.
 
-    The time in µs since the epoch is ``(tick + base) // scale``.
+    The time in µs since the epoch is ``tick // scale``.
     """
 
     read: Callable[[], int]
-    base: int
     scale: int
 
 
-def make_tick_clock(clock: Callable[[], int] | None, last: int) -> TickClock:
-    """Return a clock that never returns a time before ``last`` or before its own last time.
-
-    Without ``clock``, it begins at the system time, and is unaffected when the system clock is set.
-    """
-    if clock is not None:
-        return TickClock(_make_monotonic(clock, last), 0, 1)
-    base = max(time.time_ns(), last * 1000) - time.monotonic_ns()
-    return TickClock(time.monotonic_ns, base, 1000)
+def make_tick_clock(clock: Callable[[], int] | None) -> TickClock:
+    """Return a clock with the times of ``clock``, or without one the real-time clock."""
+    if clock is None:
+        return TickClock(time.time_ns, 1000)
+    read = clock
+    return TickClock(lambda: min(max(read(), 0), _TIME_MAX), 1)
 
 
 def current_microseconds() -> int:
-    """Return the system time in µs since the epoch."""
+    """Return the real-time clock in µs since the epoch."""
     return time.time_ns() // 1000
 
 
-def _make_monotonic(clock: Callable[[], int], last: int) -> Callable[[], int]:
-    """Return a clock that repeats its last time when ``clock`` goes back."""
+def choose_steady_clock(clock: Callable[[], int]) -> Callable[[], int]:
+    """Return the clock in µs for durations beside ``clock``: nobody sets it, and it counts the
+    time in which the machine is suspended.
+    """
+    return _steady_microseconds if clock is current_microseconds else clock
 
-    def now() -> int:
-        nonlocal last
-        last = max(last, clock())
-        return last
 
-    return now
+def _steady_microseconds() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
+def count_for_one_block(times: Sequence[int]) -> int:
+    """Return how many of the times, from the first on, one block can store.
+
+    They must not decrease, and their span is limited. The clock may have been set between any two.
+    """
+    count = len(times)
+    if times != sorted(times):
+        count = next(at for at, (time, later) in enumerate(pairwise(times), 1) if later < time)
+    return bisect_right(times, times[0] + TIME_SPAN_MAX, 0, count)
+
+
+def fit_into_one_block(times: Sequence[int]) -> list[int]:
+    """Return the times with those changed that one block cannot store beside the first."""
+    last = times[0] + TIME_SPAN_MAX
+    return [min(time, last) for time in accumulate(times, max)]

@@ -154,7 +154,7 @@ def _open_directory(lock: JournalLock, options: OpenOptions) -> OpenResult:
     except BaseException:
         os.close(descriptor)
         raise
-    tail = tail._replace(time=max(tail.time, time))
+    tail = tail._replace(time=tail.time or time)
     return OpenResult(lock, None, segment_files.segment_index(name) or 0, tail)
 
 

@@ -6,23 +6,27 @@ new events while the disk is full, and can still write and sync all accepted eve
 """
 
 import threading
-from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
 from itertools import repeat
 from typing import Any
 
 from journal.errors import LimitExceeded, OptionError, StorageError
-from journal.format.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, BlockHeader, Compressor, Frames
+from journal.format.block import BLOCK_SIZE_TARGET, BlockHeader, Compressor, Frames
+from journal.format.block_header import ALIGNMENT, BLOCK_HEADER_SIZE
 from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, PackedFrames
 from journal.format.frame import PAYLOAD_SIZE_MAX
 from journal.fs.open_resources import HomeProcess
 from journal.log.appender import Appender
-from journal.log.clock import TickClock
-from journal.log.segment_writer import DiskFull, make_disk_full_error
+from journal.log.clock import TickClock, count_for_one_block, fit_into_one_block
+from journal.log.segment_writer import RESERVE_SIZE, DiskFull, make_disk_full_error
 
 _PENDING_COUNT_MAX = 1 << 8
 """Fewer events than this wait for the next block instead of filling a block of their own."""
+_PARTS_MAX = 1 << 6
+"""Maximum number of blocks for the pending events. All of them fit into the reserve."""
+
+assert (_PARTS_MAX + 1) * (BLOCK_HEADER_SIZE + ALIGNMENT) <= RESERVE_SIZE - BLOCK_SIZE_TARGET
 
 
 class WriterState(Enum):
@@ -93,7 +97,6 @@ class PendingBlock:
     """
 
     __slots__ = (
-        "_base",
         "_compressor",
         "_scale",
         "appender",
@@ -111,8 +114,7 @@ class PendingBlock:
         self.lock = threading.Lock()
         self.appender = appender
         appender.on_poison = self._fail
-        _, self._base, self._scale = clock
-        self.read_tick = clock.read
+        self.read_tick, self._scale = clock
         self._compressor = compressor
         self.frames: list[Any] = []
         self.space = BLOCK_SIZE_TARGET
@@ -128,11 +130,11 @@ class PendingBlock:
             tick: int = self.frames[-1]
         except IndexError:
             return self.appender.time
-        return (tick + self._base) // self._scale
+        return tick // self._scale
 
     def time_of(self, tick: int) -> int:
         """Return the time of a tick in µs since the epoch."""
-        return (tick + self._base) // self._scale
+        return tick // self._scale
 
     # -- state -------------------------------------------------------------------------------
 
@@ -288,17 +290,20 @@ class PendingBlock:
         pending, appender = self.frames, self.appender
         if not pending:
             return
-        base, scale = self._base, self._scale
+        scale = self._scale
+        times = [tick // scale for tick in pending[2::3]]
+        parts = 0
         while pending:
-            times = [(tick + base) // scale for tick in pending[2::3]]
-            # A block stores times in 32 bits: later events go to the next block.
-            count = bisect_right(times, times[0] + TIME_SPAN_MAX)
+            parts += 1
+            if parts == _PARTS_MAX:
+                times = fit_into_one_block(times)
+            count = count_for_one_block(times)
             stop = 3 * count
             frames = Frames(pending[0:stop:3], pending[1:stop:3], times[:count])
             is_reserve_left = appender.write_frames(
                 frames, self._compressor, last_resort=last_resort
             )
-            del pending[:stop]
+            del pending[:stop], times[:count]
             if not is_reserve_left:
                 self.enter(WriterState.DISK_FULL)
         self.next_seq = appender.next_seq  # An interrupt may have left an event uncounted.

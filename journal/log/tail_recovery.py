@@ -74,9 +74,9 @@ def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
             return seal.time_last
         items = scan.scan_files(files.sources([name]), scan.headers_only, from_middle=True)
         blocks = scan.take_blocks(items, on_damage=scan.ignore)
-        times = [block.header.time_last for block in blocks]
-        if any(times):
-            return max(times)
+        times = [block.header.time_last for block in blocks if block.header.frame_count]
+        if times:
+            return times[-1]
     return 0
 
 
@@ -193,7 +193,7 @@ def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
         if isinstance(item, Segment):
             segment, rows = item, SegmentIndexBuilder()
         elif isinstance(item, scan.ScannedBlock):
-            time = max(time, item.header.time_last)
+            time = item.header.time_last if item.header.frame_count else time
             rows.add(item.header, item.next_seq - item.segment.shift)
         elif isinstance(item, scan.Damage):
             is_refused = mode is not RecoveryMode.POINT_IN_TIME or not item.may_end_journal

@@ -62,7 +62,8 @@ class Writer:
     Importable as ``journal.Writer``. Thread-safe. A journal is a file; with ``roll``, a new one is
     a directory of segments. ``commit`` sets when events become durable, ``mode`` the accepted
     defects of an existing journal. Without ``publish``, a new journal has no name until ``publish``
-    is called, and is removed if that never happens. ``kinds`` are classes of application events
+    is called, and is removed if that never happens. ``clock`` returns the time of each event in µs
+    since the epoch; the default is the real-time clock. ``kinds`` are classes of application events
     to ``declare``.
 
     Raises JournalLocked if another process writes the journal, and a DamagedJournal if acknowledged
@@ -119,7 +120,7 @@ class Writer:
             error.path = str(self.path)
             raise
         self.journal_id = appender.header.journal_id
-        self._pending = PendingBlock(appender, make_tick_clock(clock, appender.time), compressor)
+        self._pending = PendingBlock(appender, make_tick_clock(clock), compressor)
         try:
             appender.write_recovery_marker()
             if publish:

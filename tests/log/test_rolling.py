@@ -352,17 +352,6 @@ def test_a_segment_file_that_cannot_be_opened_is_not_taken_for_an_empty_one(
     assert not path.with_name("recovered.journal").exists()
 
 
-def test_times_never_go_back_behind_a_segment_of_no_events(path: Path) -> None:
-    with Writer(path, roll=RollPolicy(SIZE), clock=lambda: 1_000_000) as writer:
-        write(writer, 10)
-        writer.sync()
-    with Writer(path, clock=lambda: 5) as writer:
-        assert writer.time == 1_000_000
-        writer.append_frame(1, b"later")
-    with Reader(path) as reader:
-        assert {frame.time for frame in reader.frames()} == {1_000_000}
-
-
 def test_how_far_a_directory_is_durable_is_an_offset_of_its_last_file(path: Path) -> None:
     with Writer(path, roll=RollPolicy(5 * SIZE)) as writer:
         write(writer, 45)

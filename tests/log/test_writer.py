@@ -74,7 +74,6 @@ def test_what_is_appended_is_read_back(
             assert [tuple(frame[:4]) for frame in reader.frames()] == expected
             assert list(reader.verify(decode=False)) == []
     assert [seq for seq, *_ in expected] == list(range(len(expected)))
-    assert [time for *_, time in expected] == sorted(time for *_, time in expected)
 
 
 def test_a_new_journal_belongs_to_its_owner_alone(path: Path) -> None:
@@ -124,44 +123,6 @@ def test_only_a_sync_makes_events_durable(path: Path) -> None:
         assert (writer.next_seq, writer.durable_upto) == (1, 0)
         writer.sync()
         assert writer.durable_upto == 1
-
-
-def test_times_never_go_back_not_even_behind_those_in_the_file(path: Path) -> None:
-    clock = iter([1, 500, 400, 300, 600]).__next__
-    with Writer(path, clock=clock) as writer:
-        writer.append_frame(1, b"")
-        writer.append_frame(1, b"")
-        writer.append_frame(1, b"")
-    with Writer(path, clock=clock) as writer:
-        assert writer.time == 500
-        writer.append_frame(1, b"")
-    with Writer(path) as writer:
-        writer.append_frame(1, b"")
-        writer.append_frame(1, b"")
-        last = writer.time
-    with Reader(path) as reader:
-        times = [frame.time for frame in reader.frames()]
-    assert times[:4] == [500, 500, 500, 600]
-    assert times == sorted(times)
-    assert times[-1] == last
-
-
-def test_a_default_clock_goes_on_behind_times_from_the_future(path: Path) -> None:
-    with Writer(path, clock=lambda: 1 << 60) as writer:
-        writer.append_frame(1, b"")
-    with Writer(path) as writer:
-        writer.append_frame(1, b"")
-        assert writer.time >= 1 << 60
-
-
-def test_times_too_far_apart_for_one_block_take_two(path: Path) -> None:
-    times = [5, 10, 10 + (1 << 32), 11 + (1 << 32), 1 << 50]
-    with Writer(path, clock=iter([0, *times]).__next__) as writer:
-        for _ in times:
-            writer.append_frame(1, b"x")
-    with Reader(path) as reader:
-        assert [(frame.seq, frame.time) for frame in reader.frames()] == list(enumerate(times))
-        assert len(list(reader.blocks())) == 3
 
 
 def test_tags_and_payloads_keep_their_limits(path: Path) -> None:
