@@ -16,6 +16,7 @@
   + JournalChanged         a followed journal was replaced, cut or removed
   + StorageError           the operating system refused a write or a sync
   + OptionError            the caller passed an invalid option
+    - JournalExists        the path of a new journal is taken
     - ExpressionError      a query is invalid, with the position of the error
     - WrongProcess         the object belongs to the process that this one was forked from
   + EngineError            a guest could not be run
@@ -180,6 +181,14 @@ class StorageError(JournalError):
 
 class OptionError(JournalError):
     """The caller passed an invalid option."""
+
+
+class JournalExists(OptionError):
+    """A journal was to be created at ``path``, which exists."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(reason)
+        self.path = path
 
 
 class ExpressionError(OptionError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal._platform import require_linux
-from journal.errors import NotAJournal, OptionError, StorageError
+from journal.errors import JournalExists, NotAJournal, OptionError, StorageError
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
 from journal.fs import atomic_file, file_kind
 from journal.log import journal_lock, segment_files
@@ -70,7 +70,8 @@ def open_journal(options: OpenOptions) -> OpenResult:
         lock = JournalLock(descriptor)
         try:
             if not options.publish:
-                raise OptionError(f"{path} already exists: resume it, or choose another path")
+                reason = f"{path} already exists: resume it, or choose another path"
+                raise JournalExists(reason, str(path))
             lock.acquire(path)
             if segment_files.is_same_file(path, status):
                 open_existing = _open_directory if stat.S_ISDIR(status.st_mode) else _open_file

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from journal.errors import OptionError, StorageError
+from journal.errors import JournalExists, StorageError
 from journal.format.segment_header import SegmentHeader
 from journal.fs import atomic_file
 from journal.log import journal_lock, segment_files
@@ -76,7 +76,7 @@ def name_segment(file: SegmentWriter, index: int) -> None:
 def publish_journal(temporary: Path, path: Path) -> None:
     """Give a journal, whose files are durable, its durable name.
 
-    Raises OptionError if the name is taken, StorageError if the journal cannot be published.
+    Raises JournalExists if the name is taken, StorageError if the journal cannot be published.
     """
     try:
         if temporary.is_dir():
@@ -87,7 +87,8 @@ def publish_journal(temporary: Path, path: Path) -> None:
             atomic_file.publish(temporary, path)
     except OSError as error:
         if path.exists() and temporary.exists():
-            raise OptionError(f"{path} already exists: choose another path") from None
+            reason = f"{path} already exists: choose another path"
+            raise JournalExists(reason, str(path)) from None
         raise StorageError(f"{path} cannot be published: {error}", 0, str(path)) from error
 
 

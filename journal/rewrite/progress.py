@@ -1,16 +1,35 @@
-"""Scan that reports its progress, and the type of its callbacks."""
+"""Progress of long operations: the type of its callbacks, phases, and a scan that reports."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 
 ProgressCallback = Callable[[str, int, int], object]
-"""Callback that receives the name of the activity, the bytes done, and the bytes in total."""
+"""Callback that receives the name of a phase, how much of it is done, and its size.
+
+The unit is that of the phase: bytes of a file, or events. A phase ends when all of it is done.
+While nothing is done, the share is not known. The phases of one operation follow each other. The
+callback is called from the thread that works."""
 
 
 def ignore_progress(what: str, done: int, size: int) -> None:
     """Do nothing: a ProgressCallback."""
+
+
+@contextmanager
+def report_phase(report: ProgressCallback, what: str, size: int = 1) -> Iterator[None]:
+    """Report the begin and the end of a phase, whose share is not known meanwhile.
+
+    The phase also ends by an exception.
+    """
+    size = max(1, size)
+    report(what, 0, size)
+    try:
+        yield
+    finally:
+        report(what, size, size)
 
 
 class ProgressScan:

@@ -21,6 +21,7 @@ import pytest
 import typer
 from journaltool import error_report
 from journaltool.exit_codes import ExitCode
+from journaltool.options import output_path
 
 import journal
 from journal.events.process import ProcessStart
@@ -85,7 +86,8 @@ def stable_pipe_size(pipe: IO[bytes] | None) -> int:
 
 def test_the_exit_code_and_the_output_are_those_of_the_guest(tmp_path: Path) -> None:
     done = run_tool("run", guest("exit7"), "19", at=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (19, b"leaving\n", b"")
+    assert (done.returncode, done.stdout) == (19, b"leaving\n")
+    assert done.stderr == b"journaltool: recording in exit7.journal\n"
     assert (tmp_path / "exit7.journal").exists()
 
 
@@ -93,7 +95,7 @@ def test_standard_input_reaches_the_guest_byte_for_byte(tmp_path: Path) -> None:
     data = bytes(range(256)) * 40
     done = run_tool("run", guest("cat"), "1000", at=tmp_path, stdin=data)
     assert (done.returncode, done.stdout) == (0, data)
-    assert done.stderr == b"%d bytes\n" % len(data)
+    assert done.stderr == b"journaltool: recording in cat.journal\n%d bytes\n" % len(data)
 
 
 def test_arguments_after_the_module_go_to_the_guest(tmp_path: Path) -> None:
@@ -121,9 +123,7 @@ def test_a_trap_exits_with_134_and_a_backtrace_and_so_does_its_resume(tmp_path: 
     done = run_tool("run", "--json", guest("trap"), "divide", at=tmp_path)
     assert done.returncode == 134
     assert done.stdout == b"about to trap: divide\n"
-    assert done.stderr.startswith(
-        b"journaltool: the guest trapped: integer division by zero\n  0: "
-    )
+    assert b"\njournaltool: the guest trapped: integer division by zero\n  0: " in done.stderr
     report = parse_last_json(done)
     assert (report["outcome"], report["exit_code"]) == ("trapped", None)
     assert report["backtrace"]
@@ -154,7 +154,7 @@ def test_a_time_limit_exits_with_124_and_the_run_can_be_resumed(tmp_path: Path) 
 def test_a_signal_stops_a_guest_that_computes(
     number: int, code: int, start_command: StartCommand, tmp_path: Path
 ) -> None:
-    process = start_command("run", guest("spin"))
+    process = start_command("run", "-j", "spin.journal", guest("spin"))
     assert process.stdout is not None
     assert process.stdout.readline() == b"spinning\n"
     done = signal_and_wait(process, number)
@@ -212,7 +212,7 @@ def test_a_journal_in_use_cannot_be_resumed_or_replaced(
 def test_an_existing_journal_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert run_tool("run", guest("exit7"), "1", at=tmp_path).returncode == 1
     before = (tmp_path / "exit7.journal").read_bytes()
-    refused = run_tool("run", guest("exit7"), "2", at=tmp_path)
+    refused = run_tool("run", "-j", "exit7.journal", guest("exit7"), "2", at=tmp_path)
     assert refused.returncode == 125
     assert b"exit7.journal already exists" in refused.stderr
     failed = run_tool("run", "--force", "-j", "exit7.journal", "no.wasm", at=tmp_path)
@@ -221,6 +221,46 @@ def test_an_existing_journal_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert run_tool("run", "--force", guest("exit7"), "3", at=tmp_path).returncode == 3
     assert run_tool("resume", "exit7.journal", at=tmp_path).returncode == 3
     assert [path.name for path in tmp_path.iterdir()] == ["exit7.journal"]
+
+
+@pytest.mark.parametrize("options", [(), ("--segments", "1MiB")], ids=["file", "directory"])
+def test_a_default_name_that_is_taken_gets_a_number(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "exit7-3.journal").symlink_to("nothing")
+    for code, name in ((1, "exit7"), (2, "exit7-2"), (3, "exit7-4")):
+        done = run_inside("run", *options, guest("exit7"), str(code), at=tmp_path)
+        assert done.returncode == code
+        assert done.stderr == f"journaltool: recording in {name}.journal\n".encode()
+    for code, name in ((1, "exit7"), (2, "exit7-2"), (3, "exit7-4")):
+        assert run_inside("resume", f"{name}.journal", at=tmp_path).returncode == code
+
+
+@pytest.mark.parametrize("options", [("-q",), ("-j", "here")], ids=["quiet", "named"])
+def test_a_journal_that_was_named_is_not_told(options: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_inside("run", *options, guest("exit7"), at=tmp_path)
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
+def test_two_runs_at_once_never_share_a_default_name(tmp_path: Path) -> None:
+    rivals = list[str]()
+
+    def be_faster(path: Path) -> None:
+        journal.Writer(path).close()
+        rivals.append(path.name)
+
+    def create(path: Path) -> None:
+        if not rivals:
+            be_faster(path)
+        with journal.Writer(path, publish=False) as writer:
+            if len(rivals) == 1:
+                be_faster(path)
+            writer.publish()
+
+    path, _ = output_path.create_numbered(tmp_path / "work.journal", create)
+    assert rivals == ["work.journal", "work-2.journal"]
+    assert path == tmp_path / "work-3.journal"
+    assert path.exists()
 
 
 def test_force_replaces_nothing_but_a_journal(tmp_path: Path) -> None:
@@ -268,7 +308,7 @@ def test_a_directory_in_memory_keeps_files_from_the_machine(tmp_path: Path) -> N
 
 def test_a_run_works_with_closed_streams(tmp_path: Path) -> None:
     close_streams = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
-    done = run_tool("run", guest("cat"), at=tmp_path, wrapper=close_streams)
+    done = run_tool("run", "-q", guest("cat"), at=tmp_path, wrapper=close_streams)
     assert (done.returncode, done.stderr) == (0, b"0 bytes\n")
 
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from journaltool.output import progress
 
 import journal
 from journal.events.inputs import ClockRead
 from journal.format.block import BLOCK_HEADER_SIZE
-from tests.support.command_line import Done, build_command, build_environment, run_inside, run_tool
-from tests.support.deadlines import DEADLINE_SECONDS
+from tests.support.command_line import run_inside
 from tests.support.numbered_journals import write_numbered
 from tests.support.sample_events import process_start
 from tests.support.writer_process import LiveWriter
@@ -228,41 +224,3 @@ def test_the_hashes_option_finds_changed_bytes_but_no_malformed_event(tmp_path: 
     assert run_verify(tmp_path / "a", "--hashes")[0] == 0
     flip_byte(tmp_path / "a", blocks_of(tmp_path / "a")[0].offset + BLOCK_HEADER_SIZE)
     assert run_verify(tmp_path / "a", "--hashes")[0] == 3
-
-
-def on_terminal(*arguments: str, at: Path) -> tuple[int, bytes]:
-    """Run journaltool with a terminal as stderr, and return its exit code and stderr."""
-    main, other = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            build_command(*arguments),
-            cwd=at,
-            stdout=subprocess.DEVNULL,
-            stderr=other,
-            env=build_environment(TERM="xterm"),
-        )
-        os.close(other)
-        shown = b""
-        while True:
-            try:
-                more = os.read(main, 1 << 16)
-            except OSError:
-                break
-            shown += more
-        return process.wait(DEADLINE_SECONDS), shown
-    finally:
-        os.close(main)
-
-
-def test_a_progress_bar_is_drawn_only_for_long_journals_on_a_terminal(tmp_path: Path) -> None:
-    write_numbered(tmp_path / "short", 40)
-    with journal.Writer(tmp_path / "long", compress=False) as writer:
-        for _ in range(progress.SIZE_MIN // (1 << 20) + 1):
-            writer.append_frame(200, bytes(1 << 20))
-    assert on_terminal("verify", "short", at=tmp_path) == (0, b"")
-    code, shown = on_terminal("verify", "long", at=tmp_path)
-    assert code == 0
-    assert b"checking" in shown
-    assert on_terminal("verify", "--quiet", "long", at=tmp_path) == (0, b"")
-    done: Done = run_tool("verify", "long", at=tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")

@@ -92,9 +92,9 @@ def compact(
         policy = RetentionPolicy(keep_last, keep_every, seconds)
         with (
             source_target.open_source(source) as old,
-            progress.show_bar(not quiet) as bar,
+            progress.show_progress(quiet) as report_to_user,
             target_options.open_new() as new,
-            progress.defer_interrupts(bar) as on_progress,
+            progress.defer_interrupts(report_to_user) as on_progress,
         ):
             size = journal_size(old)
             result = _run_compaction(old, old if in_place else new, policy, on_progress, dry_run)

@@ -51,7 +51,7 @@ def concat(
         error_report.raise_on_sigint()
         from journal.operations import concat
 
-        with progress.show_bar(not quiet) as on_progress:
+        with progress.show_progress(quiet) as on_progress:
             result = concat.concat(sources, output, salvage=salvage, progress=on_progress)
         if as_json:
             typer.echo(json.dumps(to_json(result, sources, output), indent=2))

@@ -56,7 +56,7 @@ def cut(
         from journal.operations import split
 
         last = _find_newest_resumable(source) if at is None else at
-        with progress.show_bar(not quiet) as on_progress:
+        with progress.show_progress(quiet) as on_progress:
             result = split.cut(source, output, at=last, progress=on_progress)
         if as_json:
             typer.echo(json.dumps(to_json(result, source, output), indent=2))

@@ -78,7 +78,7 @@ def export(
     with error_report.reporting_errors(about=journal, recoverable=journal):
         error_report.raise_on_sigint()
         secrets = _parse_secrets(redact or [])
-        with progress.show_bar(not quiet) as on_progress:
+        with progress.show_progress(quiet, to_stdout=to_stdout) as on_progress:
             write = partial(_write, form, journal, secrets, on_progress)
             out = sys.stdout.buffer if to_stdout else None
             result = (
@@ -110,7 +110,7 @@ def _write(
     form: ExportFormat,
     journal: Path,
     secrets: "list[Secret]",
-    on_progress: progress.ProgressCallback | None,
+    on_progress: progress.ProgressCallback,
     out: BinaryIO,
 ) -> "ExportResult":
     from journal.export import export_lines, export_parquet

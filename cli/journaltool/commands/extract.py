@@ -12,7 +12,7 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common, output_path
-from journaltool.output import terminal
+from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ MaxSizeOption = Annotated[
 ]
 
 
-def extract(
+def extract(  # long: it names each option
     journal: common.JournalArgument,
     at: AtOption = None,
     files: FilesOption = None,
@@ -132,25 +132,29 @@ def extract(
 
         limits = _build_limits(max_size)
         result: ExtractFilesResult | ExtractMemoryResult
-        if files is not None:
-            result = extract.extract_files(journal, files, at=at, limits=limits)
-        elif tar is not None:
-            archive = partial(extract.archive_files, journal, at=at, limits=limits)
-            result = _write(journal, tar, archive)
-        elif memory is not None:
-            dump = partial(
-                extract.extract_memory,
-                journal,
-                at=at,
-                memory=memory_index,
-                pages=page_range,
-                sparse=memory != _STDOUT,
-                limits=limits,
-            )
-            result = _write(journal, memory, dump)
-        else:
-            _print_environment(extract.extract_environment(journal, at=at), null, as_json)
+        if environment:
+            with progress.show_phase("extracting", quiet):
+                found = extract.extract_environment(journal, at=at)
+            _print_environment(found, null, as_json)
             return
+        with progress.show_phase("extracting", quiet):
+            if files is not None:
+                result = extract.extract_files(journal, files, at=at, limits=limits)
+            elif tar is not None:
+                archive = partial(extract.archive_files, journal, at=at, limits=limits)
+                result = _write(journal, tar, archive)
+            else:
+                assert memory is not None
+                dump = partial(
+                    extract.extract_memory,
+                    journal,
+                    at=at,
+                    memory=memory_index,
+                    pages=page_range,
+                    sparse=memory != _STDOUT,
+                    limits=limits,
+                )
+                result = _write(journal, memory, dump)
         report(result, files or tar or memory or _STDOUT, quiet, as_json)
 
 

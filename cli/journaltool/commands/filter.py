@@ -88,9 +88,9 @@ def filter(
             kinds = declared_kinds.read_kinds(old, None if uses_names else ())
             selection = query_options.build(group, kind, numbers, kinds=kinds)
             with (
-                progress.show_bar(not quiet) as bar,
+                progress.show_progress(quiet) as report_to_user,
                 target_options.open_new() as new,
-                progress.defer_interrupts(bar) as on_progress,
+                progress.defer_interrupts(report_to_user) as on_progress,
                 target_options.replace_source(source) as replacement,
             ):
                 result = filter.filter(

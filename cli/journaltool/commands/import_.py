@@ -9,7 +9,7 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common, output_path
-from journaltool.output import terminal
+from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def import_(
     """Import a journal (the help text is HELP)."""
     with error_report.reporting_errors(about=file):
         error_report.raise_on_sigint()
-        with output_path.prepare_output(output, force) as target:
+        with (
+            progress.show_phase("importing", quiet),
+            output_path.prepare_output(output, force) as target,
+        ):
             result = _import_file(file, target)
         if as_json:
             typer.echo(json.dumps(to_json(result, file, output), indent=2))

@@ -63,12 +63,14 @@ def index(
         if drop:
             path.unlink(missing_ok=True)
         with PageIndex(journal, key=_open_key()) as page_index:
-            fits = _rebuild(page_index) if rebuild else page_index.open(size_max=0)
+            with progress.show_phase("indexing" if rebuild else "reading the index", quiet):
+                fits = _rebuild(page_index) if rebuild else page_index.open(size_max=0)
             values = to_json(page_index, journal, path, fits)
             if check and fits:
-                values |= page_index.check()._asdict()
+                with progress.show_phase("checking the index", quiet):
+                    values |= page_index.check()._asdict()
             if not check:
-                with progress.show_bar(not quiet) as on_progress:
+                with progress.show_progress(quiet) as on_progress:
                     values |= _count_references(
                         statistics.collect_statistics(journal, progress=on_progress)
                     )

@@ -63,7 +63,7 @@ def recover(
         from journal.operations import salvage
 
         size_max = bit_search.BODY_SIZE_MAX if max_search is None else max_search
-        with progress.show_bar(not quiet) as on_progress:
+        with progress.show_progress(quiet) as on_progress:
             result = salvage.salvage(source, target, progress=on_progress, body_size_max=size_max)
         if as_json:
             typer.echo(json.dumps(to_json(result, source, target), indent=2))

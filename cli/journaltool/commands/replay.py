@@ -9,7 +9,7 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common
-from journaltool.output import terminal
+from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
     from journal import Divergence
@@ -73,14 +73,16 @@ def replay(  # long: it names each option
         gc.enable()
         error_report.die_on_sigint()
         start_time = time.monotonic()
-        found = verify_replay(
-            journal,
-            start=start,
-            from_each_snapshot=each,
-            module=module,
-            cache=common.module_cache(),
-            note=terminal.make_note_printer(quiet),
-        )
+        with progress.show_progress(quiet) as on_progress:
+            found = verify_replay(
+                journal,
+                start=start,
+                from_each_snapshot=each,
+                module=module,
+                cache=common.module_cache(),
+                note=terminal.make_note_printer(quiet),
+                progress=on_progress,
+            )
         values = {"journal": str(journal), **to_json(found)}
         values["seconds"] = round(time.monotonic() - start_time, 6)
         if as_json:

@@ -10,7 +10,7 @@ import typer
 from journaltool import error_report
 from journaltool.exit_codes import ExitCode
 from journaltool.options import common, compaction, groups, mounts, session, snapshot
-from journaltool.output import terminal
+from journaltool.output import progress, terminal
 from journaltool.processes import supervisor
 
 HELP = """Resume a recorded program at the end of its journal.
@@ -115,7 +115,10 @@ def resume(  # long: it names each option
     """Resume a program (the help text is HELP)."""
     # The library warns of lost sockets and of differences of the host.
     warnings.showwarning = lambda message, *_: terminal.print_status(str(message))
-    with error_report.reporting_errors(ExitCode.REFUSED, about=journal, as_json=as_json):
+    with (
+        error_report.reporting_errors(ExitCode.REFUSED, about=journal, as_json=as_json),
+        progress.show_progress(quiet) as on_progress,
+    ):
         import journal as library
 
         if at is not None and into is None:
@@ -135,7 +138,7 @@ def resume(  # long: it names each option
             into=into,
             reexecute=reexecute,
             strict=strict,
-            config=session.build_config(durability, net, snapshots, schedule, quiet),
+            config=session.build_config(durability, net, snapshots, schedule, quiet, on_progress),
         )
         result = supervisor.run_until_end(recorder, timeout, snapshots)
         code = result.outcome.code

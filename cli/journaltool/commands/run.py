@@ -10,9 +10,11 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common, compaction, groups, mounts, session, snapshot
+from journaltool.output import progress, terminal
 from journaltool.processes import supervisor
 
 if TYPE_CHECKING:
+    from journal import Recorder
     from journal.engine import Configuration
 
 HELP = """Run a WebAssembly program and record it in a journal.
@@ -113,7 +115,11 @@ ProgramArguments = Annotated[
 JournalOption = Annotated[
     Path | None,
     typer.Option(
-        "--journal", "-j", metavar="PATH", help="The journal. The default is MODULE.journal."
+        "--journal",
+        "-j",
+        metavar="PATH",
+        help="The journal. The default is MODULE.journal, or MODULE-2.journal and so on if that "
+        "exists.",
     ),
 ]
 LevelOption = Annotated[
@@ -160,7 +166,10 @@ def run(  # long: it names each option
     from journaltool.options import output_path
 
     path = journal or Path(f"{module.stem or 'guest'}.journal")
-    with error_report.reporting_errors(exit_codes.ExitCode.REFUSED, as_json=as_json):
+    with (
+        error_report.reporting_errors(exit_codes.ExitCode.REFUSED, as_json=as_json),
+        progress.show_progress(quiet) as on_progress,
+    ):
         import journal as library
 
         if path == module:
@@ -176,21 +185,32 @@ def run(  # long: it names each option
         first_argument = module.name if guest.arg0 is None else guest.arg0
         record = library.record  # This imports the engine.
         error_report.die_on_sigint()
-        with output_path.prepare_output(path, force) as target:
-            recorder = record(
-                module,
-                target,
-                args=mounts.encode_arguments(first_argument, args or ()),
-                env=variables,
-                mounts=guest_mounts,
-                copies=copies,
-                level=library.engine.RecordingLevel[level.name],
-                embed=not no_embed,
-                configuration=limits.build(),
-                roll=library.log.RollPolicy(segments) if segments is not None else None,
-                config=session.build_config(durability, net, snapshots, schedule, quiet),
-            )
-            recorder.set_path(path)  # The block's end renames the journal.
+        config = session.build_config(durability, net, snapshots, schedule, quiet, on_progress)
+
+        def create(path: Path) -> "Recorder":
+            with output_path.prepare_output(path, force) as target:
+                recorder = record(
+                    module,
+                    target,
+                    args=mounts.encode_arguments(first_argument, args or ()),
+                    env=variables,
+                    mounts=guest_mounts,
+                    copies=copies,
+                    level=library.engine.RecordingLevel[level.name],
+                    embed=not no_embed,
+                    configuration=limits.build(),
+                    roll=library.log.RollPolicy(segments) if segments is not None else None,
+                    config=config,
+                )
+                recorder.set_path(path)  # The block's end renames the journal.
+            return recorder
+
+        if journal is not None or force:
+            recorder = create(path)
+        else:
+            path, recorder = output_path.create_numbered(path, create)
+        if journal is None and not quiet:
+            terminal.print_status(f"recording in {path}")
         result = supervisor.run_until_end(recorder, timeout, snapshots)
         resumable = level is LevelChoice.FULL or result.with_snapshot
         supervisor.report(result, str(path), quiet=quiet, as_json=as_json, resumable=resumable)

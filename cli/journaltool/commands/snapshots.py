@@ -7,7 +7,7 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common
-from journaltool.output import terminal
+from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_time
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def snapshots(
 
         found: list[SnapshotInfo] = []
         try:
-            with Reader(journal) as reader:
+            with (
+                progress.show_phase("reading the journal", quiet=False, to_stdout=as_json),
+                Reader(journal) as reader,
+            ):
                 for one in list_snapshots(reader):
                     if as_json:
                         typer.echo(json.dumps(to_json(one)))

@@ -79,7 +79,7 @@ def split(  # long: it names each option
         error_report.raise_on_sigint()
         from journal.operations import split
 
-        with progress.show_bar(not quiet) as on_progress:
+        with progress.show_progress(quiet) as on_progress:
             result = split.split(
                 source,
                 output,

@@ -53,7 +53,7 @@ def stats(
         error_report.raise_on_sigint()
         from journal.operations import statistics
 
-        with progress.show_bar(not quiet) as on_progress:
+        with progress.show_progress(quiet) as on_progress:
             result = statistics.collect_statistics(journal, pages=pages, progress=on_progress)
         values = to_json(result, journal, pages)
         if svg is not None:

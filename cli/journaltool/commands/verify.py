@@ -74,7 +74,7 @@ def verify(
         from journal.operations.verify import Verifier
 
         start_time = time.monotonic()
-        with progress.show_bar(not quiet) as on_progress:
+        with progress.show_progress(quiet) as on_progress:
             check = Verifier(
                 journal,
                 cursor=_parse_cursor(cursor),

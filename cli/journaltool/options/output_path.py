@@ -2,21 +2,40 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 Result = TypeVar("Result")
+
+_NUMBER_MAX = 100_000
+
+
+def create_numbered(path: Path, create: Callable[[Path], Result]) -> tuple[Path, Result]:
+    """Create a journal at ``path``, or at the first of ``NAME-2.journal``, ... that is free.
+
+    Return its path, and the result of ``create``. A creation that raises ``JournalExists`` is
+    repeated with the next name, so that two processes never use the same.
+    """
+    from journal import JournalExists
+
+    for number in range(1, _NUMBER_MAX):
+        name = path.name if number == 1 else f"{path.stem}-{number}{path.suffix}"
+        candidate = path.with_name(name)
+        if not os.path.lexists(candidate):
+            with suppress(JournalExists):
+                return candidate, create(candidate)
+    raise JournalExists(f"{path} and {_NUMBER_MAX} more names exist: name a journal with -j")
 
 
 @contextmanager
 def prepare_output(path: Path, force: bool) -> Iterator[Path]:
     """Yield the path to write a new journal to. It is named ``path`` when the block ends.
 
-    Raises ``OptionError`` if ``path`` exists. With ``force``, the old journal keeps its name until
-    the block ends without an exception. A link stays: what it leads to is replaced.
+    Raises ``JournalExists`` if ``path`` exists. With ``force``, the old journal keeps its name
+    until the block ends without an exception. A link stays: what it leads to is replaced.
     """
-    from journal import OptionError
+    from journal import JournalExists, OptionError
     from journal.fs import file_kind
 
     if not path.parent.is_dir():
@@ -26,9 +45,11 @@ def prepare_output(path: Path, force: bool) -> Iterator[Path]:
         return
     if not force:
         if path.is_file():
-            raise OptionError(f"{path} already exists: resume it, or replace it with --force")
+            remedy = "resume it, or replace it with --force"
+            raise JournalExists(f"{path} already exists: {remedy}", str(path))
         if path.is_dir():
-            raise OptionError(f"{path} already exists: resume it, or choose another path")
+            remedy = "resume it, or choose another path"
+            raise JournalExists(f"{path} already exists: {remedy}", str(path))
         file_kind.check_absent(path)
     target = file_kind.find_replaceable(path)
     if not target.exists():  # A link to nothing: the journal is created where the link leads.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from journaltool.options import common
-from journaltool.output import terminal
+from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
     from journal.compaction import CompactionSchedule
@@ -48,6 +48,7 @@ def build_config(
     snapshots: "SnapshotOptions",
     schedule: "CompactionSchedule | None",
     quiet: bool,
+    report: progress.ProgressCallback,
 ) -> "RunConfig":
     """Return the configuration of a guest that uses the standard streams of this process."""
     from journal.engine import Durability, RunConfig
@@ -62,4 +63,5 @@ def build_config(
         snapshots=snapshots,
         compaction=schedule,
         note=terminal.make_note_printer(quiet),
+        progress=report,
     )

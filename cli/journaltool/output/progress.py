@@ -1,75 +1,169 @@
-"""Progress bar on stderr, and a safe interruption of long operations."""
+"""Progress of long operations on stderr, and their safe interruption."""
 
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from journaltool.output import terminal
 
 ProgressCallback = Callable[[str, int, int], object]
 
-SIZE_MIN = 1 << 26
-"""Operations on fewer bytes have no bar."""
-_STEP_SIZE = 1 << 22
-"""Bytes between two updates of the bar."""
+QUIET_SECONDS = 0.5
+"""A phase that takes no longer than this shows nothing."""
+REDRAW_SECONDS = 0.25
+"""Time between two updates of the line on a terminal."""
+REPEAT_SECONDS = 10.0
+"""Time between two lines of one phase where stderr is not a terminal."""
 
 
-class _ProgressBar:
-    """Progress bar that appears at the first report of a large operation."""
+class _Phase:
+    """A phase of an operation, since its first report."""
 
-    def __init__(self) -> None:
-        self._drawn: tuple[str, Callable[[int], None]] | None = None
-        self._next = 0
-        self.end: Callable[[], None] = lambda: None
+    __slots__ = ("done", "is_shown", "shown_time", "size", "start_time", "what")
+
+    def __init__(self, what: str, now: float) -> None:
+        self.what, self.done, self.size = what, 0, 0
+        self.start_time = self.shown_time = now
+        self.is_shown = False
+
+    def describe(self, now: float) -> str:
+        """Return the phase with its share, if that is known, and its time."""
+        share = f"{100 * self.done // self.size} %, " if self.done and self.size else ""
+        return f"{self.what}: {share}{format_elapsed(now - self.start_time)}"
+
+
+class ProgressDisplay:
+    """Display of the phases that take longer than a moment, as a context manager.
+
+    On a terminal, one line shows the phase, and disappears at its end. Elsewhere each phase has a
+    line when it is shown first, one every ``REPEAT_SECONDS``, and one at its end. A thread writes
+    them, because a phase such as a compilation reports only its begin and its end. When the report
+    of the end of a phase returns, the line has gone, and nothing is written until the next phase.
+    """
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        self._is_terminal = is_terminal
+        self._changed = threading.Condition()
+        self._phase: _Phase | None = None
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        # Short phases that follow each other are silent only as long as one of them may be.
+        self._silent_since = self._end_time = -QUIET_SECONDS
+
+    def __enter__(self) -> ProgressCallback:
+        return self.report
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._phase = None
+            with suppress(OSError):
+                terminal.clear_transient_line()
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
 
     def report(self, what: str, done: int, size: int) -> None:
-        """Show how many of ``size`` bytes of an operation are done."""
-        if size < SIZE_MIN or (self._drawn and self._drawn[0] == what and done < self._next):
+        """Note how much of a phase is done. The phase ends when all of it is."""
+        phase = self._phase
+        if done >= size:
+            if phase is not None:
+                self._end(phase)
             return
-        if self._drawn is None or self._drawn[0] != what:
-            self.end()
-            self._drawn = (what, self._begin(what, size))
-        self._next = done + _STEP_SIZE if done < size else 0
-        self._drawn[1](done)
+        if phase is None or phase.what != what:
+            phase = self._begin(what)
+        phase.done, phase.size = done, size
 
-    def _begin(self, what: str, size: int) -> Callable[[int], None]:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+    def _begin(self, what: str) -> _Phase:
+        with self._changed:
+            now = time.monotonic()
+            if now - self._end_time >= QUIET_SECONDS:
+                self._silent_since = now
+            self._phase = phase = _Phase(what, now)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="journal-progress", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify()
+        return phase
 
-        shown = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        task = shown.add_task(what, total=size)
-        shown.start()
-        self.end = shown.stop
-        return lambda done: shown.update(task, completed=done)
+    def _end(self, phase: _Phase) -> None:
+        with self._changed:
+            self._phase = None
+            self._end_time = time.monotonic()
+            with suppress(OSError):  # A message that nobody can read does not end the work.
+                terminal.clear_transient_line()
+                if phase.is_shown and not self._is_terminal:
+                    elapsed = format_elapsed(self._end_time - phase.start_time)
+                    terminal.print_status(f"{phase.what}: done after {elapsed}")
+
+    def _run(self) -> None:
+        with self._changed, suppress(OSError):
+            while not self._is_closed:
+                if self._phase is None:
+                    self._changed.wait()
+                else:
+                    self._changed.wait(self._show(self._phase, time.monotonic()))
+
+    def _show(self, phase: _Phase, now: float) -> float:
+        """Show the phase if it is time for that, and return the seconds until the next time."""
+        since = self._silent_since if self._is_terminal else phase.start_time
+        if now < since + QUIET_SECONDS:
+            return since + QUIET_SECONDS - now
+        if self._is_terminal:
+            terminal.show_transient_line(phase.describe(now))
+            return REDRAW_SECONDS
+        if phase.is_shown and now < phase.shown_time + REPEAT_SECONDS:
+            return phase.shown_time + REPEAT_SECONDS - now
+        terminal.print_status(phase.describe(now) if phase.is_shown else phase.what)
+        phase.is_shown, phase.shown_time = True, now
+        return REPEAT_SECONDS
+
+
+def format_elapsed(seconds: float) -> str:
+    """Return a time as ``7 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else _format_hours(whole)
+
+
+def _format_hours(seconds: int) -> str:
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def ignore(what: str, done: int, size: int) -> None:
+    """Do nothing: a callback for the progress of a quiet command."""
 
 
 @contextmanager
-def show_bar(is_requested: bool = True) -> Iterator[ProgressCallback | None]:
-    """Yield the callback of a bar, or None if stderr is not a terminal or no bar is requested."""
-    if not is_requested or not sys.stderr.isatty():
-        yield None
+def show_progress(quiet: bool, *, to_stdout: bool = False) -> Iterator[ProgressCallback]:
+    """Yield the callback of a display, which shows nothing if ``quiet``.
+
+    ``to_stdout`` says that the command writes data to stdout meanwhile. It shows nothing if that is
+    a terminal, which the data fills.
+    """
+    if quiet or (to_stdout and sys.stdout.isatty()):
+        yield ignore
         return
-    progress_bar = _ProgressBar()
-    try:
-        yield progress_bar.report
-    finally:
-        progress_bar.end()
+    with ProgressDisplay(is_terminal=sys.stderr.isatty()) as report:
+        yield report
 
 
 @contextmanager
-def defer_interrupts(report: ProgressCallback | None) -> Iterator[ProgressCallback]:
+def show_phase(what: str, quiet: bool, *, to_stdout: bool = False) -> Iterator[None]:
+    """Show the block as one phase whose share is not known, as ``show_progress`` does."""
+    with show_progress(quiet, to_stdout=to_stdout) as report:
+        report(what, 0, 1)
+        yield
+
+
+@contextmanager
+def defer_interrupts(report: ProgressCallback) -> Iterator[ProgressCallback]:
     """Yield a callback that raises ``KeyboardInterrupt`` at its first call after a SIGINT.
 
     At a callback the operation can clean up. An exception elsewhere could leave files that nothing
@@ -86,8 +180,7 @@ def defer_interrupts(report: ProgressCallback | None) -> Iterator[ProgressCallba
     def check(what: str, done: int, size: int) -> None:
         if is_interrupted:
             raise KeyboardInterrupt
-        if report is not None:
-            report(what, done, size)
+        report(what, done, size)
 
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:

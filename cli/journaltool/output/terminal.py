@@ -1,11 +1,14 @@
 """Output to a terminal: escaped text, status sentences on stderr, and tables on stdout."""
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import TextIOWrapper
 
 PROGRAM = "journaltool"
+_COLUMNS = 80
 
 
 def escape(text: str) -> str:
@@ -22,8 +25,7 @@ def quote(text: str) -> str:
 
 def print_status(*lines: str) -> None:
     """Print one message of one or more lines on stderr."""
-    sys.stderr.write(f"{PROGRAM}: " + "\n".join(map(escape, lines)) + "\n")
-    sys.stderr.flush()
+    _STDERR.write(f"{PROGRAM}: " + "\n".join(map(escape, lines)) + "\n")
 
 
 def make_note_printer(quiet: bool) -> Callable[[str], None]:
@@ -33,8 +35,59 @@ def make_note_printer(quiet: bool) -> Callable[[str], None]:
 
 def print_status_json(values: Mapping[str, object]) -> None:
     """Print one JSON object on one line of stderr."""
-    sys.stderr.write(json.dumps(values) + "\n")
-    sys.stderr.flush()
+    _STDERR.write(json.dumps(values) + "\n")
+
+
+def show_transient_line(text: str) -> None:
+    """Show a line on the terminal of stderr until the next message, in place of the one before."""
+    _STDERR.show(escape(f"{PROGRAM}: {text}"))
+
+
+def clear_transient_line() -> None:
+    """Remove the line that ``show_transient_line`` showed, if there is one."""
+    _STDERR.clear()
+
+
+class _StandardError:
+    """Standard error with at most one transient line, which each message removes. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._shown_size = 0
+
+    def write(self, text: str) -> None:
+        """Write a message."""
+        with self._lock:
+            self.clear()
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    def show(self, line: str) -> None:
+        """Show a transient line, cut to the width of the terminal."""
+        with self._lock:
+            line = line[: _read_columns() - 1]
+            sys.stderr.write(f"\r{line.ljust(self._shown_size)}")
+            sys.stderr.flush()
+            self._shown_size = len(line)
+
+    def clear(self) -> None:
+        """Remove the transient line."""
+        with self._lock:
+            if self._shown_size:
+                sys.stderr.write(f"\r{' ' * self._shown_size}\r")
+                sys.stderr.flush()
+                self._shown_size = 0
+
+
+_STDERR = _StandardError()
+
+
+def _read_columns() -> int:
+    """Return the width of the terminal of stderr."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+    except (OSError, ValueError):
+        return _COLUMNS
 
 
 def indent_backtrace(text: str) -> list[str]:

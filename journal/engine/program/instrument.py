@@ -5,7 +5,7 @@ host call and rewound in another process. The result is cached.
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from journal.engine.wasm.loop_polls import insert_polls
 from journal.engine.wasm.module_info import MemoryLimits, read_module_info
 from journal.errors import JournalError, ModuleRefused
 from journal.fs import atomic_file
+from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
 
 __all__ = ["InstrumentedModule", "NotInstrumentable", "instrument"]
 
@@ -37,7 +38,6 @@ ASYNCIFY_FUNCTIONS = frozenset(
 )
 """Exports of an instrumented module."""
 
-_LARGE_SIZE = 4 << 20
 _STACK_MEMORY = MemoryLimits(STACK_MEMORY_PAGES, STACK_MEMORY_PAGES)
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -55,7 +55,7 @@ def instrument(
     *,
     loops: bool = False,
     cache: Path | None = None,
-    note: Callable[[str], None] = lambda text: None,
+    progress: ProgressCallback = ignore_progress,
     seconds_max: float = SECONDS_MAX,
     memory_size_max: int = MEMORY_SIZE_MAX,
     tool: Path | None = None,
@@ -64,9 +64,8 @@ def instrument(
     """Instrument a module; with ``loops`` it can also be suspended at loop heads.
 
     The same module and tool always produce the same bytes. The newest installed Binaryen is used,
-    unless ``tool`` is the path of a wasm-opt, or a tool named ``tool_name`` is installed. ``note``
-    is called before a long operation. Raises NotInstrumentable, and ModuleRefused for a module that
-    is not valid.
+    unless ``tool`` is the path of a wasm-opt, or a tool named ``tool_name`` is installed. Raises
+    NotInstrumentable, and ModuleRefused for a module that is not valid.
     """
     selected = _select_tool(tool, tool_name)
     store = _InstrumentedCache(cache, _cache_key(module, selected, loops=loops), selected.name)
@@ -75,9 +74,7 @@ def instrument(
         return cached
     source = _prepare_source(module, loops=loops)
     store.check_timeout(seconds_max)
-    if len(source) > _LARGE_SIZE:
-        note(f"instrumenting {len(source) >> 20} MiB for snapshots; this takes minutes, once")
-    with store.lock():
+    with report_phase(progress, "instrumenting the module", len(module)), store.lock():
         cached = store.read()  # Another process may have written the module meanwhile.
         if cached is not None:
             return cached

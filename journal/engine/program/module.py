@@ -25,6 +25,7 @@ from journal.engine.runtime import bindings
 from journal.engine.wasi.functions import IMPORTS
 from journal.errors import JournalError, ModuleRefused
 from journal.fs import atomic_file, file_kind
+from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
 
 MODULE_SIZE_MAX = 1 << 30
 
@@ -123,16 +124,20 @@ def _wasmtime_settings(configuration: Configuration) -> dict[str, int | bool]:
 
 
 def compile_module(
-    engine: Any, module: GuestModule, configuration: Configuration, cache: Path | None
+    engine: Any,
+    module: GuestModule,
+    configuration: Configuration,
+    cache: Path | None,
+    progress: ProgressCallback = ignore_progress,
 ) -> Any:
     """Return the compiled module, from the cache if possible; raises ``ModuleRefused``."""
     if cache is None:
-        return _compile(engine, module)
+        return _compile(engine, module, progress)
     key = _cache_key(module, configuration)
     cached = _load_cached(engine, cache, key)
     if cached is not None:
         return cached
-    result = _compile(engine, module)
+    result = _compile(engine, module, progress)
     code = bytes(result.serialize())
     with suppress(OSError, JournalError):  # A cache that cannot be written only costs time.
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -163,9 +168,10 @@ def check_program(module: Any, configuration: Configuration) -> None:
             )
 
 
-def _compile(engine: Any, module: GuestModule) -> Any:
+def _compile(engine: Any, module: GuestModule, progress: ProgressCallback) -> Any:
     try:
-        return wasmtime.Module(engine, module.data)
+        with report_phase(progress, "compiling the module", len(module.data)):
+            return wasmtime.Module(engine, module.data)
     except wasmtime.WasmtimeError as error:
         raise ModuleRefused(describe_invalid(module.data, str(error))) from None
 

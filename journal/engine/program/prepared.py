@@ -12,6 +12,7 @@ from journal.engine.program.module import (
     make_engine,
 )
 from journal.engine.program.variant import ModuleVariant
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 
 class PreparedModule(NamedTuple):
@@ -27,11 +28,15 @@ class PreparedModule(NamedTuple):
 
 
 def prepare(
-    variant: ModuleVariant, configuration: Configuration, cache: Path | None
+    variant: ModuleVariant,
+    configuration: Configuration,
+    cache: Path | None,
+    progress: ProgressCallback = ignore_progress,
 ) -> PreparedModule:
     """Compile a module, or load it from the cache; raises ``ModuleRefused``."""
     configuration = replace(configuration, instrumentation=variant.instrumentation)
     engine = make_engine(configuration)
-    compiled = compile_module(engine, variant.module, configuration, cache or get_default_cache())
+    folder = cache or get_default_cache()
+    compiled = compile_module(engine, variant.module, configuration, folder, progress)
     check_program(compiled, configuration)
     return PreparedModule(engine, compiled, variant, configuration)

@@ -27,6 +27,7 @@ from journal.engine.wasm.state_exports import (
 )
 from journal.errors import JournalError, ModuleRefused, NotResumable
 from journal.fs import atomic_file
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 #: Suffix of a tool's name in a journal if loops are safe points too.
 WITH_LOOPS = " loops"
@@ -80,7 +81,11 @@ _SNAPSHOT_IMPORT = (b"wasix_32v1", b"proc_snapshot")
 
 
 def select_variant(
-    module: GuestModule, snapshots: SnapshotOptions, cache: Path | None, note: Notify
+    module: GuestModule,
+    snapshots: SnapshotOptions,
+    cache: Path | None,
+    note: Notify,
+    progress: ProgressCallback = ignore_progress,
 ) -> ModuleVariant:
     """Return the variant for a new run: with exported state if snapshots may be taken.
 
@@ -90,7 +95,7 @@ def select_variant(
     is_optional = snapshots.by_default and snapshots.stacks is not Stacks.ALWAYS
     if not snapshots.is_enabled or (is_optional and not requests_snapshots):
         return make_unmodified_variant(module)
-    return make_snapshot_variant(module, snapshots, cache, note)
+    return make_snapshot_variant(module, snapshots, cache, note, progress)
 
 
 def make_unmodified_variant(module: GuestModule) -> ModuleVariant:
@@ -106,12 +111,16 @@ def make_unmodified_variant(module: GuestModule) -> ModuleVariant:
 
 
 def make_snapshot_variant(
-    module: GuestModule, snapshots: SnapshotOptions, cache: Path | None, note: Notify
+    module: GuestModule,
+    snapshots: SnapshotOptions,
+    cache: Path | None,
+    note: Notify,
+    progress: ProgressCallback = ignore_progress,
 ) -> ModuleVariant:
     """Return the variant that snapshots need.
 
-    Raises ``ModuleRefused`` if stacks are required and not possible. ``note`` is called if an
-    operation takes long or stacks are not possible.
+    Raises ``ModuleRefused`` if stacks are required and not possible. ``note`` is called if stacks
+    are not possible. ``progress`` receives the instrumentation, which takes minutes.
     """
     if is_text(module.data):
         raise ModuleRefused(
@@ -127,7 +136,9 @@ def make_snapshot_variant(
             raise NotInstrumentable(
                 "the module drops segments, and the dropped segments cannot be captured"
             )
-        instrumented_module = instrument(module.data, loops=loops, cache=cache, note=note)
+        instrumented_module = instrument(
+            module.data, loops=loops, cache=cache or get_default_cache(), progress=progress
+        )
     except NotInstrumentable as error:
         if snapshots.stacks is Stacks.ALWAYS:
             raise ModuleRefused(f"stacks cannot be captured in snapshots: {error}") from error
@@ -137,7 +148,7 @@ def make_snapshot_variant(
 
 
 def make_variant_with_tool(
-    module: GuestModule, instrumentation: str, cache: Path | None, note: Notify
+    module: GuestModule, instrumentation: str, cache: Path | None, progress: ProgressCallback
 ) -> ModuleVariant | None:
     """Return the variant made by the tool of an earlier run, or None if that is impossible.
 
@@ -147,7 +158,11 @@ def make_variant_with_tool(
     tool = instrumentation.removesuffix(WITH_LOOPS)
     try:
         instrumented_module = instrument(
-            module.data, loops=loops, cache=cache, note=note, tool_name=tool
+            module.data,
+            loops=loops,
+            cache=cache or get_default_cache(),
+            progress=progress,
+            tool_name=tool,
         )
     except NotInstrumentable:
         return None

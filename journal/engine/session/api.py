@@ -32,6 +32,7 @@ from journal.events.process import RecordingLevel
 from journal.log.reader import Reader
 from journal.log.roll_policy import RollPolicy
 from journal.operations.fork import fork
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 from journal.snapshots.catalog import list_snapshots
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def record(  # long: each option is a keyword with its documentation
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
     note: Notify = ignore_note,
+    progress: ProgressCallback = ignore_progress,
     config: RunConfig | None = None,
 ) -> Recorder:
     """Create a journal at ``path`` and return a recorder that runs ``module`` in it.
@@ -77,8 +79,8 @@ def record(  # long: each option is a keyword with its documentation
     from its path. ``configuration`` has the limits of the engine. With ``roll`` the journal is a
     directory of segment files.
 
-    The options from ``stdin`` to ``note`` are those of :class:`RunConfig`. ``config`` passes all
-    of them at once instead.
+    The options from ``stdin`` to ``progress`` are those of :class:`RunConfig`. ``config`` passes
+    all of them at once instead.
 
     Raises ``ModuleRefused`` if the engine cannot run the module, ``OptionError`` for options
     that are invalid or contradict each other, ``NotResumable`` for a module that could not be
@@ -95,6 +97,7 @@ def record(  # long: each option is a keyword with its documentation
         snapshots=snapshots or SnapshotOptions(),
         compaction=compaction,
         note=note,
+        progress=progress,
     )
     if mounts is None:
         mounts = [MemoryMount("/")]
@@ -136,6 +139,7 @@ def resume(  # long: each option is a keyword with its documentation
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
     note: Notify = ignore_note,
+    progress: ProgressCallback = ignore_progress,
     config: RunConfig | None = None,
 ) -> Recorder:
     """Return a recorder that continues the run of the journal at ``path``.
@@ -162,8 +166,8 @@ def resume(  # long: each option is a keyword with its documentation
     :class:`HostDiffers` warning tells each difference, and :attr:`Recorder.differences` has them.
     The soft limit of open files of this process is raised as far as the guest's files need.
 
-    The options from ``stdin`` to ``note`` are those of :class:`RunConfig`. ``config`` passes all
-    of them at once instead. A regular file as input is read on from the recorded position; a
+    The options from ``stdin`` to ``progress`` are those of :class:`RunConfig`. ``config`` passes
+    all of them at once instead. A regular file as input is read on from the recorded position; a
     regular file as output is compared with the recorded output, and receives only the rest.
     Sockets of the guest are created again.
 
@@ -185,6 +189,7 @@ def resume(  # long: each option is a keyword with its documentation
         snapshots=snapshots or SnapshotOptions(),
         compaction=compaction,
         note=note,
+        progress=progress,
     )
     config = _choose(config, keywords)
     options = ResumeOptions(

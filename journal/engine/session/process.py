@@ -13,6 +13,7 @@ from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
 from journal.engine.session.guest_descriptors import open_descriptors
 from journal.engine.session.journal_writer import JournalWriter, SyncSchedule
+from journal.engine.session.recorded_run import REPLAY_PHASE
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import RunConfig
 from journal.engine.session.run_result import ExitKind, RunResult
@@ -31,6 +32,7 @@ from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
 from journal.events.process import ProcessTrap, RecordingLevel, SessionStart
+from journal.rewrite.progress import report_phase
 from journal.wasi_abi import ProcExit
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ class Process:
         outbox = Outbox(
             streams.output_targets,
             self._writer,
-            self._syncs.barrier,
+            self._syncs.barrier if self._replay.batches is None else self._end_phase_and_sync,
             self._ticker.arm,
             interrupter.wait_writable,
         )
@@ -237,7 +239,8 @@ class Process:
         )
         capture.pages = self.pages
         if self._start is not None:
-            stack = self._start.apply(self._machine, self.context)
+            with report_phase(self._config.progress, "restoring the snapshot"):
+                stack = self._start.apply(self._machine, self.context)
             capture.whole = not self._start.is_last
             self._session = self._start.session
             entries = entries[entries.index(self._start.entry) if self._start.entry else 0 :]
@@ -270,6 +273,12 @@ class Process:
         return RunResult(ExitKind.TRAPPED, None, kind, event.message)
 
     # -- callbacks of the tape, the outbox and the clock tick, all in the thread of the guest ----
+
+    def _end_phase_and_sync(self) -> None:
+        """End the phase of the replay, because output follows, and pass the barrier."""
+        if self.tape.replaying:
+            self._config.progress(REPLAY_PHASE, 1, 1)
+        self._syncs.barrier()
 
     def _before_wait(self) -> None:
         self.context.outbox.deliver()

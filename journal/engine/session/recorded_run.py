@@ -21,10 +21,14 @@ from journal.events.streams import StreamWrite, TargetKind
 from journal.format.block import Block
 from journal.log.reader import Reader
 from journal.log.writer import Writer
+from journal.rewrite.progress import ProgressCallback
 from journal.snapshots.catalog import list_snapshots
 
 REBUILD_CACHE_SIZE_MAX = 8 << 20
 """Size limit of the cached blocks that rebuild files and descriptors, in bytes."""
+
+REPLAY_PHASE = "executing again up to the end of the journal"
+"""Name of the phase in which the guest repeats its recorded run."""
 
 _NOT_REBUILT = tag_sets.KNOWN - REBUILD_TAGS
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
@@ -113,6 +117,11 @@ class RecordedRun:
             return self.reader.blocks(start, tags=tags)
         return [block for block in self._rebuild_blocks if block.last_seq >= start]
 
+    @property
+    def end_seq(self) -> int:
+        """Return the sequence number after the last event to replay."""
+        return self.reader.summary().last_seq + 1 if self._until is None else self._until
+
     def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield ``(stream, data)`` of the output before event ``upto``."""
         for frame in self.reader.frames(stop=upto, tags=_WRITE_TAGS):
@@ -123,6 +132,22 @@ class RecordedRun:
         """Return whether the guest had any effect after event ``seq``."""
         effects = self.reader.frames(seq + 1, tags=tag_sets.KNOWN - tag_sets.RECORDING)
         return next(effects, None) is not None
+
+
+def report_replay(
+    recording: RecordedRun, first_seq: int, report: ProgressCallback, until: int | None = None
+) -> Iterator[Batch]:
+    """Yield the events from ``first_seq`` to before ``until`` for a replay, and report each batch.
+
+    The phase ends before the guest continues live.
+    """
+    end = recording.end_seq if until is None else until
+    size = max(1, end - first_seq)
+    for batch in recording.batches(first_seq, until=until):
+        if batch.seqs:
+            report(REPLAY_PHASE, min(batch.seqs[0] - first_seq, size - 1), size)
+        yield batch
+    report(REPLAY_PHASE, size, size)
 
 
 def queue_undelivered(

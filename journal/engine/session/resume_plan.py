@@ -21,6 +21,7 @@ from journal.engine.tape import Batch
 from journal.errors import NotResumable
 from journal.events.process import RecordingLevel
 from journal.operations.sequence_gaps import find_last_gap
+from journal.rewrite.progress import report_phase
 from journal.snapshots.catalog import SnapshotInfo
 from journal.snapshots.resume_flags import has_gaps_allowed
 
@@ -110,9 +111,11 @@ def find_snapshot_variant(
                 module, recording.identity.instrumented(), instrumentation, config.cache
             )
         elif instrumentation:
-            variant = make_variant_with_tool(module, instrumentation, config.cache, config.note)
+            variant = make_variant_with_tool(module, instrumentation, config.cache, config.progress)
         if variant is None or variant.code != info.code:
-            variant = make_snapshot_variant(module, config.snapshots, config.cache, config.note)
+            variant = make_snapshot_variant(
+                module, config.snapshots, config.cache, config.note, config.progress
+            )
         return variant if variant.code == info.code else None
 
     return find_cached_variant(module, info.code, config.cache, find) or find()
@@ -123,11 +126,13 @@ def _find_start_variant(
 ) -> ModuleVariant:
     instrumentation = recording.identity.configuration.instrumentation
     variant = (
-        make_variant_with_tool(module, instrumentation, config.cache, config.note)
+        make_variant_with_tool(module, instrumentation, config.cache, config.progress)
         if instrumentation
         else None
     )
-    return variant or select_variant(module, config.snapshots, config.cache, config.note)
+    return variant or select_variant(
+        module, config.snapshots, config.cache, config.note, config.progress
+    )
 
 
 def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
@@ -171,11 +176,12 @@ def _make_restorer(
     def read_history(tags: frozenset[int]) -> Iterable[Batch]:
         return recording.batches(recording.first_seq, tags)
 
-    return prepare_restore(
-        recording.reader,
-        recording.reader.journal_id,
-        recording.snapshots,
-        info,
-        get_image_folder(config.cache),
-        read_history,
-    )
+    with report_phase(config.progress, f"reading snapshot {info.seq}"):
+        return prepare_restore(
+            recording.reader,
+            recording.reader.journal_id,
+            recording.snapshots,
+            info,
+            get_image_folder(config.cache),
+            read_history,
+        )

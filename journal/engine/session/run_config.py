@@ -19,6 +19,7 @@ from journal.engine.program.variant import Notify
 from journal.engine.wasi.stdio.outbox import Durability
 from journal.engine.wasi.stdio.stdin import FedSource
 from journal.errors import OptionError
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     from journal.compaction import CompactionSchedule
@@ -58,8 +59,12 @@ class RunConfig:
     cache directory of the user). ``network`` allows sockets.
 
     ``snapshots`` says when snapshots are taken. ``compaction`` says when the journal is
-    compacted; it cannot be combined with a page index. ``note`` receives remarks for the user,
-    from the calling thread or threads of the recorder.
+    compacted; it cannot be combined with a page index.
+
+    ``note`` receives remarks for the user, from the calling thread or threads of the recorder.
+    ``progress`` receives the phases that may take long before the guest continues: the name of a
+    phase, how much of it is done, and its size. Each phase ends with a call in which both numbers
+    are the same.
     """
 
     stdin: Input = None
@@ -71,6 +76,7 @@ class RunConfig:
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
     compaction: "CompactionSchedule | None" = None
     note: Notify = ignore_note
+    progress: ProgressCallback = ignore_progress
 
     def __post_init__(self) -> None:
         _check_stream("stdin", self.stdin, bytes, FedSource)
@@ -87,6 +93,7 @@ class RunConfig:
 
             check_type("compaction", self.compaction, CompactionSchedule)
         check_callable("note", self.note)
+        check_callable("progress", self.progress)
         is_compacting = self.compaction is not None and self.compaction.is_active
         if self.snapshots.page_index and is_compacting:
             raise OptionError(

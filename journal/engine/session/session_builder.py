@@ -18,6 +18,7 @@ from journal.engine.session.recorded_run import (
     RecordedRun,
     deliver_remaining,
     queue_undelivered,
+    report_replay,
 )
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.replay import Replay
@@ -37,6 +38,7 @@ from journal.errors import JournalError
 from journal.events.process import RecordingLevel
 from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
+from journal.rewrite.progress import ignore_progress, report_phase
 
 if TYPE_CHECKING:
     from journal.pages.page_index import PageIndex
@@ -73,8 +75,10 @@ def build_recorded(
 ) -> Recorder:
     """Create a journal at ``path`` and return a recorder that runs ``module`` in it."""
     snapshots = _without_stacks_in_small_memory(config.snapshots, options.configuration)
-    variant = select_variant(load_module(module), snapshots, config.cache, config.note)
-    program = prepare(variant, options.configuration, config.cache)
+    variant = select_variant(
+        load_module(module), snapshots, config.cache, config.note, config.progress
+    )
+    program = prepare(variant, options.configuration, config.cache, config.progress)
     streams = connect_streams(config)
     interrupter = Interrupter()
     writer = Writer(path, publish=False, roll=options.roll)
@@ -114,9 +118,11 @@ def _without_stacks_in_small_memory(
 def build_resumed(path: StrPath, config: RunConfig, options: ResumeOptions) -> Recorder:
     """Return a recorder that continues the run of the journal at ``path``."""
     interrupter = Interrupter()
-    writer = Writer(path)
+    with report_phase(config.progress, "opening the journal"):
+        writer = Writer(path)
     with _close_on_error(writer, interrupter), ExitStack() as stack:
-        recording = stack.enter_context(RecordedRun(writer.path, writer.next_seq))
+        with report_phase(config.progress, "reading the journal"):
+            recording = stack.enter_context(RecordedRun(writer.path, writer.next_seq))
         recorder = _build_resumed(path, recording, writer, interrupter, config, options)
         stack.pop_all()  # The recorder closes the reader.
         return recorder
@@ -136,11 +142,14 @@ def _build_resumed(
     if recording.result is None:
         preamble.check_engine(recording.identity, options.memory_size_max)
         times = read_times(recording)
-        differences = compare_host(recording, streams.source, options.moved_mounts, times)
+        with report_phase(config.progress, "comparing the host"):
+            differences = compare_host(recording, streams.source, options.moved_mounts, times)
         report_differences(differences, is_strict=options.strict)
-    delivered_sizes = reconcile_outputs(
-        streams.output_targets, recording.histories, recording.writes, options.in_flight
-    )
+    outputs = streams.output_targets
+    with report_phase(config.progress, "comparing the output"):
+        delivered_sizes = reconcile_outputs(
+            outputs, recording.histories, recording.writes, options.in_flight
+        )
     resumption = _Resumption(recording, delivered_sizes, interrupter, config, options, times)
     if recording.result is None:
         pages = _make_page_index(path, config)
@@ -158,15 +167,13 @@ def _build_resumed(
             reader=recording.reader,
             differences=differences,
         )
-    deliver_remaining(
-        writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
-    )
+    deliver_remaining(writer, outputs, delivered_sizes, recording.writes(), interrupter)
     captured = replace(streams, output_targets=capture_outputs())
     return Recorder(
         writer,
         streams,
         interrupter,
-        replace(config, note=ignore_note),
+        replace(config, note=ignore_note, progress=ignore_progress),
         recorded_result=recording.result,
         replay=lambda: resumption.make_process(NullWriter(), captured),
         reader=recording.reader,
@@ -200,14 +207,14 @@ class _Resumption:
                 recording, first_seq, state.outbox, streams.output_targets
             )
         replay = Replay(
-            batches=recording.batches(first_seq),
+            batches=report_replay(recording, first_seq, config.progress),
             start=start,
             fired={info.trigger for info in recording.snapshots},
             delivered_sizes=self.delivered_sizes,
             moved_mounts=options.moved_mounts,
             times=self.times,
         )
-        program = prepare(plan.variant, identity.configuration, config.cache)
+        program = prepare(plan.variant, identity.configuration, config.cache, config.progress)
         return Process(
             program,
             identity,

@@ -5,6 +5,7 @@ at the recorded point, and the digest of its whole state is compared. The host i
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from journal.engine.program.variant import ModuleVariant, Notify, make_unmodifie
 from journal.engine.session import preamble
 from journal.engine.session.journal_writer import NullWriter
 from journal.engine.session.process import Process
-from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.recorded_run import RecordedRun, report_replay
 from journal.engine.session.recorder import start_guest_thread
 from journal.engine.session.replay import Replay
 from journal.engine.session.resume_plan import (
@@ -32,6 +33,7 @@ from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import BY_TAG
 from journal.events.process import RecordingLevel
+from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
 from journal.snapshots.catalog import SnapshotInfo
 
 
@@ -142,7 +144,8 @@ def verify_replay(
     module: bytes | StrPath | None = None,
     cache: Path | None = None,
     note: Notify = ignore_note,
-    progress: Callable[[SnapshotCheck], None] = lambda check: None,
+    on_check: Callable[[SnapshotCheck], None] = lambda check: None,
+    progress: ProgressCallback = ignore_progress,
 ) -> ReplayResult:
     """Execute the guest of a journal again and compare its events and snapshots.
 
@@ -150,15 +153,18 @@ def verify_replay(
     With ``from_each_snapshot`` it runs from each snapshot to the next, so that a difference at
     one snapshot does not affect the checks of later ones; ``start`` takes precedence. ``module`` is
     needed only if the journal does not contain its module. ``cache`` is the directory of
-    compiled modules. ``note`` receives remarks for the user, ``progress`` each finished check.
+    compiled modules. ``note`` receives remarks for the user, ``on_check`` each finished check,
+    and ``progress`` the phases as :class:`RunConfig` says.
 
     Nothing of the host is read or written. Raises ``NotResumable``, ``ModuleMismatch`` and
     ``EngineMismatch`` for a journal that cannot be executed here.
     """
-    with RecordedRun(Path(path), None) as recording:
+    with ExitStack() as stack:
+        with report_phase(progress, "reading the journal"):
+            recording = stack.enter_context(RecordedRun(Path(path)))
         identity = recording.identity
         preamble.check_engine(identity, None)
-        config = RunConfig(cache=cache, note=note)
+        config = RunConfig(cache=cache, note=note, progress=progress)
         runner = _ReplayRunner(recording, preamble.find_module(identity, module), config)
         replay = ReplayResult()
         if start is not None or not from_each_snapshot:
@@ -166,7 +172,7 @@ def verify_replay(
         else:
             runner.run_each(replay)
         for check in replay.checks:
-            progress(check)
+            on_check(check)
         return replay
 
 
@@ -245,14 +251,14 @@ class _ReplayRunner:
         recording = self.recording
         identity = recording.identity
         first_seq = start.info.seq + 1 if start is not None else recording.first_seq
-        batches = recording.batches(first_seq, until=end)
+        batches = report_replay(recording, first_seq, self.config.progress, end)
         streams = StandardStreams(
             BytesSource(b""), capture_outputs(), find_terminals(recording.histories)
         )
         interrupter = Interrupter()
         try:
             process = Process(
-                prepare(variant, identity.configuration, self.config.cache),
+                prepare(variant, identity.configuration, self.config.cache, self.config.progress),
                 identity,
                 NullWriter(),
                 streams,

@@ -268,7 +268,7 @@ def test_quickjs_says_the_same(tmp_path: Path, loops: bool) -> None:
     data = program("quickjs").read_bytes()
     script = "let s = 0; for (let i = 0; i < 1e5; i++) s = (s * 31 + i) | 0; print(s, [3,1].sort())"
     said = []
-    made = instrument(data, loops=loops, note=lambda text: None)
+    made = instrument(data, loops=loops)
     assert made == instrument(data, loops=loops)
     for one in (data, made.data):
         at_work = PolledGuest(
@@ -606,13 +606,11 @@ def test_nobody_waits_twice_for_what_takes_too_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tool")
-def test_what_takes_long_is_told_once(tmp_path: Path) -> None:
-    large = module(f'(module (memory (export "m") 100) (data (i32.const 0) "{"x" * (5 << 20)}"))')
-    cache, notes = tmp_path / "cache", list[str]()
+def test_instrumentation_reports_its_begin_and_its_end_once(tmp_path: Path) -> None:
+    data, reports = guest("spin").read_bytes(), list[tuple[str, int, int]]()
     for _ in range(2):
-        instrument(large, cache=cache, note=notes.append)
-        instrument(guest("spin").read_bytes(), cache=cache, note=notes.append)
-    assert notes == ["instrumenting 5 MiB for snapshots; this takes minutes, once"]
+        instrument(data, cache=tmp_path / "cache", progress=lambda *one: reports.append(one))
+    assert reports == [("instrumenting the module", done, len(data)) for done in (0, len(data))]
 
 
 def test_a_forked_child_does_not_keep_the_lock_of_the_cache(tmp_path: Path) -> None:
