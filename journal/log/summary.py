@@ -95,6 +95,24 @@ def summarize(files: SegmentFiles) -> Summary:
     )
 
 
+def find_time_spans(files: SegmentFiles) -> list[tuple[int, int]]:
+    """Return the first and the last time of each part of a journal in which times do not go back.
+
+    Times are in µs since the epoch. Only headers of blocks are read; damage is skipped.
+    """
+    spans: list[tuple[int, int]] = []
+    items = scan.scan_files(files.sources(files.names()), scan.headers_only)
+    for scanned in scan.take_blocks(items, on_damage=scan.ignore):
+        header = scanned.header
+        if not header.frame_count:
+            continue
+        first = header.time_first
+        if spans and spans[-1][1] <= first:
+            first = spans.pop()[0]
+        spans.append((first, header.time_last))
+    return spans
+
+
 def _find_durable_end(segments: list[Segment]) -> int:
     """Return the offset up to which the last file is known to be durable; 0 if unknown."""
     return max(

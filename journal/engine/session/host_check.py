@@ -5,6 +5,7 @@ Files and descriptors are rebuilt from the events up to the end of the journal, 
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 from journal.engine.session.guest_descriptors import has_host_mounts, open_descriptors
@@ -32,6 +33,8 @@ from journal.events.inputs import HostCall, HostResult
 from journal.events.paths import PathSetTimes
 from journal.events.process import RecordingLevel, SessionStart
 from journal.log.reader import Reader
+from journal.log.segment_files import SegmentFiles
+from journal.log.summary import find_time_spans
 from journal.wasi_abi import FILESTAT, FileStat
 
 _SESSION_TAGS = frozenset((SessionStart.tag,))
@@ -63,14 +66,27 @@ def report_differences(differences: tuple[str, ...], *, is_strict: bool) -> None
 
 
 def read_times(recording: RecordedRun) -> RecordedTimes:
-    """Return the times of the start, the last session and the last event of a recording."""
+    """Return the times of the start, the last session and the last event of a recording.
+
+    All of them are times of clocks that may have been set in between.
+    """
     started = recording.identity.start.realtime
     session = started
     for frame in recording.reader.last(1, tags=_SESSION_TAGS):
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         assert isinstance(event, SessionStart)
-        session = max(session, event.realtime)
-    return RecordedTimes(started, session, max(session, _last_time(recording.reader)))
+        session = event.realtime
+    earlier = _find_earlier(recording) if has_host_mounts(recording.identity) else ()
+    return RecordedTimes(started, session, _last_time(recording.reader), earlier)
+
+
+def _find_earlier(recording: RecordedRun) -> tuple[tuple[int, int], ...]:
+    """Return the spans of times, in ns, after which the clock was set back."""
+    with closing(SegmentFiles(recording.reader.path)) as files:
+        return tuple(
+            (first * _MICROSECOND, (last + 1) * _MICROSECOND)
+            for first, last in find_time_spans(files)[:-1]
+        )
 
 
 def _last_time(reader: Reader) -> int:

@@ -18,19 +18,21 @@ import pytest
 import journal
 from journal.engine import HostDiffers, check_resume
 from journal.engine.session.stdin_check import COMPARED_SIZE_MAX, read_consumed
-from journal.engine.wasi.filesystem.reopening import find_names
+from journal.engine.wasi.filesystem.reopening import RecordedTimes, find_names
 from journal.events.inputs import StreamRead
+from journal.format.frame import Frame
 from tests.support.command_line import run_tool
 from tests.support.deadlines import wait_until
 from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
 from tests.support.remote_guest import DATA, REMOTE, Remote
-from tests.support.rewrites import events_of, keep_first, rewrite
+from tests.support.rewrites import events_of, frames_of, keep_first, rewrite
 from tests.support.wasix_sockets import resume_remote
 from tests.support.wat import module
 
 READ_AND_WRITE = 0x66
 CREATE, TRUNCATE = 1, 8
+MINUTE = 60_000_000
 LINES = b"".join(b"line %d\n" % number for number in range(2000))
 
 
@@ -320,6 +322,35 @@ def test_a_changed_file_is_reported_in_one_sentence(
         assert check_resume(tmp_path / "j").differences == ((sentence,) if sentence else ())
         found = differences_of(tmp_path / "j", cache_dir)
         assert found == ((sentence,) if sentence else ()), f"attempt {attempt}"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "is_told"), [(60, False), (1, True), (120, True)], ids=["within", "before", "after"]
+)
+def test_a_file_from_before_the_clock_was_set_back_is_no_difference(
+    minutes: int, is_told: bool, mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    record_open(tmp_path, mount, cache_dir, "kept")
+
+    def run_ahead(frames: list[Frame]) -> list[Frame]:
+        """Let the clock be an hour ahead until the last event."""
+        *early, last = frames
+        return [*(frame._replace(time=frame.time + 60 * MINUTE) for frame in early), last]
+
+    path = rewrite(tmp_path / "j", tmp_path / "ahead", run_ahead)
+    *_, changed, last = frames_of(path)
+    assert changed.time > last.time + 59 * MINUTE
+    moment = (changed.time + (minutes - 60) * MINUTE) * 1000
+    os.utime(mount / "kept", ns=(moment, moment))
+    told = (KEPT + "was changed after the end of the recording",) if is_told else ()
+    assert differences_of(path, cache_dir) == told
+
+
+def test_a_moment_is_after_a_recording_if_no_part_of_it_explains_the_moment() -> None:
+    times = RecordedTimes(100, 100, 200, ((300, 400), (500, 600)))
+    moments = range(50, 700, 50)
+    assert [moment for moment in moments if times.is_after_end(moment)] == [250, 450, 650]
+    assert not RecordedTimes().is_after_end(1)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,6 @@ def _describe_change(
         is_shorter, is_longer = is_shorter and unfinished.extends, False
     if is_shorter or is_longer:
         return f"has {status.st_size} bytes: the recording has {recorded.size}"
-    if not is_copy and unfinished is None and status.st_mtime_ns > ended:
+    if not is_copy and unfinished is None and tree.times.is_after_end(status.st_mtime_ns):
         return "was changed after the end of the recording"
     return ""

@@ -218,9 +218,8 @@ class HostHandle:
             raise refusal(path, error) from error
         for names in self._candidate_names(node, is_moved):
             found = node._replace(names=names)
-            ended = tree.times.ended
             handle = reopen(
-                tree.root, found, self._flags, is_moved=is_moved, ended=ended, path=path
+                tree.root, found, self._flags, is_moved=is_moved, times=tree.times, path=path
             )
             if handle is not None:
                 self._node = found

@@ -44,24 +44,37 @@ _REMEDIES = {
 class RecordedTimes(NamedTuple):
     """Start and end of a recording, in nanoseconds since the epoch.
 
-    ``session`` is the start of its last session. All times are 0 for a new run, which reopens
-    nothing.
+    ``session`` is the start of its last session. ``earlier`` are the first and last times of the
+    parts after which the clock was set back. All times are 0 for a new run, which reopens nothing.
     """
 
     started: int = 0
     session: int = 0
     ended: int = 0
+    earlier: tuple[tuple[int, int], ...] = ()
+
+    def is_after_end(self, moment: int) -> bool:
+        """Return whether a moment is after the recording: later than its end and than no part."""
+        if not self.ended or moment <= self.ended:
+            return False
+        return not any(first <= moment <= last for first, last in self.earlier)
 
 
 def reopen(
-    root: int, node: FileIdentity, flags: int, *, is_moved: bool, ended: int = 0, path: str = ""
+    root: int,
+    node: FileIdentity,
+    flags: int,
+    *,
+    is_moved: bool,
+    times: RecordedTimes = RecordedTimes(),  # noqa: B008 - an immutable value
+    path: str = "",
 ) -> int | None:
     """Return a descriptor of the file ``node``, opened by its names; None if another file is there.
 
     ``is_moved`` means that the mount is a copy. Its files have other inodes, so only names and
-    types are compared. ``ended`` is the end of the recording in nanoseconds since the epoch, or 0:
-    a file that was created later is another file, because the inode of an open file is not given
-    out again. Raises ``HostMismatch`` if the host refuses; ``path`` names the file in the message.
+    types are compared. ``times`` are those of the recording: a file that was created after its end
+    is another file, because the inode of an open file is not given out again. Raises
+    ``HostMismatch`` if the host refuses; ``path`` names the file in the message.
     """
     try:
         handle = _open_names(root, node.names, flags)
@@ -72,7 +85,7 @@ def reopen(
     identity = identify(handle, node.names)
     is_same = identity.filetype == node.filetype
     if is_same and not is_moved:
-        is_same = identity == node and not is_born_after(handle, ended)
+        is_same = identity == node and not times.is_after_end(read_birth_time(handle) or 0)
     if is_same:
         return handle
     os.close(handle)
