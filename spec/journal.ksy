@@ -898,7 +898,7 @@ types:
       End of a snapshot: the guest can resume from the state that the events before it define.
 
       `when` is the host's clock, in nanoseconds since the epoch. `digest` is a hash of the whole
-      state, empty if the writer did not compute it.
+      state, empty if the writer did not compute it. It detects accidents, not intent.
     seq:
       - id: when
         type: duration

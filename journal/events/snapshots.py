@@ -56,7 +56,7 @@ class Snapshot(Event):
     """End of a snapshot: the guest can resume from the state that the events before it define.
 
     ``when`` is the host's clock, in nanoseconds since the epoch. ``digest`` is a hash of the whole
-    state, empty if the writer did not compute it.
+    state, empty if the writer did not compute it. It detects accidents, not intent.
     """
 
     when: Duration

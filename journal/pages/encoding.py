@@ -260,7 +260,10 @@ def apply_patch(before: bytes, patch: bytes) -> bytes:
 
 
 def hash_page(memory: int, number: int, page: bytes | memoryview) -> int:
-    """Return the 128-bit hash that a page adds to its memory's sum. A zero page adds nothing."""
+    """Return the 128-bit hash that a page adds to its memory's sum. A zero page adds nothing.
+
+    The hash is fast, and pages with the same hash can be constructed.
+    """
     digest: int = xxhash.xxh3_128_intdigest(page, memory << 32 | number)
     return digest
 
@@ -280,7 +283,7 @@ def encode_table(table: int, functions: Sequence[int]) -> Iterator[bytes]:
 def compute_state_digest(
     memories: Iterable[tuple[int, int, int]], payloads: Iterable[bytes]
 ) -> bytes:
-    """Return the 16-byte digest of a complete state.
+    """Return the 16-byte digest of a complete state. It detects accidents, not intent.
 
     ``memories`` are the index, size in bytes and page hash sum of each memory, sorted by index.
     ``payloads`` are those of the other events of the snapshot, in the order in which they precede

@@ -23,8 +23,8 @@ from xxhash import xxh3_64_intdigest
 from journal.errors import JournalError
 from journal.events.memory import MemoryPages
 from journal.fs import atomic_file
+from journal.fs.user_key import UserKey
 from journal.log.reader import Reader
-from journal.pages.user_key import UserKey
 
 SUFFIX = ".pages"
 MAP_SIZE_MIN = 1 << 24
@@ -321,7 +321,7 @@ def _copy_if_authentic(path: Path, descriptor: int, key: UserKey) -> Watermark |
         magic, journal_id, seq, chain, length, digest = _SEAL.unpack(seal)
         if magic != _MAGIC or length != size:
             return None
-        hasher, offset = key.new_hash(), 0
+        hasher, offset = key.new_mac("page index"), 0
         while offset < size:
             part = os.pread(source, min(_COPY_SIZE, size - offset), offset)
             if not part:
@@ -339,7 +339,7 @@ def _copy_if_authentic(path: Path, descriptor: int, key: UserKey) -> Watermark |
 
 def _write_seal(descriptor: int, key: UserKey, watermark: Watermark) -> None:
     """Append the seal to an LMDB file."""
-    size, offset, hasher = os.fstat(descriptor).st_size, 0, key.new_hash()
+    size, offset, hasher = os.fstat(descriptor).st_size, 0, key.new_mac("page index")
     while offset < size:
         part = os.pread(descriptor, _COPY_SIZE, offset)
         hasher.update(part)

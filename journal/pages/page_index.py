@@ -12,6 +12,7 @@ from journal.errors import JournalError
 from journal.events import codec
 from journal.events.memory import MemoryPages
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
+from journal.fs.user_key import UserKey, load_key
 from journal.log.reader import Reader
 from journal.pages.deduplication import iterate_whole_pages, replace_with_references
 from journal.pages.index_store import (
@@ -22,7 +23,6 @@ from journal.pages.index_store import (
     get_index_path,
 )
 from journal.pages.resolver import PageResolver
-from journal.pages.user_key import UserKey, load_key
 
 RECENT_SIZE_MAX = 16 << 20
 """Maximum size in bytes of the recent events that are kept in memory."""

@@ -11,9 +11,10 @@ import pytest
 import journal
 from journal.compaction import compact
 from journal.engine import SnapshotOptions
+from journal.fs import user_key
+from journal.fs.user_key import UserKey, load_key
 from journal.pages.index_store import PageIndexStore, Watermark, get_index_path
 from journal.pages.page_index import PageIndex
-from journal.pages.user_key import UserKey, load_key
 from tests.support.command_line import build_environment, run_inside, run_tool
 from tests.support.page_histories import STORY, History, count_named_pages, events, pages_in, write
 
@@ -22,7 +23,7 @@ from tests.support.page_histories import STORY, History, count_named_pages, even
 def key(monkeypatch: pytest.MonkeyPatch) -> UserKey:
     """Return the user key of the tools that the tests run, in and outside of this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", build_environment()["XDG_CACHE_HOME"])
-    return load_key(Path(build_environment()["XDG_CACHE_HOME"]) / "wasm-journal" / "pages.key")
+    return load_key(Path(build_environment()["XDG_CACHE_HOME"]) / "wasm-journal" / user_key.NAME)
 
 
 def write_indexed(path: Path, key: UserKey, history: History = STORY) -> list[int]:

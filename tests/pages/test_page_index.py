@@ -29,6 +29,7 @@ from journal.events.snapshots import SafePoint
 from journal.events.threads import GlobalsSet
 from journal.export import Secret, export_lines, import_lines
 from journal.format.frame import PAYLOAD_SIZE_MAX, Frame
+from journal.fs.user_key import UserKey
 from journal.operations.extract import extract_memory
 from journal.operations.fork import fork
 from journal.operations.split import cut, split
@@ -43,7 +44,6 @@ from journal.pages.encoding import (
 )
 from journal.pages.index_store import SUFFIX, Watermark, get_index_path
 from journal.pages.page_index import PageIndex
-from journal.pages.user_key import UserKey
 from journal.query.selection import Query
 from journal.replay import ModelHost, play
 from journal.replay.limits import ReplayError

@@ -15,10 +15,10 @@ from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.snapshots import DescriptorPositions, SafePoint, Snapshot, Trigger
 from journal.events.threads import GlobalsSet
 from journal.format.frame import Frame
+from journal.fs.user_key import UserKey
 from journal.pages import PageResolver
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from journal.pages.page_index import PageIndex
-from journal.pages.user_key import UserKey
 from journal.replay import ModelHost, play
 
 KEY = UserKey(b"k" * 32)

@@ -84,10 +84,12 @@ def index(
 
 def _open_key() -> Any:
     """Return the secret key of the user, stored in the directory that holds the module cache."""
-    from journal.pages.user_key import load_key
+    from journal._platform import require_linux
+    from journal.fs import user_key
 
+    require_linux("keeping a page index")
     cache = common.module_cache()
-    return load_key(None if cache is None else cache.parent / "pages.key")
+    return user_key.load_key(None if cache is None else cache.parent / user_key.NAME)
 
 
 def _rebuild(page_index: "PageIndex") -> bool:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import wasmtime
 
@@ -16,14 +16,14 @@ from journal.engine.configuration import Configuration
 from journal.engine.program import asyncify_worker, binaryen
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.binaryen import BinaryenTool, InstrumentTimeout, NotInstrumentable
-from journal.engine.program.module import is_private, make_engine
+from journal.engine.program.module import make_engine
 from journal.engine.program.refusal import join_causes
+from journal.engine.program.user_cache import UserCache, is_private
 from journal.engine.wasm import binary
 from journal.engine.wasm.feature_check import unsupported_reason
 from journal.engine.wasm.loop_polls import insert_polls
 from journal.engine.wasm.module_info import MemoryLimits, read_module_info
-from journal.errors import JournalError, ModuleRefused
-from journal.fs import atomic_file
+from journal.errors import ModuleRefused
 from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
 
 __all__ = ["InstrumentedModule", "NotInstrumentable", "instrument"]
@@ -38,6 +38,8 @@ ASYNCIFY_FUNCTIONS = frozenset(
 )
 """Exports of an instrumented module."""
 
+_INSTRUMENTED, _TIMEOUT = "wasm", "tried"
+"""Kinds of the cached files."""
 _STACK_MEMORY = MemoryLimits(STACK_MEMORY_PAGES, STACK_MEMORY_PAGES)
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -68,7 +70,8 @@ def instrument(
     NotInstrumentable, and ModuleRefused for a module that is not valid.
     """
     selected = _select_tool(tool, tool_name)
-    store = _InstrumentedCache(cache, _cache_key(module, selected, loops=loops), selected.name)
+    identity = _make_identity(module, selected, loops=loops)
+    store = _InstrumentedCache.open(cache, identity, selected.name)
     cached = store.read()
     if cached is not None:
         return cached
@@ -132,53 +135,50 @@ def _validation_error(module: bytes) -> str | None:
     return None
 
 
-def _cache_key(module: bytes, tool: BinaryenTool, *, loops: bool) -> str:
-    """Return a key that depends only on the module, the tool and the options."""
+def _make_identity(module: bytes, tool: BinaryenTool, *, loops: bool) -> bytes:
+    """Return what an instrumented module depends on: the module, the tool and the options."""
     work = (asyncify_worker.REVISION, loops)
     parts = (hashlib.sha256(module).hexdigest(), tool.name, repr(work))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return "\0".join(parts).encode()
 
 
 class _InstrumentedCache(NamedTuple):
-    """Cache of instrumented modules. An unusable cache only costs time.
+    """Cache of the instrumented module with one identity. An unusable cache only costs time.
 
-    Cached modules are executed, so the file name contains the hash, and only this user can write
-    the file.
+    ``name`` is that of its lock. Without ``files``, nothing is cached.
     """
 
-    cache: Path | None
-    key: str
+    files: UserCache | None
+    identity: bytes
     tool: str
+    name: str
+
+    @classmethod
+    def open(cls, cache: Path | None, identity: bytes, tool: str) -> Self:
+        """Return the cache in the directory ``cache``."""
+        if cache is None:
+            return cls(None, identity, tool, "")
+        files = UserCache.open(cache)
+        return cls(files, identity, tool, files.make_name(_INSTRUMENTED, identity))
 
     def read(self) -> InstrumentedModule | None:
-        if self.cache is None:
-            return None
-        with suppress(OSError):
-            paths = self.cache.glob(f"{self.key}-*.wasm") if is_private(self.cache) else ()
-            for path in paths:
-                data = path.read_bytes() if is_private(path) else b""
-                hash_ = hashlib.sha256(data).digest()
-                if path.name == f"{self.key}-{hash_.hex()}.wasm":
-                    return InstrumentedModule(data, hash_, self.tool)
-        return None
+        cached = self.files.read(_INSTRUMENTED, self.identity) if self.files is not None else None
+        return InstrumentedModule(*cached, self.tool) if cached is not None else None
 
     def write(self, data: bytes) -> None:
-        if self.cache is None:
-            return
-        with suppress(OSError, JournalError):
-            atomic_file.replace(
-                self.cache / f"{self.key}-{hashlib.sha256(data).hexdigest()}.wasm", data
-            )
+        if self.files is not None:
+            self.files.write(_INSTRUMENTED, self.identity, data)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Exclude other processes that instrument the same module, which takes minutes."""
         with ExitStack() as stack:
-            if self.cache is not None:
+            if self.files is not None:
+                folder = self.files.folder
                 with suppress(OSError):
-                    self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    if is_private(self.cache):
-                        lock = os.open(self.cache / f"{self.key}.lock", _LOCK_FLAGS, 0o600)
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    if is_private(folder):
+                        lock = os.open(folder / f"{self.name}.lock", _LOCK_FLAGS, 0o600)
                         fcntl.flock(stack.enter_context(os.fdopen(lock)), fcntl.LOCK_EX)
                         # Closing does not unlock while a forked child has a copy.
                         stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
@@ -186,22 +186,20 @@ class _InstrumentedCache(NamedTuple):
 
     def record_timeout(self, seconds_max: float) -> None:
         """Record a timeout, so that later runs do not wait for the same timeout again."""
-        if self.cache is not None:
-            with suppress(OSError):
-                atomic_file.replace(self._timeout_path(seconds_max), b"")
+        if self.files is not None:
+            self.files.write(_TIMEOUT, self._timeout_identity(seconds_max), b"")
 
     def check_timeout(self, seconds_max: float) -> None:
         """Raise InstrumentTimeout if an earlier attempt with the same limit timed out."""
-        if self.cache is None:
+        if self.files is None:
             return
-        with suppress(OSError):
-            mark = self._timeout_path(seconds_max)
-            if is_private(self.cache) and mark.exists():
-                raise InstrumentTimeout(
-                    f"instrumentation took longer than {seconds_max:g} s in an earlier "
-                    f"run; remove {mark} to try again"
-                )
+        identity = self._timeout_identity(seconds_max)
+        if self.files.read(_TIMEOUT, identity) is not None:
+            mark = self.files.folder / f"{self.files.make_name(_TIMEOUT, identity)}.{_TIMEOUT}"
+            raise InstrumentTimeout(
+                f"instrumentation took longer than {seconds_max:g} s in an earlier "
+                f"run; remove {mark} to try again"
+            )
 
-    def _timeout_path(self, seconds_max: float) -> Path:
-        assert self.cache is not None
-        return self.cache / f"{self.key}-{seconds_max:g}s.tried"
+    def _timeout_identity(self, seconds_max: float) -> bytes:
+        return self.identity + f"\0{seconds_max:g}".encode()

@@ -1,17 +1,13 @@
 """A guest's module: its bytes, their hash, and its compiled code with a cache."""
 
 import hashlib
-import mmap
 import os
-import pwd
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import wasmtime
-import xxhash
 
 from journal.engine.configuration import (
     MEMORY_SIZE_MAX,
@@ -21,16 +17,20 @@ from journal.engine.configuration import (
     UnknownImports,
 )
 from journal.engine.program.refusal import check_format, describe_invalid
+from journal.engine.program.user_cache import UserCache
 from journal.engine.runtime import bindings
 from journal.engine.wasi.functions import IMPORTS
-from journal.errors import JournalError, ModuleRefused
-from journal.fs import atomic_file, file_kind
+from journal.errors import ModuleRefused
+from journal.fs import file_kind
 from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
 
 MODULE_SIZE_MAX = 1 << 30
 
 _NAMES_MAX = 8
 """Largest number of imports in a message."""
+
+_COMPILED = "cwasm"
+"""Kind of the cached files with compiled code."""
 
 #: Export that starts a program.
 START_FUNCTION = "_start"
@@ -127,21 +127,17 @@ def compile_module(
     engine: Any,
     module: GuestModule,
     configuration: Configuration,
-    cache: Path | None,
+    cache: UserCache,
     progress: ProgressCallback = ignore_progress,
 ) -> Any:
     """Return the compiled module, from the cache if possible; raises ``ModuleRefused``."""
-    if cache is None:
-        return _compile(engine, module, progress)
-    key = _cache_key(module, configuration)
-    cached = _load_cached(engine, cache, key)
-    if cached is not None:
-        return cached
+    identity = _compiled_identity(module, configuration)
+    for path in cache.find_mapped(_COMPILED, identity):
+        # wasmtime rejects code for another kind of processor. Such code may be in the same cache.
+        with suppress(wasmtime.WasmtimeError):
+            return wasmtime.Module.deserialize_file(engine, str(path))
     result = _compile(engine, module, progress)
-    code = bytes(result.serialize())
-    with suppress(OSError, JournalError):  # A cache that cannot be written only costs time.
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic_file.replace(cache / _cache_name(key, code), code)
+    cache.write_mapped(_COMPILED, identity, bytes(result.serialize()))
     return result
 
 
@@ -176,49 +172,10 @@ def _compile(engine: Any, module: GuestModule, progress: ProgressCallback) -> An
         raise ModuleRefused(describe_invalid(module.data, str(error))) from None
 
 
-def _cache_key(module: GuestModule, configuration: Configuration) -> str:
-    """Return a key that depends only on the module, the engine and the configuration."""
+def _compiled_identity(module: GuestModule, configuration: Configuration) -> bytes:
+    """Return what compiled code depends on: the module, the engine and the configuration."""
     parts = (module.hash.hex(), bindings.VERSION, repr(_wasmtime_settings(configuration)))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _cache_name(key: str, code: bytes | mmap.mmap) -> str:
-    # Compiled code is trusted when it runs. The hash in the file name ensures that a torn or
-    # corrupt file is never run.
-    return f"{key}-{xxhash.xxh3_128_hexdigest(code)}.cwasm"
-
-
-def _load_cached(engine: Any, cache: Path, key: str) -> Any:
-    with suppress(OSError):
-        paths = cache.glob(f"{key}-*.cwasm") if is_private(cache) else ()
-        for path in paths:
-            # wasmtime rejects code for another kind of processor. Such code may be in the same
-            # cache.
-            with suppress(wasmtime.WasmtimeError):
-                if is_private(path) and path.name == _cache_name_of(key, path):
-                    return wasmtime.Module.deserialize_file(engine, str(path))
-    return None
-
-
-def _cache_name_of(key: str, path: Path) -> str:
-    """Return the cache file name for the content of a file, without copying the content."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if not size:
-            return ""
-        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as code:
-            return _cache_name(key, code)
-
-
-def is_private(path: Path) -> bool:
-    """Return whether only this user can write ``path``."""
-    status = path.stat()
-    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022
-
-
-def get_default_cache() -> Path:
-    """Return the default directory for compiled modules."""
-    return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "wasm-journal" / "modules"
+    return "\0".join(parts).encode()
 
 
 def define_imports(

@@ -8,9 +8,9 @@ from journal.engine.configuration import Configuration
 from journal.engine.program.module import (
     check_program,
     compile_module,
-    get_default_cache,
     make_engine,
 )
+from journal.engine.program.user_cache import UserCache
 from journal.engine.program.variant import ModuleVariant
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
@@ -36,7 +36,7 @@ def prepare(
     """Compile a module, or load it from the cache; raises ``ModuleRefused``."""
     configuration = replace(configuration, instrumentation=variant.instrumentation)
     engine = make_engine(configuration)
-    folder = cache or get_default_cache()
-    compiled = compile_module(engine, variant.module, configuration, folder, progress)
+    files = UserCache.open(cache)
+    compiled = compile_module(engine, variant.module, configuration, files, progress)
     check_program(compiled, configuration)
     return PreparedModule(engine, compiled, variant, configuration)

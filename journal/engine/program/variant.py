@@ -1,9 +1,7 @@
 """Variants of a module: unmodified, with exported state, or instrumented for stacks."""
 
-import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +12,9 @@ from journal.engine.program.instrument import (
     check_instrumented,
     instrument,
 )
-from journal.engine.program.module import START_FUNCTION, GuestModule, get_default_cache, is_private
+from journal.engine.program.module import START_FUNCTION, GuestModule
 from journal.engine.program.refusal import is_text
+from journal.engine.program.user_cache import UserCache, get_default_cache
 from journal.engine.wasm.feature_check import ModuleFeatures, find_features
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 from journal.engine.wasm.state_exports import (
@@ -25,15 +24,16 @@ from journal.engine.wasm.state_exports import (
     export_state,
     has_start,
 )
-from journal.errors import JournalError, ModuleRefused, NotResumable
-from journal.fs import atomic_file
+from journal.errors import ModuleRefused, NotResumable
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 #: Suffix of a tool's name in a journal if loops are safe points too.
 WITH_LOOPS = " loops"
 
-#: Revision of the cache files. It changes with the variant of any module, and with the file format.
-_VARIANT_REVISION = b"1"
+_VARIANT, _FEATURES = "form", "facts"
+"""Kinds of the cached files."""
+#: Revisions of the cached files. One changes with the values of any module, and with their format.
+_VARIANT_REVISION, _FEATURES_REVISION = b"1", b"1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,24 +189,22 @@ def find_cached_variant(
             raise NotResumable("the tool that instrumented the module is not installed")
         return variant.module.data
 
-    folder = cache or get_default_cache()
-    cache_path = folder / _variant_file_name(module, code)
-    with suppress(OSError, ValueError, TypeError, LookupError):
-        if is_private(folder) and is_private(cache_path):
-            values = json.loads(cache_path.read_text())
-            return ModuleVariant(
-                module,
-                GuestModule.from_reader(bytes.fromhex(values["module"]), module.path, read),
-                tuple(values["memories"]),
-                values["stack_memory"],
-                tuple(ExportedGlobal(*fields) for fields in values["globals"]),
-                tuple(values["tables"]),
-                tuple(values["functions"]),
-                tuple(values["entries"]),
-                code=code,
-                instrumentation=values["made_by"],
-            )
-    return None
+    cached = UserCache.open(cache).read(_VARIANT, _variant_identity(module, code))
+    if cached is None:
+        return None
+    values = json.loads(cached.data)
+    return ModuleVariant(
+        module,
+        GuestModule.from_reader(bytes.fromhex(values["module"]), module.path, read),
+        tuple(values["memories"]),
+        values["stack_memory"],
+        tuple(ExportedGlobal(*fields) for fields in values["globals"]),
+        tuple(values["tables"]),
+        tuple(values["functions"]),
+        tuple(values["entries"]),
+        code=code,
+        instrumentation=values["made_by"],
+    )
 
 
 def _store_variant(variant: ModuleVariant, cache: Path | None) -> None:
@@ -217,16 +215,13 @@ def _store_variant(variant: ModuleVariant, cache: Path | None) -> None:
         **{name: getattr(variant, name) for name in names},
         "made_by": variant.instrumentation,
     }
-    folder = cache or get_default_cache()
-    cache_path = folder / _variant_file_name(variant.original, variant.code)
-    with suppress(OSError, JournalError):
-        if not cache_path.exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            atomic_file.replace(cache_path, json.dumps(values).encode())
+    files, identity = UserCache.open(cache), _variant_identity(variant.original, variant.code)
+    if files.read(_VARIANT, identity) is None:
+        files.write(_VARIANT, identity, json.dumps(values).encode())
 
 
-def _variant_file_name(module: GuestModule, code: bytes) -> str:
-    return f"{hashlib.sha256(_VARIANT_REVISION + module.hash + code).hexdigest()}.form"
+def _variant_identity(module: GuestModule, code: bytes) -> bytes:
+    return _VARIANT_REVISION + module.hash + code
 
 
 def load_embedded_variant(
@@ -247,15 +242,12 @@ def load_embedded_variant(
 
 def _load_features(module: GuestModule, cache: Path | None) -> ModuleFeatures:
     """Return the features of a module, cached because the scan of all code takes a while."""
-    folder = cache or get_default_cache()
-    cache_path = folder / f"{module.hash.hex()}.facts"
-    with suppress(OSError, ValueError, TypeError):
-        if is_private(folder) and is_private(cache_path):
-            return ModuleFeatures(**json.loads(cache_path.read_text()))
+    files, identity = UserCache.open(cache), _FEATURES_REVISION + module.hash
+    cached = files.read(_FEATURES, identity)
+    if cached is not None:
+        return ModuleFeatures(**json.loads(cached.data))
     features = find_features(module.data)
-    with suppress(OSError, JournalError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic_file.replace(cache_path, json.dumps(features._asdict()).encode())
+    files.write(_FEATURES, identity, json.dumps(features._asdict()).encode())
     return features
 
 

@@ -15,7 +15,7 @@ from journal.engine.program.variant import (
 )
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.run_config import RunConfig
-from journal.engine.snapshot.memory_image import get_image_folder
+from journal.engine.snapshot.memory_image import ImageCache
 from journal.engine.snapshot.restore import SnapshotRestorer, prepare_restore
 from journal.engine.tape import Batch
 from journal.errors import NotResumable
@@ -182,6 +182,6 @@ def _make_restorer(
             recording.reader.journal_id,
             recording.snapshots,
             info,
-            get_image_folder(config.cache),
+            ImageCache.open(config.cache),
             read_history,
         )

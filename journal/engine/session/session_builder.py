@@ -9,6 +9,7 @@ from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptio
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
+from journal.engine.program.user_cache import UserCache
 from journal.engine.program.variant import select_variant
 from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times, report_differences
@@ -231,11 +232,9 @@ def _make_page_index(path: StrPath, config: RunConfig) -> "PageIndex | None":
     """Return a page index of the journal if the options request one, else None."""
     if not config.snapshots.page_index:
         return None
-    from journal.pages.page_index import PageIndex
-    from journal.pages.user_key import load_key  # Most runs need no page index.
+    from journal.pages.page_index import PageIndex  # Most runs need no page index.
 
-    key = load_key(None if config.cache is None else config.cache.parent / "pages.key")
-    return PageIndex(path, key=key)
+    return PageIndex(path, key=UserCache.open(config.cache).key)
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """Suspension of a replayed guest at the recorded snapshots, to compare its state."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from journal.engine.snapshot.capture import CapturedSnapshot, SuspendPoint
+from journal.engine.snapshot.capture import CapturedSnapshot, SuspendPoint, TrackedMemory
+from journal.engine.snapshot.recorded_memory import PageLocations
 from journal.engine.snapshot.suspension import SnapshotCoordinator, SnapshotRequest
+from journal.events.memory import MemoryPages
 from journal.events.snapshots import Trigger
 from journal.snapshots.catalog import SnapshotInfo
 
@@ -12,12 +15,13 @@ class CheckPlan(Protocol):
     """The recorded snapshots that a run passes, in order."""
 
     payloads: list[tuple[int, bytes]]
+    changed: PageLocations
 
     @property
     def next_snapshot(self) -> SnapshotInfo | None:
         """Return the snapshot that the run passes next, or None."""
 
-    def compare(self, snapshot: CapturedSnapshot) -> None:
+    def compare(self, snapshot: CapturedSnapshot, memories: Sequence[TrackedMemory]) -> None:
         """Compare the captured state with the next snapshot."""
 
 
@@ -34,6 +38,7 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
         """Check the snapshots taken before the first entry function."""
         if self._capture is not None:
             self._capture.on_payload = self._add_payload
+            self._capture.on_pages = self._add_pages
         info = self.plan.next_snapshot
         while info is not None and not info.entry:
             point = SuspendPoint(self.interceptor.calls + 1, "", "")
@@ -51,6 +56,13 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
 
     def _add_payload(self, tag: int, payload: bytes) -> None:
         self.plan.payloads.append((tag, payload))
+
+    def _add_pages(self, event: MemoryPages) -> None:
+        self.plan.changed.update((event.memory, number) for number in event.numbers)
+
+    def _write_state(self, request: SnapshotRequest, stack: bytes | None) -> None:
+        self.plan.payloads.clear()
+        super()._write_state(request, stack)
 
     def _update_interception(self) -> None:
         self.interceptor.set_always(self.interceptor.names)
@@ -76,4 +88,5 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
 
     def _commit(self, request: SnapshotRequest) -> None:
         assert self._capture is not None
-        self.plan.compare(self._capture.commit(request.trigger))
+        snapshot = self._capture.commit(request.trigger)
+        self.plan.compare(snapshot, self._capture.machine.memories)

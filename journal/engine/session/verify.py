@@ -26,7 +26,8 @@ from journal.engine.session.resume_plan import (
 from journal.engine.session.run_config import RunConfig, StrPath, ignore_note
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
-from journal.engine.snapshot.capture import CapturedSnapshot
+from journal.engine.snapshot.capture import CapturedSnapshot, TrackedMemory
+from journal.engine.snapshot.recorded_memory import PageLocations, RecordedMemory
 from journal.engine.snapshot.restore import SnapshotRestorer, read_parts
 from journal.engine.wasi.stdio.delivery import find_terminals
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
@@ -72,12 +73,17 @@ class SnapshotCheckPlan:
     """The snapshots that a run passes, in order, and the results of their checks."""
 
     def __init__(
-        self, infos: Sequence[SnapshotInfo], variant: ModuleVariant, recording: RecordedRun
+        self,
+        infos: Sequence[SnapshotInfo],
+        variant: ModuleVariant,
+        recording: RecordedRun,
+        memory: RecordedMemory,
     ) -> None:
-        self._recording = recording
+        self._recording, self._memory = recording, memory
         self._remaining: list[SnapshotInfo] = []
         self.checks: list[SnapshotCheck] = []
         self.payloads: list[tuple[int, bytes]] = []
+        self.changed: PageLocations = set()
         for info in infos:
             reason = _incomparable_reason(info, variant)
             if reason:
@@ -90,17 +96,19 @@ class SnapshotCheckPlan:
         """Return the snapshot that the run passes next, or None."""
         return self._remaining[0] if self._remaining else None
 
-    def compare(self, snapshot: CapturedSnapshot) -> None:
-        """Compare the captured state with the next snapshot."""
+    def compare(self, snapshot: CapturedSnapshot, memories: Sequence[TrackedMemory]) -> None:
+        """Compare the captured state with the next snapshot, byte by byte."""
         info = self._remaining.pop(0)
-        matches = snapshot.digest == info.digest
-        self.checks.append(SnapshotCheck(info, matches, "" if matches else self._difference(info)))
-        self.payloads.clear()
+        difference = self._find_difference(info, memories)
+        if not difference and snapshot.digest != info.digest:
+            difference = "its digest is not that of its state"
+        self.checks.append(SnapshotCheck(info, not difference, difference))
 
-    def _difference(self, info: SnapshotInfo) -> str:
-        """Return a description of the first part that differs."""
+    def _find_difference(self, info: SnapshotInfo, memories: Sequence[TrackedMemory]) -> str:
+        """Return a description of the first part that differs; empty if none does."""
         try:
             recorded = read_parts(self._recording.reader, info)
+            self._memory.advance_to(info)
         except NotResumable as error:
             return str(error)
         for (tag, actual), expected in zip(self.payloads, recorded.payloads, strict=False):
@@ -111,7 +119,9 @@ class SnapshotCheckPlan:
                 f"the guest has {len(self.payloads)} parts of state besides memory: the snapshot "
                 f"has {len(recorded.payloads)}"
             )
-        return "its memory differs"
+        difference = self._memory.find_difference(memories, self.changed)
+        self.changed.clear()
+        return difference
 
     def list_missed(self) -> list[SnapshotCheck]:
         """Return the checks of the snapshots that the guest did not reach."""
@@ -165,8 +175,9 @@ def verify_replay(
         identity = recording.identity
         preamble.check_engine(identity, None)
         config = RunConfig(cache=cache, note=note, progress=progress)
-        runner = _ReplayRunner(recording, preamble.find_module(identity, module), config)
-        replay = ReplayResult()
+        memory = stack.enter_context(RecordedMemory(recording.reader, recording.snapshots))
+        found = preamble.find_module(identity, module)
+        runner, replay = _ReplayRunner(recording, found, config, memory), ReplayResult()
         if start is not None or not from_each_snapshot:
             runner.run(replay, start, None)
         else:
@@ -183,6 +194,7 @@ class _ReplayRunner:
     recording: RecordedRun
     module: GuestModule
     config: RunConfig
+    memory: RecordedMemory
 
     def run_each(self, replay: ReplayResult) -> None:
         """Run from the start and from each snapshot to the next.
@@ -228,6 +240,8 @@ class _ReplayRunner:
         variant, start = None, None
         if begin is not None:
             variant, start = plan_resume_at(recording, self.module, begin, config)
+            if start is not None:
+                self.memory.advance_to(start.info)
         elif recording.identity.start.level is not RecordingLevel.FULL:
             raise NotResumable(
                 "the journal was recorded at level state: it has no inputs to replay"
@@ -235,7 +249,7 @@ class _ReplayRunner:
         elif first is not None:
             variant = find_snapshot_variant(recording, self.module, first, config)
         variant = variant or make_unmodified_variant(self.module)
-        plan = SnapshotCheckPlan(infos, variant, recording)
+        plan = SnapshotCheckPlan(infos, variant, recording, self.memory)
         self._execute(replay, plan, variant, start, end)
         replay.checks += plan.checks + ([] if replay.divergence else plan.list_missed())
         replay.checks.sort(key=lambda check: check.info.seq)

@@ -114,7 +114,8 @@ class SnapshotCapture:
     """Capture of the snapshots of one guest.
 
     ``whole`` means that the next snapshot contains the complete state, because the journal has no
-    base snapshot. ``on_payload`` receives the payloads that the digest covers besides memory.
+    base snapshot. ``on_payload`` receives the payloads that the digest covers besides memory,
+    ``on_pages`` the events of pages.
     ``pages`` finds pages that the journal already contains.
     """
 
@@ -125,6 +126,7 @@ class SnapshotCapture:
     whole: bool = True
     _digest: bytes = b""
     on_payload: Callable[[int, bytes], None] = field(default=lambda tag, payload: None)
+    on_pages: Callable[[MemoryPages], None] = field(default=lambda event: None)
     pages: "PageIndex | None" = None
     _last_seq: int = -1
 
@@ -144,6 +146,7 @@ class SnapshotCapture:
             self.pages.begin_snapshot(self.sink.next_seq)
         for tracked in self.machine.memories:
             for event in _collect_changes(tracked, tracked.memory.refresh()):
+                self.on_pages(event)
                 self._last_seq = self._append(event)
         self._digest = self._write_rest(stack)
 

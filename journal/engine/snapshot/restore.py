@@ -2,23 +2,25 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 from journal.engine.memory.mapping import map_over
 from journal.engine.snapshot import memory_image
 from journal.engine.snapshot.capture import MAIN_THREAD, MachineState
-from journal.engine.snapshot.memory_image import ImageKey, MemoryImage
+from journal.engine.snapshot.memory_image import ImageCache, ImageKey, MemoryImage
 from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_state
 from journal.engine.tape import Batch
 from journal.engine.wasi.call_context import CallContext
-from journal.errors import EngineError, MalformedEvent, NotResumable
+from journal.errors import EngineError, FormatError, MalformedEvent, NotResumable
 from journal.events import codec, tag_sets
 from journal.events.definition import Event
 from journal.events.memory import MemoryPages
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint
 from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.format.block_header import LAYOUT
 from journal.format.frame import Frame
+from journal.fs.user_key import UserKey
 from journal.log.reader import Reader
 from journal.pages import PageResolver, encoding
 from journal.snapshots.catalog import SnapshotInfo
@@ -83,16 +85,14 @@ def read_parts(reader: Reader, info: SnapshotInfo) -> SnapshotParts:
     return parts
 
 
-def iter_pages(
-    reader: Reader, infos: Sequence[SnapshotInfo], info: SnapshotInfo
-) -> Iterator[Frame]:
-    """Yield the pages that lead to a snapshot: its own, and the pages of its base snapshots.
+def iter_pages(reader: Reader, snapshots: Sequence[SnapshotInfo]) -> Iterator[Frame]:
+    """Yield the pages of consecutive snapshots, such as those of ``base_snapshots``.
 
     References to pages are resolved. Raises ``NotResumable`` for invalid pages.
     """
-    ranges = [(base.first_seq or 0, base.seq) for base in base_snapshots(infos, info)]
+    ranges = [(base.first_seq or 0, base.seq) for base in snapshots]
     index, pages = 0, PageResolver.from_reader(reader)
-    for frame in reader.frames(ranges[0][0], stop=info.seq, tags=_PAGE_TAGS):
+    for frame in reader.frames(ranges[0][0], stop=ranges[-1][1], tags=_PAGE_TAGS):
         while frame.seq > ranges[index][1]:
             index += 1
         if (
@@ -118,6 +118,24 @@ def base_snapshots(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[Sn
         if base.whole:
             return snapshots[::-1]
     raise NotResumable(f"the base of snapshot {info.seq} is missing in the journal")
+
+
+def _hash_source(reader: Reader, bases: Sequence[SnapshotInfo], user: UserKey) -> bytes:
+    """Return a keyed hash of the stored bytes from which the image of the last base is made.
+
+    All blocks with pages are covered from the beginning of the journal on, because a page may be a
+    reference to any earlier page. Returns nothing if one of them cannot be read.
+    """
+    code = user.new_mac("image source")
+    for base in bases:
+        code.update(b"%d-%d " % (base.first_seq or 0, base.seq))
+    try:
+        for block in reader.blocks(tags=_PAGE_TAGS, stop=bases[-1].seq):
+            code.update(b"%d " % block.first_seq + LAYOUT.pack(*block.header))
+            code.update(block.body)
+    except FormatError:
+        return b""
+    return code.digest()
 
 
 @dataclass(slots=True)
@@ -202,30 +220,31 @@ def prepare_restore(
     journal_id: bytes,
     infos: Sequence[SnapshotInfo],
     info: SnapshotInfo,
-    folder: Path,
+    cache: ImageCache,
     history: Callable[[frozenset[int]], Iterable[Batch]],
 ) -> SnapshotRestorer:
-    """Return a restorer for a snapshot, with its image from ``folder`` or a new image.
+    """Return a restorer for a snapshot, with its image from ``cache`` or a new image.
 
     Raises ``NotResumable`` if the journal's state does not match the digest.
     """
     if not 0 < info.calls <= COUNT_MAX or info.monotonic > COUNT_MAX:
         raise NotResumable(f"snapshot {info.seq} has an impossible call count or clock")
     parts = read_parts(reader, info)
-    key = ImageKey(journal_id, info.seq, info.digest)
+    bases = base_snapshots(infos, info)
+    source = _hash_source(reader, bases, cache.user)
+    key = ImageKey(journal_id, info.seq, info.digest, source)
 
     def matches_digest(image: MemoryImage) -> bool:
         sums = [(region.memory_index, region.size, region.hash_sum) for region in image.memories]
         return encoding.compute_state_digest(sums, parts.payloads) == info.digest
 
-    image = memory_image.find_image(key, folder)
-    if image is None or not matches_digest(image):
-        if image is not None:
-            image.close()
-        image = memory_image.make_image(lambda: iter_pages(reader, infos, info), key, folder)
+    image = memory_image.find_image(key, cache) if source else None
+    if image is None:
+        pages = partial(iter_pages, reader, bases)
+        image = memory_image.make_image(pages, key, cache, is_cached=bool(source))
     if not matches_digest(image):
         image.close()
-        memory_image.remove_image(key, folder)
+        memory_image.remove_image(key, cache)
         raise NotResumable(
             f"the digest of snapshot {info.seq} does not match: its state is damaged"
         )

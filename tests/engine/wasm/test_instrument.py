@@ -614,9 +614,9 @@ def test_instrumentation_reports_its_begin_and_its_end_once(tmp_path: Path) -> N
 
 
 def test_a_forked_child_does_not_keep_the_lock_of_the_cache(tmp_path: Path) -> None:
-    cache = _InstrumentedCache(tmp_path / "cache", "key", "tool")
+    cache = _InstrumentedCache.open(tmp_path / "cache", b"identity", "tool")
     with ExitStack() as stack:
         with cache.lock():
             stack.enter_context(idle_child())
-        file = stack.enter_context((tmp_path / "cache" / "key.lock").open())
+        file = stack.enter_context((tmp_path / "cache" / f"{cache.name}.lock").open())
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
