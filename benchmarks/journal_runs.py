@@ -15,7 +15,7 @@ from journal.engine.session import preamble
 from journal.engine.session.journal_writer import NullWriter
 from journal.engine.session.process import Process
 from journal.engine.session.recorder import Recorder
-from journal.engine.session.run_config import RunConfig
+from journal.engine.session.run_config import SessionConfig
 from journal.engine.session.standard_streams import connect_streams
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events.process import RecordingLevel
@@ -89,7 +89,7 @@ def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
     writer = cast(journal.Writer, NullJournalWriter())
     module = load_module(plan.wasm)
     settings = journal.engine.Configuration()
-    config = RunConfig(
+    config = SessionConfig(
         stdin=b"", stdout=output, durability=journal.engine.Durability(plan.durability)
     )
     streams = connect_streams(config)

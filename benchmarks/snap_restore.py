@@ -24,7 +24,7 @@ from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.recorder import start_guest_thread
 from journal.engine.session.replay import Replay
 from journal.engine.session.resume_plan import plan_resume
-from journal.engine.session.run_config import RunConfig
+from journal.engine.session.run_config import SessionConfig
 from journal.engine.session.run_result import RunResult
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
 from journal.engine.wasi.call_context import CallContext
@@ -117,7 +117,7 @@ class _Rig:
             (last,) = reader.last(1)
         self.recording = RecordedRun(path, last.seq + 1)
         module = preamble.find_module(self.recording.identity, None)
-        self._config = RunConfig(cache=self._cache, note=print)
+        self._config = SessionConfig(cache=self._cache, note=print)
         self._module = module
         self._program: PreparedModule | None = None
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from journal.engine.memory.dirty_pages import DirtyPageTracking
     from journal.engine.session.api import record, resume
     from journal.engine.session.host_check import HostDiffers
+    from journal.engine.session.recorded_options import RecordedOptions, read_recorded_options
     from journal.engine.session.recorder import Recorder
     from journal.engine.session.resume_check import ResumeCheck, check_resume
     from journal.engine.session.run_config import RunConfig
@@ -38,6 +39,7 @@ _MODULES = {
     "HostMount": "engine.wasi.filesystem.mounts",
     "InFlightPolicy": "engine.wasi.stdio.outbox",
     "MemoryMount": "engine.wasi.filesystem.mounts",
+    "RecordedOptions": "engine.session.recorded_options",
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
     "ReplayResult": "engine.session.verify",
@@ -50,6 +52,7 @@ _MODULES = {
     "Stacks": "engine.configuration",
     "UnknownImports": "engine.configuration",
     "check_resume": "engine.session.resume_check",
+    "read_recorded_options": "engine.session.recorded_options",
     "record": "engine.session.api",
     "resume": "engine.session.api",
     "verify_replay": "engine.session.verify",
@@ -67,6 +70,7 @@ __all__ = [
     "HostMount",
     "InFlightPolicy",
     "MemoryMount",
+    "RecordedOptions",
     "Recorder",
     "RecordingLevel",
     "ReplayResult",
@@ -79,6 +83,7 @@ __all__ = [
     "Stacks",
     "UnknownImports",
     "check_resume",
+    "read_recorded_options",
     "record",
     "resume",
     "verify_replay",

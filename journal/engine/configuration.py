@@ -29,6 +29,9 @@ PAGE_SIZE = 65536
 MEMORY_SIZE_MAX = 1 << 32
 WASM_STACK_SIZE_MAX = 1 << 30
 
+#: Prefix of the names of options that do not affect the guest, but that a resume keeps.
+SESSION_PREFIX = "session."
+
 #: Largest observed factor by which instrumentation enlarges a stack frame.
 _INSTRUMENTED_FACTOR = 3
 
@@ -186,7 +189,7 @@ def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     for name, text in pairs:
         if name == NOT_RESUMABLE:
             raise NotResumable(f"the journal cannot be resumed: {text}")
-        if name == GAPS_ALLOWED:
+        if name == GAPS_ALLOWED or name.startswith(SESSION_PREFIX):
             continue
         if name not in names:
             raise EngineMismatch(

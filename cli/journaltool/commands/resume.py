@@ -24,6 +24,9 @@ program again from its start, which takes longer and has the same result.
 
 Before the program continues, the host is compared with the recording: standard input, the mounted
 directories, and the files that the program had open. Each difference is reported on stderr.
+
+Options of the first run are kept unless they are given again: --durability, those of snapshots and
+of compactions, and the size of segments. --net, --timeout and --stop-after-snapshot are not kept.
 """
 
 EPILOG = """\b
@@ -79,6 +82,14 @@ StrictOption = Annotated[
         "difference and continues.",
     ),
 ]
+KeptDurabilityOption = Annotated[
+    session.DurabilityChoice | None,
+    typer.Option(
+        "--durability",
+        help="Deliver output after its events are durable (output), or at once, with a sync every "
+        "second (interval) or only at the end (none). The default is that of the first run.",
+    ),
+]
 InFlightOption = Annotated[
     InFlightChoice, typer.Option(help="Repeat or drop the one write that a crash left in doubt.")
 ]
@@ -102,7 +113,7 @@ def resume(  # long: it names each option
     into: IntoOption = None,
     reexecute: ReexecuteOption = False,
     strict: StrictOption = False,
-    durability: session.DurabilityOption = session.DurabilityChoice.OUTPUT,
+    durability: KeptDurabilityOption = None,
     in_flight: InFlightOption = InFlightChoice.REPEAT,
     max_memory: MaxMemoryOption = None,
     *,
@@ -125,8 +136,12 @@ def resume(  # long: it names each option
             raise typer.BadParameter(
                 "--at resumes in a new journal: name the new journal with --into"
             )
-        snapshots, schedule = snapshot_options.build(), compaction_options.build()
+        snapshot_options.check()
+        compaction_options.check()
         resume = library.resume  # This imports the engine.
+        recorded = library.engine.read_recorded_options(journal)
+        snapshots = snapshot_options.build(recorded.snapshots)
+        schedule = compaction_options.build(recorded.compaction)
         error_report.die_on_sigint()
         recorder = resume(
             journal,
@@ -138,7 +153,14 @@ def resume(  # long: it names each option
             into=into,
             reexecute=reexecute,
             strict=strict,
-            config=session.build_config(durability, net, snapshots, schedule, quiet, on_progress),
+            config=session.build_config(
+                durability or session.DurabilityChoice(recorded.durability.value),
+                net,
+                snapshots,
+                schedule,
+                quiet,
+                on_progress,
+            ),
         )
         result = supervisor.run_until_end(recorder, timeout, snapshots)
         code = result.outcome.code

@@ -1,8 +1,8 @@
 """Options of the snapshots of a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -81,64 +81,91 @@ class SnapshotArguments:
         ),
     ] = False
     stacks: Annotated[
-        StacksChoice,
+        StacksChoice | None,
         typer.Option(
+            show_default="auto",
             help="Save the stacks of the guest, so that a resume can start at the snapshot. This "
-            "makes guests slower, and some modules do not support it."
+            "makes guests slower, and some modules do not support it.",
         ),
-    ] = StacksChoice.AUTO
+    ] = None
     safe_points: Annotated[
-        SafePointsChoice,
+        SafePointsChoice | None,
         typer.Option(
+            show_default="calls",
             help="Take snapshots at host calls, or also at loops. Loops make guests slower, but "
-            "suit guests that compute for a long time without a host call."
+            "suit guests that compute for a long time without a host call.",
         ),
-    ] = SafePointsChoice.CALLS
+    ] = None
     dirty_pages: Annotated[
         DirtyPagesChoice,
         typer.Option(help="Find written memory pages with the kernel or by comparison."),
     ] = DirtyPagesChoice.AUTO
     page_index: Annotated[
-        bool,
-        typer.Option(help="Store a reference instead of a page that the journal already contains."),
-    ] = False
+        bool | None,
+        typer.Option(
+            show_default="no-page-index",
+            help="Store a reference instead of a page that the journal already contains.",
+        ),
+    ] = None
 
-    def build(self) -> "SnapshotOptions":
-        """Return the options for the library. The default triggers are those of Wasmer."""
-        from journal import OptionError
+    @property
+    def _selects_triggers(self) -> bool:
+        counts = (self.snapshot_period, self.snapshot_events, self.snapshot_bytes)
+        return bool(self.snapshot_on) or counts != (None, None, None)
+
+    def check(self) -> None:
+        """Raise ``BadParameter`` for options that exclude one another."""
+        if self.no_snapshots and (self._selects_triggers or self.stop_after_snapshot):
+            raise typer.BadParameter("--no-snapshots excludes the options that take snapshots")
+
+    def build(self, recorded: "SnapshotOptions | None" = None) -> "SnapshotOptions":
+        """Return the options for the library. The default triggers are those of Wasmer.
+
+        The options that are not given are those of ``recorded``, the recording to resume. Triggers
+        that are given replace all of the recorded ones.
+        """
         from journal.engine import DirtyPageTracking, SafePoints, SnapshotOptions, Stacks
 
-        counts = (self.snapshot_period, self.snapshot_events, self.snapshot_bytes)
-        has_triggers = bool(self.snapshot_on) or counts != (None, None, None)
-        if self.no_snapshots and (has_triggers or self.stop_after_snapshot):
-            raise typer.BadParameter("--no-snapshots excludes the options that take snapshots")
-        by_default = not (has_triggers or self.no_snapshots)
-        try:
-            on, period = _build_triggers(self, by_default)
-        except OptionError as error:
-            raise typer.BadParameter(str(error)) from None
-        return SnapshotOptions(
-            on=on,
-            period_seconds=period,
-            every_events=self.snapshot_events,
-            every_bytes=self.snapshot_bytes,
-            stacks=Stacks(self.stacks.value),
-            safe_points=SafePoints(self.safe_points.value),
+        self.check()
+        given: dict[str, Any] = {
+            "stacks": self.stacks and Stacks(self.stacks.value),
+            "safe_points": self.safe_points and SafePoints(self.safe_points.value),
+            "page_index": self.page_index,
+        }
+        return replace(
+            self._build_triggers(recorded or SnapshotOptions(by_default=True)),
+            **{name: value for name, value in given.items() if value is not None},
             dirty_page_tracking=DirtyPageTracking(self.dirty_pages.value),
             stop_after=self.stop_after_snapshot,
-            by_default=by_default,
-            page_index=self.page_index,
         )
 
+    def _build_triggers(self, recorded: "SnapshotOptions") -> "SnapshotOptions":
+        """Return ``recorded`` with the selected triggers."""
+        from journal import OptionError
+        from journal.snapshots.triggers import DEFAULTS
 
-def _build_triggers(
-    options: SnapshotArguments, by_default: bool
-) -> "tuple[frozenset[Trigger], float]":
+        if self.no_snapshots or self._selects_triggers:
+            try:
+                on, period = _parse_triggers(self)
+            except OptionError as error:
+                raise typer.BadParameter(str(error)) from None
+            return replace(
+                recorded,
+                on=on,
+                period_seconds=period,
+                every_events=self.snapshot_events,
+                every_bytes=self.snapshot_bytes,
+                by_default=False,
+            )
+        return replace(recorded, on=frozenset(DEFAULTS)) if recorded.by_default else recorded
+
+
+def _parse_triggers(options: SnapshotArguments) -> "tuple[frozenset[Trigger], float]":
     """Return the triggers and the period in seconds, or raise ``OptionError``."""
     from journal.events.snapshots import Trigger
-    from journal.snapshots.triggers import DEFAULTS, PERIOD_SECONDS, TriggerState, parse_trigger
+    from journal.snapshots.triggers import PERIOD_SECONDS, TriggerState, parse_trigger
 
-    on = set(DEFAULTS) if by_default else set(map(parse_trigger, options.snapshot_on or ()))
+    on = set(map(parse_trigger, options.snapshot_on or ()))
     if options.snapshot_period is not None:
         on.add(Trigger.PERIODIC_INTERVAL)
     period = PERIOD_SECONDS if options.snapshot_period is None else options.snapshot_period

@@ -54,7 +54,7 @@ def record(  # long: each option is a keyword with its documentation
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
-    durability: Durability = Durability.OUTPUT,
+    durability: Durability | None = None,
     cache: Path | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
@@ -87,18 +87,8 @@ def record(  # long: each option is a keyword with its documentation
     found again, and ``StorageError`` if the disk fails. On an error no journal is left at
     ``path``. Safe to call from several threads with different paths.
     """
-    keywords = RunConfig(
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        durability=durability,
-        cache=cache,
-        network=network,
-        snapshots=snapshots or SnapshotOptions(),
-        compaction=compaction,
-        note=note,
-        progress=progress,
-    )
+    streams, reporters = (stdin, stdout, stderr), (note, progress)
+    config = _choose(config, streams, durability, cache, network, snapshots, compaction, reporters)
     if mounts is None:
         mounts = [MemoryMount("/")]
     if roll is not None:
@@ -116,7 +106,7 @@ def record(  # long: each option is a keyword with its documentation
     if not isinstance(module, bytes):
         check_path("module", module)
     path = check_path("path", path)
-    return build_recorded(module, path, _choose(config, keywords), options)
+    return build_recorded(module, path, config, options)
 
 
 def resume(  # long: each option is a keyword with its documentation
@@ -133,7 +123,7 @@ def resume(  # long: each option is a keyword with its documentation
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
-    durability: Durability = Durability.OUTPUT,
+    durability: Durability | None = None,
     cache: Path | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
@@ -167,7 +157,9 @@ def resume(  # long: each option is a keyword with its documentation
     The soft limit of open files of this process is raised as far as the guest's files need.
 
     The options from ``stdin`` to ``progress`` are those of :class:`RunConfig`. ``config`` passes
-    all of them at once instead. A regular file as input is read on from the recorded position; a
+    all of them at once instead. ``durability``, the triggers and kinds of ``snapshots``, the
+    schedule of ``compaction`` and the sizes of segments are as recorded unless they are given.
+    A regular file as input is read on from the recorded position; a
     regular file as output is compared with the recorded output, and receives only the rest.
     Sockets of the guest are created again.
 
@@ -179,19 +171,8 @@ def resume(  # long: each option is a keyword with its documentation
     ``Divergence`` from :meth:`Recorder.wait`. Safe to call from several threads with different
     journals.
     """
-    keywords = RunConfig(
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        durability=durability,
-        cache=cache,
-        network=network,
-        snapshots=snapshots or SnapshotOptions(),
-        compaction=compaction,
-        note=note,
-        progress=progress,
-    )
-    config = _choose(config, keywords)
+    streams, reporters = (stdin, stdout, stderr), (note, progress)
+    config = _choose(config, streams, durability, cache, network, snapshots, compaction, reporters)
     options = ResumeOptions(
         module=module,
         moved_mounts=_check_moved_mounts(moved_mounts or {}),
@@ -213,8 +194,31 @@ def resume(  # long: each option is a keyword with its documentation
     return build_resumed(path, config, options)
 
 
-def _choose(config: RunConfig | None, keywords: RunConfig) -> RunConfig:
+def _choose(
+    config: RunConfig | None,
+    streams: tuple[Input, Output, Output],
+    durability: Durability | None,
+    cache: Path | None,
+    network: bool,
+    snapshots: SnapshotOptions | None,
+    compaction: "CompactionSchedule | None",
+    reporters: tuple[Notify, ProgressCallback],
+) -> RunConfig:
     """Return ``config`` if it is given, else the configuration of the keywords."""
+    stdin, stdout, stderr = streams
+    note, progress = reporters
+    keywords = RunConfig(
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        durability=durability,
+        cache=cache,
+        network=network,
+        snapshots=snapshots,
+        compaction=compaction,
+        note=note,
+        progress=progress,
+    )
     if config is None:
         return keywords
     check_type("config", config, RunConfig)

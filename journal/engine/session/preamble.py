@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -64,10 +64,11 @@ class Identity:
     copied_files: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
 
 
-def write(
+def write(  # long: it fills each field of ProcessStart
     writer: Writer,
     module: GuestModule,
     configuration: Configuration,
+    recorded_options: Iterable[tuple[str, str]] = (),
     *,
     arguments: Sequence[bytes],
     environment: Sequence[bytes],
@@ -77,7 +78,10 @@ def write(
     embed: bool,
     instrumented: bytes = b"",
 ) -> Identity:
-    """Write the preamble of a new journal; with ``instrumented``, include that module."""
+    """Write the preamble of a new journal; with ``instrumented``, include that module.
+
+    ``recorded_options`` are further pairs of the configuration, which do not affect the guest.
+    """
     if not embed and not module.path:
         raise NotResumable("a module given as bytes has no path: it must be embedded")
     start = ProcessStart(
@@ -93,7 +97,7 @@ def write(
         journal_version=VERSION,
         host_revision=HOST_REVISION,
         platform=get_platform(),
-        configuration=configuration.to_pairs(),
+        configuration=(*configuration.to_pairs(), *recorded_options),
         realtime=time.time_ns(),
     )
     identity = Identity(

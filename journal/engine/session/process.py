@@ -15,7 +15,7 @@ from journal.engine.session.guest_descriptors import open_descriptors
 from journal.engine.session.journal_writer import JournalWriter, SyncSchedule
 from journal.engine.session.recorded_run import REPLAY_PHASE
 from journal.engine.session.replay import Replay
-from journal.engine.session.run_config import RunConfig
+from journal.engine.session.run_config import SessionConfig
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.snapshot_check import SnapshotCheckCoordinator
 from journal.engine.session.standard_streams import StandardStreams
@@ -63,7 +63,7 @@ class Process:
         writer: JournalWriter,
         streams: StandardStreams,
         interrupter: Interrupter,
-        config: RunConfig,
+        config: SessionConfig,
         *,
         replay: Replay | None = None,
         pages: "PageIndex | None" = None,

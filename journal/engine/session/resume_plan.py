@@ -14,7 +14,7 @@ from journal.engine.program.variant import (
     select_variant,
 )
 from journal.engine.session.recorded_run import RecordedRun
-from journal.engine.session.run_config import RunConfig
+from journal.engine.session.run_config import SessionConfig
 from journal.engine.snapshot.memory_image import ImageCache
 from journal.engine.snapshot.restore import SnapshotRestorer, prepare_restore
 from journal.engine.tape import Batch
@@ -34,7 +34,7 @@ class ResumePlan(NamedTuple):
 
 
 def plan_resume(
-    recording: RecordedRun, module: GuestModule, config: RunConfig, *, reexecute: bool = False
+    recording: RecordedRun, module: GuestModule, config: SessionConfig, *, reexecute: bool = False
 ) -> ResumePlan:
     """Return the newest usable snapshot with its module variant.
 
@@ -71,7 +71,7 @@ def plan_resume(
 
 
 def plan_resume_at(
-    recording: RecordedRun, module: GuestModule, seq: int, config: RunConfig
+    recording: RecordedRun, module: GuestModule, seq: int, config: SessionConfig
 ) -> ResumePlan:
     """Return the plan to resume from snapshot ``seq``.
 
@@ -91,7 +91,7 @@ def plan_resume_at(
 
 
 def find_snapshot_variant(
-    recording: RecordedRun, module: GuestModule, info: SnapshotInfo, config: RunConfig
+    recording: RecordedRun, module: GuestModule, info: SnapshotInfo, config: SessionConfig
 ) -> ModuleVariant | None:
     """Return the module variant of a snapshot, or None if it is not available.
 
@@ -122,7 +122,7 @@ def find_snapshot_variant(
 
 
 def _find_start_variant(
-    recording: RecordedRun, module: GuestModule, config: RunConfig
+    recording: RecordedRun, module: GuestModule, config: SessionConfig
 ) -> ModuleVariant:
     instrumentation = recording.identity.configuration.instrumentation
     variant = (
@@ -166,7 +166,7 @@ def check_inputs(recording: RecordedRun, seq: int) -> None:
 
 
 def _make_restorer(
-    recording: RecordedRun, info: SnapshotInfo, variant: ModuleVariant, config: RunConfig
+    recording: RecordedRun, info: SnapshotInfo, variant: ModuleVariant, config: SessionConfig
 ) -> SnapshotRestorer:
     if info.entry and info.entry not in variant.entries:
         raise NotResumable(

@@ -47,7 +47,11 @@ def ignore_note(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """Options that :func:`record` and :func:`resume` share. The journal does not contain them.
+    """Options that :func:`record` and :func:`resume` share.
+
+    For ``durability``, ``snapshots`` and ``compaction`` None means as recorded in a resume, and the
+    default in a new run: output, no snapshots, and no compaction. An option that is given in a
+    resume holds for that session. The other options are not recorded.
 
     ``stdin`` is bytes, a file object, a descriptor or a :class:`FedSource`. With None,
     :meth:`Recorder.feed` supplies the input. ``stdout`` and ``stderr`` are file objects or
@@ -70,10 +74,10 @@ class RunConfig:
     stdin: Input = None
     stdout: Output = None
     stderr: Output = None
-    durability: Durability = Durability.OUTPUT
+    durability: Durability | None = None
     cache: Path | None = None
     network: bool = False
-    snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
+    snapshots: SnapshotOptions | None = None
     compaction: "CompactionSchedule | None" = None
     note: Notify = ignore_note
     progress: ProgressCallback = ignore_progress
@@ -82,12 +86,14 @@ class RunConfig:
         _check_stream("stdin", self.stdin, bytes, FedSource)
         _check_stream("stdout", self.stdout)
         _check_stream("stderr", self.stderr)
-        durability = check_choice("durability", self.durability, Durability)
-        object.__setattr__(self, "durability", durability)
+        if self.durability is not None:
+            durability = check_choice("durability", self.durability, Durability)
+            object.__setattr__(self, "durability", durability)
         if self.cache is not None:
             object.__setattr__(self, "cache", Path(check_path("cache", self.cache)))
         check_flag("network", self.network)
-        check_type("snapshots", self.snapshots, SnapshotOptions)
+        if self.snapshots is not None:
+            check_type("snapshots", self.snapshots, SnapshotOptions)
         if self.compaction is not None:
             from journal.compaction import CompactionSchedule  # Most runs need none.
 
@@ -95,8 +101,16 @@ class RunConfig:
         check_callable("note", self.note)
         check_callable("progress", self.progress)
         is_compacting = self.compaction is not None and self.compaction.is_active
-        if self.snapshots.page_index and is_compacting:
+        if self.snapshots is not None and self.snapshots.page_index and is_compacting:
             raise OptionError(
                 "a page index and compaction cannot be combined: "
                 "compaction may drop pages that the index refers to"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConfig(RunConfig):
+    """Options of one session, of which none is left open."""
+
+    durability: Durability = Durability.OUTPUT
+    snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)

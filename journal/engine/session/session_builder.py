@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptions, Stacks
+from journal.engine.configuration import PAGE_SIZE, Configuration, Stacks
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
@@ -15,6 +16,14 @@ from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times, report_differences
 from journal.engine.session.journal_writer import JournalWriter, NullWriter
 from journal.engine.session.process import Process
+from journal.engine.session.recorded_options import (
+    Pairs,
+    RecordedOptions,
+    keep_options,
+    make_pairs,
+    parse_options,
+    read_recorded_options,
+)
 from journal.engine.session.recorded_run import (
     RecordedRun,
     deliver_remaining,
@@ -24,7 +33,7 @@ from journal.engine.session.recorded_run import (
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.replay import Replay
 from journal.engine.session.resume_plan import plan_resume
-from journal.engine.session.run_config import RunConfig, StrPath, ignore_note
+from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath, ignore_note
 from journal.engine.session.standard_streams import (
     StandardStreams,
     capture_outputs,
@@ -75,9 +84,20 @@ def build_recorded(
     module: bytes | StrPath, path: StrPath, config: RunConfig, options: RecordOptions
 ) -> Recorder:
     """Create a journal at ``path`` and return a recorder that runs ``module`` in it."""
-    snapshots = _without_stacks_in_small_memory(config.snapshots, options.configuration)
+    recorded_options = make_pairs(config, options.roll)
+    session = _make_session(config, RecordedOptions(), options.configuration)
+    return _build_recorded(module, path, session, options, recorded_options)
+
+
+def _build_recorded(
+    module: bytes | StrPath,
+    path: StrPath,
+    config: SessionConfig,
+    options: RecordOptions,
+    recorded_options: Pairs,
+) -> Recorder:
     variant = select_variant(
-        load_module(module), snapshots, config.cache, config.note, config.progress
+        load_module(module), config.snapshots, config.cache, config.note, config.progress
     )
     program = prepare(variant, options.configuration, config.cache, config.progress)
     streams = connect_streams(config)
@@ -89,6 +109,7 @@ def build_recorded(
             writer,
             variant.original,
             program.configuration,
+            recorded_options,
             arguments=options.arguments,
             environment=options.environment,
             mounts=options.mounts,
@@ -104,27 +125,33 @@ def build_recorded(
         return Recorder(writer, streams, interrupter, config, process=process)
 
 
-def _without_stacks_in_small_memory(
-    snapshots: SnapshotOptions, configuration: Configuration
-) -> SnapshotOptions:
-    """Return the options without stacks if the memory that saves the stack does not fit.
+def _make_session(
+    config: RunConfig, recorded: RecordedOptions, configuration: Configuration
+) -> SessionConfig:
+    """Return the options of a session: those of ``config``, and else the recorded ones.
 
-    That memory counts towards the memory limit of the guest.
+    Snapshots have no stacks if the memory that saves the stack does not fit: it counts towards the
+    memory limit of the guest.
     """
+    session = keep_options(config, recorded)
     if configuration.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE:
-        return snapshots
-    return replace(snapshots, stacks=Stacks.NEVER)
+        return session
+    return replace(session, snapshots=replace(session.snapshots, stacks=Stacks.NEVER))
 
 
 def build_resumed(path: StrPath, config: RunConfig, options: ResumeOptions) -> Recorder:
     """Return a recorder that continues the run of the journal at ``path``."""
+    roll = read_recorded_options(path).roll if Path(path).is_dir() else None
     interrupter = Interrupter()
     with report_phase(config.progress, "opening the journal"):
-        writer = Writer(path)
+        writer = Writer(path, roll=roll)
     with _close_on_error(writer, interrupter), ExitStack() as stack:
         with report_phase(config.progress, "reading the journal"):
             recording = stack.enter_context(RecordedRun(writer.path, writer.next_seq))
-        recorder = _build_resumed(path, recording, writer, interrupter, config, options)
+        identity = recording.identity
+        recorded = parse_options(identity.start.configuration)
+        session = _make_session(config, recorded, identity.configuration)
+        recorder = _build_resumed(path, recording, writer, interrupter, session, options)
         stack.pop_all()  # The recorder closes the reader.
         return recorder
 
@@ -134,7 +161,7 @@ def _build_resumed(
     recording: RecordedRun,
     writer: Writer,
     interrupter: Interrupter,
-    config: RunConfig,
+    config: SessionConfig,
     options: ResumeOptions,
 ) -> Recorder:
     streams = connect_streams(config, recording.histories)
@@ -188,7 +215,7 @@ class _Resumption:
     recording: RecordedRun
     delivered_sizes: dict[int, int]
     interrupter: Interrupter
-    config: RunConfig
+    config: SessionConfig
     options: ResumeOptions
     times: RecordedTimes
 
@@ -228,7 +255,7 @@ class _Resumption:
         )
 
 
-def _make_page_index(path: StrPath, config: RunConfig) -> "PageIndex | None":
+def _make_page_index(path: StrPath, config: SessionConfig) -> "PageIndex | None":
     """Return a page index of the journal if the options request one, else None."""
     if not config.snapshots.page_index:
         return None

@@ -23,7 +23,7 @@ from journal.engine.session.resume_plan import (
     find_snapshot_variant,
     plan_resume_at,
 )
-from journal.engine.session.run_config import RunConfig, StrPath, ignore_note
+from journal.engine.session.run_config import SessionConfig, StrPath, ignore_note
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
 from journal.engine.snapshot.capture import CapturedSnapshot, TrackedMemory
@@ -164,7 +164,7 @@ def verify_replay(
     one snapshot does not affect the checks of later ones; ``start`` takes precedence. ``module`` is
     needed only if the journal does not contain its module. ``cache`` is the directory of
     compiled modules. ``note`` receives remarks for the user, ``on_check`` each finished check,
-    and ``progress`` the phases as :class:`RunConfig` says.
+    and ``progress`` the phases as :class:`SessionConfig` says.
 
     Nothing of the host is read or written. Raises ``NotResumable``, ``ModuleMismatch`` and
     ``EngineMismatch`` for a journal that cannot be executed here.
@@ -174,7 +174,7 @@ def verify_replay(
             recording = stack.enter_context(RecordedRun(Path(path)))
         identity = recording.identity
         preamble.check_engine(identity, None)
-        config = RunConfig(cache=cache, note=note, progress=progress)
+        config = SessionConfig(cache=cache, note=note, progress=progress)
         memory = stack.enter_context(RecordedMemory(recording.reader, recording.snapshots))
         found = preamble.find_module(identity, module)
         runner, replay = _ReplayRunner(recording, found, config, memory), ReplayResult()
@@ -193,7 +193,7 @@ class _ReplayRunner:
 
     recording: RecordedRun
     module: GuestModule
-    config: RunConfig
+    config: SessionConfig
     memory: RecordedMemory
 
     def run_each(self, replay: ReplayResult) -> None:
