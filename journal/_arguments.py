@@ -15,6 +15,7 @@ from journal.errors import OptionError
 INT_MAX = (1 << 63) - 1
 _QUOTED_SIZE_MAX = 60
 _QUOTED_BITS_MAX = 128
+_LINE_SIZE_MAX = 400
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -36,6 +37,14 @@ def quote(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return f"an object of type {type(value).__name__}"
+
+
+def to_line(text: str) -> str:
+    """Return a text as it is if it is one short line, else quoted, and cut in its middle."""
+    if text.isprintable() and len(text) <= _LINE_SIZE_MAX:
+        return text
+    part = _LINE_SIZE_MAX // 4
+    return quote(text) if len(text) <= 2 * part else f"{text[:part]!r}…{text[-part:]!r}"
 
 
 def refuse(name: str, allowed: str, value: object) -> NoReturn:

@@ -14,6 +14,8 @@ from journal._arguments import (
     check_int,
     check_seconds,
     check_text,
+    quote,
+    to_line,
 )
 from journal.engine.memory.dirty_pages import DirtyPageTracking
 from journal.errors import EngineMismatch, NotResumable, OptionError
@@ -172,10 +174,10 @@ def _to_text(value: Any) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value)
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "unknown_imports": UnknownImports,
-    "instrumentation": str,
-}
+_DIGITS_MAX = 19
+"""Largest number of digits of a limit."""
+_TOOL_SIZE_MAX = 200
+"""Longest name of a tool, in characters."""
 
 
 def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
@@ -188,18 +190,44 @@ def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     values: dict[str, Any] = {}
     for name, text in pairs:
         if name == NOT_RESUMABLE:
-            raise NotResumable(f"the journal cannot be resumed: {text}")
+            raise NotResumable(f"the journal cannot be resumed: {to_line(text)}")
         if name == GAPS_ALLOWED or name.startswith(SESSION_PREFIX):
             continue
         if name not in names:
             raise EngineMismatch(
-                f"the journal has the configuration option {name!r}, unknown to this version"
+                f"the journal has the configuration option {quote(name)}, unknown to this version"
             )
+        if name in values:
+            raise NotResumable(f"the journal has the configuration option {name} twice")
         try:
-            values[name] = _PARSERS.get(name, int)(text)
-        except ValueError as error:
-            raise EngineMismatch(f"the journal has an unknown value of {name}: {text!r}") from error
-    return Configuration(**values)
+            values[name] = _PARSERS.get(name, _parse_number)(text)
+        except ValueError:
+            raise EngineMismatch(
+                f"the journal has an unknown value of {name}: {quote(text)}"
+            ) from None
+    try:
+        return Configuration(**values)
+    except OptionError as error:
+        raise NotResumable(f"the configuration in the journal is invalid: {error}") from None
+
+
+def _parse_number(text: str) -> int:
+    """Return a number in the form in which it is written. Raises ``ValueError`` for other forms."""
+    if not text.isdecimal() or not text.isascii() or len(text) > _DIGITS_MAX:
+        raise ValueError(text)
+    return int(text)
+
+
+def _parse_tool(text: str) -> str:
+    if len(text) > _TOOL_SIZE_MAX or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "unknown_imports": UnknownImports,
+    "instrumentation": _parse_tool,
+}
 
 
 def get_platform() -> str:

@@ -57,8 +57,7 @@ class Fresh:
         for stream in (STDOUT, STDERR):
             self.context.descriptors.add(OutputStream(stream, False))
         self.mounts.preopen(self.context.descriptors)
-        for event, micros, seq in placed:
-            self.mounts.add_file(event, micros * 1000, seq)
+        self.mounts.add_copies(placed)
 
     @classmethod
     def of(cls, path: Path, files_size_max: int | None = None) -> Fresh:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import wasmtime
 
+from journal._arguments import quote, to_line
 from journal.engine.configuration import (
     MEMORY_SIZE_MAX,
     PAGE_SIZE,
@@ -27,7 +28,8 @@ from journal.rewrite.progress import ProgressCallback, ignore_progress, report_p
 MODULE_SIZE_MAX = 1 << 30
 
 _NAMES_MAX = 8
-"""Largest number of imports in a message."""
+_NAME_SIZE_MAX = 60
+"""Largest number of imports in a message, and of characters of each."""
 
 _COMPILED = "cwasm"
 """Kind of the cached files with compiled code."""
@@ -78,14 +80,14 @@ def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
         with open(descriptor, "rb") as file:  # noqa: PTH123 (this is a descriptor)
             if status.st_size > MODULE_SIZE_MAX:
                 raise ModuleRefused(
-                    f"module {path} has {status.st_size} bytes, more than the limit of "
-                    f"{MODULE_SIZE_MAX}"
+                    f"module {to_line(str(path))} has {status.st_size} bytes, more than the limit "
+                    f"of {MODULE_SIZE_MAX}"
                 )
             data = file.read(status.st_size)
-        check_format(data, str(path))
+        check_format(data, to_line(str(path)))
         return GuestModule(data, str(path.resolve()))
     except OSError as error:
-        raise ModuleRefused(f"cannot read module {path}: {error.strerror}") from error
+        raise ModuleRefused(f"cannot read module {to_line(str(path))}: {error.strerror}") from error
 
 
 def make_engine(configuration: Configuration) -> Any:
@@ -155,11 +157,11 @@ def check_program(module: Any, configuration: Configuration) -> None:
             size, limit = type_.limits.min * PAGE_SIZE, configuration.memory_size_max
             if size > limit:
                 raise ModuleRefused(
-                    f"memory {name} has {size} bytes, more than the limit of {limit}"
+                    f"memory {_shorten(name)} has {size} bytes, more than the limit of {limit}"
                 )
         if isinstance(type_, wasmtime.TableType) and type_.limits.min > TABLE_ELEMENTS_MAX:
             raise ModuleRefused(
-                f"table {name} has {type_.limits.min} elements, more than the limit of "
+                f"table {_shorten(name)} has {type_.limits.min} elements, more than the limit of "
                 f"{TABLE_ELEMENTS_MAX}"
             )
 
@@ -219,9 +221,14 @@ def _select_handlers(
 
 
 def _list_names(unknown: dict[str, str]) -> str:
-    texts = [unknown[name] for name in sorted(unknown)]
+    texts = [_shorten(unknown[name]) for name in sorted(unknown)]
     more = len(texts) - _NAMES_MAX
     return ", ".join(texts[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shorten(name: str) -> str:
+    """Return a name of the module for a message, which has several of them."""
+    return name if name.isprintable() and len(name) <= _NAME_SIZE_MAX else quote(name)
 
 
 def _make_trap(name: str) -> bindings.Handler:

@@ -9,9 +9,9 @@ from journal.engine.wasi.filesystem.mounts import Mounts
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.engine.wasi.stdio.stdin import StdinSource
+from journal.errors import NotResumable, OptionError
 from journal.events.process import MountKind
 
-_MICROSECOND = 1000
 _HOST_MOUNTS = (MountKind.HOST, MountKind.HOST_READ_ONLY)
 
 
@@ -31,7 +31,8 @@ def open_descriptors(
     """Add the standard streams and the mounts to the descriptors, and return the mounts.
 
     The copied files are in the mounts. The caller closes the mounts. Raises ``OptionError`` for a
-    name in ``moved_mounts`` that is not a mount.
+    name in ``moved_mounts`` that is not a mount, and for a copy that is impossible; if a journal
+    has that copy, raises ``NotResumable``.
     """
     context.descriptors.add(InputStream(source, STDIN in terminals))
     for stream in (STDOUT, STDERR):
@@ -40,6 +41,5 @@ def open_descriptors(
         context.tape, identity.mounts, identity.configuration.files_size_max, moved_mounts, times
     )
     mounts.preopen(context.descriptors)
-    for event, micros, seq in identity.copied_files:
-        mounts.add_file(event, micros * _MICROSECOND, seq)
+    mounts.add_copies(identity.copied_files, NotResumable if identity.is_recorded else OptionError)
     return mounts

@@ -17,8 +17,8 @@ from journal.engine.configuration import (
 )
 from journal.engine.program.module import MODULE_SIZE_MAX, GuestModule, load_module
 from journal.engine.runtime import bindings
+from journal.engine.session import preamble_check
 from journal.engine.wasi.filesystem.mounts import (
-    FIRST_DESCRIPTOR,
     FileCopy,
     HostMount,
     MemoryMount,
@@ -53,7 +53,8 @@ class Identity:
     """Content of the preamble of a journal.
 
     ``copied_files`` has each event with its time in µs and its sequence number. ``instrumented``
-    returns the instrumented module if the journal contains one.
+    returns the instrumented module if the journal contains one. ``is_recorded`` says whether the
+    preamble was read from a journal, and not written by this process.
     """
 
     start: ProcessStart
@@ -62,6 +63,7 @@ class Identity:
     instrumented: Callable[[], bytes] | None = None
     mounts: list[Mount] = field(default_factory=list)
     copied_files: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
+    is_recorded: bool = False
 
 
 def write(  # long: it fills each field of ProcessStart
@@ -162,7 +164,7 @@ class _ModuleParts:
         for block in self._blocks:
             for index in block.select((self._tag,)):
                 part = codec.decode(self._tag, block.payload(index), block.offset)
-                assert isinstance(part, ModulePart | InstrumentedPart)
+                assert isinstance(part, ModulePart | InstrumentedPart), "the tag says so"
                 if part.offset != len(data) or len(data) + len(part.data) > MODULE_SIZE_MAX:
                     seq = block.seq(index)
                     raise NotResumable(
@@ -187,37 +189,42 @@ def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
         for index, tag in enumerate(block.tags):
             if tag in tag_sets.APPLICATION:
                 continue
-            if tag == ProcessStart.tag:
-                start = codec.decode(tag, block.payload(index), block.offset)
-                assert isinstance(start, ProcessStart)
-                identity = Identity(start, parse_configuration(start.configuration), None)
+            if tag == ProcessStart.tag and identity is None:
+                identity = _read_start(block, index)
+                files = preamble_check.FilesCheck(identity.configuration.files_size_max)
             elif identity is None:
                 raise _no_process_error()
             elif tag not in tag_sets.PREAMBLE:
                 return _attach_modules(identity, *parts.values()), block.seq(index)
             elif tag not in parts:
-                _add_event(identity, block, index)
+                _add_event(identity, files, block, index)
     raise _no_process_error()
+
+
+def _read_start(block: Block, index: int) -> Identity:
+    start = codec.decode(ProcessStart.tag, block.payload(index), block.offset)
+    assert isinstance(start, ProcessStart), "the tag says so"
+    preamble_check.check_start(start)
+    return Identity(start, parse_configuration(start.configuration), None, is_recorded=True)
 
 
 def _no_process_error() -> NotResumable:
     return NotResumable("the journal has no ProcessStart event: it does not record a process")
 
 
-def _add_event(identity: Identity, block: Block, index: int) -> None:
+def _add_event(
+    identity: Identity, files: preamble_check.FilesCheck, block: Block, index: int
+) -> None:
     event = codec.decode(block.tags[index], block.payload(index), block.offset)
     if isinstance(event, Mount):
-        expected = FIRST_DESCRIPTOR + len(identity.mounts)
-        if event.fd != expected:
-            raise NotResumable(
-                f"mount {len(identity.mounts)} has descriptor {event.fd}: it must be {expected}"
-            )
+        files.add_mount(event)
         identity.mounts.append(event)
     elif isinstance(event, FilePlaced):
+        files.add_copy(event)
         identity.copied_files.append((event, block.time(index), block.seq(index)))
     else:
         kind = type(event).__name__
-        raise NotResumable(f"the preamble has a {kind}, which this engine does not support")
+        raise NotResumable(f"the preamble has an unexpected {kind} event")
 
 
 def _attach_modules(

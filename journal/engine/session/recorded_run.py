@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from journal.engine.session import preamble
+from journal.engine.session import preamble, preamble_check
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from journal.engine.tape import Batch
@@ -17,7 +17,7 @@ from journal.events import codec, tag_sets
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
 from journal.events.process import ProcessTrap
-from journal.events.streams import StreamWrite, TargetKind
+from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite, TargetKind
 from journal.format.block import Block
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -54,8 +54,8 @@ class RecordedRun:
             self.snapshots = list(list_snapshots(self.reader, count_pages=False))
             stack.pop_all()  # Close the reader only after an error.
 
-    def _read_stream_events(self) -> Iterator[tuple[int, bytes]]:
-        """Yield ``(tag, payload)`` of the events of the standard streams.
+    def _read_stream_events(self) -> Iterator[StreamOpened | StreamDelivered]:
+        """Yield the checked events of the standard streams.
 
         The same pass sets ``result`` if the program has ended, and caches the blocks that
         rebuild files and descriptors.
@@ -64,11 +64,16 @@ class RecordedRun:
         for block in self.reader.blocks(tags=resume_tags | REBUILD_TAGS):
             self._cache_block(block)
             for index in block.select(resume_tags):
-                tag, payload = block.tags[index], block.payload(index)
-                if tag in tag_sets.ENDS:
-                    self.result = _to_run_result(codec.decode(tag, payload))
+                event = codec.decode(block.tags[index], block.payload(index), block.offset)
+                if isinstance(event, StreamOpened):
+                    preamble_check.check_opened(event)
+                    yield event
+                elif isinstance(event, StreamDelivered):
+                    preamble_check.check_stream(event.stream)
+                    preamble_check.check_offset(event.stream, event.upto)
+                    yield event
                 else:
-                    yield tag, payload
+                    self.result = _to_run_result(event)
 
     def _cache_block(self, block: Block) -> None:
         """Cache a block that rebuilds files and descriptors, unless the cache is full."""
@@ -125,7 +130,8 @@ class RecordedRun:
     def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield ``(stream, data)`` of the output before event ``upto``."""
         for frame in self.reader.frames(stop=upto, tags=_WRITE_TAGS):
-            stream, _, data = _unpack_write(frame.payload)
+            stream, _, data = _unpack_write(frame.payload, frame.offset)
+            preamble_check.check_stream(stream)
             yield stream, data
 
     def has_effects_after(self, seq: int) -> bool:
@@ -163,7 +169,7 @@ def queue_undelivered(
 def _to_run_result(event: Event) -> RunResult:
     if isinstance(event, ProcessTrap):
         return RunResult(ExitKind.TRAPPED, None, event.kind, event.message)
-    assert isinstance(event, ProcessExit)
+    assert isinstance(event, ProcessExit), "the reader selects these two kinds"
     return RunResult(ExitKind.EXITED, (event.exit_code or 0) & 0xFFFFFFFF)
 
 

@@ -265,6 +265,7 @@ class Recorder:
         While the guest runs, this is the present data. The path leads where the guest's own open
         of it would lead. Raises ``FileNotFoundError``, ``IsADirectoryError``, and
         ``PermissionError`` for a path that leaves its mount or leads to a special file.
+        Raises ``HostMismatch`` if the mounted directory was replaced by a link.
         """
         return self._get_process_with_files().mounts.read(check_text("path", path))
 

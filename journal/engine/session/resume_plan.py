@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from journal._arguments import quote
 from journal.engine.configuration import SnapshotOptions, Stacks
 from journal.engine.program.module import GuestModule
 from journal.engine.program.variant import (
@@ -170,7 +171,7 @@ def _make_restorer(
 ) -> SnapshotRestorer:
     if info.entry and info.entry not in variant.entries:
         raise NotResumable(
-            f"snapshot {info.seq} was taken in {info.entry!r}: this is not an entry function"
+            f"snapshot {info.seq} was taken in {quote(info.entry)}: this is not an entry function"
         )
 
     def read_history(tags: frozenset[int]) -> Iterable[Batch]:

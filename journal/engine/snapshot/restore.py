@@ -31,6 +31,9 @@ _PART_TAGS = (tag_sets.SNAPSHOT_PARTS & tag_sets.RECORDING) - _PAGE_TAGS - {Safe
 COUNT_MAX = 1 << 62
 """Upper bound of the number of calls and of a monotonic clock in nanoseconds."""
 
+DIGEST_SIZE = 16
+"""Size of the digest of a snapshot, in bytes."""
+
 
 @dataclass(slots=True)
 class SnapshotParts:
@@ -229,6 +232,11 @@ def prepare_restore(
     """
     if not 0 < info.calls <= COUNT_MAX or info.monotonic > COUNT_MAX:
         raise NotResumable(f"snapshot {info.seq} has an impossible call count or clock")
+    if len(info.digest) != DIGEST_SIZE:
+        raise NotResumable(
+            f"the digest of snapshot {info.seq} has {len(info.digest)} bytes: it must have "
+            f"{DIGEST_SIZE}"
+        )
     parts = read_parts(reader, info)
     bases = base_snapshots(infos, info)
     source = _hash_source(reader, bases, cache.user)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from journal._arguments import to_line
 from journal.engine.wasi.filesystem.host_files import HostFile, HostHandle, HostTree
 from journal.engine.wasi.filesystem.reopening import is_born_after
 from journal.wasi_abi import WasiError
@@ -39,8 +40,8 @@ def compare_mount(
     found = []
     if not is_named and tree.is_other_root and not _is_accepted(tree):
         found.append(
-            f"{tree.path}, mounted as {tree.guest}, is not the directory of the recording: files "
-            "that the guest had open are found by their names"
+            f"{to_line(tree.path)}, mounted as {tree.guest_path(())}, is not the directory of the "
+            "recording: files that the guest had open are found by their names"
         )
     for handle in sorted(tree.open_handles, key=lambda handle: handle.names):
         found += _compare_handle(tree, handle, unfinished)

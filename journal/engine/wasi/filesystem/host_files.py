@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from journal._arguments import to_line
 from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.filesystem.host_paths import (
     FileIdentity,
@@ -25,14 +26,17 @@ from journal.engine.wasi.filesystem.reopening import (
     RecordedTimes,
     find_names,
     is_born_after,
+    open_names,
     refusal,
     reopen,
     stat_names,
 )
 from journal.engine.wasi.filesystem.tape_recorder import pack_set_size, pack_set_times, pack_write
+from journal.errors import HostMismatch
 from journal.events import descriptors
 from journal.events.inputs import HostCall
 from journal.vfs.memory_backend import WRITE_SIZE_MAX
+from journal.vfs.path_resolution import split_path
 from journal.vfs.times import TimeUpdate
 from journal.wasi_abi import FILESTAT, Errno, FileStat, WasiError
 
@@ -97,9 +101,23 @@ class HostTree:
         return self._root
 
     def open_root(self) -> int:
-        """Return a new descriptor of the mounted directory. The caller closes it."""
-        # The path has no links. A link there now was made by somebody else, such as a guest.
-        return os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        """Return a new descriptor of the mounted directory. The caller closes it.
+
+        The path had no links when it was recorded, or when the user named it. A link there now was
+        made later, perhaps by a guest, and raises ``HostMismatch``.
+        """
+        top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return open_names(top, tuple(split_path(self.path)), os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            if os.path.realpath(self.path) == self.path:
+                raise
+            raise HostMismatch(
+                f"{to_line(self.path)}, mounted as {to_line(self.guest)}, leads through a symbolic "
+                "link now: name the directory of this mount, if it has moved"
+            ) from None
+        finally:
+            os.close(top)
 
     @property
     def is_other_root(self) -> bool:
@@ -135,7 +153,7 @@ class HostTree:
 
     def guest_path(self, names: tuple[str, ...]) -> str:
         """Return the path of a file in the guest, for messages."""
-        return "/".join((self.guest.rstrip("/"), *names)) or "/"
+        return to_line("/".join((self.guest.rstrip("/"), *names)) or "/")
 
     def query_host(self, call: HostCall, fd: int, operation: Callable[[], bytes]) -> bytes:
         """Return the value of a host result; raise ``WasiError`` with its errno."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from journal._arguments import quote
 from journal.engine.tape import HostReply
 from journal.events.paths import FileType
 from journal.vfs.path_resolution import PathLocation, release_location, resolve
@@ -104,7 +105,8 @@ def unpack_names(value: bytes) -> tuple[str, ...]:
     names = tuple(os.fsdecode(value).split("/")) if value else ()
     if not {"", ".", ".."}.isdisjoint(names):
         raise ValueError(
-            f"recorded names {names} contain an empty name, '.' or '..': they could leave the mount"
+            f"recorded names {quote(value)} contain an empty name, '.' or '..': they could leave "
+            "the mount"
         )
     return names
 

@@ -1,11 +1,11 @@
 """Mounts of a guest: in-memory directories and directories of the host."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from journal._arguments import check_path, check_text, check_type, refuse
+from journal._arguments import check_path, check_text, check_type, quote, refuse, to_line
 from journal._platform import NO_FOLLOW, OPEN_FLAGS
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDirectory
@@ -14,20 +14,23 @@ from journal.engine.wasi.filesystem.host_fs import HostDirectory, read_host_file
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
 from journal.engine.wasi.filesystem.reopening import RecordedTimes, raise_descriptor_limit
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
-from journal.errors import HostMismatch, OptionError
+from journal.errors import HostMismatch, JournalError, OptionError
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
 from journal.fs import file_kind
 from journal.vfs.errors import FileError
 from journal.vfs.memory_backend import MemoryBackend
 from journal.vfs.nodes import FileNode
-from journal.vfs.path_resolution import find_mount, resolve, split_path
+from journal.vfs.path_resolution import PATH_SIZE_MAX, find_mount, resolve, split_path
 from journal.vfs.placement import place_file
 from journal.vfs.tree_entries import read_files
 from journal.wasi_abi import Errno, WasiError
 
 PART_SIZE = 1 << 20
 FIRST_DESCRIPTOR = 3
+
+MOUNTS_MAX = 1024
+"""Largest number of mounts of a guest."""
 
 _READ_ERRORS: dict[int, type[OSError]] = {
     Errno.ISDIR: IsADirectoryError,
@@ -65,18 +68,17 @@ class FileCopy:
 def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
     """Return the events of the mounts; raise ``OptionError`` for an invalid mount."""
     events: list[Mount] = []
+    used: set[tuple[str, ...]] = set()
     for fd, mount in enumerate(mounts, FIRST_DESCRIPTOR):
         if not isinstance(mount, HostMount | MemoryMount):
             refuse("each of mounts", "a HostMount or a MemoryMount", mount)
         check_text("mount name", mount.guest)
-        if not mount.guest or "\0" in mount.guest:
-            raise OptionError(
-                f"mount name {mount.guest!r} is invalid: it must not be empty or contain NUL"
-            )
-        if any(split_path(mount.guest) == split_path(other.guest) for other in events):
-            raise OptionError(
-                f"mount name {mount.guest} is used twice: each mount needs its own name"
-            )
+        fault = explain_wrong_name(mount.guest, used)
+        if fault:
+            raise OptionError(fault)
+        used.add(tuple(split_path(mount.guest)))
+        if len(events) >= MOUNTS_MAX:
+            raise OptionError(f"a guest has at most {MOUNTS_MAX} mounts")
         if isinstance(mount, MemoryMount):
             events.append(Mount(fd=fd, kind=MountKind.MEMORY, guest=mount.guest, host=""))
             continue
@@ -86,11 +88,30 @@ def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
     return events
 
 
+def explain_wrong_name(guest: str, used: Container[tuple[str, ...]]) -> str:
+    """Return why a mount cannot have the name ``guest``; empty if it can.
+
+    ``used`` has the names of the other mounts, each as a tuple of its path components. A name
+    is only compared with the beginnings of paths, so that relative and nested names and ".." are
+    harmless.
+    """
+    if not guest or "\0" in guest or len(guest) > PATH_SIZE_MAX:
+        return (
+            f"mount name {quote(guest)} is invalid: it must not be empty, contain NUL or have more "
+            f"than {PATH_SIZE_MAX} characters"
+        )
+    if tuple(split_path(guest)) in used:
+        return f"mount name {to_line(guest)} is used twice: each mount needs its own name"
+    return ""
+
+
 def _check_directory(host: str, guest: str) -> str:
     path = Path(check_path("the directory of a mount", host))
     if not path.is_dir():
-        raise OptionError(f"{path} is not a directory: it cannot be mounted as {guest}")
-    return str(path.resolve())
+        raise OptionError(
+            f"{to_line(str(path))} is not a directory: it cannot be mounted as {to_line(guest)}"
+        )
+    return os.path.realpath(path)
 
 
 def make_copy_events(copies: Iterable[FileCopy]) -> Iterator[FilePlaced]:
@@ -165,8 +186,8 @@ class Mounts:
         unknown = moved_mounts.keys() - names
         if unknown:
             raise OptionError(
-                f"moved mount {min(unknown)} does not exist: the mounts of the guest are "
-                + (", ".join(sorted(names)) or "none")
+                f"moved mount {to_line(min(unknown))} does not exist: the mounts of the guest are "
+                + to_line(", ".join(sorted(names)) or "none")
             )
         for event in self._events:
             if event.kind is MountKind.MEMORY:
@@ -174,7 +195,8 @@ class Mounts:
                     files_size_max, TapeRecorder(tape), event.fd
                 )
             else:
-                path = str(Path(moved_mounts.get(event.guest, event.host)).resolve())
+                moved = moved_mounts.get(event.guest)
+                path = event.host if moved is None else os.path.realpath(moved)
                 self._host[event.guest] = HostTree(
                     tape,
                     path,
@@ -185,7 +207,7 @@ class Mounts:
                 )
 
     def check_hosts(self) -> None:
-        """Raise ``HostMismatch`` if the directory of a host mount does not exist.
+        """Raise ``HostMismatch`` if a mounted directory is gone, or its path leads through a link.
 
         Raises ``OptionError`` instead for a directory that the user named.
         """
@@ -194,9 +216,10 @@ class Mounts:
                 _check_directory(tree.path, guest)
             elif not Path(tree.path).is_dir():
                 raise HostMismatch(
-                    f"{tree.path}, mounted as {guest}, is not a directory any more: "
-                    "name its new location"
+                    f"{to_line(tree.path)}, mounted as {to_line(guest)}, is not a directory any "
+                    "more: name its new location"
                 )
+            os.close(tree.open_root())
 
     @property
     def host_trees(self) -> Iterable[HostTree]:
@@ -225,20 +248,30 @@ class Mounts:
             fd = descriptors.add(OpenDirectory(directory, preopen=event.guest))
             assert fd == event.fd, "mounts are numbered from 3 on"
 
-    def add_file(self, event: FilePlaced, now: int, seq: int) -> None:
-        """Create a copied file as event ``seq``; ``now`` is in nanoseconds since the epoch.
+    def add_copies(
+        self, copies: Iterable[tuple[FilePlaced, int, int]], error: type[JournalError] = OptionError
+    ) -> None:
+        """Create the copied files, each with its time in µs and its sequence number.
 
-        Raises ``OptionError`` if the file cannot be created.
+        Raises ``error`` if a file cannot be created: the user named it, or a journal has it.
         """
+        for event, micros, seq in copies:
+            try:
+                self._add_file(event, micros * 1000, seq)
+            except OptionError as refusal:
+                raise error(str(refusal)) from refusal
+
+    def _add_file(self, event: FilePlaced, now: int, seq: int) -> None:
         mount = find_mount((*self._memory, *self._host), event.path)
         if mount is None:
             raise OptionError(
-                f"{event.path} is in none of the mounts of the guest: it cannot be created"
+                f"{to_line(event.path)} is in none of the mounts of the guest: it cannot be created"
             )
         guest, names = mount
         if guest not in self._memory:
             raise OptionError(
-                f"{event.path} is in a host mount: files can be copied into memory mounts only"
+                f"{to_line(event.path)} is in a host mount: "
+                "files can be copied into memory mounts only"
             )
         self._tape.last_effect_seq = seq  # New inode numbers contain it.
         try:
@@ -288,8 +321,9 @@ def _read_memory_file(backend: MemoryBackend, path: str) -> bytes:
 
 
 def _explain_refused_copy(event: FilePlaced, backend: MemoryBackend, error: FileError) -> str:
+    path = to_line(event.path)
     if error.errno == Errno.NOSPC:
-        return f"{event.path} does not fit into its mount of {backend.size_max} bytes"
+        return f"{path} does not fit into its mount of {backend.size_max} bytes"
     if error.errno in (Errno.NOTDIR, Errno.ISDIR):
-        return f"{event.path} is copied both as a file and as a directory"
-    return f"{event.path} cannot be copied into the guest: {error.reason}"
+        return f"{path} is copied both as a file and as a directory"
+    return f"{path} cannot be copied into the guest: {error.reason}"

@@ -77,7 +77,7 @@ def reopen(
     ``HostMismatch`` if the host refuses; ``path`` names the file in the message.
     """
     try:
-        handle = _open_names(root, node.names, flags)
+        handle = open_names(root, node.names, flags)
     except OSError as error:
         if error.errno in _ABSENT:
             return None
@@ -92,7 +92,7 @@ def reopen(
     return None
 
 
-def _open_names(root: int, names: tuple[str, ...], flags: int) -> int:
+def open_names(root: int, names: tuple[str, ...], flags: int) -> int:
     """Open a path below ``root`` without following links."""
     directory = os.open(".", _DIRECTORY_FLAGS, dir_fd=root)
     try:
@@ -110,7 +110,7 @@ def stat_names(root: int, names: tuple[str, ...]) -> os.stat_result | None:
     Links are not followed, so that no recorded name tells anything about a file outside.
     """
     try:
-        handle = _open_names(root, names, os.O_PATH)
+        handle = open_names(root, names, os.O_PATH)
     except OSError:
         return None
     try:
@@ -158,7 +158,7 @@ def find_names(
 
 
 def _list_entries(root: int, names: tuple[str, ...]) -> Iterator[tuple[str, int, bool]]:
-    handle = _open_names(root, names, os.O_RDONLY | os.O_DIRECTORY)
+    handle = open_names(root, names, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(handle) as entries:
             for entry in entries:

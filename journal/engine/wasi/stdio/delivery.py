@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, InFlightPolicy, OutputTarget
-from journal.events import codec
 from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
 
 
@@ -29,25 +28,23 @@ class StreamHistory:
         return None
 
 
-def read_stream_histories(events: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
-    """Return the histories of the standard streams.
-
-    ``events`` yields ``(tag, payload)`` of the stream events of a journal in order.
-    """
+def read_stream_histories(
+    events: Iterable[StreamOpened | StreamDelivered],
+) -> dict[int, StreamHistory]:
+    """Return the histories of the standard streams from their events in a journal, in order."""
     histories = {stream: StreamHistory() for stream in (STDIN, STDOUT, STDERR)}
     new_streams: set[int] = set()
-    for tag, payload in events:
-        event = codec.decode(tag, payload)
+    for event in events:
+        history = histories[event.stream]
         if isinstance(event, StreamOpened):
-            histories[event.stream].targets.append((event, 0))
+            history.targets.append((event, 0))
             new_streams.add(event.stream)
-        elif isinstance(event, StreamDelivered):
-            history = histories[event.stream]
-            # The first StreamDelivered event of a session has the size that its target held then.
-            if event.stream in new_streams:
-                history.targets[-1] = (history.targets[-1][0], event.upto)
-                new_streams.discard(event.stream)
-            history.delivered_size = max(history.delivered_size, event.upto)
+            continue
+        # The first StreamDelivered event of a session has the size that its target held then.
+        if event.stream in new_streams:
+            history.targets[-1] = (history.targets[-1][0], event.upto)
+            new_streams.discard(event.stream)
+        history.delivered_size = max(history.delivered_size, event.upto)
     return histories
 
 
