@@ -54,6 +54,7 @@ from journal.errors import (
     TornBlock,
     UnknownEvent,
     UnsupportedVersion,
+    WrongKey,
     WrongProcess,
 )
 
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from journal.events.opaque import OpaqueEvent
     from journal.export import export_lines, import_lines
     from journal.format.frame import Frame
+    from journal.format.seal_key import SealKey
     from journal.log.reader import Reader
     from journal.log.writer import Writer
     from journal.operations.concat import concat
@@ -103,6 +105,7 @@ _MODULES = {
     "Query": "query.selection",
     "Reader": "log.reader",
     "Recorder": "engine.session.recorder",
+    "SealKey": "format.seal_key",
     "Verifier": "operations.verify",
     "Writer": "log.writer",
     "application_event": "events.declared_kinds",
@@ -176,12 +179,14 @@ __all__ = [
     "Query",
     "Reader",
     "Recorder",
+    "SealKey",
     "StorageError",
     "TornBlock",
     "UnknownEvent",
     "UnsupportedVersion",
     "Verifier",
     "Writer",
+    "WrongKey",
     "WrongProcess",
     "__version__",
     "adapters",

@@ -14,6 +14,7 @@
     - LimitExceeded        a size, a count or a length exceeds a named limit
   + JournalLocked          another process is writing this journal
   + JournalChanged         a followed journal was replaced, cut or removed
+  + WrongKey               a sealed journal is read without its key, or with another one
   + StorageError           the operating system refused a write or a sync
   + OptionError            the caller passed an invalid option
     - JournalExists        the path of a new journal is taken
@@ -158,6 +159,13 @@ class JournalChanged(JournalError):
 
     def __str__(self) -> str:
         return f"{self.reason}, after its events below sequence number {self.next_seq} were read"
+
+
+class WrongKey(JournalError):
+    """A sealed journal is read without its key or with another one, or is not sealed at all.
+
+    This is never damage: with the right key, the same bytes are valid.
+    """
 
 
 class StorageError(JournalError):

@@ -32,7 +32,7 @@ types:
       - {id: major, type: u2}
       - {id: minor, type: u2}
       - {id: header_size, type: u4, valid: 128}
-      - {id: incompatible_features, type: u4, doc: A reader refuses unknown bits.}
+      - {id: incompatible_features, type: u4, doc: 'A reader refuses unknown bits. Bit 0: sealed.'}
       - {id: compatible_features, type: u4}
       - {id: salt, type: u8, doc: Seeds the hashes of the segment.}
       - {id: journal_id, size: 16}
@@ -49,7 +49,8 @@ types:
       - {id: has_times, type: b1, doc: Bit 0 of the flags.}
       - {id: has_seqs, type: b1, doc: Bit 1 of the flags.}
       - {id: has_equal_sizes, type: b1, doc: Bit 2 of the flags.}
-      - {id: flags_reserved, type: b5}
+      - {id: is_sealed, type: b1, doc: 'Bit 3 of the flags: payload and columns are encrypted.'}
+      - {id: flags_reserved, type: b4}
       - {id: reserved, type: u2}
       - {id: count, type: u4, valid: {max: 65536}}
       - {id: payload_size, type: u4, doc: Stored size.}
@@ -59,7 +60,9 @@ types:
         doc: Includes the zeros that pad the block to a multiple of 8 bytes.
       - id: mask
         type: u4
-        doc: If not 0, the stored payload is XORed with these 4 bytes, repeated.
+        doc: >-
+          If not 0, the stored payload is XORed with these 4 bytes, repeated. In a sealed block, the
+          last value of the column seqs.
       - {id: first_seq, type: u8}
       - {id: tag_bitmap, type: u8, doc: Bit (tag & 63) is set for the tag of each event.}
       - {id: time_first, type: u8, doc: Microseconds since the epoch.}
@@ -76,12 +79,14 @@ types:
       - id: columns
         type: 'columns(count, has_times, has_seqs, has_equal_sizes)'
         size: columns_size
+        if: not is_sealed
+      - {id: sealed_columns, size: columns_size, if: is_sealed}
     instances:
       events:
         type: event(_index)
         repeat: expr
         repeat-expr: count
-        if: codec == codec::raw and mask == 0
+        if: codec == codec::raw and mask == 0 and not is_sealed
   stored:
     doc: The concatenated payloads of a block's events.
     seq:

@@ -1,6 +1,6 @@
 """Block encoder: compresses, masks and hashes the events of a block."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from operator import sub
 from typing import Any, Protocol
@@ -14,15 +14,19 @@ from journal.format.block_header import (
     EQUAL_SIZES,
     HASHED_LAYOUT,
     RAW,
+    SEALED,
     SEQS,
     TIMES,
+    UNHASHED_LAYOUT,
     ZSTD,
     BlockHeader,
     BlockPlacement,
     columns_size_per_event,
     make_header,
+    read_last_delta,
 )
 from journal.format.columns import Frames, PackedFrames, pack, pack_u32
+from journal.format.seal_cipher import SEAL_SIZE
 from journal.format.segment_header import SEGMENT_MAGIC
 from journal.fs.byte_search import contains
 
@@ -103,7 +107,7 @@ def encode_parts(
         place.previous_hash,
         place.durable_upto,
     )
-    return _finish_block(fields, payload, columns, place.salt)
+    return _finish_block(fields, payload, columns, place)
 
 
 def encode_index(place: BlockPlacement, index: bytes, time: int) -> tuple[bytes, BlockHeader]:
@@ -137,7 +141,7 @@ def rewrite_header(
         mask=0,
     )
     unmasked = apply_mask(payload, header.mask) if header.mask else payload
-    parts, new_header = _finish_block(new_header[:-2], unmasked, columns, place.salt)
+    parts, new_header = _finish_block(new_header[:-2], unmasked, columns, place)
     return b"".join(parts), new_header
 
 
@@ -150,7 +154,7 @@ def compute_tag_bitmap(tags: Iterable[int]) -> int:
 
 
 def _finish_block(
-    fields: tuple[Any, ...], payload: bytes, columns: bytes, salt: int
+    fields: tuple[Any, ...], payload: bytes, columns: bytes, place: BlockPlacement
 ) -> tuple[list[bytes], BlockHeader]:
     """Hash a block, and mask its payload if its body would contain the magic of a segment header.
 
@@ -159,7 +163,9 @@ def _finish_block(
     > Why? After a torn write a reader must distinguish the next segment from a journal in the
     memory of a guest. As no body contains the magic, each magic belongs to a segment header.
     """
-    mask, stored = 0, payload
+    if place.seal is not None:
+        return _finish_sealed(fields, payload, columns, place.seal, place.salt)
+    mask, stored, salt = 0, payload, place.salt
     body = _join_if_small(stored, columns)
     for attempt in range(_MASK_ATTEMPTS):
         if not _contains_magic(body):
@@ -176,6 +182,32 @@ def _finish_block(
         body_hash = state.intdigest()
     if mask:
         fields = (*fields[:_MASK_AT], mask, *fields[_MASK_AT + 1 :])
+    return _hash_header(fields, body, body_hash, salt)
+
+
+def _finish_sealed(
+    fields: tuple[Any, ...],
+    payload: bytes,
+    columns: bytes,
+    seal: Callable[[bytes, bytes], bytes],
+    salt: int,
+) -> tuple[list[bytes], BlockHeader]:
+    """Encrypt a body, and hash the result: accidents are found without the key."""
+    header = make_header(BlockHeader, (*fields, 0, 0))
+    last_delta = read_last_delta(header, payload + columns) if header.flags & SEQS else 0
+    header = header._replace(
+        flags=header.flags | SEALED,
+        payload_size=header.payload_size + SEAL_SIZE,
+        mask=last_delta if header.frame_count else 0,
+    )
+    body = seal(UNHASHED_LAYOUT.pack(*header[:-2]), payload + columns)
+    return _hash_header(header[:-2], [body], xxh3_64_intdigest(body, salt), salt)
+
+
+def _hash_header(
+    fields: tuple[Any, ...], body: list[bytes], body_hash: int, salt: int
+) -> tuple[list[bytes], BlockHeader]:
+    """Return the bytes of a block with the hash of its header, and that header."""
     unhashed = HASHED_LAYOUT.pack(*fields, body_hash)
     digest = xxh3_64_intdigest(unhashed, salt)
     header = make_header(BlockHeader, (*fields, body_hash, digest))

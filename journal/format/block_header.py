@@ -9,6 +9,7 @@ from xxhash import xxh3_64_intdigest
 from journal.errors import CorruptBlock, FormatError, LimitExceeded, UnsupportedVersion
 from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_PER_EVENT
 from journal.format.frame import PAYLOAD_SIZE_MAX, SEQ_MAX
+from journal.format.seal_cipher import SEAL_SIZE
 from journal.fs.byte_source import Bytes
 
 BLOCK_MAGIC = b"\x89JNLBLK\n"
@@ -19,8 +20,8 @@ TIME_SPAN_MAX = (1 << 32) - 1
 """Maximum time in µs between the first and the last event of a block."""
 
 RAW, ZSTD = 0, 1
-TIMES, SEQS, EQUAL_SIZES = 1, 2, 4
-_FLAGS = TIMES | SEQS | EQUAL_SIZES
+TIMES, SEQS, EQUAL_SIZES, SEALED = 1, 2, 4, 8
+_FLAGS = TIMES | SEQS | EQUAL_SIZES | SEALED
 _COLUMNS_SIZE_BY_FLAGS = [
     1 + 4 * (not flags & EQUAL_SIZES) + 4 * bool(flags & TIMES) + 4 * bool(flags & SEQS)
     for flags in range(_FLAGS + 1)
@@ -30,6 +31,8 @@ ALIGNMENT = 8
 LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
 HASHED_LAYOUT = struct.Struct(LAYOUT.format[:-1])
 HASHED_SIZE = HASHED_LAYOUT.size
+UNHASHED_LAYOUT = struct.Struct(LAYOUT.format[:-2])
+"""The fields that a seal authenticates: all but the two hashes."""
 assert HASHED_SIZE == BLOCK_HEADER_SIZE - 8
 assert LAYOUT.size == BLOCK_HEADER_SIZE
 assert BLOCK_HEADER_SIZE % ALIGNMENT == 0
@@ -84,6 +87,11 @@ class BlockHeader(NamedTuple):
         """Return whether all payloads have one size, so that the block has no column of ends."""
         return bool(self.flags & EQUAL_SIZES)
 
+    @property
+    def is_sealed(self) -> bool:
+        """Return whether the body is encrypted. ``mask`` then is the last value of the seqs."""
+        return bool(self.flags & SEALED)
+
     def follows(self, end: int, digest: int) -> bool:
         """Return whether this block links to the block or segment header that ends at ``end``.
 
@@ -104,6 +112,8 @@ class BlockPlacement(NamedTuple):
     previous_end: int
     previous_hash: int
     durable_upto: int
+    seal: Callable[[bytes, bytes], bytes] | None = None
+    """Seals a body: a function of the header's fields before the hashes, and of the plain body."""
 
 
 def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHeader | None:
@@ -117,15 +127,18 @@ def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHead
     return header
 
 
-def find_flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
+def find_flaw(
+    header: BlockHeader, offset: int = 0, *, is_sealed: bool = False
+) -> FormatError | None:
     """Return the error in a header whose hash is valid, or None.
 
-    No correct writer writes a header with such an error.
+    No correct writer writes a header with such an error. ``is_sealed`` states whether the segment
+    may have sealed blocks.
     """
     (_, codec, flags, reserved, count, payload_size, raw_size, columns_size, _, first_seq, _) = (
         header[:11]
     )
-    if codec > ZSTD or flags > _FLAGS or reserved:
+    if codec > ZSTD or flags > _FLAGS or reserved or (flags & SEALED and not is_sealed):
         return UnsupportedVersion(
             f"block has an unknown codec {codec}, flags {flags:#x} or reserved field {reserved}",
             offset,
@@ -145,10 +158,13 @@ def find_flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
             f"block header states sequence number {first_seq}, above the limit of {SEQ_MAX}", offset
         )
     time_first, time_last, own_offset, previous_end, _, durable_upto, _, _ = header[11:]
+    if flags & SEALED:
+        payload_size -= SEAL_SIZE
     size = count * columns_size_per_event(header)
     size += -(payload_size + size) % ALIGNMENT
     sound = (
         columns_size == size
+        and payload_size >= 0
         and (payload_size == raw_size or (codec == ZSTD and payload_size < raw_size))
         and not (flags & EQUAL_SIZES and raw_size % (count or 1))
         and own_offset % ALIGNMENT == 0
@@ -167,8 +183,17 @@ def columns_size_per_event(header: BlockHeader) -> int:
 
 def read_last_delta(header: BlockHeader, body: bytes) -> int:
     """Return the last value in the column of sequence numbers, relative to ``first_seq``."""
+    if header.flags & SEALED:
+        return header.mask
     end = header.payload_size + header.frame_count * columns_size_per_event(header)
     return int.from_bytes(body[end - 4 : end], "little")
+
+
+def make_plain_header(header: BlockHeader) -> BlockHeader:
+    """Return the header that a sealed block would have without its seal, with the same hashes."""
+    return header._replace(
+        flags=header.flags & ~SEALED, payload_size=header.payload_size - SEAL_SIZE, mask=0
+    )
 
 
 def is_body_intact(header: BlockHeader, body: bytes, salt: int) -> bool:

@@ -22,7 +22,11 @@ SEGMENT_MAGIC = b"\x89JNLSEG\n"
 SEGMENT_HEADER_SIZE = 128
 MAJOR = 1
 MINOR = 1
-INCOMPATIBLE_FEATURES_KNOWN = 0
+MINOR_SEALED = 2
+"""A segment without a seal keeps the version before seals, and its exact bytes."""
+SEALED_FEATURE = 1
+"""The incompatible feature of a segment whose blocks are encrypted."""
+INCOMPATIBLE_FEATURES_KNOWN = SEALED_FEATURE
 
 _LAYOUT = struct.Struct("<8sHHIIIQ16sQQQQ40sQ")
 _HASHED_SIZE = SEGMENT_HEADER_SIZE - 8
@@ -49,6 +53,7 @@ class SegmentHeader(NamedTuple):
     major: int = MAJOR
     minor: int = MINOR
     hash: int = 0
+    is_sealed: bool = False
 
     def continues(self, other: Self) -> bool:
         """Return whether this segment continues after a block of ``other``."""
@@ -61,7 +66,7 @@ class SegmentHeader(NamedTuple):
             self.major,
             self.minor,
             SEGMENT_HEADER_SIZE,
-            0,
+            SEALED_FEATURE if self.is_sealed else 0,
             self.compatible_features,
             self.salt,
             self.journal_id,
@@ -120,6 +125,7 @@ def read(data: Bytes, position: int) -> SegmentHeader:
         major,
         minor,
         digest,
+        bool(features & SEALED_FEATURE),
     )
 
 

@@ -1,4 +1,4 @@
-"""Sparse index in the last block of a sealed segment: sequence numbers to block offsets."""
+"""Sparse index in the last block of a rolled segment: sequence numbers to block offsets."""
 
 import struct
 import sys
@@ -99,7 +99,7 @@ def _to_little_endian(column: "array[int]") -> bytes:
     return column.tobytes()
 
 
-def read_seal(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
+def read_index_header(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
     """Return the header of the index block at the end of a file of one segment, or None."""
     size = len(data)
     trailer = data[max(0, size - _TRAILER.size) : size]
@@ -108,19 +108,19 @@ def read_seal(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
     offset, magic = _TRAILER.unpack(trailer)
     if magic != _MAGIC or not SEGMENT_HEADER_SIZE <= offset <= size - BLOCK_HEADER_SIZE:
         return None
-    seal = read_block_header(data, offset, header.salt, offset)
-    if seal is None or find_flaw(seal) or seal.frame_count or seal.end != size or seal.mask:
+    last = read_block_header(data, offset, header.salt, offset)
+    if last is None or find_flaw(last) or last.frame_count or last.end != size or last.mask:
         return None
-    return seal
+    return last
 
 
 def read(data: Bytes, header: SegmentHeader) -> SegmentIndex | None:
-    """Return the index of a file of one sealed segment, or None if it has no valid index."""
-    seal = read_seal(data, header)
-    if seal is None:
+    """Return the index of a file of one rolled segment, or None if it has no valid index."""
+    last = read_index_header(data, header)
+    if last is None:
         return None
-    body = data[seal.offset + BLOCK_HEADER_SIZE : seal.end]
-    return _parse(body, seal.offset) if is_body_intact(seal, body, header.salt) else None
+    body = data[last.offset + BLOCK_HEADER_SIZE : last.end]
+    return _parse(body, last.offset) if is_body_intact(last, body, header.salt) else None
 
 
 def _parse(body: bytes, offset: int) -> SegmentIndex | None:

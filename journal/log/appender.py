@@ -80,6 +80,7 @@ class Appender:
         "durable_upto",
         "failure",
         "keeps_unsynced",
+        "key",
         "next_seq",
         "on_poison",
         "path",
@@ -94,6 +95,7 @@ class Appender:
         self.path = options.path
         self.clock = options.clock
         self._steady_clock = choose_steady_clock(options.clock)
+        self.key = options.key
         self.keeps_unsynced = keeps_unsynced
         self._lock = start.lock
         self._temporary = start.temporary
@@ -277,7 +279,7 @@ class Appender:
         return self._steady_clock() - max(0, self.clock() - self._file.header.created)
 
     def roll(self) -> None:
-        """Seal the segment and begin the next one; continue with this one if there is no space.
+        """End the segment and begin the next one; continue with this one if there is no space.
 
         The header of the next segment records that this segment is durable to its end, so this
         segment is synced first.
@@ -285,7 +287,7 @@ class Appender:
         old = self._file
         self._retry_end = old.end + _RETRY_SIZE
         with suppress(DiskFull):
-            self._seal()
+            self._write_index()
             self.sync()
             if old is not self._file:
                 return  # The disk failed in the meantime, and fail-over began a new segment.
@@ -301,8 +303,11 @@ class Appender:
             old.trim()
             self._switch(new)
 
-    def _seal(self) -> None:
+    def _write_index(self) -> None:
         file = self._file
+        if file.sealed_end is not None:
+            self.write_marker()  # The last bytes of a sealed block lead to no index.
+            return
         placement = file.place(self.next_seq - self._shift)
         data, header = block.encode_index(
             placement, file.index_builder.payload(file.end), self.time
@@ -343,7 +348,7 @@ class Appender:
                 replacement = reopen_past_failure(old, self._lock, size)
             if new_block:
                 self._unsynced.add(new_block)
-            self._unsynced.copy_to(replacement, self._shift)
+            self._unsynced.copy_to(replacement, self._shift, old.sealed_end)
             if replacement.path != old.path:
                 self._name_next_segment(replacement)
         except BaseException as second:

@@ -4,7 +4,7 @@ from array import array
 from bisect import bisect_right
 from typing import NamedTuple
 
-from journal.errors import CorruptBlock, LostAcknowledged
+from journal.errors import CorruptBlock, LostAcknowledged, WrongKey
 from journal.format import segment_header, segment_index
 from journal.format.block import (
     BLOCK_HEADER_SIZE,
@@ -14,6 +14,8 @@ from journal.format.block import (
     is_body_intact,
     read_header,
 )
+from journal.format.block_header import SEALED
+from journal.format.seal_cipher import TAG_SIZE
 from journal.fs.byte_source import ByteSource
 from journal.log import scan
 from journal.log.header_scan import Segment
@@ -117,7 +119,7 @@ class BlockTable:
         refs, link = [], None
         while offset < end or (self.is_sparse and offset < segment.limit):
             header = read_header(data, offset, segment.header.salt, offset - segment.offset)
-            if header is None or find_flaw(header):
+            if header is None or find_flaw(header, is_sealed=segment.header.is_sealed):
                 return None
             if link is not None and not header.follows(*link):
                 return None
@@ -192,4 +194,26 @@ def read_block(data: ByteSource, ref: BlockRef, *, verify: bool) -> Block:
             last_seq=last_seq,
             file=segment.name,
         )
+    if header.flags & SEALED:
+        header, body = _open_block(data, ref, body)
     return Block(header, body, ref.first_seq, offset)
+
+
+def _open_block(data: ByteSource, ref: BlockRef, body: bytes) -> tuple[BlockHeader, bytes]:
+    """Return a sealed block without its seal. Raises WrongKey without its key."""
+    segment, header, offset = ref
+    if segment.seal is None:
+        raise WrongKey("the journal is sealed: its key is needed to read events")
+    end = segment.offset + header.previous_end
+    opened = segment.seal.open(header, data[end - TAG_SIZE : end], body)
+    if opened is None:
+        last_seq = ref.first_seq + header.frame_count - 1
+        raise CorruptBlock(
+            "the seal of the block is not genuine: it was changed, moved or mixed in",
+            offset,
+            size=header.size,
+            first_seq=ref.first_seq,
+            last_seq=last_seq,
+            file=segment.name,
+        )
+    return opened

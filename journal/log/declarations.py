@@ -14,6 +14,7 @@ from journal.log.segment_files import SegmentFiles
 if TYPE_CHECKING:
     from journal.events.application import ApplicationKind
     from journal.events.definition import Event
+    from journal.format.seal_key import SealKey
 
 
 _TAG = 136
@@ -55,9 +56,9 @@ def read_declarations(files: SegmentFiles, classes: "Iterable[type[Event]]" = ()
     return Declarations(*collect_declarations(found, classes))
 
 
-def read_declared(path: Path) -> "dict[int, ApplicationKind]":
+def read_declared(path: Path, key: "SealKey | None" = None) -> "dict[int, ApplicationKind]":
     """Return the first declaration of each tag in the journal at ``path``."""
-    with closing(SegmentFiles(path)) as files:
+    with closing(SegmentFiles(path, key=key)) as files:
         return read_declarations(files).first
 
 

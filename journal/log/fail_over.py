@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from journal.format import block
 from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader
+from journal.format.seal_cipher import TAG_SIZE
 from journal.log.journal_lock import JournalLock
+from journal.log.sealed_end import SealedEnd
 from journal.log.segment_writer import SegmentWriter
 
 
@@ -43,22 +45,38 @@ class UnsyncedBlocks:
         del self._blocks[:count]
         self.size = sum([unsynced.header.size for unsynced in self._blocks])
 
-    def copy_to(self, new: SegmentWriter, shift: int) -> None:
+    def copy_to(self, new: SegmentWriter, shift: int, sealed_end: SealedEnd | None = None) -> None:
         """Write all blocks to ``new``, sync, and compare them with the bytes on the disk.
 
         ``shift`` is the difference between a sequence number of the journal and of the segment.
+        ``sealed_end`` is that of the segment for which the blocks were sealed.
         """
-        copies = []
+        copies, tag = [], b""
         for unsynced in self._blocks:
             placement = new.place(unsynced.header.first_seq)
-            body = b"".join(unsynced.parts)[BLOCK_HEADER_SIZE:]
-            data, header = block.rewrite_header(unsynced.header, body, placement)
+            stored = b"".join(unsynced.parts)[BLOCK_HEADER_SIZE:]
+            header, body = unsynced.header, stored
+            if sealed_end is not None:
+                tag = tag or sealed_end.tag_at(header.previous_end)
+                header, body = _open(sealed_end, header, tag, stored)
+                tag = stored[-TAG_SIZE:]
+            data, header = block.rewrite_header(header, body, placement)
             new.reserve(len(data))
             new.write([data], header, unsynced.next_seq - shift)
             copies.append((header.offset, data))
         new.sync()
         if not all(new.is_on_disk(offset, data) for offset, data in copies):
             raise OSError("the disk returned other data than was written")
+
+
+def _open(
+    sealed_end: SealedEnd, header: BlockHeader, tag: bytes, body: bytes
+) -> tuple[BlockHeader, bytes]:
+    """Return a block of this process without its seal: the seal of its copy has another nonce."""
+    opened = sealed_end.seal.open(header, tag, body)
+    if opened is None:
+        raise OSError("a block in memory has changed since it was sealed")
+    return opened
 
 
 def reopen_past_failure(old: SegmentWriter, lock: JournalLock, size: int) -> SegmentWriter:
@@ -79,6 +97,7 @@ def reopen_past_failure(old: SegmentWriter, lock: JournalLock, size: int) -> Seg
             old.offset_past_failure(size),
             old.durable[1],
             old.index_builder,
+            old.sealed_end,
         )
     except BaseException:
         os.close(descriptor)

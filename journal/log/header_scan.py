@@ -2,9 +2,9 @@
 
 from bisect import bisect_right
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from journal.errors import LimitExceeded
+from journal.errors import FormatError, LimitExceeded
 from journal.format import bit_search, segment_header
 from journal.format.block import (
     BLOCK_HEADER_SIZE,
@@ -16,6 +16,9 @@ from journal.format.block import (
 )
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.fs.byte_source import Bytes
+
+if TYPE_CHECKING:
+    from journal.format.segment_seal import SegmentSeal
 
 RECOVERY_LINKS_MAX = 1 << 16
 """Blocks of one segment that may follow debris: one per crash."""
@@ -56,6 +59,8 @@ class Segment(NamedTuple):
     shift: int = 0
     continuation: tuple[int, int] | None = None
     continuation_seq: int = 0
+    seal: "SegmentSeal | None" = None
+    """Opens the blocks; None if the segment is not sealed, or the key is not known."""
 
     def is_superseded(self, header: BlockHeader) -> bool:
         """Return whether a later block starts at a sequence number below the end of this block."""
@@ -98,13 +103,14 @@ class SegmentBytes:
         self,
         data: Bytes,
         start: int,
-        salt: int,
+        segment: SegmentHeader,
         budget: HashBudget,
         header_cache: dict[int, BlockHeader],
     ) -> None:
         self._data = data
         self._start = start
-        self._salt = salt
+        self._salt = segment.salt
+        self._is_sealed = segment.is_sealed
         self._budget = budget
         self._header_cache = header_cache
 
@@ -113,6 +119,9 @@ class SegmentBytes:
         return self._header_cache.get(offset) or read_header(
             self._data, position, self._salt, offset
         )
+
+    def _find_flaw(self, header: BlockHeader) -> FormatError | None:
+        return find_flaw(header, is_sealed=self._is_sealed)
 
     def _body(self, header: BlockHeader) -> bytes:
         position = self._start + header.offset + BLOCK_HEADER_SIZE
@@ -128,7 +137,7 @@ class SegmentBytes:
         """Return the next valid header of this segment that starts at ``seq_min`` or higher."""
         while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
             header = self._header(position)
-            if header and header.first_seq >= seq_min and not find_flaw(header):
+            if header and header.first_seq >= seq_min and not self._find_flaw(header):
                 return header
             position += 1
         return None
@@ -146,7 +155,7 @@ class HeaderScan(SegmentBytes):
         budget: HashBudget,
         header_cache: dict[int, BlockHeader],
     ) -> None:
-        super().__init__(data, start, header.salt, budget, header_cache)
+        super().__init__(data, start, header, budget, header_cache)
         self._segment_header = header
         self._size = size
         self._limit: int | None = None
@@ -178,7 +187,7 @@ class HeaderScan(SegmentBytes):
         """Record the block at ``position``, and return the next position, or None at the end."""
         header = self._next_header or self._header(position)
         self._next_header = None
-        if header is None or find_flaw(header):
+        if header is None or self._find_flaw(header):
             return self._search(position)
         if len(self._header_cache) < CACHED_HEADERS_MAX:
             self._header_cache[header.offset] = header

@@ -7,18 +7,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from journal._platform import require_linux
-from journal.errors import JournalExists, NotAJournal, OptionError, StorageError
+from journal.errors import FormatError, JournalExists, NotAJournal, OptionError, StorageError
+from journal.format import segment_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
 from journal.fs import atomic_file, file_kind
+from journal.fs.byte_source import ByteSource
 from journal.log import journal_lock, segment_files
 from journal.log.journal_lock import JournalLock
 from journal.log.scan import RecoveryMode
-from journal.log.segment_creation import create_segment, make_salt, write_segment_header
+from journal.log.seal_keys import choose_reading_keys, choose_writing_key
+from journal.log.segment_creation import create_segment, make_header, write_segment_header
 from journal.log.segment_writer import SegmentWriter, is_disk_full, make_disk_full_error
 from journal.log.tail_recovery import SEQ_LAST, OpenTail, check_directory, recover_tail
+
+if TYPE_CHECKING:
+    from journal.format.seal_key import SealKey, WrappingKey
 
 
 class OpenOptions(NamedTuple):
@@ -32,6 +38,8 @@ class OpenOptions(NamedTuple):
     mode: RecoveryMode
     first_seq: int = 0
     """Sequence number of the first event of a new journal."""
+    key: "SealKey | None" = None
+    """Opens a sealed journal, and seals a new one."""
 
     def check(self) -> None:
         """Raise OptionError for invalid values, and on a system that cannot write journals."""
@@ -127,14 +135,32 @@ def _restart_creation(descriptor: int, options: OpenOptions) -> SegmentWriter | 
     """Write the header again if a crash interrupted the creation, before any event was written."""
     size = os.fstat(descriptor).st_size
     begin = os.pread(descriptor, len(SEGMENT_MAGIC), 0)
-    if size >= SEGMENT_HEADER_SIZE or not SEGMENT_MAGIC.startswith(begin):
+    if not SEGMENT_MAGIC.startswith(begin):
+        return None
+    if size >= SEGMENT_HEADER_SIZE and not _is_key_block_cut(descriptor, size):
         return None
     try:
-        file = write_segment_header(options.path, descriptor, _make_header(options))
+        file = write_segment_header(
+            options.path, descriptor, _make_header(options), _new_wrapping_key(options)
+        )
     except OSError as error:
         raise _make_storage_error(options.path, error, "created", 0) from error
     atomic_file.sync_directory(options.path.parent)
     return file
+
+
+def _is_key_block_cut(descriptor: int, size: int) -> bool:
+    """Return whether a sealed segment ends in the block with its key."""
+    data = ByteSource(descriptor, size)
+    try:
+        header = segment_header.read(data, 0)
+    except FormatError:
+        return False
+    if not header.is_sealed:
+        return False
+    from journal.format.segment_seal import is_key_block_cut  # Slow to import.
+
+    return is_key_block_cut(data, 0)
 
 
 def _open_directory(lock: JournalLock, options: OpenOptions) -> OpenResult:
@@ -146,7 +172,7 @@ def _open_directory(lock: JournalLock, options: OpenOptions) -> OpenResult:
         journal_lock.lock(file.descriptor, options.path)
         os.fsync(lock.descriptor)
         return _empty_result(options, lock, None, 0, file)
-    time = check_directory(options.path, names, options.mode)
+    time = check_directory(options.path, names, options.mode, options.key)
     name = names[-1]
     descriptor = os.open(options.path / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
@@ -162,7 +188,7 @@ def _open_directory(lock: JournalLock, options: OpenOptions) -> OpenResult:
 def _create_first_segment(path: Path, options: OpenOptions) -> SegmentWriter:
     """Create the first segment file of the journal. Raises StorageError."""
     try:
-        return create_segment(path, _make_header(options))
+        return create_segment(path, _make_header(options), _new_wrapping_key(options))
     except OSError as error:
         raise _make_storage_error(options.path, error, "created", options.first_seq) from error
 
@@ -173,8 +199,9 @@ def _recover_tail(descriptor: int, options: OpenOptions, name: str = "") -> Open
     Raises StorageError if there is no space: each event that the writer accepts must fit. Behind a
     torn block that lacks only zeros, the first new block allocates the reserve.
     """
+    keys = choose_reading_keys(options.key)
     find_tail = partial(
-        recover_tail, descriptor, options.path, options.mode, options.journal_id, name
+        recover_tail, descriptor, options.path, options.mode, options.journal_id, name, keys
     )
     size = os.fstat(descriptor).st_size
     tail = find_tail()
@@ -202,7 +229,19 @@ def _make_storage_error(path: Path, error: OSError, what: str, seq: int) -> Stor
 def _make_header(options: OpenOptions) -> SegmentHeader:
     """Make the header of a journal's first segment."""
     journal_id = options.journal_id or secrets.token_bytes(16)
-    return SegmentHeader(make_salt(), journal_id, options.clock(), options.first_seq)
+    return make_header(
+        journal_id, options.clock(), options.first_seq, is_sealed=_is_sealing(options)
+    )
+
+
+def _is_sealing(options: OpenOptions) -> bool:
+    return choose_writing_key(options.key) is not None
+
+
+def _new_wrapping_key(options: OpenOptions) -> "WrappingKey | None":
+    """Return the key that wraps the data keys of a new journal; None if it is not sealed."""
+    key = choose_writing_key(options.key)
+    return None if key is None else key.new_wrapping_key()
 
 
 def _empty_result(

@@ -44,12 +44,14 @@ from journal.log.frame_selection import FrameSelection
 from journal.log.header_scan import Segment
 from journal.log.process_start import make_opaque, starts_process
 from journal.log.scan import RecoveryMode
+from journal.log.seal_keys import check_key
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import Finding, Summary, check_block, summarize
 from journal.log.tail_follower import TailFollower
 
 if TYPE_CHECKING:
     from journal.events.definition import Event
+    from journal.format.seal_key import SealKey
 
 _Selected = TypeVar("_Selected")
 _SECOND = itemgetter(1)
@@ -67,7 +69,8 @@ class Reader:
     confirms the block. ``flips`` lists bits to invert when reading: by file name ("" for a journal
     that is one file), a map from offset to bit mask. ``kinds`` are classes of application events:
     iteration returns their events as instances of these classes, unless the journal declares the
-    tag in another way.
+    tag in another way. ``key`` opens a sealed journal, and no other; without it, only headers can
+    be read. Raises WrongKey.
 
     A forked child may use the readers of its parent. A reader that nobody closed is closed with a
     ResourceWarning.
@@ -81,6 +84,7 @@ class Reader:
         mode: RecoveryMode = RecoveryMode.TOLERATE_TAIL,
         flips: Mapping[str, Mapping[int, int]] | None = None,
         kinds: "Iterable[type[Event]]" = (),
+        key: "SealKey | None" = None,
     ) -> None:
         self.path = Path(check_path("path", path))
         self.losses: list[scan.Damage] = []
@@ -90,7 +94,8 @@ class Reader:
         check_methods("kinds", kinds, "__iter__")
         self._kinds = tuple(kinds)
         self._records_process: bool | None = None
-        self._files = SegmentFiles(path, patient=self._mode is RecoveryMode.SALVAGE, flips=flips)
+        is_patient = self._mode is RecoveryMode.SALVAGE
+        self._files = SegmentFiles(path, patient=is_patient, flips=flips, key=check_key(key))
         self._locator = BlockLocator(self._files)
         self._home = HomeProcess()
         try:
@@ -126,6 +131,11 @@ class Reader:
         if source is None:
             raise NotAJournal(f"the first segment file of {self.path} was removed")
         return segment_header.read(source[0:SEGMENT_HEADER_SIZE], 0).journal_id
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the journal is sealed."""
+        return self._files.is_sealed
 
     @property
     def size(self) -> int:
@@ -478,6 +488,7 @@ class Reader:
             except FormatError as error:
                 error.file, error.path = source.name, str(self.path)
                 raise
+        self._files.check_key()
 
     def _block(self, scanned: scan.ScannedBlock, start: int) -> Block | None:
         """Return the block, or None if it has no event from ``start`` on."""
@@ -533,7 +544,7 @@ class Reader:
             return False
         if self._mode is RecoveryMode.POINT_IN_TIME and damage.may_end_journal:
             return True
-        if loses_events or self._mode is RecoveryMode.STRICT:
+        if loses_events or damage.is_forged or self._mode is RecoveryMode.STRICT:
             try:
                 scan.raise_damage(damage)
             except FormatError as error:

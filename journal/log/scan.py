@@ -20,6 +20,8 @@ from journal.format import segment_header
 from journal.format.block import BlockHeader
 from journal.fs.byte_source import Bytes, ByteSource
 from journal.log.header_scan import HashBudget, HeaderScan, Segment
+from journal.log.seal_chain import SealChain, make_forged_items
+from journal.log.seal_keys import KeyedSource, ReadingKeys, choose_reading_keys
 from journal.log.segment_scan import (
     BodySelector,
     Damage,
@@ -92,6 +94,7 @@ def scan_files(
     """
     before: Segment | None = resume_after.segment if resume_after else None
     next_seq = resume_after.next_seq if resume_after else None
+    seals = SealChain(is_start=not from_middle and resume_after is None)
     for current, following in pairwise(chain(_find_segments(sources, resume_after), [None])):
         assert current is not None, "only the last one of a chain is followed by None"
         if isinstance(current, _UnreadableSegment):
@@ -103,21 +106,32 @@ def scan_files(
             yield from _check_first(current.segment)
         if resume_after:
             shift, next_seq = resume_after.segment.shift, resume_after.next_seq
-            segment = current.segment._replace(shift=shift)
+            segment = current.segment._replace(shift=shift, seal=resume_after.segment.seal)
+            forgery = None
         else:
             segment, next_seq = _assign_seqs(current.segment, before, next_seq)
+            segment, forgery = seals.unseal(current.data, segment, _keys_of(current.data))
         if isinstance(following, _ReadableSegment) and following.segment.header.continues(
             segment.header
         ):
             segment = _set_continuation(segment, following.segment)
         before = segment
         yield segment
+        if forgery is not None:
+            yield from make_forged_items(segment, forgery, next_seq)
+            continue
         scanner = current.make_scanner(segment, next_seq, select_body, verify=verify)
         if resume_after:
             scanner.start_after(resume_after)
             resume_after = None
         yield from scanner.run()
         next_seq = scanner.next_seq
+        seals.end(current.data, segment, scanner.link)
+
+
+def _keys_of(data: Bytes) -> ReadingKeys:
+    """Return the keys with which the file was opened."""
+    return data.keys if isinstance(data, KeyedSource) else choose_reading_keys(None)
 
 
 def ignore(item: ScanItem) -> None:

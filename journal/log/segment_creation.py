@@ -5,22 +5,33 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from journal.errors import JournalExists, StorageError
-from journal.format.segment_header import SegmentHeader
+from journal.format.segment_header import MINOR_SEALED, SegmentHeader
 from journal.fs import atomic_file
 from journal.log import journal_lock, segment_files
+from journal.log.sealed_end import SealedEnd
 from journal.log.segment_writer import SegmentWriter
 
+if TYPE_CHECKING:
+    from journal.format.seal_key import WrappingKey
 
-def create_segment(path: Path, header: SegmentHeader) -> SegmentWriter:
+
+def create_segment(
+    path: Path,
+    header: SegmentHeader,
+    wrapping: "WrappingKey | None" = None,
+    previous_tag: bytes = b"",
+) -> SegmentWriter:
     """Create a file with a durable segment header and a reserve. Raises OSError.
 
-    The file is removed if that fails.
+    The file is removed if that fails. ``wrapping`` and ``previous_tag`` are those of a sealed
+    segment.
     """
     descriptor = atomic_file.create_private(path)
     try:
-        return write_segment_header(path, descriptor, header)
+        return write_segment_header(path, descriptor, header, wrapping, previous_tag)
     except BaseException:
         os.close(descriptor)
         with suppress(OSError):
@@ -28,16 +39,33 @@ def create_segment(path: Path, header: SegmentHeader) -> SegmentWriter:
         raise
 
 
-def write_segment_header(path: Path, descriptor: int, header: SegmentHeader) -> SegmentWriter:
+def write_segment_header(
+    path: Path,
+    descriptor: int,
+    header: SegmentHeader,
+    wrapping: "WrappingKey | None" = None,
+    previous_tag: bytes = b"",
+) -> SegmentWriter:
     """Begin a segment in an empty file: write a durable header, then allocate the reserve.
 
-    Raises OSError.
+    The header of a sealed segment is followed by its key block. Raises OSError.
     """
     data, header = header.encode()
+    new = None
+    if wrapping is not None:
+        from journal.format.segment_seal import NO_TAG, make_seal  # Slow to import.
+
+        new = make_seal(wrapping, header, data, previous_tag or NO_TAG)
+        data += new.data
     if os.pwrite(descriptor, data, 0) != len(data):
         raise OSError("the header was written in part")
     os.fdatasync(descriptor)
-    file = SegmentWriter(path, descriptor, header)
+    if new is None:
+        file = SegmentWriter(path, descriptor, header)
+    else:
+        end, link = new.header.end, (new.header.end, new.header.hash)
+        sealed_end = SealedEnd(new.seal, data, 0, end)
+        file = SegmentWriter(path, descriptor, header, 0, end, link, sealed_end=sealed_end)
     file.reserve(0)
     return file
 
@@ -54,9 +82,17 @@ def create_next_segment(
         raise OSError(f"segment index limit {segment_files.SEGMENT_INDEX_MAX} reached")
     _, (end, digest) = old.durable
     journal_id = old.header.journal_id
-    header = SegmentHeader(make_salt(), journal_id, clock(), first_seq, end, digest)
+    sealed_end = old.sealed_end
+    header = make_header(
+        journal_id, clock(), first_seq, (end, digest), is_sealed=sealed_end is not None
+    )
     target = old.path.with_name(segment_files.segment_name(index))
-    new = create_segment(atomic_file.make_temporary_path(target), header)
+    temporary = atomic_file.make_temporary_path(target)
+    if sealed_end is None:
+        new = create_segment(temporary, header)
+    else:
+        wrapping = sealed_end.seal.wrapping
+        new = create_segment(temporary, header, wrapping, sealed_end.tag_at(end))
     try:
         journal_lock.lock(new.descriptor, old.path)
     except BaseException:
@@ -92,6 +128,18 @@ def publish_journal(temporary: Path, path: Path) -> None:
         raise StorageError(f"{path} cannot be published: {error}", 0, str(path)) from error
 
 
-def make_salt() -> int:
-    """Return a random seed for the hashes of a segment."""
-    return int.from_bytes(secrets.token_bytes(8), "little")
+def make_header(
+    journal_id: bytes,
+    created: int,
+    first_seq: int,
+    link: tuple[int, int] = (0, 0),
+    *,
+    is_sealed: bool,
+) -> SegmentHeader:
+    """Return the header of a new segment, with a random salt. ``link`` is what it continues."""
+    salt = int.from_bytes(secrets.token_bytes(8), "little")
+    if is_sealed:
+        return SegmentHeader(
+            salt, journal_id, created, first_seq, *link, minor=MINOR_SEALED, is_sealed=True
+        )
+    return SegmentHeader(salt, journal_id, created, first_seq, *link)

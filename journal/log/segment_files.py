@@ -5,15 +5,20 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from journal._platform import HAS_DIRECTORY_DESCRIPTORS, NO_FOLLOW, OPEN_FLAGS
-from journal.errors import FormatError, NotAJournal, OptionError
+from journal.errors import FormatError, NotAJournal, OptionError, WrongKey
 from journal.format import segment_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.fs import file_kind
 from journal.fs.byte_source import ByteSource
+from journal.log.seal_keys import KeyedSource, choose_reading_keys
+
+if TYPE_CHECKING:
+    from journal.format.seal_key import SealKey
 
 _SUFFIX = ".journal"
 _DIGITS = 10
@@ -103,7 +108,7 @@ def remove_journal(path: Path) -> None:
             path.unlink()
 
 
-class OwnedSource(ByteSource):
+class OwnedSource(KeyedSource):
     """A source that closes its file when it is garbage-collected."""
 
     __slots__ = ()
@@ -117,8 +122,10 @@ class RepairedSource(OwnedSource):
 
     __slots__ = ("_flips",)
 
-    def __init__(self, source: ByteSource, flips: Mapping[int, int]) -> None:
-        super().__init__(os.dup(source._descriptor), len(source), source.name, zero_unreadable=True)
+    def __init__(self, source: OwnedSource, flips: Mapping[int, int]) -> None:
+        super().__init__(
+            os.dup(source._descriptor), len(source), source.name, source.keys, zero_unreadable=True
+        )
         self._flips = flips
 
     def _read(self, start: int, size: int) -> bytes:
@@ -139,11 +146,20 @@ class SegmentHead(NamedTuple):
 class SegmentFiles:
     """The open file or directory of a journal.
 
-    ``flips`` maps file names to the bits to invert. Raises NotAJournal for other kinds of files.
-    Sources remain valid after ``close``.
+    ``flips`` maps file names to the bits to invert. ``key`` opens a sealed journal, and refuses any
+    other. Raises NotAJournal for other kinds of files. Sources remain valid after ``close``.
     """
 
-    __slots__ = ("_descriptor", "_flips", "_patient", "_status", "is_directory", "path")
+    __slots__ = (
+        "_descriptor",
+        "_flips",
+        "_key",
+        "_keys",
+        "_patient",
+        "_status",
+        "is_directory",
+        "path",
+    )
 
     def __init__(
         self,
@@ -151,8 +167,11 @@ class SegmentFiles:
         *,
         patient: bool = False,
         flips: Mapping[str, Mapping[int, int]] | None = None,
+        key: "SealKey | None" = None,
     ) -> None:
         self._descriptor = _CLOSED
+        self._key = key
+        self._keys = choose_reading_keys(key)
         self.path = Path(path)
         self._flips = flips or {}
         self._patient = patient
@@ -192,7 +211,7 @@ class SegmentFiles:
 
     def reopen(self) -> "SegmentFiles":
         """Open the journal at the same path again, with the same options."""
-        return SegmentFiles(self.path, patient=self._patient, flips=self._flips)
+        return SegmentFiles(self.path, patient=self._patient, flips=self._flips, key=self._key)
 
     @property
     def size(self) -> int:
@@ -230,10 +249,10 @@ class SegmentFiles:
                 unreadable = error.errno == errno.EIO and self._patient
                 if error.errno not in _NO_FILE and not unreadable:
                     raise
-                return ByteSource(-1, 0, name)
+                return KeyedSource(-1, 0, name, self._keys)
         status = os.fstat(descriptor)
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-        source = OwnedSource(descriptor, size, name, zero_unreadable=self._patient)
+        source = OwnedSource(descriptor, size, name, self._keys, zero_unreadable=self._patient)
         return RepairedSource(source, self._flips[name]) if name in self._flips else source
 
     def _open_segment(self, name: str) -> int:
@@ -255,6 +274,24 @@ class SegmentFiles:
             else:
                 heads.append(SegmentHead(source.name, header))
         return heads
+
+    @property
+    def is_sealed(self) -> bool:
+        """Return whether the first segment of the journal is sealed."""
+        header = self.read_first_header()
+        return header is not None and header.is_sealed
+
+    def check_key(self) -> None:
+        """Raise WrongKey unless the keys fit the first segment; do nothing if it is damaged."""
+        for source in islice(self.sources(self.names()), 1):
+            with suppress(FormatError):
+                header = segment_header.read(source[0:SEGMENT_HEADER_SIZE], 0)
+                if self._keys.is_required and not header.is_sealed:
+                    raise WrongKey(f"{self.path} is not sealed: read it without a key")
+                if self._keys.keys and header.is_sealed:
+                    from journal.format.segment_seal import load_seal  # Slow to import.
+
+                    load_seal(source, 0, header, self._keys.keys)
 
     def read_first_header(self) -> SegmentHeader | None:
         """Read the first header of the journal; None if it is invalid."""

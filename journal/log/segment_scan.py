@@ -4,7 +4,7 @@ The rules are those of spec/format.md, "What a reader concludes".
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from journal.errors import (
     CorruptBlock,
@@ -14,20 +14,29 @@ from journal.errors import (
     LostAcknowledged,
     MissingEvents,
     TornBlock,
+    WrongKey,
 )
-from journal.format.block import BLOCK_MAGIC, Block, BlockHeader, find_flaw, read_last_delta
+from journal.format.block import BLOCK_MAGIC, Block, BlockHeader, read_last_delta
+from journal.format.block_header import SEALED, make_plain_header
 from journal.format.frame import SEQ_MAX
+from journal.format.seal_cipher import TAG_SIZE
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import Bytes, ByteSource
 from journal.log import bit_rot
 from journal.log.header_scan import HashBudget, Segment, SegmentBytes
+
+if TYPE_CHECKING:
+    from journal.format.segment_seal import SegmentSeal
 
 _CHUNK_SIZE = 1 << 20
 _ZEROS = bytes(_CHUNK_SIZE)
 
 
 class ScannedBlock(NamedTuple):
-    """A valid block and its position. ``body`` is read only if ``is_selected``."""
+    """A valid block and its position. ``body`` is read only if ``is_selected``.
+
+    With the key of a sealed segment, ``body`` is decrypted; ``header`` is that of the file.
+    """
 
     segment: Segment
     header: BlockHeader
@@ -45,8 +54,16 @@ class ScannedBlock(NamedTuple):
         return self.first_seq + header.frame_count
 
     def block(self) -> Block:
-        """Return the block. Its body must be selected. Raises a FormatError for wrong columns."""
-        return Block(self.header, self.body, self.first_seq, self.offset)
+        """Return the block. Its body must be selected. Raises a FormatError for wrong columns.
+
+        Raises WrongKey if the block is sealed and its key is not known.
+        """
+        header = self.header
+        if header.flags & SEALED:
+            if self.segment.seal is None:
+                raise WrongKey("the journal is sealed: its key is needed to read events")
+            header = make_plain_header(header)
+        return Block(header, self.body, self.first_seq, self.offset)
 
 
 class Debris(NamedTuple):
@@ -62,7 +79,8 @@ class Damage(NamedTuple):
 
     ``link`` is the (end, hash) of the last block before them. If ``open_ended``, no block follows,
     and the number of lost events is unknown. ``is_rot`` is set for a block that one flipped bit
-    makes whole: it was written, and no crash explains its state.
+    makes whole: it was written, and no crash explains its state. ``is_forged`` is set for what is
+    whole but for its seal: somebody without the key changed or moved it.
     """
 
     offset: int
@@ -76,11 +94,12 @@ class Damage(NamedTuple):
     name: str = ""
     open_ended: bool = False
     is_rot: bool = False
+    is_forged: bool = False
 
     @property
     def may_end_journal(self) -> bool:
         """Return whether a crash explains the damage, and no sync had acknowledged the bytes."""
-        return not self.acknowledged and not self.is_rot
+        return not (self.acknowledged or self.is_rot or self.is_forged)
 
     def error(self) -> FormatError:
         """Return the exception to raise for this damage."""
@@ -121,6 +140,8 @@ class _BlockFault(NamedTuple):
     """The scan can continue at the next block."""
     is_torn: bool = False
     """A crash can leave the block in this state."""
+    is_forged: bool = False
+    """The block is whole, but its seal is not genuine."""
 
 
 class SegmentScanner(SegmentBytes):
@@ -136,7 +157,7 @@ class SegmentScanner(SegmentBytes):
         budget: HashBudget,
         header_cache: dict[int, BlockHeader],
     ) -> None:
-        super().__init__(data, segment.offset, segment.header.salt, budget, header_cache)
+        super().__init__(data, segment.offset, segment.header, budget, header_cache)
         self._segment = segment
         self._limit = segment.limit
         self._continuation = segment.continuation
@@ -148,6 +169,14 @@ class SegmentScanner(SegmentBytes):
         self._next_header: BlockHeader | None = None
         self._body_read = b""
         self._is_selected = False
+        self._seal = segment.seal
+        self._seal_tag = (0, b"")
+        """End and tag of the block that was opened last."""
+
+    @property
+    def link(self) -> tuple[int, int]:
+        """The (end, hash) of the last block."""
+        return self._link
 
     def start_after(self, tail: Tail) -> None:
         """Start at the end of an earlier scan, or at the end of any whole block."""
@@ -206,7 +235,7 @@ class SegmentScanner(SegmentBytes):
         self._next_header, self._body_read = None, b""
         if header is None:
             return _BlockFault(CorruptBlock, "no valid block header found", is_torn=True)
-        if header.offset not in self._header_cache and (error := find_flaw(header)):
+        if header.offset not in self._header_cache and (error := self._find_flaw(header)):
             return _BlockFault(type(error), error.reason)
         seq = header.first_seq + self._segment.shift
         if not header.follows(*self._link):
@@ -235,12 +264,13 @@ class SegmentScanner(SegmentBytes):
         first_seq = header.first_seq + self._segment.shift
         # If the sequence numbers have gaps, the last one is stored in the body.
         self._is_selected = self._select_body(self._segment, header, first_seq)
-        needs_body = header.has_seqs or self._is_selected
+        sealed = self._seal is not None
+        needs_body = header.has_seqs or self._is_selected or sealed
         body = repaired_body
         if not body and (needs_body or not confirmed):
             body = self._body(header)
         self._next_header = next_header
-        check = not confirmed or (needs_body and self._verify)
+        check = not confirmed or (needs_body and self._verify) or sealed
         if check and not self._is_whole(header, body):
             reason = "the hash of the block's body does not match"
             return _BlockFault(
@@ -251,6 +281,32 @@ class SegmentScanner(SegmentBytes):
                 CorruptBlock, "the next block records another hash for this block", is_trusted=True
             )
         self._body_read = body
+        if self._is_sealed and header.offset != SEGMENT_HEADER_SIZE:  # It is not the key block.
+            return self._find_seal_fault(header, body)
+        return None
+
+    def _find_seal_fault(self, header: BlockHeader, body: bytes) -> _BlockFault | None:
+        """Decrypt a body whose hash is right, and return why its seal is not genuine, or None."""
+        if not header.flags & SEALED:
+            reason = "a block without a seal is in a sealed segment"
+            return _BlockFault(CorruptBlock, reason, is_forged=True)
+        return None if self._seal is None else self._open(self._seal, header, body)
+
+    def _open(self, seal: "SegmentSeal", header: BlockHeader, body: bytes) -> _BlockFault | None:
+        """Decrypt a body. Each block is opened, selected or not.
+
+        > Why each? Its header decides what the reader concludes about other blocks.
+        """
+        end, tag = self._seal_tag
+        if end != header.previous_end:
+            end = self._start + header.previous_end
+            tag = self._data[end - TAG_SIZE : end]
+        opened = seal.open(header, tag, body)
+        self._seal_tag = (header.end, body[-TAG_SIZE:])
+        if opened is None:
+            reason = "the seal of the block is not genuine: it was changed, moved or mixed in"
+            return _BlockFault(CorruptBlock, reason, is_forged=True)
+        self._body_read = opened[1]
         return None
 
     def _conclude(self, header: BlockHeader | None, fault: _BlockFault) -> ScanItem | None:
@@ -277,6 +333,8 @@ class SegmentScanner(SegmentBytes):
         if anchor and end > at and anchor.follows(*self._link):
             self._position, self._next_header = end, None
             return Debris(at, end - at, self._segment.name)
+        if header is not None and fault_now.is_forged:
+            return self._skip_forged(header, fault_now)
         # A next segment continues only durable blocks.
         durable = self._segment.durable_upto > at - self._start or self._continuation is not None
         rot = None if durable else self._find_rot(header, fault_now)
@@ -299,6 +357,25 @@ class SegmentScanner(SegmentBytes):
             kind,
             link,
             self._segment.name,
+        )
+
+    def _skip_forged(self, header: BlockHeader, fault: _BlockFault) -> Damage:
+        """Report a block whose seal is not genuine, and continue after it."""
+        at, first, before = self._position, self.next_seq, self._link
+        durable = self._segment.durable_upto > at - self._start
+        self._accept(self._scanned_block(header))
+        self._next_header = None
+        return Damage(
+            at,
+            header.size,
+            first,
+            self.next_seq - 1,
+            durable,
+            fault.reason,
+            fault.kind,
+            before,
+            self._segment.name,
+            is_forged=True,
         )
 
     def _find_rot(self, header: BlockHeader | None, fault: _BlockFault) -> Damage | None:

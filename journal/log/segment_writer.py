@@ -3,6 +3,7 @@
 import errno
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from journal.errors import StorageError
@@ -11,6 +12,7 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.format.segment_index import SegmentIndexBuilder
 from journal.fs.open_resources import close_descriptor
 from journal.log.journal_lock import unlock
+from journal.log.sealed_end import SealedEnd
 
 RESERVE_SIZE = BLOCK_SIZE_TARGET + (1 << 14)
 """Bytes kept free after the end, so that all accepted events and one marker always fit."""
@@ -65,6 +67,7 @@ class SegmentWriter:
         "header",
         "index_builder",
         "link",
+        "sealed_end",
         "segment_offset",
         "sync_error",
     )
@@ -78,6 +81,7 @@ class SegmentWriter:
         end: int = SEGMENT_HEADER_SIZE,
         link: tuple[int, int] | None = None,
         index_builder: SegmentIndexBuilder | None = None,
+        sealed_end: SealedEnd | None = None,
     ) -> None:
         self._names: tuple[Path, ...] = (path.absolute(),)
         self.descriptor = descriptor
@@ -88,6 +92,7 @@ class SegmentWriter:
         self.durable = (end, self.link)
         self.sync_error: BaseException | None = None
         self.index_builder = index_builder or SegmentIndexBuilder()
+        self.sealed_end = sealed_end
         status = os.fstat(descriptor)
         self._identity = (status.st_dev, status.st_ino)
         self._allocated: int | None = status.st_size
@@ -122,7 +127,10 @@ class SegmentWriter:
     def place(self, first_seq: int) -> BlockPlacement:
         """Return the placement of the next block. ``first_seq`` is relative to the segment."""
         end, digest = self.link
-        return BlockPlacement(self.header.salt, first_seq, self.end, end, digest, self.durable[0])
+        place = BlockPlacement(self.header.salt, first_seq, self.end, end, digest, self.durable[0])
+        if self.sealed_end is None:
+            return place
+        return place._replace(seal=partial(self.sealed_end.seal.seal, self.sealed_end.tag_at(end)))
 
     def reserve(self, size: int) -> None:
         """Allocate space for a block and the reserve after it.
@@ -173,6 +181,8 @@ class SegmentWriter:
             self._write_rest(memoryview(b"".join(parts))[written:], position + written)
         self.end = header.end
         self.link = (header.end, header.hash)
+        if self.sealed_end is not None:
+            self.sealed_end.add(header.end, parts[-1], self.durable[1][0])
         self.index_builder.add(header, next_seq)
 
     def _write_rest(self, rest: memoryview, position: int) -> None:

@@ -45,7 +45,7 @@ class SwitchoverTarget:
         self._sibling = sibling
         self.is_in_place = self._is_final = False
         self.copied_size = self.rest_size = 0
-        self._files = SegmentFiles(self._path)
+        self._files = SegmentFiles(self._path, key=old.key)
         try:
             if not sibling.exists() or sibling.is_dir() != self._files.is_directory:
                 kind = "directory" if self._files.is_directory else "file"
@@ -54,7 +54,9 @@ class SwitchoverTarget:
             self._status = sibling.stat()
             # It reads a header, which can fail: create it before anything must be closed.
             self._follower = TailFollower(self._files, 0, _ALL_TAGS, True)
-            options = OpenOptions(sibling, False, True, journal_id, old.clock, RecoveryMode.STRICT)
+            options = OpenOptions(
+                sibling, False, True, journal_id, old.clock, RecoveryMode.STRICT, key=old.key
+            )
             self.appender = Appender(options, old.roll_policy, old.keeps_unsynced)
         except StorageError:
             self._files.close()

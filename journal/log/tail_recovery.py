@@ -3,7 +3,7 @@
 import os
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from journal.errors import (
     LimitExceeded,
@@ -12,6 +12,7 @@ from journal.errors import (
     OptionError,
     StorageError,
     TornBlock,
+    WrongKey,
 )
 from journal.format import segment_index
 from journal.format.frame import SEQ_MAX
@@ -21,7 +22,12 @@ from journal.fs.byte_source import ByteSource
 from journal.log import scan, segment_files
 from journal.log.header_scan import Segment
 from journal.log.scan import RecoveryMode
+from journal.log.seal_keys import NO_KEYS, KeyedSource, ReadingKeys
+from journal.log.sealed_end import SealedEnd
 from journal.log.segment_writer import SegmentWriter
+
+if TYPE_CHECKING:
+    from journal.format.seal_key import SealKey
 
 SEQ_LAST = SEQ_MAX - (1 << 40)
 """Highest first sequence number of a writer.
@@ -50,12 +56,14 @@ class OpenTail(NamedTuple):
     torn_size: int = 0
 
 
-def check_directory(path: Path, names: list[str], mode: RecoveryMode) -> int:
+def check_directory(
+    path: Path, names: list[str], mode: RecoveryMode, key: "SealKey | None" = None
+) -> int:
     """Check the segment files, and return the time of the last event before the last file.
 
     Raises a DamagedJournal for damage that the mode does not accept.
     """
-    files = segment_files.SegmentFiles(path)
+    files = segment_files.SegmentFiles(path, key=key)
     try:
         _check_chain(files, names)
         if mode is RecoveryMode.STRICT:
@@ -69,9 +77,9 @@ def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
     """Return the time of the last event in these files, 0 if there is none."""
     for name, header in reversed(files.read_heads(names)):
         source = files.open(name)
-        seal = segment_index.read_seal(source, header) if source and header else None
-        if seal is not None:
-            return seal.time_last
+        last = segment_index.read_index_header(source, header) if source and header else None
+        if last is not None:
+            return last.time_last
         items = scan.scan_files(files.sources([name]), scan.headers_only, from_middle=True)
         blocks = scan.take_blocks(items, on_damage=scan.ignore)
         times = [block.header.time_last for block in blocks if block.header.frame_count]
@@ -96,8 +104,8 @@ def _check_chain(files: segment_files.SegmentFiles, names: list[str]) -> None:
         if reason := find_misplacement(following, header):
             raise LostAcknowledged(reason, 0, file=next_name)
         source = files.open(name)
-        seal = segment_index.read_seal(source, header) if source else None
-        if seal is None or (seal.end, seal.hash) != (
+        last = segment_index.read_index_header(source, header) if source else None
+        if last is None or (last.end, last.hash) != (
             following.previous_end,
             following.previous_hash,
         ):
@@ -115,12 +123,17 @@ def _check_pair(files: segment_files.SegmentFiles, names: list[str]) -> None:
     for item in scan.scan_files(files.sources(names), scan.headers_only, from_middle=True):
         if isinstance(item, Segment) and item.name == names[1]:
             return
-        if isinstance(item, scan.Damage) and item.acknowledged:
+        if isinstance(item, scan.Damage) and (item.acknowledged or item.is_forged):
             scan.raise_damage(item)
 
 
 def recover_tail(
-    descriptor: int, path: Path, mode: RecoveryMode, journal_id: bytes | None, name: str = ""
+    descriptor: int,
+    path: Path,
+    mode: RecoveryMode,
+    journal_id: bytes | None,
+    name: str = "",
+    keys: ReadingKeys = NO_KEYS,
 ) -> OpenTail:
     """Find the tail in an open file: the journal at ``path``, or its last segment file ``name``.
 
@@ -129,8 +142,11 @@ def recover_tail(
     """
     size = os.fstat(descriptor).st_size
     _drop_unsynced_cache(descriptor, size, path)
-    tail = _find_tail(ByteSource(descriptor, size, name), mode)
-    header = tail.segment.header
+    data = KeyedSource(descriptor, size, name, keys)
+    tail = _find_tail(data, mode)
+    header, seal = tail.segment.header, tail.segment.seal
+    if header.is_sealed and seal is None:
+        raise WrongKey(f"{path} is sealed: its key is needed to continue it")
     if journal_id not in (None, header.journal_id):
         expected = (journal_id or b"").hex()
         reason = f"id {header.journal_id.hex()}, expected {expected}"
@@ -146,6 +162,7 @@ def recover_tail(
         end,
         tail.link,
         tail.index_builder,
+        None if seal is None else SealedEnd(seal, data, tail.segment.offset, tail.link[0]),
     )
     shift = tail.segment.shift
     if max(tail.next_seq, tail.next_seq - shift) > SEQ_LAST:

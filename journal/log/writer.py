@@ -43,6 +43,7 @@ from journal.log.opening import OpenOptions
 from journal.log.pending_block import PendingBlock, WriterState
 from journal.log.roll_policy import RollPolicy
 from journal.log.scan import RecoveryMode
+from journal.log.seal_keys import check_key
 from journal.log.switchover import SwitchoverStats, SwitchoverTarget
 from journal.log.tail_recovery import SEQ_LAST
 from journal.log.writer_sync import WriterSync
@@ -50,6 +51,7 @@ from journal.log.writer_sync import WriterSync
 if TYPE_CHECKING:
     from journal.events.application import ApplicationKind
     from journal.events.definition import Event
+    from journal.format.seal_key import SealKey
 
 _TAGS = [None, *range(TAG_MIN, TAG_MAX + 1)]
 """Each tag at its own index: the cheapest check of the type and the range of a tag."""
@@ -64,7 +66,7 @@ class Writer:
     defects of an existing journal. Without ``publish``, a new journal has no name until ``publish``
     is called, and is removed if that never happens. ``clock`` returns the time of each event in µs
     since the epoch; the default is the real-time clock. ``kinds`` are classes of application events
-    to ``declare``.
+    to ``declare``. ``key`` seals a new journal, and is needed to continue a sealed one.
 
     Raises JournalLocked if another process writes the journal, and a DamagedJournal if acknowledged
     bytes of it are lost. When the disk fails, the writer writes its unsynced blocks in another
@@ -94,6 +96,7 @@ class Writer:
         mode: RecoveryMode = RecoveryMode.POINT_IN_TIME,
         first_seq: int = 0,
         kinds: "Iterable[type[Event]]" = (),
+        key: "SealKey | None" = None,
     ) -> None:
         check_flag("compress", compress)
         if clock is not None:
@@ -110,9 +113,9 @@ class Writer:
             clock or current_microseconds,
             check_choice("mode", mode, RecoveryMode),
             check_int("first_seq", first_seq, 0, SEQ_LAST),
+            check_key(key),
         )
         options.check()
-        self._encode: Callable[[Event], bytes] | None = None
         compressor = block.make_compressor() if compress else None
         try:
             appender = Appender(options, roll, commit.level is not CommitLevel.NONE)
@@ -136,6 +139,7 @@ class Writer:
         OPEN_RESOURCES.release_in_children(self)
         OPEN_RESOURCES.close_at_exit(self)
         self._declared: dict[int, ApplicationKind] | None = None
+        self._encode: Callable[[Event], bytes] | None = None
         try:
             check_methods("kinds", kinds, "__iter__")
             self.declare(*kinds)
@@ -171,7 +175,8 @@ class Writer:
         from journal.events.declared_kinds import check_declarations
 
         if self._declared is None:
-            self._declared = read_declared(self.path) if self.path.exists() else {}
+            key = self._pending.appender.key
+            self._declared = read_declared(self.path, key) if self.path.exists() else {}
         for declaration in check_declarations(kinds, self._declared):
             self.append(declaration)
             self._declared[declaration.number] = declaration

@@ -285,7 +285,9 @@ class _FilterPass:
         self._blocks_skipped += 1
         source = self._open_source(item.segment.name)
         tags = b""
-        if source is not None:
+        if header.is_sealed:  # The scan has opened it.
+            tags = item.block().tags
+        elif source is not None:
             start = item.offset + BLOCK_HEADER_SIZE + header.payload_size
             tags_at = start if header.has_equal_sizes else start + 4 * count
             tags = source[tags_at : tags_at + count]

@@ -133,7 +133,7 @@ class BitRepairer:
                 return
             header = read_header(bit_search.flip_bit(raw, bit), 0, salt, offset)
             self._add_repair(data.name, position, bit, "block header", position)
-        if header is None or find_flaw(header):
+        if header is None or find_flaw(header, is_sealed=segment.header.is_sealed):
             return
         start = position + BLOCK_HEADER_SIZE
         body_size = header.payload_size + header.columns_size

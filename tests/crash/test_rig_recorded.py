@@ -19,6 +19,7 @@ from tests.rigs.faults import Fault, Faults
 from tests.rigs.promise import Promise, check
 from tests.rigs.recorder import crash_points
 from tests.support.budget import Budget
+from tests.support.sealed_journals import process_key
 
 Count = Callable[[int], None]
 
@@ -192,4 +193,27 @@ def test_many_power_cuts_while_threads_wait_keep_what_was_promised(
         faults = some_faults(random.Random(seed)) if seed % 3 == 0 else []
         work = workloads.write_together
         states += try_states(field, plan, seed, 4, *faults, work=work, chance=0.4)
+    count_states(states)
+
+
+@pytest.mark.parametrize("plan", [FILE, DIRECTORY], ids=str)
+def test_a_power_cut_keeps_what_was_promised_by_a_sealed_journal(
+    field: Field, plan: api.Plan, count_states: Count
+) -> None:
+    with process_key():
+        states = try_states(field, plan, 1, 2, chance=0.1)
+        faults = some_faults(random.Random(3))
+        count_states(states + try_states(field, plan, 3, 1, *faults, chance=0.05))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_many_power_cuts_keep_what_was_promised_by_sealed_journals(
+    field: Field, plan: api.Plan, count_states: Count, budget: Budget
+) -> None:
+    states = 0
+    with process_key():
+        for seed in budget.spend(range(2000, 2050), 2):
+            faults = some_faults(random.Random(seed)) if seed % 2 else []
+            states += try_states(field, plan, seed, 4, *faults, chance=0.2)
     count_states(states)

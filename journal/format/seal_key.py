@@ -1,0 +1,173 @@
+"""Keys with which a user seals journals, and their files."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+from journal.errors import OptionError
+from journal.format.seal_cipher import KEY_SIZE
+
+SALT_SIZE = 16
+KEY_ID_SIZE = 8
+SCRYPT_COST_LOG2 = 16
+"""Binary logarithm of the cost of a passphrase in new journals: 64 MiB and 0.2 s for each guess."""
+SCRYPT_COST_LOG2_MIN, SCRYPT_COST_LOG2_MAX = 10, 18
+"""Costs that are accepted from a journal. The highest one needs 256 MiB."""
+PASSPHRASE_SIZE_MAX = 1 << 10
+
+_FILE_MAGIC = b"journal-seal-key-1 "
+_FILE_SIZE_MAX = 1 << 12
+_SCRYPT_BLOCK_SIZE = 8
+_SCRYPT_MEMORY_MAX = 1 << 29
+_DERIVED_KEYS_MAX = 16
+_NO_SALT = bytes(SALT_SIZE)
+
+
+class WrappingKey:
+    """The key that encrypts the data keys of segments, and how it is made from the user's key.
+
+    ``cost_log2`` is 0 for a random key, which needs no derivation and has a salt of zeros.
+    """
+
+    __slots__ = ("cost_log2", "key", "key_id", "salt")
+
+    def __init__(self, secret: bytes, cost_log2: int, salt: bytes) -> None:
+        self.key = hmac.digest(secret, b"journal wrapping key", "sha256")
+        self.key_id = hmac.digest(secret, b"journal key id", "sha256")[:KEY_ID_SIZE]
+        self.cost_log2 = cost_log2
+        self.salt = salt
+
+
+class SealKey:
+    """Key of a user for sealed journals: 32 random bytes, or a passphrase.
+
+    Importable as ``journal.SealKey``. ``generate`` and ``from_passphrase`` make one, ``read`` reads
+    the file that ``write`` wrote. A key holds a secret, so its text form does not show it.
+    """
+
+    __slots__ = ("_derived", "_is_passphrase", "_lock", "_secret")
+
+    def __init__(self, secret: bytes, *, is_passphrase: bool = False) -> None:
+        if not isinstance(secret, bytes) or not isinstance(is_passphrase, bool):
+            raise OptionError("the secret of a seal key must be bytes")
+        if is_passphrase and not 0 < len(secret) <= PASSPHRASE_SIZE_MAX:
+            raise OptionError(
+                f"a passphrase must have 1 to {PASSPHRASE_SIZE_MAX} bytes, got {len(secret)}"
+            )
+        if not is_passphrase and len(secret) != KEY_SIZE:
+            raise OptionError(f"a seal key must have {KEY_SIZE} bytes, got {len(secret)}")
+        self._secret = secret
+        self._is_passphrase = is_passphrase
+        self._derived: dict[tuple[int, bytes], WrappingKey] = {}
+        self._lock = Lock()
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Return a new random key."""
+        return cls(secrets.token_bytes(KEY_SIZE))
+
+    @classmethod
+    def from_passphrase(cls, passphrase: str | bytes) -> Self:
+        """Return the key that a passphrase gives. A text is encoded as UTF-8."""
+        secret = passphrase.encode() if isinstance(passphrase, str) else passphrase
+        return cls(secret, is_passphrase=True)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a key file. Raises OptionError for a file of another kind."""
+        text = read_small_file(path).strip()
+        try:
+            if not text.startswith(_FILE_MAGIC):
+                raise ValueError
+            return cls(base64.b64decode(text[len(_FILE_MAGIC) :], validate=True))
+        except (OptionError, ValueError, binascii.Error):
+            raise OptionError(
+                f"{os.fspath(path)} is not a seal key: make one with journaltool keygen"
+            ) from None
+
+    @classmethod
+    def read_passphrase(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the key of the passphrase in the first line of a file."""
+        lines = read_small_file(path).splitlines()
+        if not lines or not lines[0]:
+            raise OptionError(f"{os.fspath(path)} has no passphrase in its first line")
+        return cls.from_passphrase(lines[0])
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a random key to a new file that only its owner can read."""
+        if self._is_passphrase:
+            raise OptionError("a passphrase is not written to a key file")
+        text = _FILE_MAGIC + base64.b64encode(self._secret) + b"\n"
+        write_secret_file(path, text)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a seal key cannot be pickled: it would leave its process")
+
+    def wrapping_key(self, cost_log2: int, salt: bytes) -> WrappingKey | None:
+        """Return the wrapping key for values from a journal, or None if the key is of another kind.
+
+        Few results are kept, so that a file with many salts costs no memory.
+        """
+        if bool(cost_log2) != self._is_passphrase:
+            return None
+        with self._lock:
+            found = self._derived.get((cost_log2, salt))
+            if found is None:
+                if len(self._derived) >= _DERIVED_KEYS_MAX:
+                    self._derived.pop(next(iter(self._derived)))
+                found = self._derived[cost_log2, salt] = self._derive(cost_log2, salt)
+        return found
+
+    def new_wrapping_key(self) -> WrappingKey:
+        """Return a wrapping key for a new journal."""
+        if not self._is_passphrase:
+            return WrappingKey(self._secret, 0, _NO_SALT)
+        return self._derive(SCRYPT_COST_LOG2, secrets.token_bytes(SALT_SIZE))
+
+    def _derive(self, cost_log2: int, salt: bytes) -> WrappingKey:
+        if not cost_log2:
+            return WrappingKey(self._secret, 0, _NO_SALT)
+        secret = hashlib.scrypt(
+            self._secret,
+            salt=salt,
+            n=1 << cost_log2,
+            r=_SCRYPT_BLOCK_SIZE,
+            p=1,
+            maxmem=_SCRYPT_MEMORY_MAX,
+            dklen=KEY_SIZE,
+        )
+        return WrappingKey(secret, cost_log2, salt)
+
+
+def read_small_file(path: str | os.PathLike[str]) -> bytes:
+    """Read a file of keys. Raises OptionError if it is larger than such a file."""
+    with Path(path).open("rb") as file:
+        data = file.read(_FILE_SIZE_MAX + 1)
+    if len(data) > _FILE_SIZE_MAX:
+        raise OptionError(
+            f"{os.fspath(path)} is too large for a key, the limit is {_FILE_SIZE_MAX}"
+        )
+    return data
+
+
+def write_secret_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a new file that only its owner can read. Raises OptionError if the path exists."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileExistsError:
+        raise OptionError(f"{os.fspath(path)} already exists: choose another path") from None
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
