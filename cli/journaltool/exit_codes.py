@@ -113,6 +113,11 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.BROKEN_PIPE: "The reader of the output closed it. A resume delivers the rest.",
         ExitCode.TERMINATED: "SIGTERM stopped the program.",
     },
+    "prepare": {
+        ExitCode.FINE: "Each program is in the cache.",
+        ExitCode.ERROR: "A program cannot run, or the cache cannot be written.",
+        **_USAGE,
+    },
     "check-resume": {
         ExitCode.FINE: "No difference was found, or the program has ended.",
         ExitCode.ERROR: "The journal cannot be read, is not a journal, or cannot be resumed here.",

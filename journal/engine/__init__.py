@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         UnknownImports,
     )
     from journal.engine.memory.dirty_pages import DirtyPageTracking
+    from journal.engine.program.preparation import ModulePreparation, prepare_module
     from journal.engine.session.api import record, resume
     from journal.engine.session.host_check import HostDiffers
     from journal.engine.session.recorded_options import RecordedOptions, read_recorded_options
@@ -39,6 +40,7 @@ _MODULES = {
     "HostMount": "engine.wasi.filesystem.mounts",
     "InFlightPolicy": "engine.wasi.stdio.outbox",
     "MemoryMount": "engine.wasi.filesystem.mounts",
+    "ModulePreparation": "engine.program.preparation",
     "RecordedOptions": "engine.session.recorded_options",
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
@@ -52,6 +54,7 @@ _MODULES = {
     "Stacks": "engine.configuration",
     "UnknownImports": "engine.configuration",
     "check_resume": "engine.session.resume_check",
+    "prepare_module": "engine.program.preparation",
     "read_recorded_options": "engine.session.recorded_options",
     "record": "engine.session.api",
     "resume": "engine.session.api",
@@ -70,6 +73,7 @@ __all__ = [
     "HostMount",
     "InFlightPolicy",
     "MemoryMount",
+    "ModulePreparation",
     "RecordedOptions",
     "Recorder",
     "RecordingLevel",
@@ -83,6 +87,7 @@ __all__ = [
     "Stacks",
     "UnknownImports",
     "check_resume",
+    "prepare_module",
     "read_recorded_options",
     "record",
     "resume",

@@ -32,6 +32,9 @@ SECONDS_MAX = 900.0
 MEMORY_SIZE_MAX = 4 << 30
 """Default limits. CPython takes 90 s and 0.7 GB, a compiler of 24 MB 10 minutes and 1.8 GB."""
 
+INSTRUMENT_PHASE = "instrumenting the module"
+"""Name of the phase in which the tool runs."""
+
 ASYNCIFY_FUNCTIONS = frozenset(
     f"asyncify_{name}"
     for name in ("start_unwind", "stop_unwind", "start_rewind", "stop_rewind", "get_state")
@@ -77,7 +80,7 @@ def instrument(
         return cached
     source = _prepare_source(module, loops=loops)
     store.check_timeout(seconds_max)
-    with report_phase(progress, "instrumenting the module", len(module)), store.lock():
+    with report_phase(progress, INSTRUMENT_PHASE, len(module)), store.lock():
         cached = store.read()  # Another process may have written the module meanwhile.
         if cached is not None:
             return cached

@@ -27,6 +27,9 @@ from journal.rewrite.progress import ProgressCallback, ignore_progress, report_p
 
 MODULE_SIZE_MAX = 1 << 30
 
+COMPILE_PHASE = "compiling the module"
+"""Name of the phase in which wasmtime compiles."""
+
 _NAMES_MAX = 8
 _NAME_SIZE_MAX = 60
 """Largest number of imports in a message, and of characters of each."""
@@ -143,6 +146,13 @@ def compile_module(
     return result
 
 
+def find_compiled(
+    module: GuestModule, configuration: Configuration, cache: UserCache
+) -> Path | None:
+    """Return the file of the compiled module in the cache, or None if there is none."""
+    return next(cache.find_mapped(_COMPILED, _compiled_identity(module, configuration)), None)
+
+
 def check_program(module: Any, configuration: Configuration) -> None:
     """Raise ``ModuleRefused`` unless the module can run as a program within the limits."""
     _select_handlers(module, configuration)
@@ -168,7 +178,7 @@ def check_program(module: Any, configuration: Configuration) -> None:
 
 def _compile(engine: Any, module: GuestModule, progress: ProgressCallback) -> Any:
     try:
-        with report_phase(progress, "compiling the module", len(module.data)):
+        with report_phase(progress, COMPILE_PHASE, len(module.data)):
             return wasmtime.Module(engine, module.data)
     except wasmtime.WasmtimeError as error:
         raise ModuleRefused(describe_invalid(module.data, str(error))) from None

@@ -4,14 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from journal.engine.configuration import Configuration
+from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptions, Stacks
+from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.module import (
+    GuestModule,
     check_program,
     compile_module,
     make_engine,
 )
 from journal.engine.program.user_cache import UserCache
-from journal.engine.program.variant import ModuleVariant
+from journal.engine.program.variant import ModuleVariant, Notify, select_variant
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 
@@ -25,6 +27,35 @@ class PreparedModule(NamedTuple):
     compiled: Any
     variant: ModuleVariant
     configuration: Configuration
+
+
+def prepare_new_run(
+    module: GuestModule,
+    snapshots: SnapshotOptions,
+    configuration: Configuration,
+    cache: Path | None,
+    note: Notify,
+    progress: ProgressCallback,
+) -> PreparedModule:
+    """Instrument and compile a module for a new run, or load it from the cache.
+
+    Raises ``ModuleRefused``.
+    """
+    snapshots = without_stacks_in_small_memory(snapshots, configuration)
+    variant = select_variant(module, snapshots, cache, note, progress)
+    return prepare(variant, configuration, cache, progress)
+
+
+def without_stacks_in_small_memory(
+    snapshots: SnapshotOptions, configuration: Configuration
+) -> SnapshotOptions:
+    """Return the options without stacks if the memory that saves the stack does not fit.
+
+    That memory counts towards the memory limit of the guest.
+    """
+    if configuration.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE:
+        return snapshots
+    return replace(snapshots, stacks=Stacks.NEVER)
 
 
 def prepare(

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from journal.engine.configuration import PAGE_SIZE, Configuration, Stacks
-from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
+from journal.engine.configuration import Configuration
 from journal.engine.program.module import load_module
-from journal.engine.program.prepared import prepare
+from journal.engine.program.prepared import (
+    prepare,
+    prepare_new_run,
+    without_stacks_in_small_memory,
+)
 from journal.engine.program.user_cache import UserCache
-from journal.engine.program.variant import select_variant
 from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times, report_differences
 from journal.engine.session.journal_writer import JournalWriter, NullWriter
@@ -96,10 +98,15 @@ def _build_recorded(
     options: RecordOptions,
     recorded_options: Pairs,
 ) -> Recorder:
-    variant = select_variant(
-        load_module(module), config.snapshots, config.cache, config.note, config.progress
+    program = prepare_new_run(
+        load_module(module),
+        config.snapshots,
+        options.configuration,
+        config.cache,
+        config.note,
+        config.progress,
     )
-    program = prepare(variant, options.configuration, config.cache, config.progress)
+    variant = program.variant
     streams = connect_streams(config)
     interrupter = Interrupter()
     writer = Writer(path, publish=False, roll=options.roll)
@@ -128,15 +135,10 @@ def _build_recorded(
 def _make_session(
     config: RunConfig, recorded: RecordedOptions, configuration: Configuration
 ) -> SessionConfig:
-    """Return the options of a session: those of ``config``, and else the recorded ones.
-
-    Snapshots have no stacks if the memory that saves the stack does not fit: it counts towards the
-    memory limit of the guest.
-    """
+    """Return the options of a session: those of ``config``, and else the recorded ones."""
     session = keep_options(config, recorded)
-    if configuration.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE:
-        return session
-    return replace(session, snapshots=replace(session.snapshots, stacks=Stacks.NEVER))
+    snapshots = without_stacks_in_small_memory(session.snapshots, configuration)
+    return replace(session, snapshots=snapshots)
 
 
 def build_resumed(path: StrPath, config: RunConfig, options: ResumeOptions) -> Recorder:
