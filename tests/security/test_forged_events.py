@@ -235,6 +235,16 @@ PREAMBLES: dict[str, tuple[type[Event], dict[str, Any], str]] = {
     "a limit out of range": (START, {"configuration": (("stack_size", "1"),)}, "is invalid"),
     "a limit twice": (START, {"configuration": (("stack_size", "65536"),) * 2}, "twice"),
     "a long option": (START, {"configuration": (("\n" * 5000, ""),)}, "unknown to this version"),
+    "a long option of sessions": (
+        START,
+        {"configuration": (("session." + "\n" * 5000, ""),)},
+        "unknown to this version",
+    ),
+    "a long value of an option": (
+        START,
+        {"configuration": (("session.durability", "\n" * 5000),)},
+        "unknown value of session.durability",
+    ),
     "a long reason": (
         START,
         {"configuration": (("not-resumable", "\x1b" * 5000),)},

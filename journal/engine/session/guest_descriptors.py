@@ -6,6 +6,7 @@ from journal.engine.session.preamble import Identity
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OutputStream
 from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.engine.wasi.stdio.stdin import StdinSource
@@ -27,18 +28,24 @@ def open_descriptors(
     terminals: Collection[int],
     moved_mounts: Mapping[str, str],
     times: RecordedTimes,
+    own: OwnFiles | None = None,
 ) -> Mounts:
     """Add the standard streams and the mounts to the descriptors, and return the mounts.
 
-    The copied files are in the mounts. The caller closes the mounts. Raises ``OptionError`` for a
-    name in ``moved_mounts`` that is not a mount, and for a copy that is impossible; if a journal
-    has that copy, raises ``NotResumable``.
+    The copied files are in the mounts. The caller closes the mounts. ``own`` are the files that the
+    guest does not reach. Raises ``OptionError`` for a name in ``moved_mounts`` that is not a mount,
+    and for a copy that is impossible; if a journal has that copy, raises ``NotResumable``.
     """
     context.descriptors.add(InputStream(source, STDIN in terminals))
     for stream in (STDOUT, STDERR):
         context.descriptors.add(OutputStream(stream, stream in terminals))
     mounts = Mounts(
-        context.tape, identity.mounts, identity.configuration.files_size_max, moved_mounts, times
+        context.tape,
+        identity.mounts,
+        identity.configuration.files_size_max,
+        moved_mounts,
+        times,
+        own,
     )
     mounts.preopen(context.descriptors)
     mounts.add_copies(identity.copied_files, NotResumable if identity.is_recorded else OptionError)

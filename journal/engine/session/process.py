@@ -23,6 +23,7 @@ from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.tape import Tape
 from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.delivery import make_stream_events
 from journal.engine.wasi.stdio.outbox import Outbox
@@ -53,7 +54,7 @@ class Process:
 
     ``streams``, ``interrupter`` and ``config`` are those of the session. With ``replay`` the guest
     first replays recorded events and continues live at their end. ``pages`` is the page index of
-    the journal, if it has one.
+    the journal, if it has one. ``own`` are the files that the guest does not reach in its mounts.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Process:
         *,
         replay: Replay | None = None,
         pages: "PageIndex | None" = None,
+        own: OwnFiles | None = None,
     ) -> None:
         self._program, self._writer = program, writer
         self._syncs = SyncSchedule(writer, config.durability)
@@ -93,8 +95,10 @@ class Process:
         self.context = self._make_context(identity, interrupter)
         moved_mounts, times = self._replay.moved_mounts, self._replay.times
         self.mounts = open_descriptors(
-            self.context, identity, streams.source, streams.terminals, moved_mounts, times
+            self.context, identity, streams.source, streams.terminals, moved_mounts, times, own
         )
+        if own is not None:
+            self.mounts.protect_own_files()
         self._machine: MachineState | None = None
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
         self._instance.limit(

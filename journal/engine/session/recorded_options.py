@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from journal._arguments import quote
 from journal.engine.configuration import SESSION_PREFIX, SafePoints, SnapshotOptions, Stacks
 from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath
 from journal.engine.wasi.stdio.outbox import Durability
@@ -162,11 +163,14 @@ def parse_options(pairs: Pairs) -> RecordedOptions:
             continue
         option = name.removeprefix(SESSION_PREFIX)
         if option not in _PARSERS:
-            raise EngineMismatch(f"the journal has the option {name!r}, unknown to this version")
+            raise EngineMismatch(
+                f"the journal has the option {quote(name)}, unknown to this version"
+            )
         try:
             value = _PARSERS[option](text)
         except (ValueError, KeyError) as error:
-            raise EngineMismatch(f"the journal has an unknown value of {name}: {text!r}") from error
+            reason = f"the journal has an unknown value of {name}: {quote(text)}"
+            raise EngineMismatch(reason) from error
         group, _, option = option.rpartition(".")
         groups.setdefault(group, {})[option] = value
     try:

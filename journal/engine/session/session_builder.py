@@ -17,6 +17,7 @@ from journal.engine.program.user_cache import UserCache
 from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times, report_differences
 from journal.engine.session.journal_writer import JournalWriter, NullWriter
+from journal.engine.session.own_paths import find_own_files
 from journal.engine.session.process import Process
 from journal.engine.session.recorded_options import (
     Pairs,
@@ -126,9 +127,13 @@ def _build_recorded(
             instrumented=variant.instrumented if has_variant else b"",
         )
         pages = _make_page_index(path, config)
-        process = Process(program, identity, writer, streams, interrupter, config, pages=pages)
+        own = find_own_files(writer.path, config.cache)
+        process = Process(
+            program, identity, writer, streams, interrupter, config, pages=pages, own=own
+        )
         process.begin_session()
         writer.publish()
+        own.add(writer.path)  # The journal has its file under this name only now.
         return Recorder(writer, streams, interrupter, config, process=process)
 
 
@@ -254,6 +259,7 @@ class _Resumption:
             config,
             replay=replay,
             pages=pages,
+            own=find_own_files(writer.path, config.cache) if isinstance(writer, Writer) else None,
         )
 
 

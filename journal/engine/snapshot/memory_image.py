@@ -90,6 +90,10 @@ class ImageKey(NamedTuple):
         )
 
 
+IMAGES_NAME = "images"
+"""Name of the directory of images."""
+
+
 class ImageCache(NamedTuple):
     """Directory of images, next to the directory of compiled modules, and the user's key."""
 
@@ -100,7 +104,7 @@ class ImageCache(NamedTuple):
     def open(cls, cache: Path | None) -> Self:
         """Return the images beside the modules in ``cache``, or in the default directory."""
         modules = UserCache.open(cache)
-        return cls(modules.folder.parent / "images", modules.key)
+        return cls(modules.folder.parent / IMAGES_NAME, modules.key)
 
     def get_path(self, key: ImageKey) -> Path:
         """Return the path of an image."""

@@ -19,9 +19,11 @@ from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.filesystem.host_paths import (
     FileIdentity,
     capture_result,
+    resolve_host_path,
     resolve_times,
     stat_of,
 )
+from journal.engine.wasi.filesystem.own_files import Access, OwnFiles
 from journal.engine.wasi.filesystem.reopening import (
     RecordedTimes,
     find_names,
@@ -67,8 +69,9 @@ class HostTree:
     """One mounted host directory. A replay does not open it.
 
     ``is_moved`` means that the directory is at another path than the journal recorded. ``guest`` is
-    the name of the mount. ``open_handles`` contains the open files and directories below the mount,
-    ``recorded_sizes`` the sizes of files by device and inode, as far as replayed calls tell them.
+    the name of the mount. The guest does not reach the files ``own``. ``open_handles`` contains the
+    open files and directories below the mount, ``recorded_sizes`` the sizes of files by device and
+    inode, as far as replayed calls tell them.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class HostTree:
         is_moved: bool,
         guest: str = "/",
         times: RecordedTimes = RecordedTimes(),  # noqa: B008 - an immutable value
+        own: OwnFiles | None = None,
     ) -> None:
         self.tape = tape
         self.path = path
@@ -87,6 +91,7 @@ class HostTree:
         self.writable = writable
         self.is_moved = is_moved
         self.times = times
+        self.own = own or OwnFiles()
         self._root: int | None = None
         self._is_other_root: bool | None = None
         self._found: dict[int, list[tuple[str, ...]]] = {}
@@ -239,10 +244,25 @@ class HostHandle:
             handle = reopen(
                 tree.root, found, self._flags, is_moved=is_moved, times=tree.times, path=path
             )
-            if handle is not None:
-                self._node = found
-                return handle
+            if handle is None:
+                continue
+            if self._is_own(handle, names):  # Only a forged journal names it.
+                os.close(handle)
+                continue
+            self._node = found
+            return handle
         raise WasiError(Errno.STALE)
+
+    def _is_own(self, handle: int, names: tuple[str, ...]) -> bool:
+        """Return whether the guest must not reach a file that was opened by its names."""
+        own = self._tree.own
+        try:
+            with resolve_host_path(
+                self._tree.root, "/".join(names) or ".", own, Access.FIND, follow=False
+            ):
+                return own.contains(os.fstat(handle))
+        except WasiError:
+            return True
 
     def _candidate_names(self, node: FileIdentity, is_moved: bool) -> Iterator[tuple[str, ...]]:
         if not self.is_removed:

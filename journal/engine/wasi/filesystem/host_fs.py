@@ -6,12 +6,11 @@ Each change of a name is performed at most once, whenever a crash occurs: see ``
 import os
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from journal.engine.tape import HostReply
 from journal.engine.wasi.filesystem.host_files import HostFile, HostHandle, HostTree, unwrap_result
 from journal.engine.wasi.filesystem.host_paths import (
-    HOST_WALKER,
     FileIdentity,
     capture_result,
     filetype_of,
@@ -26,6 +25,7 @@ from journal.engine.wasi.filesystem.host_paths import (
     unpack_identity,
     unpack_names,
 )
+from journal.engine.wasi.filesystem.own_files import Access
 from journal.engine.wasi.filesystem.tape_recorder import (
     pack_create_directory,
     pack_link,
@@ -69,7 +69,9 @@ class HostDirectory(HostHandle):
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
         """Return the entries, sorted by name."""
-        value = self._tree.query_host(HostCall.LIST, fd, lambda: pack_entries(self.handle))
+        value = self._tree.query_host(
+            HostCall.LIST, fd, lambda: pack_entries(self.handle, self._tree.own)
+        )
         return unpack_entries(value)
 
     def open(self, request: OpenRequest) -> "HostFile | HostDirectory":
@@ -111,7 +113,8 @@ class HostDirectory(HostHandle):
         if request.flags & OpenFlags.TRUNCATE:
             flags |= os.O_TRUNC
         follow = bool(request.lookup & SYMLINK_FOLLOW) and not flags & os.O_EXCL
-        with resolve_host_path(self.handle, request.path, follow=follow) as location:
+        access = Access.CREATE if request.flags & OpenFlags.CREATE else Access.FIND
+        with self._resolve(request.path, access, follow=follow) as location:
             if location.must_be_directory or request.flags & OpenFlags.DIRECTORY:
                 flags |= os.O_DIRECTORY
                 if flags & os.O_CREAT:
@@ -180,7 +183,7 @@ class HostDirectory(HostHandle):
         """Return the target of a symbolic link."""
 
         def operation() -> bytes:
-            with resolve_host_path(self.handle, path, follow=False) as location:
+            with self._resolve(path, follow=False) as location:
                 if location.must_be_directory:
                     _stat_at(location)
                 target = os.readlink(location.name, dir_fd=location.parent)
@@ -192,7 +195,7 @@ class HostDirectory(HostHandle):
         """Return the attributes of the file at a path."""
 
         def operation() -> bytes:
-            with resolve_host_path(self.handle, path, follow=follow) as location:
+            with self._resolve(path, follow=follow) as location:
                 return _stat_at(location).pack()
 
         return FileStat(*FILESTAT.unpack(self._tree.query_host(HostCall.STAT, fd, operation)))
@@ -201,9 +204,7 @@ class HostDirectory(HostHandle):
         """Set the access and modification times of the file at a path."""
 
         def operation() -> bytes:
-            with resolve_host_path(
-                self.handle, path, follow=bool(lookup & SYMLINK_FOLLOW)
-            ) as location:
+            with self._resolve(path, follow=bool(lookup & SYMLINK_FOLLOW)) as location:
                 resolved = resolve_times(times, _stat_at(location))
                 os.utime(location.name, ns=resolved, dir_fd=location.parent, follow_symlinks=False)
             return b""
@@ -218,8 +219,8 @@ class HostDirectory(HostHandle):
 
         def operation(again: bool) -> bytes:
             with (
-                resolve_host_path(self.handle, path, follow=False) as source,
-                resolve_host_path(other.handle, to_path, follow=False) as target,
+                self._resolve(path, Access.REMOVE, follow=False) as source,
+                other._resolve(to_path, Access.REMOVE, follow=False) as target,
             ):
                 names = (
                     pack_names(self.names + source.names),
@@ -255,8 +256,8 @@ class HostDirectory(HostHandle):
 
         def operation() -> None:
             with (
-                resolve_host_path(self.handle, path, follow=False) as source,
-                resolve_host_path(other.handle, to_path, follow=False) as target,
+                self._resolve(path, follow=False) as source,
+                other._resolve(to_path, Access.CREATE, follow=False) as target,
             ):
                 _stat_at(source)
                 os.link(
@@ -273,6 +274,11 @@ class HostDirectory(HostHandle):
             paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, operation, existed, False
         )
 
+    def _resolve(
+        self, path: str, access: Access = Access.FIND, *, follow: bool
+    ) -> AbstractContextManager[PathLocation[int]]:
+        return resolve_host_path(self.handle, path, self._tree.own, access, follow=follow)
+
     def _same_mount(self, other: object) -> "HostDirectory":
         if not isinstance(other, HostDirectory) or other._tree is not self._tree:
             raise WasiError(Errno.XDEV)
@@ -282,7 +288,7 @@ class HostDirectory(HostHandle):
         """Return whether a file exists at ``path``. The result is recorded before the change."""
 
         def operation() -> bytes:
-            with resolve_host_path(self.handle, path, follow=False) as location:
+            with self._resolve(path, follow=False) as location:
                 return probe(location)
 
         _, value = self._tree.tape.request_host_result(
@@ -303,12 +309,15 @@ class HostDirectory(HostHandle):
     ) -> None:
         """Create or remove the name ``path``, at most once."""
         existed = self._probe(fd, path)
+        access = Access.REMOVE if removes else Access.CREATE
         self._perform_once(
-            tag, effect, call, fd, lambda: self._call_at(path, operation), existed, removes
+            tag, effect, call, fd, lambda: self._call_at(path, access, operation), existed, removes
         )
 
-    def _call_at(self, path: str, operation: Callable[[PathLocation[int]], None]) -> None:
-        with resolve_host_path(self.handle, path, follow=False) as location:
+    def _call_at(
+        self, path: str, access: Access, operation: Callable[[PathLocation[int]], None]
+    ) -> None:
+        with self._resolve(path, access, follow=False) as location:
             operation(location)
 
     def _perform_once(
@@ -351,7 +360,7 @@ def read_host_file(tree: HostTree, path: str) -> bytes:
         with ExitStack() as stack:
             root = tree.open_root()
             stack.callback(os.close, root)
-            location = stack.enter_context(resolve_host_path(root, path, follow=True))
+            location = stack.enter_context(resolve_host_path(root, path, tree.own, follow=True))
             flags = os.O_DIRECTORY if location.must_be_directory else 0
             handle = _open_at(location, os.O_RDONLY | flags)
             file = stack.enter_context(open(handle, "rb"))  # noqa: PTH123 (a descriptor)
@@ -387,9 +396,17 @@ def _open_at(location: PathLocation[int], flags: int) -> int:
         return os.open(location.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=location.parent)
     except NotADirectoryError as error:
         # O_NOFOLLOW with O_DIRECTORY fails with ENOTDIR for a link: LOOP is more precise.
-        if HOST_WALKER.link_target(location.parent, location.name) is not None:
+        if _is_link(location):
             raise WasiError(Errno.LOOP) from error
         raise
+
+
+def _is_link(location: PathLocation[int]) -> bool:
+    try:
+        os.readlink(location.name, dir_fd=location.parent)
+    except OSError:
+        return False
+    return True
 
 
 def _name_with_slash(location: PathLocation[int]) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from journal._arguments import quote
 from journal.engine.tape import HostReply
+from journal.engine.wasi.filesystem.own_files import Access, OwnFiles
 from journal.events.paths import FileType
 from journal.vfs.path_resolution import PathLocation, release_location, resolve
 from journal.vfs.times import TimeUpdate
@@ -23,8 +24,12 @@ _O_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class HostWalker:
     """Access to host directories during a path resolution. A directory is an ``O_PATH`` descriptor.
 
-    The descriptors of a resolution are closed at its end.
+    The descriptors of a resolution are closed at its end. ``own`` are the files that the guest does
+    not reach.
     """
+
+    def __init__(self, own: OwnFiles) -> None:
+        self._own = own
 
     def link_target(self, directory: int, name: str) -> str | None:
         """Return the target of the link ``name``, or None if ``name`` is not a link."""
@@ -37,6 +42,7 @@ class HostWalker:
 
     def enter(self, directory: int, name: str) -> int:
         """Open the directory ``name`` without following a link."""
+        self._own.check_name(directory, name, Access.FIND)
         try:
             return os.open(name, _O_DIRECTORY, dir_fd=directory)
         except OSError as error:
@@ -47,20 +53,23 @@ class HostWalker:
         os.close(directory)
 
 
-HOST_WALKER = HostWalker()
-
-
 @contextmanager
-def resolve_host_path(directory: int, path: str, *, follow: bool) -> Iterator[PathLocation[int]]:
+def resolve_host_path(
+    directory: int, path: str, own: OwnFiles, access: Access = Access.FIND, *, follow: bool
+) -> Iterator[PathLocation[int]]:
     """Return the location of ``path`` below the descriptor ``directory``.
 
-    The context manager closes the descriptors of the resolution at its end.
+    Raises ``WasiError`` if the path leads to one of the files ``own``, or if ``access`` would
+    rename or remove a directory above them. The context manager closes the descriptors of the
+    resolution at its end.
     """
-    location = resolve(directory, path, HOST_WALKER, follow=follow)
+    walker = HostWalker(own)
+    location = resolve(directory, path, walker, follow=follow)
     try:
+        own.check(location, access)
         yield location
     finally:
-        release_location(location, HOST_WALKER)
+        release_location(location, walker)
 
 
 def capture_result(operation: Callable[[], bytes]) -> HostReply:
@@ -146,8 +155,9 @@ def stat_of(status: os.stat_result) -> FileStat:
     )
 
 
-def pack_entries(handle: int) -> bytes:
-    """Return the entries of a directory, sorted by name."""
+def pack_entries(handle: int, own: OwnFiles) -> bytes:
+    """Return the entries of a directory without the files ``own``, sorted by name."""
+    directory = os.fstat(handle)
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
     try:
         with os.scandir(fd) as iterator:
@@ -156,6 +166,8 @@ def pack_entries(handle: int) -> bytes:
         os.close(fd)
     parts = []
     for name, inode, attributes in entries:
+        if own.contains_entry(directory, name, attributes):
+            continue
         encoded = os.fsencode(name)
         parts.append(_ENTRY.pack(inode, filetype_of(attributes.st_mode), len(encoded)) + encoded)
     return b"".join(parts)

@@ -12,6 +12,7 @@ from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDir
 from journal.engine.wasi.filesystem.host_files import HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory, read_host_file
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
+from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.filesystem.reopening import RecordedTimes, raise_descriptor_limit
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.errors import HostMismatch, JournalError, OptionError
@@ -165,7 +166,8 @@ class Mounts:
     """Mounts of one process, with the files copied into them.
 
     ``moved_mounts`` maps names of host mounts in the guest to their present directories on the
-    host. ``times`` are those of the recording of a run that is resumed. Raises ``OptionError`` for
+    host. ``times`` are those of the recording of a run that is resumed. ``own`` are the files that
+    the guest does not reach. Raises ``OptionError`` for
     a name that is not a mount.
     """
 
@@ -176,8 +178,10 @@ class Mounts:
         files_size_max: int,
         moved_mounts: Mapping[str, str],
         times: RecordedTimes | None = None,
+        own: OwnFiles | None = None,
     ) -> None:
         self._tape = tape
+        self.own_files = own or OwnFiles()
         self._memory: dict[str, MemoryBackend] = {}
         self._host: dict[str, HostTree] = {}
         self._events = list(events)
@@ -204,7 +208,17 @@ class Mounts:
                     is_moved=path != event.host,
                     guest=event.guest,
                     times=times or RecordedTimes(),
+                    own=self.own_files,
                 )
+
+    def protect_own_files(self) -> None:
+        """Raise ``OptionError`` for a mount of a directory that belongs to this library.
+
+        Also pins the mounted directories: a guest that renames one could put a link in its place.
+        """
+        for guest, tree in self._host.items():
+            self.own_files.check_outside(tree.path, guest)
+            self.own_files.pin(tree.path)
 
     def check_hosts(self) -> None:
         """Raise ``HostMismatch`` if a mounted directory is gone, or its path leads through a link.

@@ -1,0 +1,16 @@
+"""Paths of this library's files that a guest does not reach through its mounts."""
+
+from pathlib import Path
+
+from journal.engine.program.user_cache import get_default_cache
+from journal.engine.snapshot.memory_image import IMAGES_NAME
+from journal.engine.wasi.filesystem.own_files import OwnFiles
+from journal.fs import user_key
+
+
+def find_own_files(journal: Path, cache: Path | None) -> OwnFiles:
+    """Return the journal, the caches in use and those of the user, and the keys beside them."""
+    paths = [journal]
+    for modules in {cache or get_default_cache(), get_default_cache()}:
+        paths += [modules, modules.parent / IMAGES_NAME, modules.parent / user_key.NAME]
+    return OwnFiles(paths)
