@@ -25,6 +25,7 @@
     - ModuleMismatch       the journal belongs to another module
     - EngineMismatch       this engine cannot reproduce the recorded run
     - NotResumable         the journal does not contain the data that a resume needs
+    - GrantsMissing        the journal asks for access to the host that nobody granted
     - HostMismatch         the host differs from the recording, or refuses to reopen a file
     - Divergence           a replay differs from the journal
     - OutputLost           an output could not be delivered to its target
@@ -247,6 +248,25 @@ class EngineMismatch(EngineError):
 
 class NotResumable(EngineError):
     """The journal does not contain the data that a resume needs."""
+
+
+class GrantsMissing(EngineError):
+    """The journal asks for access to the host that its user has not granted.
+
+    ``requests`` has one phrase for each directory and for the module file, ``options`` the options
+    of journaltool that grant them, quoted for a shell.
+    """
+
+    def __init__(
+        self, reason: str, requests: tuple[str, ...] = (), options: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(reason, requests, options)
+        self.reason = reason
+        self.requests = requests
+        self.options = options
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class HostMismatch(EngineError):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from journal.engine.trust import approvals
 from tests.rigs.counting import count_states, report_states
 from tests.support import budget as budgets
 from tests.support.budget import Budget
@@ -37,6 +42,16 @@ def pytest_configure() -> None:
     """Let child processes receive Ctrl-C even if a shell started the tests in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    keep_approvals_apart()
+
+
+def keep_approvals_apart() -> None:
+    """Let this process and its children store approvals in a temporary directory."""
+    state = tempfile.mkdtemp(prefix="journal-state-")
+    atexit.register(shutil.rmtree, state, ignore_errors=True)
+    os.environ["XDG_STATE_HOME"] = state
+    directory = Path(state) / "wasm-journal" / "approvals"
+    approvals.get_default_directory = lambda: directory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

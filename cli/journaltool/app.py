@@ -27,6 +27,7 @@ from journaltool.commands import (
     split,
     stats,
     tail,
+    trust,
     verify,
 )
 
@@ -75,7 +76,7 @@ def _main(
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
 _READING = (snapshots, replay, inspect, tail, info, stats, index, verify, recover)
 _MOVING = (concat, split, cut, filter, compact, export, import_, extract, completion)
-for _command in (resume, prepare, check_resume, snapshot, *_READING, *_MOVING):
+for _command in (resume, prepare, check_resume, trust, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
     # Python reserves the word import, so the function is called import_.
     app.command(

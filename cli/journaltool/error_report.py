@@ -16,7 +16,7 @@ from journaltool.exit_codes import ExitCode, code_for_error
 from journaltool.output import terminal
 
 if TYPE_CHECKING:
-    from journal import JournalError
+    from journal import GrantsMissing, JournalError
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def reporting_errors(
             # Only run and resume pass this code. Without an event there is nothing to resume.
             can_resume = code is ExitCode.REFUSED and error.first_seq_lost > 0
             reason += f"; make room, then {'resume' if can_resume else 'repeat the command'}"
-        _report_error(error, reason, as_json)
+        _report_error(error, reason, as_json, about)
         default_code = code_for_error(error)
     raise typer.Exit(default_code if code is None else code)
 
@@ -134,8 +134,20 @@ def _describe_journal_error(
     return reason
 
 
-def _report_error(error: Exception, reason: str, as_json: bool) -> None:
-    from journal.errors import Divergence, HostMismatch
+def _describe_missing(error: "GrantsMissing", about: Path | None) -> list[str]:
+    """Return what a journal asks for, and how the user can grant it."""
+    name = shlex.quote(str(about)) if about is not None else "JOURNAL"
+    return [
+        "error: the journal asks for access that nobody granted",
+        *(f"  {request}" for request in error.requests),
+        "if you trust the journal, grant the access with these options:",
+        f"  {' '.join(error.options)}",
+        f"or approve the journal for this and later times: {terminal.PROGRAM} trust {name}",
+    ]
+
+
+def _report_error(error: Exception, reason: str, as_json: bool, about: Path | None = None) -> None:
+    from journal.errors import Divergence, GrantsMissing, HostMismatch
 
     lines = [f"error: {reason}"]
     values: dict[str, object] = {"error": type(error).__name__, "message": reason}
@@ -149,6 +161,9 @@ def _report_error(error: Exception, reason: str, as_json: bool) -> None:
         lines = ["error: the host differs from the recording"]
         lines += [f"  {difference}" for difference in error.differences]
         values["differences"] = list(error.differences)
+    if isinstance(error, GrantsMissing):
+        lines = _describe_missing(error, about)
+        values |= {"requests": list(error.requests), "options": list(error.options)}
     terminal.print_status(*lines)
     if as_json:
         terminal.print_status_json({"outcome": "error", **values})

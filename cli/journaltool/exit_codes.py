@@ -124,6 +124,12 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         **_USAGE,
         ExitCode.DAMAGED: "The host differs from the recording.",
     },
+    "trust": {
+        ExitCode.FINE: "The request was approved or printed, the approvals listed or removed.",
+        ExitCode.ERROR: "The journal cannot be read or is not a journal, or the approval cannot be "
+        "stored.",
+        **_USAGE,
+    },
     "snapshot": {
         ExitCode.FINE: "The snapshot was taken.",
         ExitCode.ERROR: "No process writes the journal, or the process cannot take a snapshot or "

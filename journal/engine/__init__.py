@@ -18,24 +18,32 @@ if TYPE_CHECKING:
     from journal.engine.program.preparation import ModulePreparation, prepare_module
     from journal.engine.session.api import record, resume
     from journal.engine.session.host_check import HostDiffers
+    from journal.engine.session.journal_trust import approve, read_request
     from journal.engine.session.recorded_options import RecordedOptions, read_recorded_options
     from journal.engine.session.recorder import Recorder
     from journal.engine.session.resume_check import ResumeCheck, check_resume
     from journal.engine.session.run_config import RunConfig
     from journal.engine.session.run_result import ExitKind, RunResult
     from journal.engine.session.verify import ReplayResult, SnapshotCheck, verify_replay
+    from journal.engine.trust.access_request import AccessRequest
+    from journal.engine.trust.approvals import Approval, Approvals
+    from journal.engine.trust.grants import Grants
     from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
     from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
     from journal.engine.wasi.stdio.stdin import FedSource
     from journal.events.process import RecordingLevel
 
 _MODULES = {
+    "AccessRequest": "engine.trust.access_request",
+    "Approval": "engine.trust.approvals",
+    "Approvals": "engine.trust.approvals",
     "Configuration": "engine.configuration",
     "DirtyPageTracking": "engine.memory.dirty_pages",
     "Durability": "engine.wasi.stdio.outbox",
     "ExitKind": "engine.session.run_result",
     "FedSource": "engine.wasi.stdio.stdin",
     "FileCopy": "engine.wasi.filesystem.mounts",
+    "Grants": "engine.trust.grants",
     "HostDiffers": "engine.session.host_check",
     "HostMount": "engine.wasi.filesystem.mounts",
     "InFlightPolicy": "engine.wasi.stdio.outbox",
@@ -53,9 +61,11 @@ _MODULES = {
     "SnapshotOptions": "engine.configuration",
     "Stacks": "engine.configuration",
     "UnknownImports": "engine.configuration",
+    "approve": "engine.session.journal_trust",
     "check_resume": "engine.session.resume_check",
     "prepare_module": "engine.program.preparation",
     "read_recorded_options": "engine.session.recorded_options",
+    "read_request": "engine.session.journal_trust",
     "record": "engine.session.api",
     "resume": "engine.session.api",
     "verify_replay": "engine.session.verify",
@@ -63,12 +73,16 @@ _MODULES = {
 """The modules of the public names."""
 
 __all__ = [
+    "AccessRequest",
+    "Approval",
+    "Approvals",
     "Configuration",
     "DirtyPageTracking",
     "Durability",
     "ExitKind",
     "FedSource",
     "FileCopy",
+    "Grants",
     "HostDiffers",
     "HostMount",
     "InFlightPolicy",
@@ -86,9 +100,11 @@ __all__ = [
     "SnapshotOptions",
     "Stacks",
     "UnknownImports",
+    "approve",
     "check_resume",
     "prepare_module",
     "read_recorded_options",
+    "read_request",
     "record",
     "resume",
     "verify_replay",

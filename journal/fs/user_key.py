@@ -55,15 +55,34 @@ def load_key(path: Path | None = None) -> UserKey:
     Raises OptionError on a system that does not write.
     """
     require_linux("storing a key")
-    path = path or get_default_path()
+    try:
+        return make_key(path or get_default_path())
+    except OSError:
+        return UserKey(secrets.token_bytes(_SIZE))
+
+
+def make_key(path: Path) -> UserKey:
+    """Return the key in a file, which is created at the first use.
+
+    Raises OSError if it cannot be stored.
+    """
     for _ in range(2):
-        secret = _read(path)
-        if secret is not None:
-            return UserKey(secret)
-        with suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = find_key(path)
+        if key is not None:
+            return key
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # Another process may have stored one.
             _create(path)
-    return UserKey(_read(path) or secrets.token_bytes(_SIZE))
+    key = find_key(path)
+    if key is None:
+        raise PermissionError(f"{path} cannot be made private to this user")
+    return key
+
+
+def find_key(path: Path) -> UserKey | None:
+    """Return the key in a file, or None if it has none that only this user can read."""
+    secret = _read(path)
+    return None if secret is None else UserKey(secret)
 
 
 def _create(path: Path) -> None:
@@ -74,6 +93,8 @@ def _create(path: Path) -> None:
     temporary = atomic_file.make_temporary_path(path)
     with os.fdopen(atomic_file.create_private(temporary), "wb") as file:
         file.write(secrets.token_bytes(_SIZE))
+        file.flush()
+        os.fsync(file.fileno())  # Without its key, an approval that survives a power cut is lost.
     try:
         if os.path.lexists(path):
             atomic_file.check_replaceable(path)

@@ -195,6 +195,21 @@ def test_the_cache_and_the_key_are_hidden(tmp_path: Path) -> None:
     assert errno_of(lambda: guest.rename(3, ".cache", guest, 3, "moved")) is Errno.BUSY
 
 
+def test_the_approvals_are_hidden(tmp_path: Path) -> None:
+    approvals = tmp_path / "home" / "state" / "approvals"
+    approvals.mkdir(parents=True)
+    (approvals / "key").write_bytes(b"secret")
+    own = find_own_files(tmp_path / "x.journal", tmp_path / "modules", approvals)
+    tree = HostTree(
+        Tape(NullWriter()), str(tmp_path / "home"), writable=True, is_moved=False, own=own
+    )
+    guest = HostDirectory(tree)
+    for name in ("approvals", "approvals/key"):
+        assert errno_of(partial(guest.stat_at, 3, f"state/{name}", follow=True)) is Errno.NOENT
+    assert guest.entries(3)[0].name == "state"
+    assert errno_of(lambda: guest.rename(3, "state", guest, 3, "moved")) is Errno.BUSY
+
+
 def test_a_mount_inside_the_files_of_the_library_is_refused(
     tmp_path: Path, cache_dir: Path
 ) -> None:

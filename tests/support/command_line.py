@@ -21,7 +21,8 @@ from tests.support.programs import ROOT
 from tests.support.snapshot_runs import triggers_in
 
 COMMANDS = (
-    *("run", "resume", "prepare", "check-resume", "snapshot", "snapshots", "replay"),
+    *("run", "resume", "prepare", "check-resume", "trust"),
+    *("snapshot", "snapshots", "replay"),
     *("inspect", "tail", "info", "verify", "recover", "concat"),
     *("split", "cut", "export", "import", "extract"),
     *("filter", "compact", "stats", "index", "completion"),

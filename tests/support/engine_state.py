@@ -25,7 +25,7 @@ from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile
 from journal.engine.wasi.filesystem.host_files import HostFile
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
-from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.filesystem.mounts import Mounts, list_host_mounts
 from journal.engine.wasi.functions import PREVIEW_1
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.engine.wasi.stdio.stdin import BytesSource
@@ -52,7 +52,9 @@ class Fresh:
         self.context = CallContext(
             tape=self.tape, outbox=nothing, interrupter=nothing, arguments=[], environment=[]
         )
-        self.mounts = Mounts(self.tape, mounts, files_size_max, {})
+        events = list(mounts)
+        directories = {mount.guest: mount for mount in list_host_mounts(events)}
+        self.mounts = Mounts(self.tape, events, files_size_max, directories)
         self.context.descriptors.add(InputStream(BytesSource(b""), False))
         for stream in (STDOUT, STDERR):
             self.context.descriptors.add(OutputStream(stream, False))

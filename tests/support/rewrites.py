@@ -27,14 +27,16 @@ def events_of(path: Path) -> list[Event]:
 
 
 def rewrite(path: Path, target: Path, change: Change = list) -> Path:
-    """Copy the journal at `path` to `target` with a change of its frames. Times are kept."""
+    """Copy the journal at `path` to `target` with a change of its frames. Id and times are kept."""
     frames = list(change(frames_of(path)))
+    with Reader(path) as reader:
+        journal_id = reader.journal_id
     moment = frames[0].time
 
     def clock() -> int:
         return moment
 
-    with Writer(target, clock=clock) as writer:
+    with Writer(target, clock=clock, journal_id=journal_id) as writer:
         for frame in frames:
             moment = frame.time
             writer.append_frame(frame.tag, frame.payload)

@@ -1,7 +1,7 @@
 """``journaltool check-resume``: compare the host with a recording without running the guest."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -32,28 +32,24 @@ Examples:
   journaltool check-resume --json --dir /mnt/copy::/data work.journal
 """
 
-DirectoryOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--dir",
-        metavar="HOST::GUEST",
-        help="The new location of a directory of the guest, if it has moved. Repeatable.",
-    ),
-]
-
 
 def check_resume(
     journal: common.JournalArgument,
     module: common.ModuleOption = None,
-    directory: DirectoryOption = None,
+    directory: mounts.GrantOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
     """Check a resume (the help text is HELP)."""
     with error_report.reporting_errors(ExitCode.ERROR, about=journal):
         from journal.engine import check_resume as check
 
-        moved = mounts.parse_moved(directory or ())
-        result = check(journal, module=module, moved_mounts=moved, stdin=0)
+        result = check(
+            journal,
+            module=module,
+            grants=mounts.parse_grants(directory or ()),
+            stdin=0,
+            approvals=common.approvals_directory(),
+        )
         if as_json:
             typer.echo(json.dumps({"journal": str(journal), **to_json(result)}, indent=2))
         else:

@@ -50,7 +50,9 @@ def info(
 
         with Reader(journal) as reader:
             facts, declared = journal_facts.collect_facts(reader), reader.declarations()
-        values = to_json(facts, journal_facts.resume_obstacle(facts), env)
+        values = to_json(
+            facts, journal_facts.resume_obstacle(facts, common.approvals_directory()), env
+        )
         values = {
             "journal": str(journal),
             **values,

@@ -80,6 +80,7 @@ def replay(  # long: it names each option
                 from_each_snapshot=each,
                 module=module,
                 cache=common.module_cache(),
+                approvals=common.approvals_directory(),
                 note=terminal.make_note_printer(quiet),
                 progress=on_progress,
             )

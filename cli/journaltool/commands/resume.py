@@ -27,6 +27,10 @@ directories, and the files that the program had open. Each difference is reporte
 
 Options of the first run are kept unless they are given again: --durability, those of snapshots and
 of compactions, and the size of segments. --net, --timeout and --stop-after-snapshot are not kept.
+
+A journal grants nothing. A host directory is mounted, and a module that the journal does not store
+is read, only if this user recorded the journal, approved it (journaltool trust), or names them by
+--dir and --module.
 """
 
 EPILOG = """\b
@@ -47,14 +51,6 @@ class InFlightChoice(StrEnum):
     DROP = "drop"
 
 
-MovedOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--dir",
-        metavar="HOST::GUEST",
-        help="The new location of a directory of the guest, if it has moved. Repeatable.",
-    ),
-]
 AtOption = Annotated[
     int | None,
     typer.Option(
@@ -107,7 +103,7 @@ MaxMemoryOption = Annotated[
 def resume(  # long: it names each option
     journal: common.JournalArgument,
     module: common.ModuleOption = None,
-    directory: MovedOption = None,
+    directory: mounts.GrantOption = None,
     net: session.NetOption = False,
     at: AtOption = None,
     into: IntoOption = None,
@@ -146,7 +142,7 @@ def resume(  # long: it names each option
         recorder = resume(
             journal,
             module=module,
-            moved_mounts=mounts.parse_moved(directory or ()),
+            grants=mounts.parse_grants(directory or ()),
             in_flight=library.engine.InFlightPolicy(in_flight.value),
             memory_size_max=max_memory,
             at=at,

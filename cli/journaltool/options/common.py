@@ -63,6 +63,14 @@ def module_cache() -> Path | None:
     return Path(base) / "wasm-journal" / "modules" if base.startswith("/") else None
 
 
+def approvals_directory() -> Path | None:
+    """Return the directory of the approvals below XDG_STATE_HOME or HOME, or None without both."""
+    state, home = (os.environ.get(name, "") for name in ("XDG_STATE_HOME", "HOME"))
+    if state.startswith("/"):
+        return Path(state) / "wasm-journal" / "approvals"
+    return Path(home) / ".local/state/wasm-journal/approvals" if home.startswith("/") else None
+
+
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 SilentOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing. The exit code has the result.")

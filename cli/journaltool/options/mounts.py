@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from journal import HostMount, MemoryMount
-    from journal.engine import FileCopy
+    from journal.engine import FileCopy, Grants
 
 _SEPARATOR = "::"
 _READ_ONLY = ":ro"
@@ -91,15 +91,27 @@ def _parse_directory(text: str) -> "HostMount":
     return HostMount(host, guest if separator else host, read_only=path != text)
 
 
-def parse_moved(texts: Sequence[str]) -> dict[str, str]:
-    """Return the new host directories by their names in the guest."""
-    found = {}
-    for text in texts:
-        host, _, guest = text.partition(_SEPARATOR)
-        if not host or not guest:
+GrantOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dir",
+        metavar="HOST::GUEST[:ro]",
+        help="Grant a host directory for the mount GUEST of the journal, with :ro as read-only. "
+        "Not needed for a journal that was recorded or approved here, unless the directory has "
+        "moved. Repeatable.",
+    ),
+]
+
+
+def parse_grants(texts: Sequence[str]) -> "Grants":
+    """Return the directories that ``--dir`` grants to a resumed guest."""
+    from journal.engine import Grants
+
+    directories = [_parse_directory(text) for text in texts]
+    for text, mount in zip(texts, directories, strict=True):
+        if _SEPARATOR not in text or not mount.guest:
             raise typer.BadParameter(f"{text!r} is not of the form HOST::GUEST")
-        found[guest] = host
-    return found
+    return Grants(directories=directories)
 
 
 def parse_copies(texts: Sequence[str]) -> "list[FileCopy]":

@@ -59,6 +59,7 @@ def build_config(
         stderr=2,
         durability=Durability(durability.value),
         cache=common.module_cache(),
+        approvals=common.approvals_directory(),
         network=net,
         snapshots=snapshots,
         compaction=schedule,

@@ -85,8 +85,11 @@ def _read_rare_events(reader: "Reader") -> "Iterator[Event]":
                 continue
 
 
-def resume_obstacle(facts: JournalFacts) -> str:
-    """Return the reason why the journal cannot be resumed here, or an empty string."""
+def resume_obstacle(facts: JournalFacts, approvals: Path | None) -> str:
+    """Return the reason why the journal cannot be resumed here without options, or empty.
+
+    ``approvals`` is the directory of the approvals.
+    """
     start, summary = facts.start, facts.summary
     if start is None:
         return "the journal has no ProcessStart event: it does not record a process"
@@ -98,12 +101,12 @@ def resume_obstacle(facts: JournalFacts) -> str:
     if any(damage.acknowledged for damage in summary.damage):
         return "events that had been durable are lost"
     try:
-        return _engine_obstacle(start)
+        return _engine_obstacle(start, facts, approvals)
     except JournalError as error:
         return str(error)
 
 
-def _engine_obstacle(start: "ProcessStart") -> str:
+def _engine_obstacle(start: "ProcessStart", facts: JournalFacts, approvals: Path | None) -> str:
     """Return the reason why the engine cannot run here, or raise the JournalError of a resume."""
     from journal._platform import require_linux
 
@@ -111,12 +114,18 @@ def _engine_obstacle(start: "ProcessStart") -> str:
     try:
         from journal.engine.configuration import parse_configuration
         from journal.engine.session import preamble
+        from journal.engine.trust.access import decide_access
+        from journal.engine.trust.grants import Grants
     except ModuleNotFoundError as error:
         if error.name != "wasmtime":
             raise
         return "wasmtime is not installed here: pip install 'wasm-journal[engine]'"
-    identity = preamble.Identity(start, parse_configuration(start.configuration), None)
+    configuration = parse_configuration(start.configuration)
+    identity = preamble.Identity(start, configuration, None, mounts=facts.mounts)
     preamble.check_engine(identity, None)
-    if not start.embedded:
-        preamble.find_module(identity, Path(start.module_path))
+    if facts.ending is None:  # A program that has ended needs no access.
+        request = preamble.make_request(facts.summary.journal_id, identity)
+        access = decide_access(request, Grants(), approvals)
+        if not start.embedded:
+            preamble.find_module(identity, None, access)
     return ""

@@ -1,6 +1,7 @@
 """Python interface to record a guest and to resume it from its journal."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from journal._arguments import (
 )
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.program.variant import Notify
+from journal.engine.session.journal_trust import approve_fork, read_request
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.run_config import Input, Output, RunConfig, StrPath, ignore_note
 from journal.engine.session.session_builder import (
@@ -25,6 +27,8 @@ from journal.engine.session.session_builder import (
     build_recorded,
     build_resumed,
 )
+from journal.engine.trust.access import decide_access
+from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
 from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
 from journal.errors import NotResumable, OptionError
@@ -56,6 +60,7 @@ def record(  # long: each option is a keyword with its documentation
     stderr: Output = None,
     durability: Durability | None = None,
     cache: Path | None = None,
+    approvals: Path | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
@@ -88,7 +93,9 @@ def record(  # long: each option is a keyword with its documentation
     ``path``. Safe to call from several threads with different paths.
     """
     streams, reporters = (stdin, stdout, stderr), (note, progress)
-    config = _choose(config, streams, durability, cache, network, snapshots, compaction, reporters)
+    config = _choose(
+        config, streams, durability, (cache, approvals), network, snapshots, compaction, reporters
+    )
     if mounts is None:
         mounts = [MemoryMount("/")]
     if roll is not None:
@@ -113,7 +120,7 @@ def resume(  # long: each option is a keyword with its documentation
     path: StrPath,
     *,
     module: bytes | StrPath | None = None,
-    moved_mounts: Mapping[str, str] | None = None,
+    grants: Grants | None = None,
     in_flight: InFlightPolicy = InFlightPolicy.REPEAT,
     memory_size_max: int | None = None,
     at: int | None = None,
@@ -125,6 +132,7 @@ def resume(  # long: each option is a keyword with its documentation
     stderr: Output = None,
     durability: Durability | None = None,
     cache: Path | None = None,
+    approvals: Path | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
@@ -140,9 +148,10 @@ def resume(  # long: each option is a keyword with its documentation
     the program had ended, outputs not yet delivered are delivered and the recorder returns
     the recorded result at once.
 
-    ``module`` is needed only if the journal does not contain its module. ``moved_mounts`` maps
-    names of host mounts in the guest to their present directories, for directories that have
-    moved since. ``in_flight`` says whether the one write to a pipe or terminal that a crash left
+    ``module`` is needed only if the journal does not contain its module. ``grants`` has the
+    directories that the guest gets for the host mounts of the journal. They are not needed if this
+    user recorded the journal, or approved it with :func:`journal.engine.approve`. ``in_flight``
+    says whether the one write to a pipe or terminal that a crash left
     in doubt is repeated or dropped. A journal whose guest may use more than ``memory_size_max``
     bytes of memory is refused.
 
@@ -163,7 +172,8 @@ def resume(  # long: each option is a keyword with its documentation
     regular file as output is compared with the recorded output, and receives only the rest.
     Sockets of the guest are created again.
 
-    Raises ``NotResumable`` for a journal without the data to resume it, ``ModuleMismatch`` for
+    Raises ``GrantsMissing`` for a journal that asks for more than is granted or approved,
+    ``NotResumable`` for a journal without the data to resume it, ``ModuleMismatch`` for
     a different module, ``EngineMismatch`` for a different engine, platform or limit,
     ``HostMismatch`` for a host that differs or refuses to reopen a file of the guest,
     ``JournalLocked`` while another process writes the journal, ``OptionError`` for invalid
@@ -172,10 +182,12 @@ def resume(  # long: each option is a keyword with its documentation
     journals.
     """
     streams, reporters = (stdin, stdout, stderr), (note, progress)
-    config = _choose(config, streams, durability, cache, network, snapshots, compaction, reporters)
+    config = _choose(
+        config, streams, durability, (cache, approvals), network, snapshots, compaction, reporters
+    )
     options = ResumeOptions(
         module=module,
-        moved_mounts=_check_moved_mounts(moved_mounts or {}),
+        grants=check_type("grants", grants or Grants(), Grants),
         in_flight=check_choice("in_flight", in_flight, InFlightPolicy),
         memory_size_max=memory_size_max,
         reexecute=check_flag("reexecute", reexecute),
@@ -189,16 +201,21 @@ def resume(  # long: each option is a keyword with its documentation
     path = check_path("path", path)
     if not Path(path).exists():
         raise OptionError(f"journal {path} does not exist: it cannot be resumed")
-    if at is not None or into is not None:
-        path = _fork(path, at, into)
-    return build_resumed(path, config, options)
+    if at is None and into is None:
+        return build_resumed(path, config, options)
+    request = read_request(path)
+    has_module = module is not None
+    access = decide_access(request, options.grants, config.approvals, has_module=has_module)
+    path = _fork(path, at, into)
+    approve_fork(path, request, access, config)
+    return build_resumed(path, config, replace(options, access=access))
 
 
 def _choose(
     config: RunConfig | None,
     streams: tuple[Input, Output, Output],
     durability: Durability | None,
-    cache: Path | None,
+    folders: tuple[Path | None, Path | None],
     network: bool,
     snapshots: SnapshotOptions | None,
     compaction: "CompactionSchedule | None",
@@ -206,6 +223,7 @@ def _choose(
 ) -> RunConfig:
     """Return ``config`` if it is given, else the configuration of the keywords."""
     stdin, stdout, stderr = streams
+    cache, approvals = folders
     note, progress = reporters
     keywords = RunConfig(
         stdin=stdin,
@@ -213,6 +231,7 @@ def _choose(
         stderr=stderr,
         durability=durability,
         cache=cache,
+        approvals=approvals,
         network=network,
         snapshots=snapshots,
         compaction=compaction,
@@ -261,10 +280,3 @@ def _encode_environment(variables: Mapping[str, str]) -> list[bytes]:
         _encode_argument(f"the value of {name} in env", f"{name}={check_text('env', value)}")
         for name, value in pairs
     ]
-
-
-def _check_moved_mounts(moved: Mapping[str, str]) -> Mapping[str, str]:
-    return {
-        check_text("each name of moved_mounts", name): check_path("moved_mounts", directory)
-        for name, directory in check_mapping("moved_mounts", moved).items()
-    }

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from journal.engine.session.preamble import Identity
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OutputStream
-from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
@@ -26,15 +26,16 @@ def open_descriptors(
     identity: Identity,
     source: StdinSource,
     terminals: Collection[int],
-    moved_mounts: Mapping[str, str],
+    directories: Mapping[str, HostMount],
     times: RecordedTimes,
     own: OwnFiles | None = None,
 ) -> Mounts:
     """Add the standard streams and the mounts to the descriptors, and return the mounts.
 
-    The copied files are in the mounts. The caller closes the mounts. ``own`` are the files that the
-    guest does not reach. Raises ``OptionError`` for a name in ``moved_mounts`` that is not a mount,
-    and for a copy that is impossible; if a journal has that copy, raises ``NotResumable``.
+    ``directories`` has the granted directories of the host by the guest paths of their mounts, and
+    ``own`` are the files that the guest does not reach. The copied files are in the mounts. The
+    caller closes the mounts. Raises ``OptionError`` for a copy that is impossible; if a journal has
+    that copy, raises ``NotResumable``.
     """
     context.descriptors.add(InputStream(source, STDIN in terminals))
     for stream in (STDOUT, STDERR):
@@ -43,7 +44,7 @@ def open_descriptors(
         context.tape,
         identity.mounts,
         identity.configuration.files_size_max,
-        moved_mounts,
+        directories,
         times,
         own,
     )

@@ -4,7 +4,7 @@ Files and descriptors are rebuilt from the events up to the end of the journal, 
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -14,6 +14,7 @@ from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.stdin_check import compare_stdin
 from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_last_state
 from journal.engine.tape import Tape, TapeRow
+from journal.engine.trust.access import Access
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import OpenFile
 from journal.engine.wasi.filesystem.host_comparison import UnfinishedChange, compare_mount
@@ -62,7 +63,7 @@ def report_differences(differences: tuple[str, ...], *, is_strict: bool) -> None
         reason = "; ".join(differences)
         raise HostMismatch(f"the host differs from the recording: {reason}", differences)
     for difference in differences:
-        warnings.warn(difference, HostDiffers, stacklevel=5)
+        warnings.warn(difference, HostDiffers, stacklevel=6)
 
 
 def read_times(recording: RecordedRun) -> RecordedTimes:
@@ -99,39 +100,37 @@ def _last_time(reader: Reader) -> int:
 def compare_host(
     recording: RecordedRun,
     source: StdinSource,
-    moved_mounts: Mapping[str, str],
+    access: Access,
     times: RecordedTimes,
 ) -> tuple[str, ...]:
     """Return one sentence for each difference between the host and the recording.
 
     Compares standard input, mounted directories, and the files that the guest had open. Raises
-    ``HostMismatch`` if the host refuses to open one of these files, ``OptionError`` for a mount
+    ``HostMismatch`` if the host refuses to open one of these files, ``OptionError`` for a directory
     that does not exist.
     """
     return (
         *compare_stdin(source, recording),
-        *_compare_files(recording, moved_mounts, times),
+        *_compare_files(recording, access, times),
     )
 
 
-def _compare_files(
-    recording: RecordedRun, moved_mounts: Mapping[str, str], times: RecordedTimes
-) -> Iterable[str]:
+def _compare_files(recording: RecordedRun, access: Access, times: RecordedTimes) -> Iterable[str]:
     identity = recording.identity
     if not has_host_mounts(identity):
         return ()
     nothing: Any = None  # No guest runs, and nothing uses its streams.
     context = CallContext(Tape(NullWriter()), nothing, nothing, [], [])
-    mounts = open_descriptors(context, identity, BytesSource(b""), (), moved_mounts, times)
+    mounts = open_descriptors(context, identity, BytesSource(b""), (), access.directories, times)
     try:
-        mounts.check_hosts()
+        mounts.check_hosts(access.named)
         unfinished = None
         # Without the results of its calls, the files that a guest had open cannot be rebuilt.
         if identity.start.level is RecordingLevel.FULL:
             batches = recording.batches(recording.first_seq, REBUILD_TAGS)
             row = rebuild_last_state(context, batches, _note_size)
             unfinished = None if row is None else _find_unfinished(context, row)
-        return list(_compare_mounts(mounts, moved_mounts, unfinished))
+        return list(_compare_mounts(mounts, access, unfinished))
     finally:
         mounts.close()
 
@@ -169,8 +168,8 @@ def _find_unfinished(context: CallContext, row: TapeRow) -> UnfinishedChange | N
 
 
 def _compare_mounts(
-    mounts: Mounts, moved_mounts: Mapping[str, str], unfinished: UnfinishedChange | None
+    mounts: Mounts, access: Access, unfinished: UnfinishedChange | None
 ) -> Iterator[str]:
     raise_descriptor_limit(sum(1 + len(tree.open_handles) for tree in mounts.host_trees))
     for tree in mounts.host_trees:
-        yield from compare_mount(tree, unfinished, is_named=tree.guest in moved_mounts)
+        yield from compare_mount(tree, unfinished, is_named=tree.guest in access.named)

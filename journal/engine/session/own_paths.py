@@ -4,13 +4,17 @@ from pathlib import Path
 
 from journal.engine.program.user_cache import get_default_cache
 from journal.engine.snapshot.memory_image import IMAGES_NAME
+from journal.engine.trust.approvals import Approvals
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.fs import user_key
 
 
-def find_own_files(journal: Path, cache: Path | None) -> OwnFiles:
-    """Return the journal, the caches in use and those of the user, and the keys beside them."""
-    paths = [journal]
+def find_own_files(journal: Path, cache: Path | None, approvals: Path | None = None) -> OwnFiles:
+    """Return the journal, and the caches, keys and approvals in use and those of the user.
+
+    A guest that could write approvals would grant other journals what it wants.
+    """
+    paths = [journal, Approvals(approvals).directory, Approvals().directory]
     for modules in {cache or get_default_cache(), get_default_cache()}:
         paths += [modules, modules.parent / IMAGES_NAME, modules.parent / user_key.NAME]
     return OwnFiles(paths)

@@ -18,10 +18,13 @@ from journal.engine.configuration import (
 from journal.engine.program.module import MODULE_SIZE_MAX, GuestModule, load_module
 from journal.engine.runtime import bindings
 from journal.engine.session import preamble_check
+from journal.engine.trust.access import Access
+from journal.engine.trust.access_request import AccessRequest
 from journal.engine.wasi.filesystem.mounts import (
     FileCopy,
     HostMount,
     MemoryMount,
+    list_host_mounts,
     make_copy_events,
     make_mount_events,
 )
@@ -249,14 +252,34 @@ def _attach_modules(
     return identity
 
 
-def find_module(identity: Identity, source: bytes | str | os.PathLike[str] | None) -> GuestModule:
-    """Return the module to resume; raise ``ModuleMismatch`` if it is not the recorded module."""
+def make_request(journal_id: bytes, identity: Identity) -> AccessRequest:
+    """Return the access to the host that the journal asks for."""
+    start = identity.start
+    return AccessRequest(
+        journal_id,
+        start.module_hash,
+        list_host_mounts(identity.mounts),
+        "" if start.embedded else start.module_path,
+    )
+
+
+def find_module(
+    identity: Identity, source: bytes | str | os.PathLike[str] | None, access: Access
+) -> GuestModule:
+    """Return the module to resume; raise ``ModuleMismatch`` if it is not the recorded module.
+
+    The path that the journal names is read only if ``access`` grants it.
+    """
     start = identity.start
     if source is not None:
         module = load_module(source)
         origin = module.path or "the source module"
     elif identity.module is not None:
         return identity.module
+    elif not access.has_module_file:
+        raise ModuleMismatch(
+            "the journal does not contain its module: resume with the path of the module"
+        )
     else:
         try:
             module = load_module(start.module_path)

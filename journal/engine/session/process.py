@@ -93,9 +93,9 @@ class Process:
         interval = min(INTERVAL_SECONDS, config.snapshots.period_seconds / _TICKS_PER_PERIOD)
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
         self.context = self._make_context(identity, interrupter)
-        moved_mounts, times = self._replay.moved_mounts, self._replay.times
+        directories, times = self._replay.directories, self._replay.times
         self.mounts = open_descriptors(
-            self.context, identity, streams.source, streams.terminals, moved_mounts, times, own
+            self.context, identity, streams.source, streams.terminals, directories, times, own
         )
         if own is not None:
             self.mounts.protect_own_files()

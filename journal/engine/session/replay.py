@@ -8,6 +8,7 @@ from journal.engine.session.snapshot_check import CheckPlan
 from journal.engine.snapshot.capture import MachineState
 from journal.engine.tape import Batch
 from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.filesystem.mounts import HostMount
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.events.snapshots import Trigger
 
@@ -46,15 +47,15 @@ class Replay:
     ``batches`` are the events, None for a new run. ``start`` is the snapshot before them, None for
     the start of the program. ``fired`` are the triggers of the recorded snapshots.
     ``delivered_sizes`` has the bytes of each recorded output that its target holds.
-    ``moved_mounts`` maps guest names of mounts to the present directories of the host. ``times``
-    are those of the recording, for a guest that continues live. With ``plan`` the guest does not
-    continue live: its snapshots are compared, and the run ends at the end of the journal.
+    ``directories`` has the granted directories of the host by the guest paths of their mounts.
+    ``times`` are those of the recording, for a guest that continues live. With ``plan`` the guest
+    does not continue live: its snapshots are compared, and the run ends at the end of the journal.
     """
 
     batches: Iterator[Batch] | None = None
     start: ResumePoint | None = None
     fired: Collection[Trigger] = ()
     delivered_sizes: dict[int, int] = field(default_factory=dict)
-    moved_mounts: Mapping[str, str] = field(default_factory=dict)
+    directories: Mapping[str, HostMount] = field(default_factory=dict)
     times: RecordedTimes = field(default_factory=RecordedTimes)
     plan: CheckPlan | None = None

@@ -1,14 +1,15 @@
 """Check of a resume without the guest: whether a journal can be resumed here and now."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times
+from journal.engine.session.journal_trust import decide
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.run_config import Input, RunConfig, StrPath
 from journal.engine.session.standard_streams import connect_streams
+from journal.engine.trust.grants import Grants
 from journal.errors import EngineError
 
 
@@ -35,8 +36,9 @@ def check_resume(
     path: StrPath,
     *,
     module: bytes | StrPath | None = None,
-    moved_mounts: Mapping[str, str] | None = None,
+    grants: Grants | None = None,
     stdin: Input = None,
+    approvals: Path | None = None,
 ) -> ResumeCheck:
     """Compare the host with the recording as :func:`resume` does, without running the guest.
 
@@ -49,9 +51,10 @@ def check_resume(
             return ResumeCheck(has_ended=True)
         try:
             preamble.check_engine(recording.identity, None)
-            preamble.find_module(recording.identity, module)
+            access = decide(recording, grants or Grants(), approvals, has_module=module is not None)
+            preamble.find_module(recording.identity, module, access)
             source = connect_streams(RunConfig(stdin=stdin), recording.histories).source
             times = read_times(recording)
-            return ResumeCheck(compare_host(recording, source, moved_mounts or {}, times))
+            return ResumeCheck(compare_host(recording, source, access, times))
         except EngineError as error:
             return ResumeCheck(obstacle=str(error))

@@ -60,7 +60,8 @@ class RunConfig:
 
     ``durability`` says when output and changes of host files may happen relative to their
     events. ``cache`` is the directory of compiled modules and memory images (default: one in the
-    cache directory of the user). ``network`` allows sockets.
+    cache directory of the user). ``network`` allows sockets. ``approvals`` is the directory of the
+    approvals of the user (default: ``~/.local/state/wasm-journal/approvals``).
 
     ``snapshots`` says when snapshots are taken. ``compaction`` says when the journal is
     compacted; it cannot be combined with a page index.
@@ -76,6 +77,7 @@ class RunConfig:
     stderr: Output = None
     durability: Durability | None = None
     cache: Path | None = None
+    approvals: Path | None = None
     network: bool = False
     snapshots: SnapshotOptions | None = None
     compaction: "CompactionSchedule | None" = None
@@ -89,8 +91,9 @@ class RunConfig:
         if self.durability is not None:
             durability = check_choice("durability", self.durability, Durability)
             object.__setattr__(self, "durability", durability)
-        if self.cache is not None:
-            object.__setattr__(self, "cache", Path(check_path("cache", self.cache)))
+        for name in ("cache", "approvals"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(check_path(name, getattr(self, name))))
         check_flag("network", self.network)
         if self.snapshots is not None:
             check_type("snapshots", self.snapshots, SnapshotOptions)

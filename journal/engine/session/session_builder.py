@@ -1,6 +1,6 @@
 """Construction of a session: its writer, streams, process and recorder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from journal.engine.program.prepared import (
 from journal.engine.program.user_cache import UserCache
 from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times, report_differences
+from journal.engine.session.journal_trust import approve_recording, decide
 from journal.engine.session.journal_writer import JournalWriter, NullWriter
 from journal.engine.session.own_paths import find_own_files
 from journal.engine.session.process import Process
@@ -42,6 +43,8 @@ from journal.engine.session.standard_streams import (
     capture_outputs,
     connect_streams,
 )
+from journal.engine.trust.access import Access
+from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.delivery import reconcile_outputs
@@ -73,14 +76,18 @@ class RecordOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeOptions:
-    """Options of a resumed run besides those of any session; ``resume`` documents them."""
+    """Options of a resumed run besides those of any session; ``resume`` documents them.
+
+    ``access`` is the access of the guest if it was decided before, for a fork.
+    """
 
     module: bytes | StrPath | None
-    moved_mounts: Mapping[str, str]
+    grants: Grants
     in_flight: InFlightPolicy
     memory_size_max: int | None
     reexecute: bool
     strict: bool
+    access: Access | None = None
 
 
 def build_recorded(
@@ -107,7 +114,6 @@ def _build_recorded(
         config.note,
         config.progress,
     )
-    variant = program.variant
     streams = connect_streams(config)
     interrupter = Interrupter()
     writer = Writer(path, publish=False, roll=options.roll)
@@ -115,7 +121,7 @@ def _build_recorded(
         has_variant = options.embed or options.level is RecordingLevel.STATE
         identity = preamble.write(
             writer,
-            variant.original,
+            program.variant.original,
             program.configuration,
             recorded_options,
             arguments=options.arguments,
@@ -124,12 +130,20 @@ def _build_recorded(
             copies=options.copies,
             level=options.level,
             embed=options.embed,
-            instrumented=variant.instrumented if has_variant else b"",
+            instrumented=program.variant.instrumented if has_variant else b"",
         )
-        pages = _make_page_index(path, config)
-        own = find_own_files(writer.path, config.cache)
+        access = approve_recording(writer.journal_id, identity, config)
+        own = find_own_files(writer.path, config.cache, config.approvals)
         process = Process(
-            program, identity, writer, streams, interrupter, config, pages=pages, own=own
+            program,
+            identity,
+            writer,
+            streams,
+            interrupter,
+            config,
+            replay=Replay(directories=access.directories),
+            pages=_make_page_index(path, config),
+            own=own,
         )
         process.begin_session()
         writer.publish()
@@ -171,21 +185,19 @@ def _build_resumed(
     config: SessionConfig,
     options: ResumeOptions,
 ) -> Recorder:
-    streams = connect_streams(config, recording.histories)
-    differences: tuple[str, ...] = ()
-    times = RecordedTimes()
     if recording.result is None:
         preamble.check_engine(recording.identity, options.memory_size_max)
-        times = read_times(recording)
-        with report_phase(config.progress, "comparing the host"):
-            differences = compare_host(recording, streams.source, options.moved_mounts, times)
-        report_differences(differences, is_strict=options.strict)
+    access = options.access or _decide_access(recording, config, options)
+    streams = connect_streams(config, recording.histories)
+    times, differences = _compare_host(recording, streams, access, config, options)
     outputs = streams.output_targets
     with report_phase(config.progress, "comparing the output"):
         delivered_sizes = reconcile_outputs(
             outputs, recording.histories, recording.writes, options.in_flight
         )
-    resumption = _Resumption(recording, delivered_sizes, interrupter, config, options, times)
+    resumption = _Resumption(
+        recording, delivered_sizes, interrupter, config, options, access, times
+    )
     if recording.result is None:
         pages = _make_page_index(path, config)
         with ExitStack() as stack:
@@ -215,6 +227,31 @@ def _build_resumed(
     )
 
 
+def _compare_host(
+    recording: RecordedRun,
+    streams: StandardStreams,
+    access: Access,
+    config: SessionConfig,
+    options: ResumeOptions,
+) -> tuple[RecordedTimes, tuple[str, ...]]:
+    """Return the times of the recording and the differences of the host, and report these.
+
+    After the end of the program there is nothing to compare.
+    """
+    if recording.result is not None:
+        return RecordedTimes(), ()
+    times = read_times(recording)
+    with report_phase(config.progress, "comparing the host"):
+        differences = compare_host(recording, streams.source, access, times)
+    report_differences(differences, is_strict=options.strict)
+    return times, differences
+
+
+def _decide_access(recording: RecordedRun, config: RunConfig, options: ResumeOptions) -> Access:
+    has_module = options.module is not None
+    return decide(recording, options.grants, config.approvals, has_module=has_module)
+
+
 @dataclass(frozen=True, slots=True)
 class _Resumption:
     """A recorded run and the options to continue it."""
@@ -224,6 +261,7 @@ class _Resumption:
     interrupter: Interrupter
     config: SessionConfig
     options: ResumeOptions
+    access: Access
     times: RecordedTimes
 
     def make_process(
@@ -233,7 +271,7 @@ class _Resumption:
         recording, config, options = self.recording, self.config, self.options
         identity = recording.identity
         preamble.check_engine(identity, options.memory_size_max)
-        module = preamble.find_module(identity, options.module)
+        module = preamble.find_module(identity, options.module, self.access)
         plan = plan_resume(recording, module, config, reexecute=options.reexecute)
         start, first_seq = plan.start, recording.first_seq
         if start is not None:
@@ -246,10 +284,13 @@ class _Resumption:
             start=start,
             fired={info.trigger for info in recording.snapshots},
             delivered_sizes=self.delivered_sizes,
-            moved_mounts=options.moved_mounts,
+            directories=self.access.directories,
             times=self.times,
         )
         program = prepare(plan.variant, identity.configuration, config.cache, config.progress)
+        own = None
+        if isinstance(writer, Writer):
+            own = find_own_files(writer.path, config.cache, config.approvals)
         return Process(
             program,
             identity,
@@ -259,7 +300,7 @@ class _Resumption:
             config,
             replay=replay,
             pages=pages,
-            own=find_own_files(writer.path, config.cache) if isinstance(writer, Writer) else None,
+            own=own,
         )
 
 

@@ -13,6 +13,7 @@ from journal.engine.program.module import GuestModule
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import ModuleVariant, Notify, make_unmodified_variant
 from journal.engine.session import preamble
+from journal.engine.session.journal_trust import decide_module
 from journal.engine.session.journal_writer import NullWriter
 from journal.engine.session.process import Process
 from journal.engine.session.recorded_run import RecordedRun, report_replay
@@ -153,6 +154,7 @@ def verify_replay(
     from_each_snapshot: bool = False,
     module: bytes | StrPath | None = None,
     cache: Path | None = None,
+    approvals: Path | None = None,
     note: Notify = ignore_note,
     on_check: Callable[[SnapshotCheck], None] = lambda check: None,
     progress: ProgressCallback = ignore_progress,
@@ -163,11 +165,13 @@ def verify_replay(
     With ``from_each_snapshot`` it runs from each snapshot to the next, so that a difference at
     one snapshot does not affect the checks of later ones; ``start`` takes precedence. ``module`` is
     needed only if the journal does not contain its module. ``cache`` is the directory of
-    compiled modules. ``note`` receives remarks for the user, ``on_check`` each finished check,
-    and ``progress`` the phases as :class:`SessionConfig` says.
+    compiled modules. ``approvals`` is the directory of approvals, without which the path that a
+    journal names as its module is not read. ``note`` receives remarks for the user, ``on_check``
+    each finished check, and ``progress`` the phases as :class:`SessionConfig` says.
 
-    Nothing of the host is read or written. Raises ``NotResumable``, ``ModuleMismatch`` and
-    ``EngineMismatch`` for a journal that cannot be executed here.
+    Nothing else of the host is read, and nothing is written. Raises ``NotResumable``,
+    ``ModuleMismatch`` and ``EngineMismatch`` for a journal that cannot be executed here, and
+    ``GrantsMissing`` for a module that is neither stored nor passed nor approved.
     """
     with ExitStack() as stack:
         with report_phase(progress, "reading the journal"):
@@ -176,7 +180,8 @@ def verify_replay(
         preamble.check_engine(identity, None)
         config = SessionConfig(cache=cache, note=note, progress=progress)
         memory = stack.enter_context(RecordedMemory(recording.reader, recording.snapshots))
-        found = preamble.find_module(identity, module)
+        access = decide_module(recording, approvals, has_module=module is not None)
+        found = preamble.find_module(identity, module, access)
         runner, replay = _ReplayRunner(recording, found, config, memory), ReplayResult()
         if start is not None or not from_each_snapshot:
             runner.run(replay, start, None)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal.engine import HostDiffers, check_resume
+from journal.engine import Grants, HostDiffers, check_resume
 from journal.engine.session.stdin_check import COMPARED_SIZE_MAX, read_consumed
 from journal.engine.wasi.filesystem.reopening import RecordedTimes, find_names
 from journal.events.inputs import StreamRead
@@ -211,6 +211,11 @@ def record_open(folder: Path, mount: Path, cache: Path, *names: str, flags: int 
     return found
 
 
+def granting(directory: Path) -> Grants:
+    """Return grants of a directory for the mount of the guest."""
+    return Grants(directories=[journal.HostMount(str(directory), "/host")])
+
+
 def wait_for_file_clock(mount: Path) -> None:
     """Wait until a change of a file has a later time than now; its clock has ticks of some ms."""
     now = time.time_ns()
@@ -398,8 +403,8 @@ def test_a_copy_that_the_user_names_is_no_difference(
 ) -> None:
     (fd,) = record_open(tmp_path, mount, cache_dir, "kept")
     copied(mount)
-    named = {"/host": str(mount)}
-    with journal.resume(tmp_path / "j", cache=cache_dir, moved_mounts=named) as recorder:
+    named = granting(mount)
+    with journal.resume(tmp_path / "j", cache=cache_dir, grants=named) as recorder:
         assert recorder.differences == ()
         assert resume_remote(recorder)("fd_filestat_get", fd, DATA).errno == 0
 
@@ -415,10 +420,10 @@ def test_a_directory_that_is_gone_stops_the_resume_with_a_sentence(
             journal.resume(tmp_path / "j", cache=cache_dir, strict=strict)
         assert str(caught.value) == told
     assert check_resume(tmp_path / "j").obstacle == told
-    moved = {"/host": str(mount.with_name("old"))}
-    assert check_resume(tmp_path / "j", moved_mounts=moved).is_exact
+    moved = granting(mount.with_name("old"))
+    assert check_resume(tmp_path / "j", grants=moved).is_exact
     with pytest.raises(journal.OptionError, match="is not a directory: it cannot be mounted"):
-        check_resume(tmp_path / "j", moved_mounts={"/host": str(mount)})
+        check_resume(tmp_path / "j", grants=granting(mount))
 
 
 def test_the_directories_of_a_recording_without_inputs_are_compared(

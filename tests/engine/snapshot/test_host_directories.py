@@ -16,7 +16,7 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount
-from journal.engine import HostDiffers, SnapshotOptions
+from journal.engine import Grants, HostDiffers, SnapshotOptions
 from journal.engine.snapshot.capture import SnapshotCapture
 from journal.snapshots import Trigger
 from journal.wasi_abi import Errno
@@ -88,7 +88,7 @@ def resume_copy(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | N
         folder / "j",
         at=at,
         into=folder / f"j-{at}",
-        moved_mounts={"/host": str(copy)},
+        grants=Grants(directories=[HostMount(str(copy), "/host")]),
         stdin=stdin,
         cache=cache,
         strict=False,
@@ -315,8 +315,9 @@ def test_a_file_that_is_removed_when_the_run_has_gone_on_stays_open(
     for reexecute in (False, True):
         copy = tmp_path / f"copy-{reexecute}"
         shutil.copytree(place(tmp_path), copy)
+        moved = Grants(directories=[HostMount(str(copy), "/host")])
         with journal.resume(
-            tmp_path / "j", moved_mounts={"/host": str(copy)}, reexecute=reexecute, cache=cache_dir
+            tmp_path / "j", grants=moved, reexecute=reexecute, cache=cache_dir
         ) as recorder:
             again = resume_remote(recorder)
             assert again("fd_tell", fd, DATA).errno == 0
@@ -330,10 +331,10 @@ def test_a_changed_file_is_as_it_is_now(tmp_path: Path, cache_dir: Path) -> None
     shutil.copytree(place(tmp_path), copy)
     (copy / "kept").write_bytes(b"changed since")
     for directory, size in ((place(tmp_path), 10), (copy, 13)):
-        moved = {"/host": str(directory)}
+        moved = Grants(directories=[HostMount(str(directory), "/host")])
         into = tmp_path / f"of-{size}"
         with journal.resume(
-            tmp_path / "j", at=seq, into=into, moved_mounts=moved, cache=cache_dir
+            tmp_path / "j", at=seq, into=into, grants=moved, cache=cache_dir
         ) as recorder:
             wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             data = Remote(recorder)("fd_filestat_get", fd, DATA).data

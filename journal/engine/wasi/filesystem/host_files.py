@@ -7,6 +7,7 @@ a probe taken before the change distinguishes "it existed already" from "the fir
 it".
 """
 
+import errno
 import os
 import struct
 import weakref
@@ -68,6 +69,8 @@ class RecordedSize:
 class HostTree:
     """One mounted host directory. A replay does not open it.
 
+    If ``path`` is empty, the directory is closed: nothing opens it. ``writable`` says whether the
+    mount was recorded as writable, ``is_read_only`` whether the user grants no change now.
     ``is_moved`` means that the directory is at another path than the journal recorded. ``guest`` is
     the name of the mount. The guest does not reach the files ``own``. ``open_handles`` contains the
     open files and directories below the mount, ``recorded_sizes`` the sizes of files by device and
@@ -80,6 +83,7 @@ class HostTree:
         path: str,
         *,
         writable: bool,
+        is_read_only: bool = False,
         is_moved: bool,
         guest: str = "/",
         times: RecordedTimes = RecordedTimes(),  # noqa: B008 - an immutable value
@@ -88,7 +92,8 @@ class HostTree:
         self.tape = tape
         self.path = path
         self.guest = guest
-        self.writable = writable
+        self._is_writable = writable
+        self.is_read_only = is_read_only or not writable
         self.is_moved = is_moved
         self.times = times
         self.own = own or OwnFiles()
@@ -111,6 +116,8 @@ class HostTree:
         The path had no links when it was recorded, or when the user named it. A link there now was
         made later, perhaps by a guest, and raises ``HostMismatch``.
         """
+        if not self.path:
+            raise PermissionError(errno.EACCES, "the directory is not granted")
         top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return open_names(top, tuple(split_path(self.path)), os.O_PATH | os.O_DIRECTORY)
@@ -123,6 +130,11 @@ class HostTree:
             ) from None
         finally:
             os.close(top)
+
+    @property
+    def writable(self) -> bool:
+        """Return whether calls that change the directory pass; a replay repeats recorded ones."""
+        return self._is_writable if self.tape.replaying else not self.is_read_only
 
     @property
     def is_other_root(self) -> bool:
@@ -166,6 +178,24 @@ class HostTree:
             self.tape.request_host_result(call, fd, lambda: capture_result(operation))
         )
 
+    def perform(
+        self,
+        tag: int,
+        effect: bytes,
+        call: HostCall,
+        fd: int,
+        action: Callable[[bool], HostReply],
+        *,
+        changes_host: bool = True,
+    ) -> HostReply:
+        """Perform an effect as ``Tape.perform`` does, but no change of a read-only directory.
+
+        Such a change is recorded without a result if the directory was writable before a crash.
+        """
+        if changes_host and self.is_read_only:
+            action = _refuse
+        return self.tape.perform(tag, effect, call, fd, action, changes_host=changes_host)
+
     def update_names(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Update the names of all open handles below a renamed path."""
         if old != new:
@@ -183,8 +213,11 @@ class HostTree:
         """Open the host files of the guest after a replay, before they can be renamed or removed.
 
         A handle whose file no longer exists raises ``WasiError`` when it is used. Raises
-        ``HostMismatch`` if the host refuses to open a file that exists.
+        ``HostMismatch`` if the host refuses to open a file that exists. A closed directory has no
+        files.
         """
+        if not self.path:
+            return
         for host_handle in list(self.open_handles):
             with suppress(WasiError):
                 _ = host_handle.handle
@@ -196,6 +229,10 @@ class HostTree:
         if self._root is not None:
             os.close(self._root)
             self._root = None
+
+
+def _refuse(again: bool) -> HostReply:
+    return int(Errno.PERM), b""
 
 
 def unwrap_result(reply: HostReply) -> bytes:
@@ -235,15 +272,14 @@ class HostHandle:
         """Open the file by its recorded names, or by another name that leads to it."""
         tree = self._tree
         path = tree.guest_path(node.names)
+        flags = self._flags & ~os.O_ACCMODE if tree.is_read_only else self._flags
         try:
             is_moved = tree.is_moved or tree.is_other_root
         except OSError as error:
             raise refusal(path, error) from error
         for names in self._candidate_names(node, is_moved):
             found = node._replace(names=names)
-            handle = reopen(
-                tree.root, found, self._flags, is_moved=is_moved, times=tree.times, path=path
-            )
+            handle = reopen(tree.root, found, flags, is_moved=is_moved, times=tree.times, path=path)
             if handle is None:
                 continue
             if self._is_own(handle, names):  # Only a forged journal names it.
@@ -330,7 +366,7 @@ class HostHandle:
     ) -> bytes:
         """Perform an idempotent change."""
         return unwrap_result(
-            self._tree.tape.perform(tag, effect, call, fd, lambda again: capture_result(operation))
+            self._tree.perform(tag, effect, call, fd, lambda again: capture_result(operation))
         )
 
 

@@ -86,7 +86,7 @@ class HostDirectory(HostHandle):
 
         node = unpack_identity(
             unwrap_result(
-                self._tree.tape.perform(
+                self._tree.perform(
                     descriptors.OpenFileDescriptor.tag,
                     pack_open(*request),
                     HostCall.OPEN,
@@ -242,7 +242,7 @@ class HostDirectory(HostHandle):
             return capture_result(lambda: operation(again))
 
         effect = pack_rename(fd, to_fd, path, to_path)
-        record = self._tree.tape.perform
+        record = self._tree.perform
         value = unwrap_result(record(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
         (size,) = _COUNT.unpack_from(value)
         old, new = value[_COUNT.size : _COUNT.size + size], value[_COUNT.size + size :]
@@ -348,7 +348,7 @@ class HostDirectory(HostHandle):
                 return 0, b""
             return errno, value
 
-        unwrap_result(self._tree.tape.perform(tag, effect, call, fd, perform))
+        unwrap_result(self._tree.perform(tag, effect, call, fd, perform))
 
 
 def read_host_file(tree: HostTree, path: str) -> bytes:

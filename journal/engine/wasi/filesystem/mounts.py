@@ -1,7 +1,7 @@
 """Mounts of a guest: in-memory directories and directories of the host."""
 
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,15 @@ def explain_wrong_name(guest: str, used: Container[tuple[str, ...]]) -> str:
     return ""
 
 
+def list_host_mounts(events: Iterable[Mount]) -> tuple[HostMount, ...]:
+    """Return the recorded mounts of host directories."""
+    return tuple(
+        HostMount(event.host, event.guest, event.kind is MountKind.HOST_READ_ONLY)
+        for event in events
+        if event.kind is not MountKind.MEMORY
+    )
+
+
 def _check_directory(host: str, guest: str) -> str:
     path = Path(check_path("the directory of a mount", host))
     if not path.is_dir():
@@ -165,10 +174,10 @@ def _file_events(path: Path, name: str) -> Iterator[FilePlaced]:
 class Mounts:
     """Mounts of one process, with the files copied into them.
 
-    ``moved_mounts`` maps names of host mounts in the guest to their present directories on the
-    host. ``times`` are those of the recording of a run that is resumed. ``own`` are the files that
-    the guest does not reach. Raises ``OptionError`` for
-    a name that is not a mount.
+    ``directories`` has the directory of the host for each host mount, by guest path; their paths
+    have no links. A host mount without one is closed: no file of the host is opened for it.
+    ``times`` are those of the recording of a run that is resumed. ``own`` are the files that the
+    guest does not reach.
     """
 
     def __init__(
@@ -176,7 +185,7 @@ class Mounts:
         tape: Tape,
         events: Iterable[Mount],
         files_size_max: int,
-        moved_mounts: Mapping[str, str],
+        directories: Mapping[str, HostMount],
         times: RecordedTimes | None = None,
         own: OwnFiles | None = None,
     ) -> None:
@@ -185,31 +194,24 @@ class Mounts:
         self._memory: dict[str, MemoryBackend] = {}
         self._host: dict[str, HostTree] = {}
         self._events = list(events)
-        self._moved = frozenset(moved_mounts)
-        names = {event.guest for event in self._events}
-        unknown = moved_mounts.keys() - names
-        if unknown:
-            raise OptionError(
-                f"moved mount {to_line(min(unknown))} does not exist: the mounts of the guest are "
-                + to_line(", ".join(sorted(names)) or "none")
-            )
         for event in self._events:
             if event.kind is MountKind.MEMORY:
                 self._memory[event.guest] = MemoryBackend(
                     files_size_max, TapeRecorder(tape), event.fd
                 )
-            else:
-                moved = moved_mounts.get(event.guest)
-                path = event.host if moved is None else os.path.realpath(moved)
-                self._host[event.guest] = HostTree(
-                    tape,
-                    path,
-                    writable=event.kind is MountKind.HOST,
-                    is_moved=path != event.host,
-                    guest=event.guest,
-                    times=times or RecordedTimes(),
-                    own=self.own_files,
-                )
+                continue
+            directory = directories.get(event.guest)
+            path = "" if directory is None else directory.host
+            self._host[event.guest] = HostTree(
+                tape,
+                path,
+                writable=event.kind is MountKind.HOST,
+                is_read_only=directory is None or directory.read_only,
+                is_moved=path != event.host,
+                guest=event.guest,
+                times=times or RecordedTimes(),
+                own=self.own_files,
+            )
 
     def protect_own_files(self) -> None:
         """Raise ``OptionError`` for a mount of a directory that belongs to this library.
@@ -217,16 +219,19 @@ class Mounts:
         Also pins the mounted directories: a guest that renames one could put a link in its place.
         """
         for guest, tree in self._host.items():
-            self.own_files.check_outside(tree.path, guest)
-            self.own_files.pin(tree.path)
+            if tree.path:
+                self.own_files.check_outside(tree.path, guest)
+                self.own_files.pin(tree.path)
 
-    def check_hosts(self) -> None:
+    def check_hosts(self, named: Collection[str]) -> None:
         """Raise ``HostMismatch`` if a mounted directory is gone, or its path leads through a link.
 
-        Raises ``OptionError`` instead for a directory that the user named.
+        Raises ``OptionError`` instead for the mounts in ``named``, whose directory the user named.
         """
         for guest, tree in self._host.items():
-            if guest in self._moved:
+            if not tree.path:
+                continue
+            if guest in named:
                 _check_directory(tree.path, guest)
             elif not Path(tree.path).is_dir():
                 raise HostMismatch(

@@ -1,0 +1,97 @@
+"""Trust in a journal: its access request, the approval of a recording, and that by the user."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from journal._arguments import check_path
+from journal.engine.session import preamble
+from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.run_config import RunConfig, StrPath
+from journal.engine.trust.access import Access, decide_access
+from journal.engine.trust.access_request import AccessRequest
+from journal.engine.trust.grants import Grants
+from journal.errors import GrantsMissing, OptionError
+from journal.log.reader import Reader
+
+
+def decide(
+    recording: RecordedRun, grants: Grants, approvals: Path | None, *, has_module: bool
+) -> Access:
+    """Return the access of a recorded run that is resumed. Raises ``GrantsMissing``.
+
+    The remaining output of a program that has ended is delivered without access: it is not refused.
+    """
+    request = preamble.make_request(recording.reader.journal_id, recording.identity)
+    try:
+        return decide_access(request, grants, approvals, has_module=has_module)
+    except GrantsMissing:
+        if recording.result is None:
+            raise
+        return Access()
+
+
+def decide_module(recording: RecordedRun, approvals: Path | None, *, has_module: bool) -> Access:
+    """Return the access of a recorded run that is replayed: at most to the file of its module.
+
+    Raises ``GrantsMissing`` if the file is needed and not approved.
+    """
+    request = preamble.make_request(recording.reader.journal_id, recording.identity)
+    request = replace(request, mounts=())
+    return decide_access(request, Grants(), approvals, has_module=has_module)
+
+
+def approve_recording(journal_id: bytes, identity: preamble.Identity, config: RunConfig) -> Access:
+    """Approve the access of a run that its user starts, for its resumes, and return the access."""
+    request = preamble.make_request(journal_id, identity)
+    _approve(request, config)
+    return Access({mount.guest: mount for mount in request.mounts})
+
+
+def _approve(request: AccessRequest, config: RunConfig) -> None:
+    """Store an approval. If that fails, the run goes on: one note tells the options of a resume."""
+    if request.is_empty:
+        return
+    try:
+        _add(request, config.approvals)
+    except (OSError, OptionError) as error:
+        options = " ".join(request.list_options())
+        config.note(f"a resume will need {options}, because no approval was stored: {error}")
+
+
+def approve_fork(path: StrPath, request: AccessRequest, access: Access, config: RunConfig) -> None:
+    """Approve for the new journal at ``path`` what was approved for the journal it begins with."""
+    with Reader(path) as reader:
+        mounts = tuple(mount for mount in request.mounts if mount.guest not in access.named)
+        module_path = request.module_path if access.has_module_file else ""
+        _approve(AccessRequest(reader.journal_id, request.module_hash, mounts, module_path), config)
+
+
+def _add(request: AccessRequest, approvals: Path | None) -> None:
+    from journal.engine.trust.approvals import Approvals  # Most runs need none.
+
+    Approvals(approvals).add(request)
+
+
+def read_request(path: StrPath) -> AccessRequest:
+    """Return the access to the host that a resume of the journal at ``path`` needs.
+
+    Raises ``NotResumable`` for a journal without a process.
+    """
+    with Reader(check_path("path", path)) as reader:
+        identity, _ = preamble.read(reader.blocks())
+        return preamble.make_request(reader.journal_id, identity)
+
+
+def approve(path: StrPath, *, approvals: StrPath | None = None) -> AccessRequest:
+    """Approve what the journal at ``path`` asks for, so that a resume needs no grants; return it.
+
+    The approval is stored in the directory ``approvals`` (default: that of the user). It holds for
+    each copy of the journal on this machine. Raises ``OptionError`` if it cannot be stored.
+    """
+    request = read_request(path)
+    if not request.is_empty:
+        try:
+            _add(request, None if approvals is None else Path(approvals))
+        except OSError as error:
+            raise OptionError(f"the approval cannot be stored: {error}") from error
+    return request

@@ -1,0 +1,106 @@
+"""Decision about the access of a resumed guest: by the grants of the user, or by an approval."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from journal.engine.trust.access_request import AccessRequest
+from journal.engine.trust.grants import Grants
+from journal.engine.wasi.filesystem.mounts import HostMount
+from journal.errors import GrantsMissing, OptionError
+
+_SHOWN_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Access to the host that a guest has. By default it has none.
+
+    ``directories`` has the directory of each mount by its guest path; a mount without one is
+    closed. ``named`` are the mounts whose directories the user named; the others were approved.
+    ``has_module_file`` says whether the module may be read from the path that the journal names.
+    """
+
+    directories: Mapping[str, HostMount] = field(default_factory=dict)
+    named: frozenset[str] = frozenset()
+    has_module_file: bool = False
+
+
+def decide_access(
+    request: AccessRequest, grants: Grants, approvals: Path | None, *, has_module: bool = False
+) -> Access:
+    """Return the access of a resumed guest. Raises ``GrantsMissing`` if a part is not granted.
+
+    ``approvals`` is the directory of the approvals, by default that of the user. ``has_module``
+    means that the user passed the module, so that the journal's path is not read.
+    Raises ``OptionError`` for a granted directory that is no mount of the guest.
+    """
+    granted = _match_mounts(request, grants)
+    asked = replace(
+        request,
+        mounts=tuple(mount for mount in request.mounts if mount.guest not in granted),
+        module_path="" if has_module else request.module_path,
+    )
+    is_named = bool(asked.module_path) and _is_named(asked.module_path, grants)
+    if is_named:
+        asked = replace(asked, module_path="")
+    missing = asked if asked.is_empty else _subtract_approved(asked, approvals)
+    if not missing.is_empty:
+        raise _make_error(missing)
+    directories = granted | {mount.guest: mount for mount in asked.mounts}
+    has_module_file = bool(request.module_path) and not has_module
+    return Access(directories, frozenset(granted), has_module_file)
+
+
+def _match_mounts(request: AccessRequest, grants: Grants) -> dict[str, HostMount]:
+    """Return the directories that the user grants, by the guest paths of the mounts."""
+    mounts = {mount.guest: mount for mount in request.mounts}
+    found = {}
+    for grant in grants.directories:
+        mount = mounts.get(grant.guest)
+        if mount is None:
+            raise OptionError(
+                f"the journal has no mount {grant.guest} of a host directory: it has "
+                + (", ".join(sorted(mounts)) or "none")
+            )
+        is_read_only = grant.read_only or mount.read_only
+        host = os.path.realpath(grant.host)  # The user may name a link.
+        found[mount.guest] = HostMount(host, mount.guest, is_read_only)
+    return found
+
+
+def _is_named(path: str, grants: Grants) -> bool:
+    return any(os.path.realpath(file) == path for file in grants.module_files)
+
+
+def _subtract_approved(request: AccessRequest, approvals: Path | None) -> AccessRequest:
+    """Return the part of a request that no approval of this journal and module covers."""
+    from journal.engine.trust.approvals import Approvals  # Most journals ask for nothing.
+
+    requests = [
+        approval.request
+        for approval in Approvals(approvals).find(request.journal_id)
+        if approval.request.module_hash == request.module_hash
+    ]
+    approved = {mount for each in requests for mount in each.mounts}
+    approved |= {replace(mount, read_only=True) for mount in approved}
+    paths = {each.module_path for each in requests}
+    return replace(
+        request,
+        mounts=tuple(mount for mount in request.mounts if mount not in approved),
+        module_path="" if request.module_path in paths else request.module_path,
+    )
+
+
+def _make_error(missing: AccessRequest) -> GrantsMissing:
+    phrases, options = missing.describe(), missing.list_options()
+    more = len(phrases) - _SHOWN_MAX
+    end = f" and {more} more" if more > 0 else ""
+    return GrantsMissing(
+        f"the journal asks for {'; '.join(phrases[:_SHOWN_MAX])}{end}, which nobody granted: if "
+        f"you trust it, grant this with {' '.join(options[:_SHOWN_MAX])}{' …' if end else ''}, or "
+        "approve the journal with journaltool trust",
+        phrases,
+        options,
+    )

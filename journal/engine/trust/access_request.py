@@ -1,0 +1,70 @@
+"""Access request of a journal: the directories and the module file of the host that it names."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from journal.engine.wasi.filesystem.mounts import HostMount
+
+_PATH_SIZE_MAX = 4096
+"""Largest size of a path on Linux."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """Access to the host that a resume of one journal needs.
+
+    ``module_path`` is the file of the module, or empty if the journal contains the module.
+    """
+
+    journal_id: bytes
+    module_hash: bytes
+    mounts: tuple[HostMount, ...] = ()
+    module_path: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether a resume needs nothing of the host."""
+        return not self.mounts and not self.module_path
+
+    def describe(self) -> tuple[str, ...]:
+        """Return one phrase for each directory and for the module file."""
+        return tuple(self._describe())
+
+    def _describe(self) -> Iterator[str]:
+        for mount in self.mounts:
+            access = "read-only" if mount.read_only else "writable"
+            yield f"the directory {_quote(mount.host)} as {_quote(mount.guest)}, {access}"
+        if self.module_path:
+            yield f"the module file {_quote(self.module_path)}"
+
+    def list_options(self) -> tuple[str, ...]:
+        """Return the options of journaltool that grant everything, quoted for a shell."""
+        options = [f"--dir {quote_argument(format_directory(mount))}" for mount in self.mounts]
+        if self.module_path:
+            options.append(f"--module {quote_argument(self.module_path)}")
+        return tuple(options)
+
+
+def _quote(path: str) -> str:
+    """Return a path on one line. The user decides by it, so that only absurd ones are cut."""
+    text = repr(path[:_PATH_SIZE_MAX])
+    return text if len(path) <= _PATH_SIZE_MAX else f"{text}…"
+
+
+def format_directory(mount: HostMount) -> str:
+    """Return a directory as ``--dir`` takes it."""
+    return f"{mount.host}::{mount.guest}{':ro' if mount.read_only else ''}"
+
+
+def quote_argument(text: str) -> str:
+    """Return an argument for a shell, without characters that control a terminal."""
+    if text.isprintable():
+        return shlex.quote(text)
+    data = text.encode("utf-8", "surrogateescape")
+    return f"$'{''.join(map(_escape_byte, data))}'"
+
+
+def _escape_byte(byte: int) -> str:
+    is_plain = 0x20 <= byte < 0x7F and byte not in b"'\\"
+    return chr(byte) if is_plain else f"\\x{byte:02x}"
