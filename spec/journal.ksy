@@ -212,6 +212,7 @@ types:
             134: event_seal
             135: event_instrumented_part
             136: event_application_kind
+            137: event_clock_point
             140: event_globals_set
             141: event_table_set
             142: event_memory_pages
@@ -1108,6 +1109,22 @@ types:
         type: text
       - id: fields
         type: list_text_text
+  event_clock_point:
+    doc: |
+      The guest's monotonic clock at the time of this event, in nanoseconds.
+
+      A host records it after its real-time clock was set. It also records it when the guest begins
+      a wait that ends at a time, in its `calls`-th host call since its start: then `waits` is
+      set. `calls` is 0 if the host does not count the calls.
+    seq:
+      - id: monotonic
+        type: u8
+      - id: waits
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: calls
+        type: u8
   event_globals_set:
     doc: |
       Values of all mutable globals, for the next snapshot.

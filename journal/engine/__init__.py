@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from journal.engine.memory.dirty_pages import DirtyPageTracking
     from journal.engine.program.preparation import ModulePreparation, prepare_module
     from journal.engine.session.api import record, resume
+    from journal.engine.session.guest_time import SleepPolicy
     from journal.engine.session.host_check import HostDiffers
     from journal.engine.session.journal_trust import approve, read_request
     from journal.engine.session.recorded_options import RecordedOptions, read_recorded_options
@@ -57,6 +58,7 @@ _MODULES = {
     "RunConfig": "engine.session.run_config",
     "RunResult": "engine.session.run_result",
     "SafePoints": "engine.configuration",
+    "SleepPolicy": "engine.session.guest_time",
     "SnapshotCheck": "engine.session.verify",
     "SnapshotOptions": "engine.configuration",
     "Stacks": "engine.configuration",
@@ -96,6 +98,7 @@ __all__ = [
     "RunConfig",
     "RunResult",
     "SafePoints",
+    "SleepPolicy",
     "SnapshotCheck",
     "SnapshotOptions",
     "Stacks",

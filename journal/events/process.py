@@ -5,7 +5,17 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.events.definition import Event, Group, Keep, Pinned, Resets, Rewritten, Role, event
+from journal.events.definition import (
+    Event,
+    Group,
+    Keep,
+    Latest,
+    Pinned,
+    Resets,
+    Rewritten,
+    Role,
+    event,
+)
 from journal.events.wire_types import (
     U32,
     U64,
@@ -118,6 +128,20 @@ class SessionStart(Event):
     engine_version: Text
     journal_version: Text
     platform: Text
+
+
+@event(tag=137, group=Group.CORE, role=Role.RECORDING, rule=Latest())
+class ClockPoint(Event):
+    """The guest's monotonic clock at the time of this event, in nanoseconds.
+
+    A host records it after its real-time clock was set. It also records it when the guest begins
+    a wait that ends at a time, in its ``calls``-th host call since its start: then ``waits`` is
+    set. ``calls`` is 0 if the host does not count the calls.
+    """
+
+    monotonic: U64
+    waits: Flag
+    calls: U64
 
 
 @event(tag=132, group=Group.CORE, role=Role.EFFECT, rule=Resets())

@@ -12,6 +12,7 @@ from journal.events.inputs import HostResult
 from journal.events.memory import MemoryPages
 from journal.events.paths import FilePlaced
 from journal.events.process import (
+    ClockPoint,
     InstrumentedPart,
     ModulePart,
     Mount,
@@ -30,7 +31,8 @@ from journal.snapshots.resume_flags import NOT_RESUMABLE, not_resumable_reason
 IDENTITY = (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 STAGED = (MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
 MARKS = (
-    *STAGED, SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal, SafePoint, Snapshot
+    *STAGED, ClockPoint, SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal,
+    SafePoint, Snapshot,
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from journal.engine.session import guest_time
 from journal.engine.wasi import call_context
 from journal.engine.wasi.functions import polling
 from journal.engine.wasi.stdio import stdin
@@ -32,6 +33,7 @@ class VirtualTime:
 
         monkeypatch.setattr(stdin, "time", self)
         monkeypatch.setattr(polling, "time", self)
+        monkeypatch.setattr(guest_time, "time", self)
         monkeypatch.setattr(call_context, "monotonic_ns", self.monotonic_ns)
         monkeypatch.setattr(call_context, "time_ns", self.time_ns)
         monkeypatch.setattr(Interrupter, "_wait_once", wait_once)

@@ -51,6 +51,13 @@ class InFlightChoice(StrEnum):
     DROP = "drop"
 
 
+class SleepChoice(StrEnum):
+    """Values of ``journal.engine.SleepPolicy``: keep the deadline of a sleep, or sleep again."""
+
+    KEEP = "keep"
+    RESTART = "restart"
+
+
 AtOption = Annotated[
     int | None,
     typer.Option(
@@ -89,6 +96,13 @@ KeptDurabilityOption = Annotated[
 InFlightOption = Annotated[
     InFlightChoice, typer.Option(help="Repeat or drop the one write that a crash left in doubt.")
 ]
+SleepOption = Annotated[
+    SleepChoice,
+    typer.Option(
+        help="Let a sleep that was interrupted, of a second or longer, keep its deadline or begin "
+        "again."
+    ),
+]
 MaxMemoryOption = Annotated[
     int | None,
     typer.Option(
@@ -111,6 +125,7 @@ def resume(  # long: it names each option
     strict: StrictOption = False,
     durability: KeptDurabilityOption = None,
     in_flight: InFlightOption = InFlightChoice.REPEAT,
+    sleep: SleepOption = SleepChoice.KEEP,
     max_memory: MaxMemoryOption = None,
     *,
     snapshot_options: snapshot.SnapshotArguments,
@@ -144,6 +159,7 @@ def resume(  # long: it names each option
             module=module,
             grants=mounts.parse_grants(directory or ()),
             in_flight=library.engine.InFlightPolicy(in_flight.value),
+            sleep=library.engine.SleepPolicy(sleep.value),
             memory_size_max=max_memory,
             at=at,
             into=into,

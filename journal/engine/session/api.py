@@ -18,6 +18,7 @@ from journal._arguments import (
 )
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.program.variant import Notify
+from journal.engine.session.guest_time import SleepPolicy
 from journal.engine.session.journal_trust import approve_fork, read_request
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.run_config import Input, Output, RunConfig, StrPath, ignore_note
@@ -127,6 +128,7 @@ def resume(  # long: each option is a keyword with its documentation
     into: StrPath | None = None,
     reexecute: bool = False,
     strict: bool = True,
+    sleep: SleepPolicy = SleepPolicy.KEEP,
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
@@ -154,6 +156,10 @@ def resume(  # long: each option is a keyword with its documentation
     says whether the one write to a pipe or terminal that a crash left
     in doubt is repeated or dropped. A journal whose guest may use more than ``memory_size_max``
     bytes of memory is refused.
+
+    ``sleep`` says whether a wait of the guest that was interrupted, for a second or longer, keeps
+    its deadline or begins again. With ``KEEP`` the time since the start of the wait counts as
+    waited, also on the monotonic clock of the guest.
 
     With ``into`` the run continues in a new journal at that path, and ``path`` is not changed.
     The new journal begins with the events up to ``at``, an event's sequence number, or up to
@@ -192,6 +198,7 @@ def resume(  # long: each option is a keyword with its documentation
         memory_size_max=memory_size_max,
         reexecute=check_flag("reexecute", reexecute),
         strict=check_flag("strict", strict),
+        sleep=check_choice("sleep", sleep, SleepPolicy),
     )
     if module is not None and not isinstance(module, bytes):
         check_path("module", module)

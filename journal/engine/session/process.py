@@ -12,6 +12,7 @@ from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
 from journal.engine.session.guest_descriptors import open_descriptors
+from journal.engine.session.guest_time import GuestTime
 from journal.engine.session.journal_writer import JournalWriter, SyncSchedule
 from journal.engine.session.recorded_run import REPLAY_PHASE
 from journal.engine.session.replay import Replay
@@ -32,7 +33,7 @@ from journal.engine.wasi.terminal import Terminal, find_terminal
 from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
-from journal.events.process import ProcessTrap, RecordingLevel, SessionStart
+from journal.events.process import ClockPoint, ProcessTrap, RecordingLevel, SessionStart
 from journal.rewrite.progress import report_phase
 from journal.wasi_abi import ProcExit
 
@@ -76,8 +77,6 @@ class Process:
         self._replay = replay or Replay()
         self._start, self._plan = self._replay.start, self._replay.plan
         self.pages = pages
-        # Start of the session in µs since the epoch, and its monotonic clock in ns.
-        self._session: tuple[int, int] | None = None
         self._has_ended = False
         self.tape = Tape(
             writer,
@@ -99,6 +98,7 @@ class Process:
         )
         if own is not None:
             self.mounts.protect_own_files()
+        self._time = GuestTime(self.context, writer.append)
         self._machine: MachineState | None = None
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
         self._instance.limit(
@@ -127,6 +127,8 @@ class Process:
             before_wait=self._before_wait,
             on_consumed=self._writer.flush,
         )
+        if identity.start.level is RecordingLevel.FULL:
+            context.on_long_wait = self._record_wait
         context.network = GuestNetwork(
             self.tape, context.descriptors, is_allowed=self._config.network
         )
@@ -246,7 +248,7 @@ class Process:
             with report_phase(self._config.progress, "restoring the snapshot"):
                 stack = self._start.apply(self._machine, self.context)
             capture.whole = not self._start.is_last
-            self._session = self._start.session
+            self._time.note_reading(*self._start.session)
             entries = entries[entries.index(self._start.entry) if self._start.entry else 0 :]
         self.coordinator.begin(capture, instance, self._start.calls if self._start else 0)
         self.tape.start()
@@ -284,12 +286,18 @@ class Process:
             self._config.progress(REPLAY_PHASE, 1, 1)
         self._syncs.barrier()
 
+    def _record_wait(self) -> None:
+        calls = 0 if self.coordinator is None else self.coordinator.interceptor.calls
+        self._time.record_wait(calls)
+
     def _before_wait(self) -> None:
+        self._time.record_step()
         self.context.outbox.deliver()
         self._syncs.flush_regularly()
 
     def _on_tick(self) -> None:
         self.context.interrupter.check()
+        self._time.record_step()
         self.context.outbox.deliver()
         self._syncs.flush_regularly()
         if self.coordinator is not None:
@@ -300,19 +308,16 @@ class Process:
         return self._writer.next_seq, self._writer.size
 
     def _on_recording_event(self, tag: int, payload: bytes, micros: int) -> None:
-        if tag == SessionStart.tag:
+        if tag in (SessionStart.tag, ClockPoint.tag):
             event = codec.decode(tag, payload)
-            assert isinstance(event, SessionStart)
-            self._session = (micros, event.monotonic)
+            assert isinstance(event, SessionStart | ClockPoint)
+            self._time.note_reading(micros, event.monotonic)
 
     def _continue_live(self) -> None:
         """Continue live: the journal has been replayed."""
-        base = self.tape.last_monotonic
-        if self._session is not None:
-            start, monotonic = self._session
-            # The tape has no time yet if no event follows the start of the session.
-            base = max(base, monotonic + max(0, self.tape.last_time - start) * 1000)
-        self.context.clocks.resume_at(base)
+        base = self._time.continue_after(
+            self.tape.last_time, self.tape.last_monotonic, self._replay.wait
+        )
         self.mounts.reopen_handles()
         self._writer.append(preamble.make_session_start(base))
         self.context.network.restore_sockets()

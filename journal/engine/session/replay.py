@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from journal.engine.session.guest_time import InterruptedWait
 from journal.engine.session.snapshot_check import CheckPlan
 from journal.engine.snapshot.capture import MachineState
 from journal.engine.tape import Batch
@@ -48,8 +49,9 @@ class Replay:
     the start of the program. ``fired`` are the triggers of the recorded snapshots.
     ``delivered_sizes`` has the bytes of each recorded output that its target holds.
     ``directories`` has the granted directories of the host by the guest paths of their mounts.
-    ``times`` are those of the recording, for a guest that continues live. With ``plan`` the guest
-    does not continue live: its snapshots are compared, and the run ends at the end of the journal.
+    ``times`` are those of the recording, for a guest that continues live. ``wait`` is the wait at
+    its end if the time since then counts as waited. With ``plan`` the guest does not continue live:
+    its snapshots are compared, and the run ends at the end of the journal.
     """
 
     batches: Iterator[Batch] | None = None
@@ -58,4 +60,5 @@ class Replay:
     delivered_sizes: dict[int, int] = field(default_factory=dict)
     directories: Mapping[str, HostMount] = field(default_factory=dict)
     times: RecordedTimes = field(default_factory=RecordedTimes)
+    wait: InterruptedWait | None = None
     plan: CheckPlan | None = None

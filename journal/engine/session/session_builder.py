@@ -15,6 +15,7 @@ from journal.engine.program.prepared import (
 )
 from journal.engine.program.user_cache import UserCache
 from journal.engine.session import preamble
+from journal.engine.session.guest_time import SleepPolicy, find_interrupted_wait
 from journal.engine.session.host_check import compare_host, read_times, report_differences
 from journal.engine.session.journal_trust import approve_recording, decide
 from journal.engine.session.journal_writer import JournalWriter, NullWriter
@@ -87,6 +88,7 @@ class ResumeOptions:
     memory_size_max: int | None
     reexecute: bool
     strict: bool
+    sleep: SleepPolicy
     access: Access | None = None
 
 
@@ -286,6 +288,7 @@ class _Resumption:
             delivered_sizes=self.delivered_sizes,
             directories=self.access.directories,
             times=self.times,
+            wait=find_interrupted_wait(recording) if options.sleep is SleepPolicy.KEEP else None,
         )
         program = prepare(plan.variant, identity.configuration, config.cache, config.progress)
         own = None

@@ -37,8 +37,11 @@ class CallContext:
     memory: GuestMemory = field(default_factory=GuestMemory)
     network: GuestNetwork = field(init=False)
     terminal: Terminal = field(init=False)
-    #: Start of a wait whose call was suspended and is repeated, in monotonic nanoseconds.
+    #: Start of a wait whose call was interrupted and is repeated, in monotonic nanoseconds. The
+    #: call was suspended, or the last session ended in it.
     wait_started: int | None = None
+    #: Called when the guest begins a long wait that ends at a time.
+    on_long_wait: Callable[[], None] = lambda: None
     #: Called with the name of the function and whether the guest is idle, while a call without
     #: effects waits.
     on_wait: Callable[[str, bool], None] = lambda function, idle: None

@@ -42,6 +42,11 @@ def _(event: process.SessionStart, host: Host) -> None:
 
 
 @apply_effect.register
+def _(event: process.ClockPoint, host: Host) -> None:
+    host.process.clock_point = event
+
+
+@apply_effect.register
 def _(event: process.ProcessTrap, host: Host) -> None:
     host.end_process()
     host.process.end_event = event

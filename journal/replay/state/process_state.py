@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from journal.events.core import Clock, ProcessExit, SetClockTime, TtySet
 from journal.events.ports import PortBridge, PortRouteAdd
 from journal.events.process import (
+    ClockPoint,
     Mount,
     ParentLink,
     ProcessStart,
@@ -36,6 +37,7 @@ class ProcessState:
     parent: ParentLink | None = None
     session: SessionStart | None = None
     session_count: int = 0
+    clock_point: ClockPoint | None = None
     end_event: ProcessExit | ProcessTrap | None = None
     seal: Seal | None = None
     snapshot: Snapshot | None = None

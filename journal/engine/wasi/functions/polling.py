@@ -29,6 +29,9 @@ from journal.wasi_abi import (
 SUBSCRIPTIONS_MAX = 1 << 18
 assert SUBSCRIPTIONS_MAX * EVENT.size < PAYLOAD_SIZE_MAX
 
+#: Shortest wait whose start is recorded, in nanoseconds.
+LONG_WAIT_NS = 1_000_000_000
+
 _LENGTH = struct.Struct("<I")
 _pack_result = codec.make_packer(PollResult)
 
@@ -95,7 +98,7 @@ def _make_subscription(
         if flags & CLOCK_ABSOLUTE:
             now = time.time_ns() if source == CLOCK_REALTIME else context.clocks.monotonic()
             timeout = max(timeout - now, 0)
-        elif context.wait_started is not None:  # The call was suspended and is repeated.
+        elif context.wait_started is not None:  # The call was interrupted and is repeated.
             timeout = max(timeout - (time.monotonic_ns() - context.wait_started), 0)
         return Subscription(userdata, kind, 0, timeout, 0)
     if kind not in (EVENT_READ, EVENT_WRITE):
@@ -131,6 +134,8 @@ def _wait(context: CallContext, subscriptions: list[Subscription]) -> bytes:
     start = time.monotonic_ns()
     on_wait = None
     if delay != 0 and not (stdin is not None and stdin.is_ready()):
+        if context.wait_started is None and delay is not None and delay >= LONG_WAIT_NS:
+            context.on_long_wait()
         context.before_wait()
         context.wait_started = context.wait_started or start
         on_wait = partial(context.on_wait, "poll_oneoff")
