@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import pty
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from journaltool.output import progress, terminal
 
-from tests.support.command_line import build_command, build_environment, start_tool
+from tests.support.command_line import start_on_terminal, start_tool
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import guest
 
@@ -172,29 +170,12 @@ def test_a_quiet_run_announces_nothing(waiting_tool: Path, tmp_path: Path) -> No
 def test_the_line_on_a_terminal_has_gone_before_the_output_of_the_guest(
     waiting_tool: Path, tmp_path: Path
 ) -> None:
-    leader, follower = pty.openpty()
     arguments = ("run", "-j", "j", "--snapshot-on", "idle", guest("exit7"))
-    with subprocess.Popen(
-        build_command(*arguments),
-        cwd=tmp_path,
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        env=build_environment(TERM="dumb"),
-    ) as process:
-        os.close(follower)
-        shown = b""
-        while b"journaltool: instrumenting the module: " not in shown:
-            shown += os.read(leader, 1 << 16)
+    with start_on_terminal(tmp_path, *arguments) as session:
+        session.read_until(b"journaltool: instrumenting the module: ")
         waiting_tool.touch()
-        try:
-            while part := os.read(leader, 1 << 16):
-                shown += part
-        except OSError:  # The terminal is closed.
-            pass
-        assert process.wait(DEADLINE_SECONDS) == 7
-    os.close(leader)
-    line, _, rest = shown.rpartition(b"instrumenting the module: ")
+        assert session.read_to_end() == 7
+    line, _, rest = session.shown.rpartition(b"instrumenting the module: ")
     assert line.endswith(b"\rjournaltool: ")
     cleared, _, rest = rest.partition(b"journaltool: snapshots have no stacks")
     assert re.fullmatch(rb"\r +\r", cleared.partition(b"s")[2])

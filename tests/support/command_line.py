@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -110,6 +111,61 @@ def run_on_terminal(arguments: list[str], at: Path, **changed: str) -> tuple[int
         output += part
     os.close(leader)
     return process.wait(DEADLINE_SECONDS), output
+
+
+class TerminalSession:
+    """A running command on a terminal: all its standard streams are one pseudo-terminal."""
+
+    def __init__(self, process: subprocess.Popen[bytes], leader: int) -> None:
+        self.process = process
+        self._leader = leader
+        self.shown = b""
+
+    def type(self, data: bytes) -> None:
+        """Type on the terminal."""
+        os.write(self._leader, data)
+
+    def read_until(self, text: bytes, after: int = 0) -> None:
+        """Read what is shown until it contains a text, from byte ``after`` on."""
+        while text not in self.shown[after:]:
+            assert self._read(), self.shown
+
+    def read_to_end(self) -> int:
+        """Read what is shown until the command ends, and return its exit code."""
+        while self._read():
+            pass
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._leader], [], [], DEADLINE_SECONDS)
+        assert ready, self.shown
+        part = b""
+        with contextlib.suppress(OSError):  # The terminal is closed.
+            part = os.read(self._leader, 1 << 16)
+        self.shown += part
+        return bool(part)
+
+
+@contextmanager
+def start_on_terminal(at: Path, *arguments: str | Path) -> Iterator[TerminalSession]:
+    """Yield a command that runs on a terminal of its own. It is killed at the end."""
+    leader, follower = pty.openpty()
+    try:
+        with subprocess.Popen(
+            build_command(*arguments),
+            cwd=at,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env=build_environment(TERM="dumb"),
+        ) as process:
+            os.close(follower)
+            try:
+                yield TerminalSession(process, leader)
+            finally:
+                process.kill()
+    finally:
+        os.close(leader)
 
 
 def wait_for_snapshots(path: Path, count: int) -> None:

@@ -25,6 +25,9 @@ program again from its start, which takes longer and has the same result.
 Before the program continues, the host is compared with the recording: standard input, the mounted
 directories, and the files that the program had open. Each difference is reported on stderr.
 
+On a terminal, a program that waits for input shows the unfinished last line of its output again,
+such as a prompt. If there is none, the command prints "resumed, waiting for input" on stderr.
+
 Options of the first run are kept unless they are given again: --durability, those of snapshots and
 of compactions, and the size of segments. --net, --timeout and --stop-after-snapshot are not kept.
 
@@ -165,6 +168,7 @@ def resume(  # long: it names each option
             into=into,
             reexecute=reexecute,
             strict=strict,
+            on_input_wait=terminal.make_resume_greeting(quiet),
             config=session.build_config(
                 durability or session.DurabilityChoice(recorded.durability.value),
                 net,

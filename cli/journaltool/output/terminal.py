@@ -33,6 +33,24 @@ def make_note_printer(quiet: bool) -> Callable[[str], None]:
     return (lambda text: None) if quiet else print_status
 
 
+def make_resume_greeting(quiet: bool) -> Callable[[bytes], None] | None:
+    """Return the function that shows a user on a terminal that a resumed program waits for input.
+
+    It receives the unfinished last line of the program's output, and shows it again. Without a
+    terminal, or if ``quiet``, return None.
+    """
+    if quiet or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+
+    def greet(line: bytes) -> None:
+        if line:
+            _STDERR.write_bytes(line)
+        else:
+            print_status("resumed, waiting for input")
+
+    return greet
+
+
 def print_status_json(values: Mapping[str, object]) -> None:
     """Print one JSON object on one line of stderr."""
     _STDERR.write(json.dumps(values) + "\n")
@@ -60,6 +78,13 @@ class _StandardError:
         with self._lock:
             self.clear()
             sys.stderr.write(text)
+            sys.stderr.flush()
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are. A program's prompt has its colours."""
+        with self._lock:
+            self.clear()
+            sys.stderr.buffer.write(data)
             sys.stderr.flush()
 
     def show(self, line: str) -> None:

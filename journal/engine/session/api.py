@@ -1,11 +1,12 @@
 """Python interface to record a guest and to resume it from its journal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from journal._arguments import (
+    check_callable,
     check_choice,
     check_each,
     check_flag,
@@ -37,7 +38,7 @@ from journal.events.process import RecordingLevel
 from journal.log.reader import Reader
 from journal.log.roll_policy import RollPolicy
 from journal.operations.fork import fork
-from journal.rewrite.progress import ProgressCallback, ignore_progress
+from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
 from journal.snapshots.catalog import list_snapshots
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def resume(  # long: each option is a keyword with its documentation
     reexecute: bool = False,
     strict: bool = True,
     sleep: SleepPolicy = SleepPolicy.KEEP,
+    on_input_wait: Callable[[bytes], object] | None = None,
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
@@ -171,6 +173,10 @@ def resume(  # long: each option is a keyword with its documentation
     :class:`HostDiffers` warning tells each difference, and :attr:`Recorder.differences` has them.
     The soft limit of open files of this process is raised as far as the guest's files need.
 
+    ``on_input_wait`` is called once, when the guest waits for input before it has written anything
+    to a terminal in this session: a user sees nothing of it. It receives the unfinished last line
+    of the recorded output to terminals, such as a prompt, which may be empty.
+
     The options from ``stdin`` to ``progress`` are those of :class:`RunConfig`. ``config`` passes
     all of them at once instead. ``durability``, the triggers and kinds of ``snapshots``, the
     schedule of ``compaction`` and the sizes of segments are as recorded unless they are given.
@@ -199,7 +205,10 @@ def resume(  # long: each option is a keyword with its documentation
         reexecute=check_flag("reexecute", reexecute),
         strict=check_flag("strict", strict),
         sleep=check_choice("sleep", sleep, SleepPolicy),
+        on_input_wait=on_input_wait,
     )
+    if on_input_wait is not None:
+        check_callable("on_input_wait", on_input_wait)
     if module is not None and not isinstance(module, bytes):
         check_path("module", module)
     for name, number in (("memory_size_max", memory_size_max), ("at", at)):
@@ -213,7 +222,8 @@ def resume(  # long: each option is a keyword with its documentation
     request = read_request(path)
     has_module = module is not None
     access = decide_access(request, options.grants, config.approvals, has_module=has_module)
-    path = _fork(path, at, into)
+    with report_phase(config.progress, "copying the journal"):
+        path = _fork(path, at, into)
     approve_fork(path, request, access, config)
     return build_resumed(path, config, replace(options, access=access))
 

@@ -73,10 +73,10 @@ class Process:
     ) -> None:
         self._program, self._writer = program, writer
         self._syncs = SyncSchedule(writer, config.durability)
-        self._streams, self._config = streams, config
+        self._streams, self._config, self.pages = streams, config, pages
         self._replay = replay or Replay()
         self._start, self._plan = self._replay.start, self._replay.plan
-        self.pages = pages
+        self._on_input_wait = self._replay.on_input_wait
         self._has_ended = False
         self.tape = Tape(
             writer,
@@ -290,9 +290,13 @@ class Process:
         calls = 0 if self.coordinator is None else self.coordinator.interceptor.calls
         self._time.record_wait(calls)
 
-    def _before_wait(self) -> None:
+    def _before_wait(self, needs_input: bool) -> None:
         self._time.record_step()
         self.context.outbox.deliver()
+        if needs_input and self._on_input_wait is not None:
+            call, self._on_input_wait = self._on_input_wait, None
+            if not self.context.outbox.has_reached_terminal:
+                call()
         self._syncs.flush_regularly()
 
     def _on_tick(self) -> None:

@@ -1,8 +1,8 @@
 """Recorded run in a journal: its preamble, events, outputs, snapshots and result."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +13,7 @@ from journal.engine.tape import Batch
 from journal.engine.wasi.stdio.delivery import make_stream_events, read_stream_histories
 from journal.engine.wasi.stdio.outbox import Outbox, OutputTarget
 from journal.engine.wasi.stdio.stdin import Interrupter
+from journal.errors import JournalError
 from journal.events import codec, tag_sets
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
@@ -23,6 +24,9 @@ from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.rewrite.progress import ProgressCallback
 from journal.snapshots.catalog import list_snapshots
+
+LINE_SIZE_MAX = 4096
+"""Largest size of an unfinished line of output that is shown again, in bytes."""
 
 REBUILD_CACHE_SIZE_MAX = 8 << 20
 """Size limit of the cached blocks that rebuild files and descriptors, in bytes."""
@@ -133,6 +137,28 @@ class RecordedRun:
             stream, _, data = _unpack_write(frame.payload, frame.offset)
             preamble_check.check_stream(stream)
             yield stream, data
+
+    def read_unfinished_line(self, streams: Collection[int]) -> bytes:
+        """Return the recorded output to ``streams`` after its last newline.
+
+        Empty if that has more than ``LINE_SIZE_MAX`` bytes, or cannot be read.
+        """
+        line = b""
+        last_seq = None if self._until is None else self._until - 1
+        with suppress(JournalError):
+            for frame in self.reader.backward(last_seq, tags=_WRITE_TAGS):
+                stream, _, data = _unpack_write(frame.payload)
+                if stream in streams:
+                    end: bytes
+                    _, newline, end = data.rpartition(b"\n")
+                    line = end + line
+                    if newline:
+                        return line
+                    if len(line) > LINE_SIZE_MAX:
+                        break
+            else:
+                return line
+        return b""
 
     def has_effects_after(self, seq: int) -> bool:
         """Return whether the guest had any effect after event ``seq``."""

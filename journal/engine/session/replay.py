@@ -1,6 +1,6 @@
 """Recorded part of a run, as a process replays it before it continues live."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,6 +52,8 @@ class Replay:
     ``times`` are those of the recording, for a guest that continues live. ``wait`` is the wait at
     its end if the time since then counts as waited. With ``plan`` the guest does not continue live:
     its snapshots are compared, and the run ends at the end of the journal.
+    ``on_input_wait`` is called once when the guest, live, waits for input before any output has
+    reached a terminal.
     """
 
     batches: Iterator[Batch] | None = None
@@ -62,3 +64,4 @@ class Replay:
     times: RecordedTimes = field(default_factory=RecordedTimes)
     wait: InterruptedWait | None = None
     plan: CheckPlan | None = None
+    on_input_wait: Callable[[], object] | None = None

@@ -1,6 +1,6 @@
 """Construction of a session: its writer, streams, process and recorder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +53,7 @@ from journal.engine.wasi.stdio.outbox import InFlightPolicy
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.errors import JournalError
 from journal.events.process import RecordingLevel
+from journal.events.streams import TargetKind
 from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
 from journal.rewrite.progress import ignore_progress, report_phase
@@ -89,6 +90,7 @@ class ResumeOptions:
     reexecute: bool
     strict: bool
     sleep: SleepPolicy
+    on_input_wait: Callable[[bytes], object] | None
     access: Access | None = None
 
 
@@ -289,6 +291,7 @@ class _Resumption:
             directories=self.access.directories,
             times=self.times,
             wait=find_interrupted_wait(recording) if options.sleep is SleepPolicy.KEEP else None,
+            on_input_wait=self._make_input_wait(streams),
         )
         program = prepare(plan.variant, identity.configuration, config.cache, config.progress)
         own = None
@@ -305,6 +308,15 @@ class _Resumption:
             pages=pages,
             own=own,
         )
+
+    def _make_input_wait(self, streams: StandardStreams) -> Callable[[], object] | None:
+        """Return the function to call when the guest waits for input without a sign of life."""
+        recording, call = self.recording, self.options.on_input_wait
+        if call is None:
+            return None
+        targets = streams.output_targets.items()
+        terminals = {stream for stream, target in targets if target.kind is TargetKind.TERMINAL}
+        return lambda: call(recording.read_unfinished_line(terminals))
 
 
 def _make_page_index(path: StrPath, config: SessionConfig) -> "PageIndex | None":

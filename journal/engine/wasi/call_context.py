@@ -45,8 +45,8 @@ class CallContext:
     #: Called with the name of the function and whether the guest is idle, while a call without
     #: effects waits.
     on_wait: Callable[[str, bool], None] = lambda function, idle: None
-    #: Called before the guest may have to wait.
-    before_wait: Callable[[], None] = lambda: None
+    #: Called before the guest may have to wait, with true if it waits for standard input.
+    before_wait: Callable[[bool], None] = lambda needs_input: None
     #: Called after the guest consumed input that cannot be read again.
     on_consumed: Callable[[], None] = lambda: None
 

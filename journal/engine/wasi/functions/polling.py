@@ -136,7 +136,7 @@ def _wait(context: CallContext, subscriptions: list[Subscription]) -> bytes:
     if delay != 0 and not (stdin is not None and stdin.is_ready()):
         if context.wait_started is None and delay is not None and delay >= LONG_WAIT_NS:
             context.on_long_wait()
-        context.before_wait()
+        context.before_wait(stdin is not None)
         context.wait_started = context.wait_started or start
         on_wait = partial(context.on_wait, "poll_oneoff")
     readable = context.interrupter.wait(stdin, delay, on_wait)

@@ -227,7 +227,7 @@ def _read_source(context: CallContext, stream: InputStream, size_max: int) -> by
     source = stream.source
     while True:
         if not source.is_ready():
-            context.before_wait()
+            context.before_wait(True)
             context.interrupter.wait(source, None, partial(context.on_wait, "fd_read"))
         try:
             return source.read(stream.position, size_max)

@@ -130,7 +130,7 @@ class Outbox:
 
     ``barrier`` makes the events safe. ``arm`` requests a call of :meth:`deliver` soon. ``wait``
     returns when a descriptor is writable; after an exception from ``wait``, a later session
-    delivers the rest.
+    delivers the rest. ``has_reached_terminal`` says whether a terminal received output.
     """
 
     def __init__(
@@ -146,6 +146,7 @@ class Outbox:
         self._barrier, self._arm, self._wait = barrier, arm, wait
         self._waiting: list[tuple[int, int, bytes]] = []
         self._size = 0
+        self.has_reached_terminal = False
 
     def is_writable(self, stream: int) -> bool:
         """Return whether the target of a stream accepts writes."""
@@ -185,6 +186,8 @@ class Outbox:
 
     def _write(self, target: OutputTarget, upto: dict[int, int], data: bytes) -> None:
         remaining = memoryview(data)
+        if target.kind is TargetKind.TERMINAL:
+            self.has_reached_terminal = True
         try:
             while remaining:
                 if target.may_block and target.is_writable:
