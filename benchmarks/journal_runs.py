@@ -16,6 +16,7 @@ from journal.engine.session.journal_writer import NullWriter
 from journal.engine.session.process import Process
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.run_config import SessionConfig
+from journal.engine.session.secret_environment import GuestEnvironment
 from journal.engine.session.standard_streams import connect_streams
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events.process import RecordingLevel
@@ -99,7 +100,7 @@ def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
         module,
         settings,
         arguments=[argument.encode() for argument in plan.arguments],
-        environment=[],
+        environment=GuestEnvironment(),
         mounts=[journal.MemoryMount("/")],
         copies=_copies(plan),
         level=RecordingLevel.FULL,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from journal.engine.session.resume_check import ResumeCheck, check_resume
     from journal.engine.session.run_config import RunConfig
     from journal.engine.session.run_result import ExitKind, RunResult
+    from journal.engine.session.secret_environment import SecretValue
     from journal.engine.session.verify import ReplayResult, SnapshotCheck, verify_replay
     from journal.engine.trust.access_request import AccessRequest
     from journal.engine.trust.approvals import Approval, Approvals
@@ -58,6 +59,7 @@ _MODULES = {
     "RunConfig": "engine.session.run_config",
     "RunResult": "engine.session.run_result",
     "SafePoints": "engine.configuration",
+    "SecretValue": "engine.session.secret_environment",
     "SleepPolicy": "engine.session.guest_time",
     "SnapshotCheck": "engine.session.verify",
     "SnapshotOptions": "engine.configuration",
@@ -98,6 +100,7 @@ __all__ = [
     "RunConfig",
     "RunResult",
     "SafePoints",
+    "SecretValue",
     "SleepPolicy",
     "SnapshotCheck",
     "SnapshotOptions",

@@ -20,7 +20,7 @@ from journal._arguments import (
 from journal.engine.memory.dirty_pages import DirtyPageTracking
 from journal.errors import EngineMismatch, NotResumable, OptionError
 from journal.events.snapshots import Trigger
-from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE
+from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE, SECRET_ENVIRONMENT
 
 ENGINE_NAME = "wasmtime"
 
@@ -191,7 +191,7 @@ def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     for name, text in pairs:
         if name == NOT_RESUMABLE:
             raise NotResumable(f"the journal cannot be resumed: {to_line(text)}")
-        if name == GAPS_ALLOWED or name.startswith(SESSION_PREFIX):
+        if name in (GAPS_ALLOWED, SECRET_ENVIRONMENT) or name.startswith(SESSION_PREFIX):
             continue
         if name not in names:
             raise EngineMismatch(

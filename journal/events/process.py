@@ -63,7 +63,8 @@ class ProcessStart(Event):
 
     ``module_hash`` is the SHA-256 of the ``module_size`` bytes of the module before any
     instrumentation, and ``module_path`` the file that they were read from. If ``embedded`` is set,
-    ModulePart events follow. Each entry of ``environment`` is ``NAME=value``. ``engine`` and the
+    ModulePart events follow. Each entry of ``environment`` is ``NAME=value``, or ``NAME`` if its
+    value is secret, of which ``configuration`` then has a salted hash. ``engine`` and the
     versions identify the writer. ``host_revision`` counts changes in the results of the host's
     functions. ``platform`` is system and machine. ``configuration`` holds the other values that a
     run depends on, as names and values. ``realtime`` is the host's clock, in nanoseconds since the

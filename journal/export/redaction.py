@@ -21,6 +21,7 @@ from journal.events.threads import GlobalsSet
 from journal.events.wire_types import Secret
 from journal.export.json_values import BytePieces, RedactedBytes
 from journal.pages.encoding import decode_pages
+from journal.snapshots.resume_flags import SECRET_ENVIRONMENT, list_secret_names
 
 _SALT_SIZE = 32
 _HASH_SIZE = 16
@@ -103,14 +104,23 @@ def _redact_host_result(redaction: Redaction, event: HostResult) -> dict[str, An
 
 def _redact_process_start(redaction: Redaction, event: ProcessStart) -> dict[str, Any]:
     first, rest = event.arguments[:1], event.arguments[1:]
-    variables = []
+    hidden = {name.encode("utf-8", "surrogateescape") for name in list_secret_names(event)}
+    variables: list[bytes | BytePieces] = []
     for variable in event.environment:
+        if variable in hidden:  # It has no value.
+            variables.append(variable)
+            continue
         name, sign, value = variable.partition(b"=")
         prefix = name + sign if sign else b""
         variables.append(BytePieces((prefix, redaction.redact(value if sign else variable))))
     return {
         "arguments": (*first, *map(redaction.redact, rest)),
         "environment": tuple(variables),
+        # The hash of secret values helps to guess them.
+        "configuration": tuple(
+            (name, "redacted" if name == SECRET_ENVIRONMENT else text)
+            for name, text in event.configuration
+        ),
     }
 
 

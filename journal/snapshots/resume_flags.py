@@ -1,4 +1,4 @@
-"""Flags in ProcessStart that say whether a journal with dropped events can be resumed, and why.
+"""Flags in ProcessStart that say whether and how a journal can be resumed.
 
 A flag is an entry of ``ProcessStart.configuration``. A version that does not know the flag refuses
 to resume the journal too, because the configuration must match.
@@ -13,6 +13,25 @@ NOT_RESUMABLE = "not-resumable"
 
 GAPS_ALLOWED = "left-out"
 """Name of the flag of a journal whose dropped events no resume needs; its value is a reason."""
+
+
+SECRET_ENVIRONMENT = "secret-environment"
+"""Name of the pair with the hash of the secret environment variables. Their entries in
+``ProcessStart.environment`` have neither ``=`` nor a value.
+"""
+
+
+def find_secrets_hash(start: ProcessStart) -> str:
+    """Return the hash of the secret variables; empty if no variable is secret."""
+    return next((text for name, text in start.configuration if name == SECRET_ENVIRONMENT), "")
+
+
+def list_secret_names(start: ProcessStart) -> list[str]:
+    """Return the names of the secret environment variables of a recorded process."""
+    if not find_secrets_hash(start):
+        return []
+    entries = (entry for entry in start.environment if b"=" not in entry)
+    return [entry.decode("utf-8", "surrogateescape") for entry in entries]
 
 
 def with_flag(start: ProcessStart, reason: str, name: str = NOT_RESUMABLE) -> ProcessStart:

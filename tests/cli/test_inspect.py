@@ -271,16 +271,16 @@ def test_a_full_disk_is_reported_in_one_sentence(tmp_path: Path) -> None:
 
 def test_info_describes_the_program_and_prints_no_secret(tmp_path: Path) -> None:
     (tmp_path / "room").mkdir()
-    run = ("run", "--env", "TOKEN=secret", "--dir", "room::/room:ro", guest("exit7"), "3")
+    run = ("run", "--env", "TOKEN=sesame", "--dir", "room::/room:ro", guest("exit7"), "3")
     assert run_tool(*run, at=tmp_path).returncode == 3
     text = run_tool("info", "exit7.journal", at=tmp_path).stdout.decode()
     for part in ("exit7.wasm 3", "TOKEN", "room, read only", "with exit code 3", "in memory"):
         assert part in text
-    assert "secret" not in text
-    assert "secret" not in run_tool("inspect", "exit7.journal", at=tmp_path).stdout.decode()
-    assert "secret" not in run_tool("info", "--json", "exit7.journal", at=tmp_path).stdout.decode()
+    assert "sesame" not in text
+    assert "sesame" not in run_tool("inspect", "exit7.journal", at=tmp_path).stdout.decode()
+    assert "sesame" not in run_tool("info", "--json", "exit7.journal", at=tmp_path).stdout.decode()
     found = json.loads(run_tool("info", "--json", "--env", "exit7.journal", at=tmp_path).stdout)
-    assert found["environment"] == ["TOKEN=secret"]
+    assert found["environment"] == ["TOKEN=sesame"]
     assert found["arguments"] == ["exit7.wasm", "3"]
     assert (found["ended"], found["exit_code"], found["resumable"]) == (True, 3, True)
     assert [mount["kind"] for mount in found["mounts"]] == ["memory", "host-read-only"]

@@ -1,6 +1,7 @@
 """``journaltool check-resume``: compare the host with a recording without running the guest."""
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import typer
@@ -37,6 +38,7 @@ def check_resume(
     journal: common.JournalArgument,
     module: common.ModuleOption = None,
     directory: mounts.GrantOption = None,
+    secret_env: mounts.SecretOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
     """Check a resume (the help text is HELP)."""
@@ -47,6 +49,7 @@ def check_resume(
             journal,
             module=module,
             grants=mounts.parse_grants(directory or ()),
+            secrets=mounts.parse_environment(secret_env or (), os.environ),
             stdin=0,
             approvals=common.approvals_directory(),
         )

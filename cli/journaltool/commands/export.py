@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, output_path
+from journaltool.options import common, output_path, redaction
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
 
@@ -61,10 +61,7 @@ def export(
     form: Annotated[
         ExportFormat, typer.Option("--format", help="JSON lines or a Parquet table.")
     ] = ExportFormat.JSONL,
-    redact: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KINDS", help="Contents to redact, such as memory,input, or all."),
-    ] = None,
+    redact: redaction.RedactOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     quiet: common.QuietOption = False,
     as_json: common.JsonBesideDataOption = False,
@@ -77,7 +74,7 @@ def export(
         )
     with error_report.reporting_errors(about=journal, recoverable=journal):
         error_report.raise_on_sigint()
-        secrets = _parse_secrets(redact or [])
+        secrets = redaction.parse_secrets(redact)
         with progress.show_progress(quiet, to_stdout=to_stdout) as on_progress:
             write = partial(_write, form, journal, secrets, on_progress)
             out = sys.stdout.buffer if to_stdout else None
@@ -90,20 +87,6 @@ def export(
             typer.echo(json.dumps(to_json(result, journal, output), indent=2))
         elif not (quiet or to_stdout):
             terminal.print_table(to_table(result, journal, output))
-
-
-def _parse_secrets(texts: list[str]) -> "list[Secret]":
-    """Return the named redactions."""
-    from journal.export import Secret
-
-    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
-    choices = {secret.value: [secret] for secret in Secret} | {"all": list(Secret)}
-    for name in names:
-        if name not in choices:
-            raise typer.BadParameter(
-                f"{name!r} cannot be redacted: choose from {', '.join(choices)}"
-            )
-    return [secret for name in names for secret in choices[name]]
 
 
 def _write(

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common
+from journaltool.options import common, redaction
 from journaltool.output import lenient_reader, terminal
 from journaltool.output.phrases import format_count, format_location, format_time
 
 if TYPE_CHECKING:
     from journal.events.process import Mount, ProcessStart
+    from journal.export.redaction import Redaction
     from journal.log import Declarations, Summary
     from journaltool.output.journal_facts import JournalFacts
 
@@ -21,7 +22,9 @@ HELP = """Print a summary of a journal and of its program.
 The summary comes from the headers of the journal. For the journal of a process it also has the
 program, its arguments and mounts, the end of the run, and whether the run can be resumed here.
 
-Values of environment variables are hidden, because they are often secrets.
+Values of environment variables are hidden, because they are often secrets. The values of variables
+that run got with --secret-env are not in the journal. --redact environment replaces arguments and
+shown values by their sizes and salted hashes.
 """
 
 EPILOG = f"""\b
@@ -41,6 +44,7 @@ def info(
     env: Annotated[
         bool, typer.Option("--env", help="Show the values of environment variables.")
     ] = False,
+    redact: redaction.RedactOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
     """Print a summary (the help text is HELP)."""
@@ -50,9 +54,8 @@ def info(
 
         with Reader(journal) as reader:
             facts, declared = journal_facts.collect_facts(reader), reader.declarations()
-        values = to_json(
-            facts, journal_facts.resume_obstacle(facts, common.approvals_directory()), env
-        )
+        obstacle = journal_facts.resume_obstacle(facts, common.approvals_directory())
+        values = to_json(facts, obstacle, env, redaction.parse_redaction(redact))
         values = {
             "journal": str(journal),
             **values,
@@ -65,12 +68,16 @@ def info(
             terminal.print_table(to_table(values, facts.summary))
 
 
-def to_json(facts: "JournalFacts", obstacle: str, env: bool) -> dict[str, Any]:
+def to_json(
+    facts: "JournalFacts", obstacle: str, env: bool, hidden: "Redaction | None" = None
+) -> dict[str, Any]:
     """Return the facts as JSON values, with times in ISO 8601."""
     summary = facts.summary
     values: dict[str, Any] = {"id": summary.journal_id.hex()}
     if facts.start is not None:
         values |= _start_to_json(facts.start, env)
+        if hidden is not None:
+            values |= _redact_start(facts.start, env, hidden)
         values["mounts"] = [_mount_to_json(mount) for mount in facts.mounts]
     if facts.parent is not None:
         values["parent"] = {"id": facts.parent.journal.hex(), "seq": facts.parent.seq}
@@ -97,6 +104,8 @@ def to_json(facts: "JournalFacts", obstacle: str, env: bool) -> dict[str, Any]:
 
 
 def _start_to_json(start: "ProcessStart", env: bool) -> dict[str, Any]:
+    from journal.snapshots.resume_flags import SECRET_ENVIRONMENT, list_secret_names
+
     variables = [os.fsdecode(variable) for variable in start.environment]
     return {
         "module": start.module_path,
@@ -105,14 +114,31 @@ def _start_to_json(start: "ProcessStart", env: bool) -> dict[str, Any]:
         "embedded": start.embedded,
         "arguments": [os.fsdecode(argument) for argument in start.arguments],
         "environment": variables if env else [name.partition("=")[0] for name in variables],
+        "secret_environment": list_secret_names(start),
         "level": start.level.name.lower(),
         "engine": f"{start.engine} {start.engine_version}",
         "journal_version": start.journal_version,
         "host_revision": start.host_revision,
         "platform": start.platform,
-        "configuration": dict(start.configuration),
+        "configuration": {
+            name: text for name, text in start.configuration if name != SECRET_ENVIRONMENT
+        },
         "started": format_time(start.realtime // 1000),
     }
+
+
+def _redact_start(start: "ProcessStart", env: bool, hidden: "Redaction") -> dict[str, Any]:
+    """Return arguments and environment as texts, with redacted contents."""
+    from journal.export import Secret
+    from journaltool.output.redacted_format import redacted_to_text
+
+    if Secret.ENVIRONMENT not in hidden.secrets:
+        return {}
+    fields = hidden.redact_fields(start)
+    shown = {"arguments": [redacted_to_text(argument) for argument in fields["arguments"]]}
+    if env:
+        shown["environment"] = [redacted_to_text(variable) for variable in fields["environment"]]
+    return shown
 
 
 def _declared_to_json(declared: "Declarations") -> dict[str, Any]:
@@ -203,7 +229,7 @@ def _start_to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("", f"{format_count(values['module_size'], 'byte')}, {where}"),
         ("sha256", values["module_sha256"]),
         ("arguments", arguments),
-        ("environment", " ".join(map(terminal.quote, values["environment"])) or "none"),
+        ("environment", _describe_environment(values)),
     ]
     for mount in values["mounts"]:
         source = {
@@ -224,6 +250,15 @@ def _start_to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("started", values["started"]),
     ]
     return rows
+
+
+def _describe_environment(values: dict[str, Any]) -> str:
+    secret = values["secret_environment"]
+    shown = [
+        f"{terminal.quote(entry)} (secret)" if entry in secret else terminal.quote(entry)
+        for entry in values["environment"]
+    ]
+    return " ".join(shown) or "none"
 
 
 def _describe_ending(values: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.commands import tail
-from journaltool.options import common, groups, query
+from journaltool.options import common, groups, query, redaction
 from journaltool.output import event_lines, lenient_reader
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ event is printed if it matches every option. For a repeated option, one match is
 and --kind count as one option. The help of filter describes expressions.
 
 Without --bytes all, long values are cut, and the values of environment variables are hidden. Events
-of memory show the affected pages, but never their contents.
+of memory show the affected pages, but never their contents. --redact replaces contents by their
+sizes and salted hashes, as the help of export describes; then the hashes of two calls differ.
 """
 
 EPILOG = f"""\b
@@ -68,7 +69,7 @@ ColumnsOption = Annotated[
 
 
 @groups.flatten
-def inspect(
+def inspect(  # long: it names each option
     journal: common.JournalArgument,
     start: FromOption = 0,
     limit: LimitOption = None,
@@ -79,6 +80,7 @@ def inspect(
     follow: FollowOption = False,
     columns: ColumnsOption = _DEFAULT_COLUMNS,
     shown: common.ValueLimitOption = "48",
+    redact: redaction.RedactOption = None,
     as_json: common.JsonLinesOption = False,
 ) -> None:
     """Print events (the help text is HELP)."""
@@ -90,6 +92,7 @@ def inspect(
         from journal.query.literals import JournalTimes
         from journal.query.selection import QueryFilter
 
+        hidden = redaction.parse_redaction(redact)
         cut, names = event_lines.parse_value_limit(shown), event_lines.parse_columns(columns)
         with Reader(journal) as reader:
             summary, kinds = reader.summary(), reader.declarations().kinds
@@ -100,10 +103,10 @@ def inspect(
             query_filter = QueryFilter(selection, clock, on_malformed=lambda error: is_process)
             malformed = errors if is_process else None
             if as_json:
-                line = event_lines.json_line_formatter(malformed, kinds)
+                line = event_lines.json_line_formatter(malformed, kinds, hidden)
             else:
                 line = event_lines.text_line_formatter(
-                    summary.first_time, cut, malformed, names, _has_colours(), kinds
+                    summary.first_time, cut, malformed, names, _has_colours(), kinds, hidden
                 )
             found = lenient_reader.read_blocks(
                 reader, query_filter.start, query_filter.tags, errors.append

@@ -2,13 +2,14 @@
 
 import gc
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common
+from journaltool.options import common, mounts
 from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ HELP = """Execute a recorded program again, and compare its effects.
 The program gets the recorded inputs, and every effect is compared with the recorded effect. The
 output of the program is discarded, and no file except the journal is read or written.
 
-At each snapshot, the digest of the whole state is compared too. --verify prints each comparison.
+At each snapshot, the whole state is compared too, byte by byte. --verify prints each comparison.
 """
 
 EPILOG = f"""\b
@@ -58,6 +59,7 @@ def replay(  # long: it names each option
         ),
     ] = False,
     module: common.ModuleOption = None,
+    secret_env: mounts.SecretOption = None,
     quiet: common.SilentOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -79,6 +81,7 @@ def replay(  # long: it names each option
                 start=start,
                 from_each_snapshot=each,
                 module=module,
+                secrets=mounts.parse_environment(secret_env or (), os.environ),
                 cache=common.module_cache(),
                 approvals=common.approvals_directory(),
                 note=terminal.make_note_printer(quiet),

@@ -1,5 +1,6 @@
 """``journaltool resume``: resume a recorded program."""
 
+import os
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -121,6 +122,7 @@ def resume(  # long: it names each option
     journal: common.JournalArgument,
     module: common.ModuleOption = None,
     directory: mounts.GrantOption = None,
+    secret_env: mounts.SecretOption = None,
     net: session.NetOption = False,
     at: AtOption = None,
     into: IntoOption = None,
@@ -168,6 +170,7 @@ def resume(  # long: it names each option
             into=into,
             reexecute=reexecute,
             strict=strict,
+            secrets=mounts.parse_environment(secret_env or (), os.environ),
             on_input_wait=terminal.make_resume_greeting(quiet),
             config=session.build_config(
                 durability or session.DurabilityChoice(recorded.durability.value),

@@ -177,7 +177,7 @@ def run(  # long: it names each option
                 f"{module} has the name of a journal: use resume, or name another journal with -j"
             )
         snapshots, schedule = snapshot_options.build(), compaction_options.build()
-        variables = mounts.parse_environment(guest.env or (), os.environ)
+        variables = mounts.parse_variables(guest.env or (), guest.secret_env or (), os.environ)
         guest_mounts = mounts.parse_mounts(
             guest.directory or (), guest.memory or (), not guest.no_root
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, output_path
+from journaltool.options import common, output_path, redaction
 from journaltool.output import declared_kinds, progress, terminal
 from journaltool.output.phrases import format_count, name_kind
 
@@ -20,6 +20,8 @@ HELP = """Print statistics of the events and pages of a journal.
 For each kind of event, the table shows the number of events, their bytes, share and rate. The
 statistics also show the compression of blocks, the pages that snapshots store, repeated pages, and
 events and bytes over time. Bytes of events are counted before compression.
+
+Statistics have no contents. --redact is accepted, as by export, and changes nothing.
 """
 
 EPILOG = f"""\b
@@ -45,6 +47,7 @@ def stats(
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a chart as an SVG file.")
     ] = None,
+    redact: redaction.RedactOption = None,
     quiet: common.QuietOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -53,6 +56,7 @@ def stats(
         error_report.raise_on_sigint()
         from journal.operations import statistics
 
+        redaction.parse_secrets(redact)  # Statistics have no contents to redact.
         with progress.show_progress(quiet) as on_progress:
             result = statistics.collect_statistics(journal, pages=pages, progress=on_progress)
         values = to_json(result, journal, pages)

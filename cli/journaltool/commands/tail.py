@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common
+from journaltool.options import common, redaction
 from journaltool.output import event_lines, lenient_reader
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def tail(
         bool, typer.Option("--follow", "-f", help="Print new events as they are added.")
     ] = False,
     shown: common.ValueLimitOption = "48",
+    redact: redaction.RedactOption = None,
     as_json: common.JsonLinesOption = False,
 ) -> None:
     """Print the last events (the help text is HELP)."""
@@ -60,16 +61,17 @@ def tail(
         from journal import Reader
         from journal.log import RecoveryMode
 
+        hidden = redaction.parse_redaction(redact)
         cut = event_lines.parse_value_limit(shown)
         with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
             summary = reader.summary()
             kinds = reader.declarations().kinds
             malformed = errors if reader.records_process() else None
             line = (
-                event_lines.json_line_formatter(malformed, kinds)
+                event_lines.json_line_formatter(malformed, kinds, hidden)
                 if as_json
                 else event_lines.text_line_formatter(
-                    summary.first_time, cut, malformed, kinds=kinds
+                    summary.first_time, cut, malformed, kinds=kinds, redaction=hidden
                 )
             )
             frames = reader.last(number) if number else []

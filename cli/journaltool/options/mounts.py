@@ -9,10 +9,20 @@ import typer
 
 if TYPE_CHECKING:
     from journal import HostMount, MemoryMount
-    from journal.engine import FileCopy, Grants
+    from journal.engine import FileCopy, Grants, SecretValue
 
 _SEPARATOR = "::"
 _READ_ONLY = ":ro"
+
+SecretOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret-env",
+        metavar="NAME[=VALUE]",
+        help="Set a variable whose value the journal does not contain; a resume and a replay need "
+        "it again. NAME alone inherits the value. Repeatable.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +60,7 @@ class GuestArguments:
             "Repeatable.",
         ),
     ] = None
+    secret_env: SecretOption = None
     arg0: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +136,21 @@ def parse_copies(texts: Sequence[str]) -> "list[FileCopy]":
             raise typer.BadParameter(f"{text!r} is not of the form HOST::GUEST")
         found.append(FileCopy(host, guest))
     return found
+
+
+def parse_variables(
+    plain: Sequence[str], secret: Sequence[str], inherited: Mapping[str, str]
+) -> "dict[str, str | SecretValue]":
+    """Return the variables of the guest, the secret ones last."""
+    from journal.engine import SecretValue
+
+    found, hidden = parse_environment(plain, inherited), parse_environment(secret, inherited)
+    for name in hidden:
+        if name in found:
+            raise typer.BadParameter(
+                f"{name} is set by --env and by --secret-env: use only one of them"
+            )
+    return found | {name: SecretValue(value) for name, value in hidden.items()}
 
 
 def parse_environment(texts: Sequence[str], inherited: Mapping[str, str]) -> dict[str, str]:

@@ -162,23 +162,23 @@ def _enum_to_text(value: IntEnum) -> str:
 # -- JSON --------------------------------------------------------------------------------------
 
 
-def _to_json_value(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """Return a value as JSON values: dataclasses as objects, tuples as arrays, bytes as base64."""
     if isinstance(value, bytes):
         return binascii.b2a_base64(value, newline=False).decode("ascii")
     if isinstance(value, tuple):
-        return [_to_json_value(item) for item in value]
+        return [to_json_value(item) for item in value]
     if isinstance(value, IntEnum):
         return value.name
     if isinstance(value, IPv4Address | IPv6Address):
         return str(value)
     if is_dataclass(value):
-        return {part.name: _to_json_value(getattr(value, part.name)) for part in fields(value)}
+        return {part.name: to_json_value(getattr(value, part.name)) for part in fields(value)}
     return value
 
 
 def _any_to_json(value: Any) -> str:
-    return json.dumps(_to_json_value(value))
+    return json.dumps(to_json_value(value))
 
 
 def _enum_to_json(value: IntEnum) -> str:

@@ -11,8 +11,13 @@ from journaltool.output.phrases import format_time, name_kind
 if TYPE_CHECKING:
     from journal.errors import FormatError
     from journal.events.definition import Event
+    from journal.export.redaction import Redaction
     from journal.format.block import Block
     from journal.query.selection import QueryFilter
+    from journaltool.output.event_format import Converter, EventFormat
+    from journaltool.output.redacted_format import RedactedFormat
+
+    _Formats = Mapping[int, EventFormat | RedactedFormat]
 
 LineFormatter = Callable[[int, int, int, bytes, int], str]
 """Function from sequence number, time, tag, payload and block offset to the line of an event."""
@@ -75,20 +80,25 @@ def text_line_formatter(
     columns: Sequence[str] = COLUMNS,
     coloured: bool = False,
     kinds: "Mapping[int, type[Event]] | None" = None,
+    redaction: "Redaction | None" = None,
 ) -> LineFormatter:
     """Return a formatter of text lines, with times relative to ``first_time``.
 
     Malformed events are formatted with their payload, and their errors are added to ``errors``.
     Without ``errors``, which is right for a journal that records no process, they are no errors.
-    ``kinds`` are the kinds of the journal by tag. With ``coloured``, kinds are aligned and have the
-    colour of their group.
+    ``kinds`` are the kinds of the journal by tag. With ``redaction``, contents are redacted, and so
+    are the payloads of malformed and unknown events. With ``coloured``, kinds are aligned and have
+    the colour of their group.
     """
     from journal.errors import MalformedEvent
     from journal.events import APPLICATION_TAGS, BY_TAG
     from journaltool.output import event_format
 
-    formats = event_format.text_formats(shown, kinds or BY_TAG)
+    plain_formats = event_format.text_formats(shown, kinds or BY_TAG)
+    formats: _Formats = plain_formats
     of_bytes = event_format.bytes_to_text(shown)
+    if redaction is not None:
+        formats, of_bytes = _redact(plain_formats, redaction, kinds or BY_TAG, as_json=False)
     plain = tuple(columns) == COLUMNS and not coloured
     format_columns = None if plain else _column_formatter(tuple(columns), first_time, coloured)
 
@@ -154,16 +164,36 @@ def _column_formatter(
     return format_line
 
 
+def _redact(
+    formats: "Mapping[int, EventFormat]",
+    redaction: "Redaction",
+    kinds: "Mapping[int, type[Event]]",
+    *,
+    as_json: bool,
+) -> "tuple[_Formats, Converter]":
+    """Return redacted formats, and a converter of whole payloads."""
+    from journaltool.output import redacted_format
+
+    convert = redacted_format.redacted_to_json if as_json else redacted_format.redacted_to_text
+    redacted = redacted_format.redact_formats(formats, redaction, convert, kinds)
+    return redacted, lambda payload: convert(redaction.redact(payload))
+
+
 def json_line_formatter(
-    errors: "list[FormatError] | None", kinds: "Mapping[int, type[Event]] | None" = None
+    errors: "list[FormatError] | None",
+    kinds: "Mapping[int, type[Event]] | None" = None,
+    redaction: "Redaction | None" = None,
 ) -> LineFormatter:
-    """Return a formatter of JSON lines. ``errors`` and ``kinds`` are as for text lines."""
+    """Return a formatter of JSON lines. The parameters are as for text lines."""
     from journal.errors import MalformedEvent
     from journal.events import APPLICATION_TAGS, BY_TAG
     from journaltool.output import event_format
 
-    formats = event_format.json_formats(kinds or BY_TAG)
-    of_bytes = event_format.bytes_to_json
+    plain_formats = event_format.json_formats(kinds or BY_TAG)
+    formats: _Formats = plain_formats
+    of_bytes: Converter = event_format.bytes_to_json
+    if redaction is not None:
+        formats, of_bytes = _redact(plain_formats, redaction, kinds or BY_TAG, as_json=True)
 
     def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
         found = formats.get(tag)

@@ -11,7 +11,6 @@ from journal._arguments import (
     check_each,
     check_flag,
     check_int,
-    check_mapping,
     check_path,
     check_text,
     check_type,
@@ -23,6 +22,11 @@ from journal.engine.session.guest_time import SleepPolicy
 from journal.engine.session.journal_trust import approve_fork, read_request
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.run_config import Input, Output, RunConfig, StrPath, ignore_note
+from journal.engine.session.secret_environment import (
+    SecretValue,
+    check_secrets,
+    encode_environment,
+)
 from journal.engine.session.session_builder import (
     RecordOptions,
     ResumeOptions,
@@ -50,7 +54,7 @@ def record(  # long: each option is a keyword with its documentation
     path: StrPath,
     *,
     args: Sequence[str | bytes] = (),
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | SecretValue] | None = None,
     mounts: Iterable[HostMount | MemoryMount] | None = None,
     copies: Iterable[FileCopy] = (),
     level: RecordingLevel = RecordingLevel.FULL,
@@ -77,7 +81,8 @@ def record(  # long: each option is a keyword with its documentation
 
     ``module`` is a WebAssembly module: its bytes or its path. ``args`` are the arguments of the
     program, its own name first (default: ``program``), and ``env`` its environment variables;
-    the environment of the host is not inherited. ``mounts`` are the directories of the guest
+    the environment of the host is not inherited. The journal does not contain a value that is a
+    :class:`SecretValue`, and a resume needs it again. ``mounts`` are the directories of the guest
     (default: one memory directory ``/``). ``copies`` are host files that are copied into memory
     directories before the start.
 
@@ -104,7 +109,7 @@ def record(  # long: each option is a keyword with its documentation
         check_type("roll", roll, RollPolicy).check()
     options = RecordOptions(
         arguments=check_each("args", args, _encode_argument, what="texts") or [b"program"],
-        environment=_encode_environment(env or {}),
+        environment=encode_environment(env or {}),
         mounts=check_each("mounts", mounts, lambda _, mount: mount, what="mounts"),
         copies=check_each("copies", copies, lambda name, copy: check_type(name, copy, FileCopy)),
         level=check_choice("level", level, RecordingLevel),
@@ -129,6 +134,7 @@ def resume(  # long: each option is a keyword with its documentation
     into: StrPath | None = None,
     reexecute: bool = False,
     strict: bool = True,
+    secrets: Mapping[str, str | SecretValue] | None = None,
     sleep: SleepPolicy = SleepPolicy.KEEP,
     on_input_wait: Callable[[bytes], object] | None = None,
     stdin: Input = None,
@@ -158,6 +164,9 @@ def resume(  # long: each option is a keyword with its documentation
     says whether the one write to a pipe or terminal that a crash left
     in doubt is repeated or dropped. A journal whose guest may use more than ``memory_size_max``
     bytes of memory is refused.
+
+    ``secrets`` has the values of the environment variables that were secret when the journal was
+    recorded. A missing or different value is refused before anything is written.
 
     ``sleep`` says whether a wait of the guest that was interrupted, for a second or longer, keeps
     its deadline or begins again. With ``KEEP`` the time since the start of the wait counts as
@@ -204,6 +213,7 @@ def resume(  # long: each option is a keyword with its documentation
         memory_size_max=memory_size_max,
         reexecute=check_flag("reexecute", reexecute),
         strict=check_flag("strict", strict),
+        secrets=check_secrets(secrets or {}),
         sleep=check_choice("sleep", sleep, SleepPolicy),
         on_input_wait=on_input_wait,
     )
@@ -286,14 +296,3 @@ def _encode_argument(name: str, argument: str | bytes) -> bytes:
     if b"\0" in encoded:
         refuse(name, "without a NUL character", argument)
     return encoded
-
-
-def _encode_environment(variables: Mapping[str, str]) -> list[bytes]:
-    pairs = check_mapping("env", variables).items()
-    for name, _ in pairs:
-        if not check_text("each name of env", name) or "=" in name:
-            refuse("each name of env", "a text without =, and not empty", name)
-    return [
-        _encode_argument(f"the value of {name} in env", f"{name}={check_text('env', value)}")
-        for name, value in pairs
-    ]

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from journal.engine.configuration import (
 from journal.engine.program.module import MODULE_SIZE_MAX, GuestModule, load_module
 from journal.engine.runtime import bindings
 from journal.engine.session import preamble_check
+from journal.engine.session.secret_environment import GuestEnvironment, reveal_environment
 from journal.engine.trust.access import Access
 from journal.engine.trust.access_request import AccessRequest
 from journal.engine.wasi.filesystem.mounts import (
@@ -43,6 +44,7 @@ from journal.events.process import (
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.format.block import Block
 from journal.log.writer import Writer
+from journal.snapshots.resume_flags import list_secret_names
 
 PART_SIZE = 1 << 20
 Part = TypeVar("Part", ModulePart, InstrumentedPart)
@@ -55,6 +57,7 @@ RESUME_TAGS = tag_sets.ENDS | {StreamOpened.tag, StreamDelivered.tag}
 class Identity:
     """Content of the preamble of a journal.
 
+    ``environment`` has the values of secret variables too, and is None until these are known.
     ``copied_files`` has each event with its time in µs and its sequence number. ``instrumented``
     returns the instrumented module if the journal contains one. ``is_recorded`` says whether the
     preamble was read from a journal, and not written by this process.
@@ -67,6 +70,7 @@ class Identity:
     mounts: list[Mount] = field(default_factory=list)
     copied_files: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
     is_recorded: bool = False
+    environment: tuple[bytes, ...] | None = None
 
 
 def write(  # long: it fills each field of ProcessStart
@@ -76,7 +80,7 @@ def write(  # long: it fills each field of ProcessStart
     recorded_options: Iterable[tuple[str, str]] = (),
     *,
     arguments: Sequence[bytes],
-    environment: Sequence[bytes],
+    environment: GuestEnvironment,
     mounts: Sequence[HostMount | MemoryMount],
     copies: Sequence[FileCopy],
     level: RecordingLevel,
@@ -89,20 +93,21 @@ def write(  # long: it fills each field of ProcessStart
     """
     if not embed and not module.path:
         raise NotResumable("a module given as bytes has no path: it must be embedded")
+    variables, pairs = environment.conceal()
     start = ProcessStart(
         module_hash=module.hash,
         module_size=len(module.data),
         module_path=module.path,
         embedded=embed,
         arguments=tuple(arguments),
-        environment=tuple(environment),
+        environment=variables,
         level=level,
         engine=ENGINE_NAME,
         engine_version=bindings.VERSION,
         journal_version=VERSION,
         host_revision=HOST_REVISION,
         platform=get_platform(),
-        configuration=(*configuration.to_pairs(), *recorded_options),
+        configuration=(*configuration.to_pairs(), *recorded_options, *pairs),
         realtime=time.time_ns(),
     )
     identity = Identity(
@@ -111,6 +116,7 @@ def write(  # long: it fills each field of ProcessStart
         module,
         (lambda: instrumented) if instrumented else None,
         make_mount_events(mounts),
+        environment=environment.variables,
     )
     events: list[Event] = [start]
     if embed:
@@ -118,10 +124,16 @@ def write(  # long: it fills each field of ProcessStart
     events += _split_module(instrumented, InstrumentedPart)
     for event in (*events, *identity.mounts):
         writer.append(event)
+    identity.copied_files = list(_write_copies(writer, copies))
+    return identity
+
+
+def _write_copies(
+    writer: Writer, copies: Sequence[FileCopy]
+) -> Iterator[tuple[FilePlaced, int, int]]:
     for file in make_copy_events(copies):
         seq = writer.append(file)
-        identity.copied_files.append((file, writer.time, seq))
-    return identity
+        yield file, writer.time, seq
 
 
 def _split_module(data: bytes, kind: type[Part]) -> Iterator[Part]:
@@ -208,7 +220,10 @@ def _read_start(block: Block, index: int) -> Identity:
     start = codec.decode(ProcessStart.tag, block.payload(index), block.offset)
     assert isinstance(start, ProcessStart), "the tag says so"
     preamble_check.check_start(start)
-    return Identity(start, parse_configuration(start.configuration), None, is_recorded=True)
+    identity = Identity(start, parse_configuration(start.configuration), None, is_recorded=True)
+    if not list_secret_names(start):
+        identity.environment = start.environment
+    return identity
 
 
 def _no_process_error() -> NotResumable:
@@ -250,6 +265,16 @@ def _attach_modules(
     if instrumented:
         identity.instrumented = instrumented.join
     return identity
+
+
+def set_secrets(identity: Identity, secrets: Mapping[str, str]) -> None:
+    """Set the environment of the guest, with the values of its secret variables.
+
+    Raises ``NotResumable`` if they are not those of the recorded run, and ``OptionError`` for a
+    variable that is not secret.
+    """
+    if secrets or identity.environment is None:
+        identity.environment = reveal_environment(identity.start, secrets)
 
 
 def make_request(journal_id: bytes, identity: Identity) -> AccessRequest:

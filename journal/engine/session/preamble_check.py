@@ -17,6 +17,7 @@ from journal.errors import NotResumable
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount, MountKind, ProcessStart
 from journal.events.streams import StreamOpened
+from journal.snapshots.resume_flags import find_secrets_hash
 from journal.vfs.memory_backend import ENTRY_SIZE
 from journal.vfs.path_resolution import PATH_SIZE_MAX, split_path
 
@@ -46,8 +47,10 @@ def check_start(start: ProcessStart) -> None:
     for argument in start.arguments:
         if b"\0" in argument:
             _refuse("each argument", "without NUL", argument)
+    has_secrets = bool(find_secrets_hash(start))
     for variable in start.environment:
-        if b"\0" in variable or variable.find(b"=") < 1:
+        is_secret = has_secrets and variable and b"=" not in variable
+        if b"\0" in variable or not (is_secret or variable.find(b"=") >= 1):
             _refuse("each variable of the environment", "NAME=value without NUL", variable)
 
 

@@ -118,12 +118,13 @@ class Process:
             self._ticker.arm,
             interrupter.wait_writable,
         )
+        assert identity.environment is not None, "set_secrets has set it"
         context = CallContext(
             tape=self.tape,
             outbox=outbox,
             interrupter=interrupter,
             arguments=list(identity.start.arguments),
-            environment=list(identity.start.environment),
+            environment=list(identity.environment),
             before_wait=self._before_wait,
             on_consumed=self._writer.flush,
         )

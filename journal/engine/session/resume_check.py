@@ -1,5 +1,6 @@
 """Check of a resume without the guest: whether a journal can be resumed here and now."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from journal.engine.session.host_check import compare_host, read_times
 from journal.engine.session.journal_trust import decide
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.run_config import Input, RunConfig, StrPath
+from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.standard_streams import connect_streams
 from journal.engine.trust.grants import Grants
 from journal.errors import EngineError
@@ -37,6 +39,7 @@ def check_resume(
     *,
     module: bytes | StrPath | None = None,
     grants: Grants | None = None,
+    secrets: Mapping[str, str | SecretValue] | None = None,
     stdin: Input = None,
     approvals: Path | None = None,
 ) -> ResumeCheck:
@@ -53,6 +56,7 @@ def check_resume(
             preamble.check_engine(recording.identity, None)
             access = decide(recording, grants or Grants(), approvals, has_module=module is not None)
             preamble.find_module(recording.identity, module, access)
+            preamble.set_secrets(recording.identity, check_secrets(secrets or {}))
             source = connect_streams(RunConfig(stdin=stdin), recording.histories).source
             times = read_times(recording)
             return ResumeCheck(compare_host(recording, source, access, times))

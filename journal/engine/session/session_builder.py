@@ -1,6 +1,6 @@
 """Construction of a session: its writer, streams, process and recorder."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +39,7 @@ from journal.engine.session.recorder import Recorder
 from journal.engine.session.replay import Replay
 from journal.engine.session.resume_plan import plan_resume
 from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath, ignore_note
+from journal.engine.session.secret_environment import GuestEnvironment
 from journal.engine.session.standard_streams import (
     StandardStreams,
     capture_outputs,
@@ -67,7 +68,7 @@ class RecordOptions:
     """Options of a new run besides those of any session; ``record`` documents them."""
 
     arguments: Sequence[bytes]
-    environment: Sequence[bytes]
+    environment: GuestEnvironment
     mounts: Sequence[HostMount | MemoryMount]
     copies: Sequence[FileCopy]
     level: RecordingLevel
@@ -89,6 +90,7 @@ class ResumeOptions:
     memory_size_max: int | None
     reexecute: bool
     strict: bool
+    secrets: Mapping[str, str]
     sleep: SleepPolicy
     on_input_wait: Callable[[bytes], object] | None
     access: Access | None = None
@@ -192,6 +194,8 @@ def _build_resumed(
     if recording.result is None:
         preamble.check_engine(recording.identity, options.memory_size_max)
     access = options.access or _decide_access(recording, config, options)
+    if recording.result is None:
+        preamble.set_secrets(recording.identity, options.secrets)
     streams = connect_streams(config, recording.histories)
     times, differences = _compare_host(recording, streams, access, config, options)
     outputs = streams.output_targets
@@ -275,6 +279,7 @@ class _Resumption:
         recording, config, options = self.recording, self.config, self.options
         identity = recording.identity
         preamble.check_engine(identity, options.memory_size_max)
+        preamble.set_secrets(identity, options.secrets)
         module = preamble.find_module(identity, options.module, self.access)
         plan = plan_resume(recording, module, config, reexecute=options.reexecute)
         start, first_seq = plan.start, recording.first_seq

@@ -4,7 +4,7 @@ Each event of the guest is compared with the recorded event. At each snapshot th
 at the recorded point, and the digest of its whole state is compared. The host is not changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from journal.engine.session.resume_plan import (
 )
 from journal.engine.session.run_config import SessionConfig, StrPath, ignore_note
 from journal.engine.session.run_result import ExitKind, RunResult
+from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
 from journal.engine.snapshot.capture import CapturedSnapshot, TrackedMemory
 from journal.engine.snapshot.recorded_memory import PageLocations, RecordedMemory
@@ -153,6 +154,7 @@ def verify_replay(
     start: int | None = None,
     from_each_snapshot: bool = False,
     module: bytes | StrPath | None = None,
+    secrets: Mapping[str, str | SecretValue] | None = None,
     cache: Path | None = None,
     approvals: Path | None = None,
     note: Notify = ignore_note,
@@ -164,10 +166,11 @@ def verify_replay(
     The guest runs from its beginning, or from the snapshot whose sequence number is ``start``.
     With ``from_each_snapshot`` it runs from each snapshot to the next, so that a difference at
     one snapshot does not affect the checks of later ones; ``start`` takes precedence. ``module`` is
-    needed only if the journal does not contain its module. ``cache`` is the directory of
-    compiled modules. ``approvals`` is the directory of approvals, without which the path that a
-    journal names as its module is not read. ``note`` receives remarks for the user, ``on_check``
-    each finished check, and ``progress`` the phases as :class:`SessionConfig` says.
+    needed only if the journal does not contain its module, and ``secrets`` if environment
+    variables were secret. ``cache`` is the directory of compiled modules. ``approvals`` is the
+    directory of approvals, without which the path that a journal names as its module is not read.
+    ``note`` receives remarks for the user, ``on_check`` each finished check, and ``progress`` the
+    phases as :class:`SessionConfig` says.
 
     Nothing else of the host is read, and nothing is written. Raises ``NotResumable``,
     ``ModuleMismatch`` and ``EngineMismatch`` for a journal that cannot be executed here, and
@@ -178,6 +181,7 @@ def verify_replay(
             recording = stack.enter_context(RecordedRun(Path(path)))
         identity = recording.identity
         preamble.check_engine(identity, None)
+        preamble.set_secrets(identity, check_secrets(secrets or {}))
         config = SessionConfig(cache=cache, note=note, progress=progress)
         memory = stack.enter_context(RecordedMemory(recording.reader, recording.snapshots))
         access = decide_module(recording, approvals, has_module=module is not None)
