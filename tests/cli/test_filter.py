@@ -118,6 +118,11 @@ def test_filter_reports_its_counts_and_the_resumability(tmp_path: Path) -> None:
         "filter", "exit7.journal", "--drop", "--group", "stdio", *dry_run, at=tmp_path
     )
     assert json.loads(dry_report.stdout) == report | {"target": None}
+    # Nothing is written to a pipe in a dry run, so the report has standard output, as in compact.
+    for command in ("filter", "compact"):
+        dry_report = run_inside(command, "exit7.journal", "-o", "-", *dry_run, at=tmp_path)
+        assert json.loads(dry_report.stdout)["target"] is None
+        assert dry_report.stderr == b""
     text = run_inside("filter", "exit7.journal", "--dry-run", at=tmp_path).stdout.decode()
     assert "the program has exited" in text
     assert "not written (--dry-run)" in text

@@ -92,6 +92,19 @@ def test_a_run_ends_well_whatever_comes_of_compacting_it(tmp_path: Path, cache_d
     assert frames_of(tmp_path / "gone" / "j")
 
 
+def test_an_ended_run_that_is_resumed_notes_a_failing_compaction_too(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path, notes = tmp_path / "j", list[str]()
+    with journal.record(guest("exit7"), path, cache=cache_dir) as recorder:
+        finish_run(recorder)
+    schedule = CompactionSchedule(on_close=True)
+    with journal.resume(path, cache=cache_dir, compaction=schedule, note=notes.append) as again:
+        assert again.ended_before
+        path.rename(tmp_path / "elsewhere")
+    assert notes == ["the journal was not compacted and stays unchanged: No such file or directory"]
+
+
 def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -282,6 +282,7 @@ def mount_removed(world: World) -> None:
 def mount_replaced(world: World) -> None:
     world.mount.rename(world.folder / "old")
     world.mount.mkdir()
+    touch(world.mount / "killed")
 
 
 def log_moved(world: World) -> None:

@@ -103,8 +103,8 @@ def filter(
                     progress=on_progress,
                 )
                 kinds = declared_kinds.read_kinds(old, result.kept.keys() | result.dropped.keys())
-        to_pipe = source_target.is_pipe(target_options.output)
         target = target_options.find_target(source)
+        to_pipe = source_target.is_pipe(target)
         _report(result, kinds, source, target, to_pipe, quiet, as_json)
 
 

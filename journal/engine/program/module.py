@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +17,12 @@ from journal.engine.configuration import (
     Configuration,
     UnknownImports,
 )
-from journal.engine.program.refusal import check_format, describe_invalid
+from journal.engine.program.refusal import check_format, describe_invalid, is_text
 from journal.engine.program.user_cache import UserCache
 from journal.engine.runtime import bindings
 from journal.engine.wasi.functions import IMPORTS
+from journal.engine.wasm.binary import MAGIC, iter_sections
+from journal.engine.wasm.import_types import find_vector_imports
 from journal.errors import ModuleRefused
 from journal.fs import file_kind
 from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
@@ -36,6 +38,9 @@ _NAME_SIZE_MAX = 60
 
 _COMPILED = "cwasm"
 """Kind of the cached files with compiled code."""
+
+_IMPORT_SECTIONS = (1, 2)
+"""Ids of the sections of types and of imports."""
 
 #: Export that starts a program.
 START_FUNCTION = "_start"
@@ -155,7 +160,7 @@ def find_compiled(
 
 def check_program(module: Any, configuration: Configuration) -> None:
     """Raise ``ModuleRefused`` unless the module can run as a program within the limits."""
-    _select_handlers(module, configuration)
+    _select_handlers(module.imports, configuration)
     exports = {export.name: export.type for export in module.exports}
     start = exports.get(START_FUNCTION)
     if start is None:
@@ -179,9 +184,22 @@ def check_program(module: Any, configuration: Configuration) -> None:
 def _compile(engine: Any, module: GuestModule, progress: ProgressCallback) -> Any:
     try:
         with report_phase(progress, COMPILE_PHASE, len(module.data)):
-            return wasmtime.Module(engine, module.data)
+            compiled = wasmtime.Module(engine, module.data)
     except wasmtime.WasmtimeError as error:
         raise ModuleRefused(describe_invalid(module.data, str(error))) from None
+    data = module.data
+    _refuse_vectors(bytes(wasmtime.wat2wasm(data)) if is_text(data) else data)
+    return compiled
+
+
+def _refuse_vectors(module: bytes) -> None:
+    """Raise ``ModuleRefused`` if a module imports a function of the host with a vector."""
+    for namespace, name in sorted(find_vector_imports(module)):
+        if name in IMPORTS.get(namespace, {}):
+            raise ModuleRefused(
+                f"the module imports {namespace}.{name} with a vector (v128), which no function of "
+                "the host has"
+            )
 
 
 def _compiled_identity(module: GuestModule, configuration: Configuration) -> bytes:
@@ -194,18 +212,34 @@ def define_imports(
     instance: bindings.Instance, module: Any, configuration: Configuration, state: object
 ) -> None:
     """Define the module's imports in the instance; raises ``ModuleRefused`` for unknown imports."""
-    for import_, handler in _select_handlers(module, configuration):
-        instance.define(import_.module, import_.name, import_.type, handler, state)
+    for import_, signature, handler in _select_handlers(module.imports, configuration):
+        instance.define(import_, signature, handler, state)
+
+
+def check_imports(module: GuestModule, configuration: Configuration) -> None:
+    """Raise ``ModuleRefused`` for unknown imports of a module, without compiling its functions.
+
+    A module that is not valid is not refused here. An instrumented module lacks the imports that it
+    does not use, so its imports say nothing about those of the original module.
+    """
+    try:
+        sections = [one for one in iter_sections(module.data) if one.id in _IMPORT_SECTIONS]
+        head = b"".join(module.data[section.start : section.stop] for section in sections)
+        imports = wasmtime.Module(make_engine(configuration), MAGIC + head).imports
+    except (ModuleRefused, wasmtime.WasmtimeError):
+        return
+    _refuse_vectors(MAGIC + head)
+    _select_handlers(imports, configuration)
 
 
 def _select_handlers(
-    module: Any, configuration: Configuration
-) -> list[tuple[Any, bindings.Handler]]:
-    """Return each import of the module, once, with its host function."""
-    selected: dict[str, tuple[Any, bindings.Handler]] = {}
+    imports: Iterable[Any], configuration: Configuration
+) -> list[tuple[Any, bindings.Signature, bindings.Handler]]:
+    """Return each import, once, with the signature and the handler of its host function."""
+    selected: dict[str, tuple[Any, bindings.Signature, bindings.Handler]] = {}
     traps = True
     unknown: dict[str, str] = {}
-    for import_ in module.imports:
+    for import_ in imports:
         name = f"{import_.module}.{import_.name}"
         host_function = IMPORTS.get(import_.module, {}).get(import_.name or "")
         is_function = isinstance(import_.type, wasmtime.FuncType)
@@ -214,9 +248,9 @@ def _select_handlers(
             and is_function
             and bindings.read_signature(import_.type) == host_function[0]
         ):
-            selected[name] = (import_, host_function[1])
+            selected[name] = (import_, *host_function)
         elif is_function and configuration.unknown_imports is UnknownImports.TRAP:
-            selected[name] = (import_, _make_trap(name))
+            selected[name] = (import_, bindings.NO_ARGUMENTS, _make_trap(name))
         else:
             unknown[name] = f"{name} (another type)" if host_function else name
             traps = traps and is_function

@@ -8,6 +8,7 @@ from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptio
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.module import (
     GuestModule,
+    check_imports,
     check_program,
     compile_module,
     make_engine,
@@ -41,6 +42,8 @@ def prepare_new_run(
 
     Raises ``ModuleRefused``.
     """
+    if snapshots.is_enabled:
+        check_imports(module, configuration)
     snapshots = without_stacks_in_small_memory(snapshots, configuration)
     variant = select_variant(module, snapshots, cache, note, progress)
     return prepare(variant, configuration, cache, progress)

@@ -79,6 +79,7 @@ assert struct.calcsize("<I12x") == struct.calcsize("<Q8x") == _CELL_SIZE
 
 Handler = Callable[..., int | None]
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
+NO_ARGUMENTS: Signature = ((), ())
 
 
 class GuestMemory:
@@ -262,13 +263,15 @@ class Instance:
             memory_size=memory_size_max, memories=memories, table_elements=table_elements
         )
 
-    def define(self, module: str, name: str, type_: Any, handler: Handler, state: object) -> None:
-        """Define the import ``module.name`` as ``handler(state, *arguments)``.
+    def define(self, import_: Any, signature: Signature, handler: Handler, state: object) -> None:
+        """Define an import as ``handler(state, *arguments)``.
 
         The handler's result is the function's 32-bit result; a raised ``WasiError`` becomes its
-        errno. Integers arrive unsigned.
+        errno. Integers arrive unsigned. A handler that always raises may have ``NO_ARGUMENTS`` as
+        its signature, whatever the type of the import is.
         """
-        callback = _Callback(self._make_callback(name, handler, state, read_signature(type_)))
+        module, name, type_ = import_.module, import_.name, import_.type
+        callback = _Callback(self._make_callback(name, handler, state, signature))
         self._references.append((callback, type_))
         encoded = module.encode(), name.encode()
         error = _define(
@@ -415,7 +418,10 @@ def _make_trap() -> int:
 
 
 def read_signature(type_: Any) -> Signature:
-    """Return parameters and results of a function type, as names such as ``i32``."""
+    """Return parameters and results of a function type, as names such as ``i32``.
+
+    A ``v128`` among them aborts the process; see :mod:`journal.engine.wasm.import_types`.
+    """
     return tuple(str(p) for p in type_.params), tuple(str(r) for r in type_.results)
 
 
@@ -437,6 +443,7 @@ def _extract_guest_frames(message: str) -> str:
 
 
 __all__ = [
+    "NO_ARGUMENTS",
     "VERSION",
     "GuestInterrupted",
     "GuestMemory",

@@ -38,7 +38,7 @@ from journal.engine.session.recorded_run import (
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.replay import Replay
 from journal.engine.session.resume_plan import plan_resume
-from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath, ignore_note
+from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath
 from journal.engine.session.secret_environment import GuestEnvironment
 from journal.engine.session.standard_streams import (
     StandardStreams,
@@ -57,7 +57,7 @@ from journal.events.process import RecordingLevel
 from journal.events.streams import TargetKind
 from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
-from journal.rewrite.progress import ignore_progress, report_phase
+from journal.rewrite.progress import report_phase
 
 if TYPE_CHECKING:
     from journal.pages.page_index import PageIndex
@@ -228,7 +228,7 @@ def _build_resumed(
         writer,
         streams,
         interrupter,
-        replace(config, note=ignore_note, progress=ignore_progress),
+        config,
         recorded_result=recording.result,
         replay=lambda: resumption.make_process(NullWriter(), captured),
         reader=recording.reader,

@@ -70,7 +70,7 @@ def _read_section(id_: int, reader: BinaryReader, info: ModuleInfo) -> None:
             info.functions += (reader.read_number() for _ in _iter_entries(reader))
             info.counts[binary.FUNCTION] += len(info.functions)
         case binary.MEMORIES:
-            info.memories += (_read_limits(reader) for _ in _iter_entries(reader))
+            info.memories += (read_limits(reader) for _ in _iter_entries(reader))
             info.counts[binary.MEMORY] = len(info.memories)
         case binary.TABLES:
             info.counts[binary.TABLE] += reader.read_count()
@@ -112,9 +112,9 @@ def _read_import(reader: BinaryReader, info: ModuleInfo) -> None:
             reader.read_number()
         case binary.TABLE:
             reader.read_type()
-            _read_limits(reader)
+            read_limits(reader)
         case binary.MEMORY:
-            info.memories.append(_read_limits(reader))
+            info.memories.append(read_limits(reader))
         case binary.GLOBAL:
             _read_global_type(reader, info)
             return
@@ -139,7 +139,8 @@ def _read_export(reader: BinaryReader) -> tuple[str, tuple[int, int]]:
     return reader.read_name(), (reader.read_byte(), reader.read_number())
 
 
-def _read_limits(reader: BinaryReader) -> MemoryLimits:
+def read_limits(reader: BinaryReader) -> MemoryLimits:
+    """Read the limits of a memory or a table."""
     flags = reader.read_byte()
     minimum = reader.read_number(64)
     maximum = reader.read_number(64) if flags & _HAS_MAXIMUM else None

@@ -8,6 +8,7 @@ import os
 import pickle
 import resource
 import shutil
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -378,6 +379,29 @@ def test_the_size_that_the_guest_has_seen_is_compared(
     copied(mount)
     found = differences_of(tmp_path / "j", cache_dir)
     assert found[1:] == wanted, "a copy has the same sizes"
+
+
+def test_a_file_with_the_inode_of_a_removed_file_has_its_own_size(
+    mount: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    inodes, host = [], journal.HostMount(str(mount), "/host")
+    with journal.record(REMOTE, tmp_path / "j", mounts=[host], cache=cache_dir) as recorder:
+        remote = Remote(recorder)
+        for size in (100, 10):
+            fd = open_file(remote, "new", CREATE)
+            inodes.append((mount / "new").stat().st_ino)
+            buffer = struct.pack("<II", DATA + 16, size)
+            written = remote("fd_write", fd, DATA, 1, DATA + 8, data=buffer + bytes(8 + size))
+            assert written.errno == 0
+            if size == 100:
+                remote("fd_close", fd)
+                (mount / "new").unlink()
+    if len(set(inodes)) == 2:
+        pytest.skip("the file system gives out no inode number again")
+    wait_for_file_clock(mount)
+    assert differences_of(tmp_path / "j", cache_dir) == ()
+    copied(mount)
+    assert len(differences_of(tmp_path / "j", cache_dir)) == 1, "only the directory"
 
 
 def test_a_copy_at_the_same_path_is_reported_and_its_files_are_found_by_their_names(

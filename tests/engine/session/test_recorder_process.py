@@ -70,6 +70,19 @@ def test_a_child_cannot_use_a_recorder_and_its_parent_loses_nothing(
         assert list(reader.verify()) == []
 
 
+def test_a_child_cannot_feed_a_source_of_its_parent(tmp_path: Path, cache_dir: Path) -> None:
+    source = journal.engine.FedSource()
+    errors = run_in_child(lambda: [error_of(lambda: source.feed(b"child")), error_of(source.close)])
+    assert [type(error) for error in errors] == [WrongProcess, WrongProcess]
+    assert str(errors[0]).startswith("standard input was opened by process ")
+    path = tmp_path / "a.journal"
+    with journal.record(guest("cat"), path, stdin=source, cache=cache_dir) as recorder:
+        source.feed(b"parent")
+        source.close()
+        wait_for_end(recorder)
+        assert recorder.stdout == b"parent"
+
+
 def test_a_child_cannot_start_a_recorder_that_did_not_run(tmp_path: Path, cache_dir: Path) -> None:
     recorder = journal.record(guest("cat"), tmp_path / "a.journal", stdin=b"x", cache=cache_dir)
     errors = run_in_child(lambda: use(recorder))

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 import journal
+from journal.engine import ExitKind, SnapshotOptions, Stacks
 from journal.engine.program.refusal import join_causes
+from journal.events.snapshots import Trigger
 from tests.support.command_line import run_inside
+from tests.support.guest_runs import wait_for_end
 from tests.support.wat import module
 
 SHARED_MEMORY = '(module (memory (export "memory") 1 1 shared) (func (export "_start")))'
@@ -98,3 +101,68 @@ def test_a_journal_that_exists_names_what_to_do(tmp_path: Path, cache_dir: Path)
 )
 def test_causes_are_joined_in_one_line(message: str, line: str) -> None:
     assert join_causes(message) == line
+
+
+@pytest.mark.parametrize("stacks", list(Stacks))
+def test_an_unknown_import_that_is_not_used_is_refused_with_and_without_snapshots(
+    stacks: Stacks, tmp_path: Path, cache_dir: Path
+) -> None:
+    told = []
+    for on in (frozenset[Trigger](), frozenset({Trigger.EXPLICIT})):
+        snapshots = SnapshotOptions(on=on, stacks=stacks)
+        with pytest.raises(journal.ModuleRefused) as caught:
+            journal.record(import_functions(1), tmp_path / "j", snapshots=snapshots)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("value", ["externref", "v128", "i64"])
+def test_an_unknown_import_of_any_type_traps_only_when_it_is_called(
+    value: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    trapping = journal.engine.Configuration(unknown_imports=journal.engine.UnknownImports.TRAP)
+    constant = {"externref": "(ref.null extern)", "v128": "(v128.const i64x2 0 0)"}
+    call = f"(drop (call 0 {constant.get(value, '(i64.const 0)')}))"
+    for body, kind in (("", ExitKind.EXITED), (call, ExitKind.TRAPPED)):
+        text = f"""(module (import "env" "f" (func (param {value}) (result {value})))
+            (memory (export "memory") 1) (func (export "_start") {body}))"""
+        path = tmp_path / kind.name
+        with journal.record(
+            module(text), path, configuration=trapping, cache=cache_dir
+        ) as recorder:
+            assert wait_for_end(recorder).kind is kind
+
+
+VECTORS = """(module
+    (rec (type $s (sub (struct (field (mut i8)) (field v128)))) (type $a (array (mut (ref $s)))))
+    (type $plain (func)) (type $vector (func (param i32) (result v128)))
+    (import "env" "table" (table 1 2 funcref)) (import "env" "global" (global v128))
+    (import "env" "vector" (func (type $vector))) {imports}
+    (memory (export "memory") 1) (func (export "_start")))"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "told"),
+    [
+        ("", "env.global, env.table, env.vector; only functions"),
+        (
+            '(import "wasi_snapshot_preview1" "fd_write" (func (type $plain)))',
+            r"fd_write \(another type\)",
+        ),
+        (
+            '(import "env" "tag" (tag)) (import "wasi_unstable" "fd_write" (func (type $vector)))',
+            r"the module imports wasi_unstable.fd_write with a vector",
+        ),
+    ],
+)
+def test_a_function_of_wasi_with_a_vector_is_refused(
+    imports: str, told: str, tmp_path: Path
+) -> None:
+    text = VECTORS.format(imports=imports)
+    for data in (text.encode(), module(text)):
+        for triggers in (frozenset[Trigger](), frozenset({Trigger.EXPLICIT})):
+            if triggers and data == text.encode():
+                continue  # A module that is text cannot have snapshots.
+            snapshots = SnapshotOptions(on=triggers)
+            with pytest.raises(journal.ModuleRefused, match=told):
+                journal.record(data, tmp_path / "j", snapshots=snapshots)

@@ -50,7 +50,7 @@ _SIZE = struct.Struct("<Q")
 READ_SIZE_MAX = 4 << 20
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class RecordedSize:
     """Size of a file according to its recording, in bytes: exact, or a lower bound."""
 
@@ -73,8 +73,9 @@ class HostTree:
     mount was recorded as writable, ``is_read_only`` whether the user grants no change now.
     ``is_moved`` means that the directory is at another path than the journal recorded. ``guest`` is
     the name of the mount. The guest does not reach the files ``own``. ``open_handles`` contains the
-    open files and directories below the mount, ``recorded_sizes`` the sizes of files by device and
-    inode, as far as replayed calls tell them.
+    open files and directories below the mount, ``recorded_sizes`` the sizes of open files by device
+    and inode, as far as replayed calls tell them. An inode number may be given out again after the
+    last of its files was closed.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class HostTree:
         self._is_other_root: bool | None = None
         self._found: dict[int, list[tuple[str, ...]]] = {}
         self.open_handles: weakref.WeakSet[HostHandle] = weakref.WeakSet()
-        self.recorded_sizes: dict[tuple[int, int], RecordedSize] = {}
+        self.recorded_sizes: weakref.WeakValueDictionary[tuple[int, int], RecordedSize] = (
+            weakref.WeakValueDictionary()
+        )
 
     @property
     def root(self) -> int:
@@ -373,6 +376,8 @@ class HostHandle:
 class HostFile(HostHandle):
     """An open file of the host. Reads and writes take offsets; appending is not atomic."""
 
+    _recorded_size: RecordedSize | None = None
+
     def read(self, fd: int, offset: int, size: int) -> bytes:
         """Return at most ``READ_SIZE_MAX`` bytes at ``offset``."""
         size = min(size, READ_SIZE_MAX)
@@ -425,10 +430,15 @@ class HostFile(HostHandle):
 
     @property
     def recorded_size(self) -> RecordedSize:
-        """Return the size of this file according to the events before."""
-        assert self._node is not None, "a file has a name"
-        key = self._node.device, self._node.inode
-        return self._tree.recorded_sizes.setdefault(key, RecordedSize())
+        """Return the size of this file according to the events before.
+
+        All open files with one inode share it.
+        """
+        if self._recorded_size is None:
+            assert self._node is not None, "a file has a name"
+            key = self._node.device, self._node.inode
+            self._recorded_size = self._tree.recorded_sizes.setdefault(key, RecordedSize())
+        return self._recorded_size
 
     def size(self, fd: int) -> int:
         """Return the size in bytes."""

@@ -100,8 +100,10 @@ class HostDirectory(HostHandle):
         if node.filetype == FileType.DIRECTORY:
             return HostDirectory(self._tree, node, handle)
         file = HostFile(self._tree, node, _access_flags(request), handle)
-        if request.flags & OpenFlags.TRUNCATE and self._tree.tape.replaying:
-            file.recorded_size.set(0)
+        if self._tree.tape.replaying:
+            size = file.recorded_size
+            if request.flags & OpenFlags.TRUNCATE:
+                size.set(0)
         return file
 
     def _open_live(self, request: OpenRequest, handles: list[int], *, is_made: bool) -> bytes:

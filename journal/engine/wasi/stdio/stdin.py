@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from journal.events.streams import StreamOpened, TargetKind
+from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess
 
 
 class GuestStopped(BaseException):
@@ -239,7 +240,10 @@ class DescriptorSource:
 
 
 class FedSource:
-    """Bytes that the embedder feeds while the guest runs. Thread-safe."""
+    """Bytes that the embedder feeds while the guest runs. Thread-safe.
+
+    In a forked child :meth:`feed` and :meth:`close` raise ``WrongProcess``.
+    """
 
     is_rereadable = False
 
@@ -248,6 +252,11 @@ class FedSource:
         self._data = bytearray()
         self._closed = False
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._home = HomeProcess()
+        OPEN_RESOURCES.release_in_children(self)
+
+    def _abandon(self, owner: int) -> None:
+        self._home.leave(owner)
 
     def __del__(self) -> None:
         # The descriptor is closed only here, because the embedder may feed the source after the
@@ -256,12 +265,14 @@ class FedSource:
 
     def feed(self, data: bytes) -> None:
         """Append bytes to the input."""
+        self._home.check("standard input")
         with self._lock:
             self._data += data
             os.eventfd_write(self._event, 1)
 
     def close(self) -> None:
         """End the input."""
+        self._home.check("standard input")
         with self._lock:
             self._closed = True
             os.eventfd_write(self._event, 1)
