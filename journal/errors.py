@@ -15,6 +15,7 @@
   + JournalLocked          another process is writing this journal
   + JournalChanged         a followed journal was replaced, cut or removed
   + WrongKey               a sealed journal is read without its key, or with another one
+  + UnexpectedHead         a journal was cut, set back or replaced since its head was kept
   + StorageError           the operating system refused a write or a sync
   + OptionError            the caller passed an invalid option
     - JournalExists        the path of a new journal is taken
@@ -167,6 +168,10 @@ class WrongKey(JournalError):
 
     This is never damage: with the right key, the same bytes are valid.
     """
+
+
+class UnexpectedHead(JournalError):
+    """A journal is no continuation of the state whose head was kept: it was cut or set back."""
 
 
 class StorageError(JournalError):

@@ -50,7 +50,7 @@ def compact_online(
     path = Path(os.path.realpath(writer.path))
     sibling = atomic_file.make_temporary_path(path)
     try:
-        result = compact_in_worker(path, sibling, policy, writer.roll, stop)
+        result = compact_in_worker(path, sibling, policy, writer.roll, stop, writer.key)
         size = segment_files.journal_size(sibling)
     except BaseException:
         segment_files.remove_journal(sibling)

@@ -13,13 +13,17 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from journal._platform import find_interpreter
 from journal.compaction.compactor import CompactionResult, KindCounts, compact
 from journal.compaction.retention import RetentionPolicy
 from journal.errors import JournalError
 from journal.log.roll_policy import RollPolicy
+from journal.log.seal_keys import PROCESS_KEYS
+
+if TYPE_CHECKING:
+    from journal.format.seal_key import SealKey
 
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]);"
@@ -44,6 +48,7 @@ class _Task(NamedTuple):
     policy: tuple[int, int | None, float | None]
     roll: tuple[int, float | None] | None
     parent: int
+    is_sealed: bool = False
 
 
 def compact_in_worker(
@@ -52,8 +57,11 @@ def compact_in_worker(
     policy: RetentionPolicy,
     roll: RollPolicy | None = None,
     stop: threading.Event | None = None,
+    key: "SealKey | None" = None,
 ) -> CompactionResult:
     """Do the work of ``compact`` in a worker process; ``stop`` cancels it.
+
+    The worker receives ``key``, that of a sealed journal, through a pipe.
 
     Raises WorkerFailed for every failure of the worker, which then leaves no files.
     """
@@ -64,15 +72,17 @@ def compact_in_worker(
         )
     policy_fields = policy.keep_last, policy.keep_every, policy.keep_within_seconds
     roll_fields = (roll.size_bytes, roll.age_seconds) if roll is not None else None
-    task = _Task(str(source), str(target), policy_fields, roll_fields, os.getpid())
+    task = _Task(str(source), str(target), policy_fields, roll_fields, os.getpid(), key is not None)
     command = [interpreter, "-I", "-c", _CODE, json.dumps(task), json.dumps(sys.path)]
     with subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if key is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:
+        if key is not None:
+            _send_key(process, key)
         output, error_output = _communicate(process, stop)
     if process.returncode:
         raise WorkerFailed(_failure_reason(process.returncode, error_output))
@@ -86,6 +96,14 @@ def compact_in_worker(
         tuple(KindCounts(*kind) for kind in fields["kinds"]),
         fields["reason"],
     )
+
+
+def _send_key(process: "subprocess.Popen[bytes]", key: "SealKey") -> None:
+    """Write a key to the worker, which is smaller than the buffer of a pipe."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(key.serialize())
+    process.stdin = None
 
 
 def _communicate(
@@ -124,6 +142,10 @@ def main(text: str) -> None:
     with suppress(OSError):
         os.nice(_NICENESS)
     roll = RollPolicy(*task.roll) if task.roll is not None else None
+    if task.is_sealed:
+        from journal.format.seal_key import SealKey
+
+        PROCESS_KEYS.reading = SealKey.deserialize(sys.stdin.buffer.read())
     try:
         result = compact(task.source, task.target, policy=RetentionPolicy(*task.policy), roll=roll)
     except (JournalError, OSError) as error:

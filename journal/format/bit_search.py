@@ -166,7 +166,7 @@ def _search_hash(raw: bytes, salt: int) -> int | None:
 
 def _is_header(raw: bytes, salt: int, offset: int) -> bool:
     header = read_header(raw, 0, salt, offset)
-    return header is not None and find_flaw(header) is None
+    return header is not None and find_flaw(header, is_sealed=True) is None
 
 
 def _is_segment_header(raw: bytes) -> bool:

@@ -106,32 +106,20 @@ class SealKey:
         text = _FILE_MAGIC + base64.b64encode(self._secret) + b"\n"
         write_secret_file(path, text)
 
+    def serialize(self) -> bytes:
+        """Return the secret for another process of the same user."""
+        return bytes([self._is_passphrase]) + self._secret
+
+    @classmethod
+    def deserialize(cls, data: bytes) -> Self:
+        """Return the key that ``serialize`` wrote."""
+        return cls(data[1:], is_passphrase=bool(data[0]))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a seal key cannot be pickled: it would leave its process")
-
-    def wrapping_key(self, cost_log2: int, salt: bytes) -> WrappingKey | None:
-        """Return the wrapping key for values from a journal, or None if the key is of another kind.
-
-        Few results are kept, so that a file with many salts costs no memory.
-        """
-        if bool(cost_log2) != self._is_passphrase:
-            return None
-        with self._lock:
-            found = self._derived.get((cost_log2, salt))
-            if found is None:
-                if len(self._derived) >= _DERIVED_KEYS_MAX:
-                    self._derived.pop(next(iter(self._derived)))
-                found = self._derived[cost_log2, salt] = self._derive(cost_log2, salt)
-        return found
-
-    def new_wrapping_key(self) -> WrappingKey:
-        """Return a wrapping key for a new journal."""
-        if not self._is_passphrase:
-            return WrappingKey(self._secret, 0, _NO_SALT)
-        return self._derive(SCRYPT_COST_LOG2, secrets.token_bytes(SALT_SIZE))
 
     def _derive(self, cost_log2: int, salt: bytes) -> WrappingKey:
         if not cost_log2:
@@ -146,6 +134,29 @@ class SealKey:
             dklen=KEY_SIZE,
         )
         return WrappingKey(secret, cost_log2, salt)
+
+
+def find_wrapping_key(key: SealKey, cost_log2: int, salt: bytes) -> WrappingKey | None:
+    """Return the wrapping key for values from a journal, or None if ``key`` is of another kind.
+
+    Few results are kept, so that a file with many salts costs no memory.
+    """
+    if bool(cost_log2) != key._is_passphrase:
+        return None
+    with key._lock:
+        found = key._derived.get((cost_log2, salt))
+        if found is None:
+            if len(key._derived) >= _DERIVED_KEYS_MAX:
+                key._derived.pop(next(iter(key._derived)))
+            found = key._derived[cost_log2, salt] = key._derive(cost_log2, salt)
+    return found
+
+
+def make_wrapping_key(key: SealKey) -> WrappingKey:
+    """Return a wrapping key for a new journal."""
+    if not key._is_passphrase:
+        return WrappingKey(key._secret, 0, _NO_SALT)
+    return key._derive(SCRYPT_COST_LOG2, secrets.token_bytes(SALT_SIZE))
 
 
 def read_small_file(path: str | os.PathLike[str]) -> bytes:

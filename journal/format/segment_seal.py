@@ -30,6 +30,7 @@ from journal.format.seal_key import (
     SCRYPT_COST_LOG2_MIN,
     SealKey,
     WrappingKey,
+    find_wrapping_key,
 )
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
 from journal.fs.byte_source import Bytes
@@ -145,7 +146,7 @@ def _unwrap(body: bytes, raw: bytes, position: int, keys: Sequence[SealKey]) -> 
     if magic != _KEY_MAGIC or not is_cost_allowed:
         raise CorruptBlock("the block with the key of the segment has unknown values", position)
     for key in keys:
-        wrapping = key.wrapping_key(cost_log2, salt)
+        wrapping = find_wrapping_key(key, cost_log2, salt)
         if wrapping is None or wrapping.key_id != key_id:
             continue
         data_key = SealCipher(wrapping.key).decrypt(wrapped, raw + opening)

@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from journal.format.frame import Frame
     from journal.log.commit_policy import CommitLevel, CommitPolicy
     from journal.log.declarations import Declarations
+    from journal.log.head import Head, check_head, read_head
     from journal.log.header_scan import Segment
     from journal.log.reader import Reader
     from journal.log.roll_policy import RollPolicy
     from journal.log.scan import RecoveryMode
+    from journal.log.seal_keys import using_key
     from journal.log.segment_scan import Damage, Debris, ScannedBlock, Tail
     from journal.log.summary import Finding, Summary
     from journal.log.switchover import SwitchoverStats
@@ -25,6 +27,7 @@ _MODULES = {
     "Declarations": "log.declarations",
     "Finding": "log.summary",
     "Frame": "format.frame",
+    "Head": "log.head",
     "Reader": "log.reader",
     "RecoveryMode": "log.scan",
     "RollPolicy": "log.roll_policy",
@@ -34,6 +37,9 @@ _MODULES = {
     "SwitchoverStats": "log.switchover",
     "Tail": "log.segment_scan",
     "Writer": "log.writer",
+    "check_head": "log.head",
+    "read_head": "log.head",
+    "using_key": "log.seal_keys",
 }
 """The modules of the public names."""
 
@@ -45,6 +51,7 @@ __all__ = [
     "Declarations",
     "Finding",
     "Frame",
+    "Head",
     "Reader",
     "RecoveryMode",
     "RollPolicy",
@@ -54,6 +61,9 @@ __all__ = [
     "SwitchoverStats",
     "Tail",
     "Writer",
+    "check_head",
+    "read_head",
+    "using_key",
 ]
 
 if not TYPE_CHECKING:  # A type checker sees the imports above.

@@ -241,7 +241,11 @@ def _is_sealing(options: OpenOptions) -> bool:
 def _new_wrapping_key(options: OpenOptions) -> "WrappingKey | None":
     """Return the key that wraps the data keys of a new journal; None if it is not sealed."""
     key = choose_writing_key(options.key)
-    return None if key is None else key.new_wrapping_key()
+    if key is None:
+        return None
+    from journal.format.seal_key import make_wrapping_key  # Slow to import.
+
+    return make_wrapping_key(key)
 
 
 def _empty_result(

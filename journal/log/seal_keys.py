@@ -1,5 +1,7 @@
 """Choice of the keys that open and seal the journals of a process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from journal._arguments import refuse
@@ -67,6 +69,21 @@ def check_key(key: "SealKey | None") -> "SealKey | None":
     if not isinstance(key, SealKey):
         refuse("key", "a SealKey", key)
     return key
+
+
+@contextmanager
+def using_key(key: "SealKey | None", *, writing: "SealKey | None" = None) -> Iterator[None]:
+    """Let all readers and writers of this process use a key unless they are given one.
+
+    All functions of the library that take a path open sealed journals in this way. With ``key``,
+    journals without a seal are refused. New journals are sealed with ``writing``, or with ``key``.
+    """
+    before = PROCESS_KEYS.reading, PROCESS_KEYS.writing
+    PROCESS_KEYS.reading, PROCESS_KEYS.writing = check_key(key), check_key(writing)
+    try:
+        yield
+    finally:
+        PROCESS_KEYS.reading, PROCESS_KEYS.writing = before
 
 
 def choose_reading_keys(key: "SealKey | None") -> ReadingKeys:

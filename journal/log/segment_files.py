@@ -281,6 +281,11 @@ class SegmentFiles:
         header = self.read_first_header()
         return header is not None and header.is_sealed
 
+    @property
+    def has_keys(self) -> bool:
+        """Return whether there is a key to try on a sealed journal."""
+        return bool(self._keys.keys)
+
     def check_key(self) -> None:
         """Raise WrongKey unless the keys fit the first segment; do nothing if it is damaged."""
         for source in islice(self.sources(self.names()), 1):

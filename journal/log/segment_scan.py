@@ -53,17 +53,18 @@ class ScannedBlock(NamedTuple):
             return self.first_seq + read_last_delta(header, self.body) + 1
         return self.first_seq + header.frame_count
 
-    def block(self) -> Block:
-        """Return the block. Its body must be selected. Raises a FormatError for wrong columns.
+    def block(self, shift: int = 0) -> Block:
+        """Return the block, with ``shift`` added to its sequence numbers.
 
-        Raises WrongKey if the block is sealed and its key is not known.
+        Its body must be selected. Raises a FormatError for wrong columns, and WrongKey if the block
+        is sealed and its key is not known.
         """
         header = self.header
         if header.flags & SEALED:
             if self.segment.seal is None:
                 raise WrongKey("the journal is sealed: its key is needed to read events")
             header = make_plain_header(header)
-        return Block(header, self.body, self.first_seq, self.offset)
+        return Block(header, self.body, self.first_seq + shift, self.offset)
 
 
 class Debris(NamedTuple):

@@ -43,7 +43,7 @@ from journal.log.opening import OpenOptions
 from journal.log.pending_block import PendingBlock, WriterState
 from journal.log.roll_policy import RollPolicy
 from journal.log.scan import RecoveryMode
-from journal.log.seal_keys import check_key
+from journal.log.seal_keys import check_key, choose_writing_key
 from journal.log.switchover import SwitchoverStats, SwitchoverTarget
 from journal.log.tail_recovery import SEQ_LAST
 from journal.log.writer_sync import WriterSync
@@ -324,6 +324,16 @@ class Writer:
     def durable_upto(self) -> int:
         """Sequence number below which all events survive a power cut."""
         return self._pending.appender.durable_upto
+
+    @property
+    def key(self) -> "SealKey | None":
+        """The key of a sealed journal, also if it is that of the process; None without a seal."""
+        return choose_writing_key(self._pending.appender.key) if self.is_sealed else None
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the journal is sealed."""
+        return self._pending.appender.header.is_sealed
 
     @property
     def is_inherited(self) -> bool:

@@ -7,14 +7,17 @@ other losses are reported by their bytes and sequence numbers.
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from journal.errors import CorruptBlock
 from journal.format import bit_search
+from journal.fs import atomic_file
 from journal.log import scan
 from journal.rewrite.bit_repair import BitRepair, BitRepairer
 from journal.rewrite.block_copier import BlockCopier, Loss, check_new_journal
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
+
+_COPY_SIZE = 1 << 20
 
 
 class SalvageResult(NamedTuple):
@@ -70,12 +73,17 @@ def salvage(
     ``target`` gets its name when it is complete and durable. Bodies above ``body_size_max`` bytes
     are not searched for a flipped bit. Raises OptionError if ``target`` exists or would be part of
     the source, and a FormatError if no segment header is readable.
+
+    Without the key of a sealed journal, ``target`` becomes a copy of all its bytes in which flipped
+    bits are repaired: its blocks cannot be written again.
     """
     check_new_journal(Path(target), [Path(source)])
     report = progress or ignore_progress
     repairer = BitRepairer(Path(source), body_size_max, report)
     try:
         repairer.repair()
+        if _is_locked(repairer):
+            return _copy_stored(repairer, Path(target), report)
         return _copy(repairer, Path(target), report)
     except CorruptBlock as error:
         reason = (
@@ -83,6 +91,47 @@ def salvage(
         )
         file, offset = error.file, error.offset
         raise CorruptBlock(reason, offset, file=file) from error
+
+
+def _is_locked(repairer: BitRepairer) -> bool:
+    """Return whether the journal is sealed, and this process has no key."""
+    with closing(repairer.files()) as files:
+        return files.is_sealed and not files.has_keys
+
+
+def _copy_stored(repairer: BitRepairer, target: Path, report: ProgressCallback) -> SalvageResult:
+    """Copy the bytes of all files, and list what a reader with the key will not find."""
+    blocks = events = next_seq = 0
+    damage: list[scan.Damage] = []
+    repairs = [repair for found in repairer.repairs.values() for repair in found]
+    with closing(repairer.files()) as files:
+        names = files.names()
+        progress = ProgressScan(report, "copying")
+        for scanned in scan.take_blocks(progress.items(files), on_damage=damage.append):
+            blocks += scanned.header.frame_count > 0
+            events += scanned.header.frame_count
+            next_seq = scanned.next_seq
+
+        def fill(file: BinaryIO) -> None:
+            for source in files.sources(names):
+                for start in range(0, len(source), _COPY_SIZE):
+                    file.write(source[start : start + _COPY_SIZE])
+
+        atomic_file.replace(target, fill)
+    losses = BlockCopier(target)
+    for one in damage:
+        losses.add_damage(one)
+    return SalvageResult(
+        progress.journal_id,
+        progress.size,
+        blocks,
+        events,
+        next_seq,
+        progress.torn_size,
+        progress.debris_size,
+        tuple(repairs),
+        tuple(losses.losses),
+    )
 
 
 def _copy(repairer: BitRepairer, target: Path, report: ProgressCallback) -> SalvageResult:

@@ -84,7 +84,8 @@ class Verifier:
 
     ``tail`` is the end of the journal, None until it is reached. ``cursor`` is the position from
     which a stopped verification resumes. With ``decode`` off, event payloads are not decoded. With
-    ``pages``, each page reference is resolved.
+    ``pages``, each page reference is resolved. With ``headers``, only hashes and links are checked,
+    which needs no key of a sealed journal.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Verifier:
         cursor: VerifyCursor | None = None,
         decode: bool = True,
         pages: bool = False,
+        headers: bool = False,
         progress: ProgressCallback | None = None,
     ) -> None:
         self.counts = replace(cursor.counts) if cursor else VerifyCounts()
@@ -103,6 +105,7 @@ class Verifier:
         self._path = path
         self._start = cursor
         self._decode = decode
+        self._headers = headers
         self._pages = _ReferenceChecker(path) if pages else None
         self._progress = progress or ignore_progress
 
@@ -159,7 +162,7 @@ class Verifier:
         if isinstance(item, scan.ScannedBlock):
             counts.blocks += 1
             counts.events += item.header.frame_count
-            for finding in check_block(item, self._decode):
+            for finding in () if self._headers else check_block(item, self._decode):
                 if self._count_finding(finding):
                     yield finding
             if self._pages is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 from xxhash import xxh3_64_intdigest
 
 from journal._platform import require_linux
-from journal.errors import JournalError
+from journal.errors import JournalError, OptionError
 from journal.events import codec
 from journal.events.memory import MemoryPages
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
@@ -133,9 +133,14 @@ class PageIndex:
     def _open_reader(self) -> Reader:
         status = self._journal.stat()
         self._inode = (status.st_dev, status.st_ino)
-        self._reader = Reader(self._journal)
-        self._resolver = PageResolver.from_reader(self._reader)
-        return self._reader
+        reader = Reader(self._journal)
+        if reader.is_sealed:
+            reader.close()
+            raise OptionError(
+                f"{self._journal} is sealed, so it has no page index, which would hash its pages"
+            )
+        self._reader, self._resolver = reader, PageResolver.from_reader(reader)
+        return reader
 
     def _catch_up(self, reader: Reader, size_max: int | None) -> None:
         """Index the pages after the watermark."""

@@ -5,7 +5,6 @@ from typing import NamedTuple, Self
 
 from journal._platform import require_linux
 from journal.errors import CorruptBlock, DamagedJournal, FormatError, LostAcknowledged, OptionError
-from journal.format.block import Block
 from journal.fs import file_kind
 from journal.log import scan
 from journal.log.commit_policy import CommitPolicy
@@ -109,12 +108,12 @@ class BlockCopier(UnpublishedJournal):
 
         A block without events is left out.
         """
-        segment, header, offset, first_seq, body, _ = scanned
+        segment, header, offset, first_seq, *_ = scanned
         if not header.frame_count:
             return True
         first = first_seq + self.shift
         try:
-            block = Block(header, body, first, offset)
+            block = scanned.block(self.shift)
             block.payload(0)  # Raises if the block cannot be decompressed.
             self.writer.append_block(block)
         except FormatError as error:

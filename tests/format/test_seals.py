@@ -13,7 +13,7 @@ from journal.format import seal_key, segment_seal
 from journal.format.block import BlockPlacement, encode, find_flaw
 from journal.format.columns import Frames
 from journal.format.seal_cipher import SEAL_SIZE, SealCipher
-from journal.format.seal_key import SealKey
+from journal.format.seal_key import SealKey, find_wrapping_key, make_wrapping_key
 from journal.format.segment_header import MINOR_SEALED, SEGMENT_MAGIC, SegmentHeader
 from journal.log.writer import Writer
 from tests.support.sealed_journals import KEY, OTHER_KEY
@@ -64,7 +64,7 @@ def test_a_key_file_is_private_and_read_back(tmp_path: Path) -> None:
     finally:
         os.umask(old_mask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert SealKey.read(path).new_wrapping_key().key == KEY.new_wrapping_key().key
+    assert make_wrapping_key(SealKey.read(path)).key == make_wrapping_key(KEY).key
     with pytest.raises(OptionError, match="already exists"):
         KEY.write(path)
 
@@ -96,8 +96,8 @@ def test_a_passphrase_is_the_first_line_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "passphrase"
     path.write_bytes("geheim früh\nignored\n".encode())
     one, two = SealKey.read_passphrase(path), SealKey.from_passphrase("geheim früh")
-    made = one.new_wrapping_key()
-    again = two.wrapping_key(made.cost_log2, made.salt)
+    made = make_wrapping_key(one)
+    again = find_wrapping_key(two, made.cost_log2, made.salt)
     assert again is not None
     assert again.key == made.key
     path.write_bytes(b"\nsecond")
@@ -110,7 +110,7 @@ HEAD = SegmentHeader(7, bytes(16), 5, minor=MINOR_SEALED, is_sealed=True)
 
 def sealed_start(key: SealKey) -> tuple[bytes, SegmentHeader]:
     raw, head = HEAD.encode()
-    return raw + segment_seal.make_seal(key.new_wrapping_key(), head, raw).data, head
+    return raw + segment_seal.make_seal(make_wrapping_key(key), head, raw).data, head
 
 
 def test_a_wrong_key_is_told_from_a_damaged_key_block() -> None:
@@ -148,7 +148,7 @@ def test_without_the_optional_package_a_key_is_refused_with_its_name(
 
 def test_a_sealed_body_never_has_the_magic_of_a_segment() -> None:
     raw, head = HEAD.encode()
-    seal = segment_seal.make_seal(KEY.new_wrapping_key(), head, raw).seal
+    seal = segment_seal.make_seal(make_wrapping_key(KEY), head, raw).seal
     real, tries = seal._cipher, []
 
     class Cipher:
@@ -163,7 +163,7 @@ def test_a_sealed_body_never_has_the_magic_of_a_segment() -> None:
 
 def test_a_sealed_block_is_flawed_in_another_segment() -> None:
     raw, head = HEAD.encode()
-    seal = segment_seal.make_seal(KEY.new_wrapping_key(), head, raw).seal
+    seal = segment_seal.make_seal(make_wrapping_key(KEY), head, raw).seal
     place = BlockPlacement(
         7, 0, 408, 408, 1, 0, lambda fields, plain: seal.seal(bytes(16), fields, plain)
     )

@@ -52,7 +52,7 @@ from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.delivery import reconcile_outputs
 from journal.engine.wasi.stdio.outbox import InFlightPolicy
 from journal.engine.wasi.stdio.stdin import Interrupter
-from journal.errors import JournalError
+from journal.errors import JournalError, OptionError
 from journal.events.process import RecordingLevel
 from journal.events.streams import TargetKind
 from journal.log.roll_policy import RollPolicy
@@ -148,7 +148,7 @@ def _build_recorded(
             interrupter,
             config,
             replay=Replay(directories=access.directories),
-            pages=_make_page_index(path, config),
+            pages=_make_page_index(path, config, is_sealed=writer.is_sealed),
             own=own,
         )
         process.begin_session()
@@ -207,7 +207,7 @@ def _build_resumed(
         recording, delivered_sizes, interrupter, config, options, access, times
     )
     if recording.result is None:
-        pages = _make_page_index(path, config)
+        pages = _make_page_index(path, config, is_sealed=writer.is_sealed)
         with ExitStack() as stack:
             if pages is not None:
                 stack.enter_context(pages).open()
@@ -324,10 +324,16 @@ class _Resumption:
         return lambda: call(recording.read_unfinished_line(terminals))
 
 
-def _make_page_index(path: StrPath, config: SessionConfig) -> "PageIndex | None":
+def _make_page_index(
+    path: StrPath, config: SessionConfig, *, is_sealed: bool
+) -> "PageIndex | None":
     """Return a page index of the journal if the options request one, else None."""
     if not config.snapshots.page_index:
         return None
+    if is_sealed:
+        raise OptionError(
+            "a sealed journal has no page index, which would hash its pages beside it"
+        )
     from journal.pages.page_index import PageIndex  # Most runs need no page index.
 
     return PageIndex(path, key=UserCache.open(config.cache).key)

@@ -239,7 +239,8 @@ def prepare_restore(
         )
     parts = read_parts(reader, info)
     bases = base_snapshots(infos, info)
-    source = _hash_source(reader, bases, cache.user)
+    # The image of a sealed journal stays in memory: a file would show what the seal hides.
+    source = b"" if reader.is_sealed else _hash_source(reader, bases, cache.user)
     key = ImageKey(journal_id, info.seq, info.digest, source)
 
     def matches_digest(image: MemoryImage) -> bool:
