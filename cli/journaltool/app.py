@@ -1,5 +1,6 @@
 """The typer application with all commands."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,10 +14,12 @@ from journaltool.commands import (
     export,
     extract,
     filter,
+    head,
     import_,
     index,
     info,
     inspect,
+    keygen,
     prepare,
     recover,
     replay,
@@ -30,6 +33,8 @@ from journaltool.commands import (
     trust,
     verify,
 )
+from journaltool.exit_codes import ExitCode
+from journaltool.options import keys
 
 app = typer.Typer(
     add_completion=False,  # The completion command replaces two options in each help text.
@@ -73,9 +78,46 @@ def _main(
     """Accept the options before a command."""
 
 
-app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
-_READING = (snapshots, replay, inspect, tail, info, stats, index, verify, recover)
-_MOVING = (concat, split, cut, filter, compact, export, import_, extract, completion)
+def _accept_keys(name: str, function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function of a command with the options of keys that it needs."""
+    code = ExitCode.REFUSED if name in ("run", "resume") else None
+    if name in _WITHOUT_KEYS:
+        return function
+    group = keys.SealArguments if name in _SEALING else keys.KeyArguments
+    reads_journals = name not in ("run", "import_")
+    return keys.accept_keys(
+        function,
+        group,
+        reads_journals=reads_journals,
+        has_head=name in _CHECKING,
+        code=code,
+    )
+
+
+_WITHOUT_KEYS = ("completion", "keygen", "prepare")
+_CHECKING = (
+    "resume",
+    "check_resume",
+    "trust",
+    "replay",
+    "snapshots",
+    "inspect",
+    "info",
+    "stats",
+    "verify",
+    "recover",
+    "split",
+    "cut",
+    "compact",
+    "export",
+    "extract",
+)
+_SEALING = ("run", "recover", "concat", "split", "cut", "filter", "compact", "import_")
+app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(
+    _accept_keys("run", run.run)
+)
+_READING = (snapshots, replay, inspect, tail, info, stats, index, verify, recover, head)
+_MOVING = (concat, split, cut, filter, compact, export, import_, extract, keygen, completion)
 for _command in (resume, prepare, check_resume, trust, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
     # Python reserves the word import, so the function is called import_.
@@ -84,4 +126,4 @@ for _command in (resume, prepare, check_resume, trust, snapshot, *_READING, *_MO
         help=_command.HELP,
         epilog=_command.EPILOG,
         context_settings=_SETTINGS,
-    )(getattr(_command, _name))
+    )(_accept_keys(_name, getattr(_command, _name)))

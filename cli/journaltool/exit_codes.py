@@ -256,6 +256,16 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         **_USAGE,
         **_part_damage(""),
     },
+    "head": {
+        ExitCode.FINE: "The head was printed.",
+        **_NO_JOURNAL,
+        **_damage("the journal"),
+    },
+    "keygen": {
+        ExitCode.FINE: "The key was written.",
+        ExitCode.ERROR: "FILE exists or cannot be written.",
+        **_USAGE,
+    },
     "completion": {ExitCode.FINE: "The script was printed.", **_USAGE},
 }
 """Exit codes of each command, as its help lists them; an empty text is not listed.

@@ -21,6 +21,9 @@ HELP = """Check every byte of a journal.
 The check covers every hash, the chain of blocks and every event, and lists each finding. The
 journal is not changed. A tail that a crash cut short is normal: a resume continues before it.
 
+--headers checks only the hashes and the chain, which works without the key of a sealed journal. It
+finds accidents, but no changes that somebody made on purpose.
+
 --pages also looks up each referenced page of memory, which takes longer. A reference to a missing
 page, or to a page with other bytes, is a finding.
 
@@ -41,6 +44,10 @@ Examples:
 
 FINDINGS_SHOWN_MAX = 100
 
+HeadersOption = Annotated[
+    bool, typer.Option("--headers", help="Check only hashes and links: a seal needs no key then.")
+]
+
 
 def verify(
     journal: common.JournalArgument,
@@ -60,6 +67,7 @@ def verify(
         bool,
         typer.Option("--hashes", help="Do not decode the events, which is several times as fast."),
     ] = False,
+    headers: HeadersOption = False,
     pages: Annotated[
         bool, typer.Option("--pages", help="Look up each referenced page of memory.")
     ] = False,
@@ -67,8 +75,8 @@ def verify(
     as_json: common.JsonOption = False,
 ) -> None:
     """Check a journal (the help text is HELP)."""
-    if hashes and pages:
-        raise typer.BadParameter("--pages needs decoded events: omit --hashes")
+    if (hashes or headers) and pages:
+        raise typer.BadParameter("--pages needs decoded events: omit --hashes and --headers")
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         error_report.raise_on_sigint()
         from journal.operations.verify import Verifier
@@ -80,6 +88,7 @@ def verify(
                 cursor=_parse_cursor(cursor),
                 decode=not hashes,
                 pages=pages,
+                headers=headers,
                 progress=on_progress,
             )
             found = _run_check(check, None if max_seconds is None else start_time + max_seconds)

@@ -21,7 +21,7 @@ def flatten(command: Callable[..., None]) -> Callable[..., None]:
     }
     flat: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
-        flat += map(_to_parameter, fields(groups[name])) if name in groups else [parameter]
+        flat += map(to_parameter, fields(groups[name])) if name in groups else [parameter]
 
     @wraps(command)
     def flat_command(**values: Any) -> None:
@@ -33,7 +33,8 @@ def flatten(command: Callable[..., None]) -> Callable[..., None]:
     return flat_command
 
 
-def _to_parameter(field: "Field[Any]") -> inspect.Parameter:
+def to_parameter(field: "Field[Any]") -> inspect.Parameter:
+    """Return the parameter of a field of a group."""
     default = inspect.Parameter.empty if field.default is MISSING else field.default
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type
