@@ -28,6 +28,7 @@ from journal.events.declared_kinds import (
 )
 from journal.events.wire_types import I64, U8, Cidr, PublicBytes, Text, U32s
 from journal.export import Secret, export_lines, import_lines
+from journal.export.parquet import export_parquet, import_parquet
 from journal.log import RollPolicy
 from tests.support.application_events import check_operations, frames_of
 from tests.support.command_line import run_inside
@@ -293,6 +294,53 @@ def test_a_redacted_export_hides_all_fields(log: Path) -> None:
     out = io.BytesIO()
     export_lines(log, out, redact=[Secret.FILES])
     assert b"roof" not in out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def arrow() -> Any:
+    return pytest.importorskip("pyarrow.parquet")
+
+
+def test_a_table_has_the_fields_of_declared_kinds(arrow: Any, log: Path) -> None:
+    with (log.parent / "log.parquet").open("wb") as out:
+        export_parquet(log, out)
+    table = arrow.read_table(log.parent / "log.parquet").to_pydict()
+    assert table["kind"] == ["ApplicationKind", "Reading", "Reading", None, None]
+    assert table["group"][1:] == ["application", "application", None, None]
+    assert json.loads(table["fields"][1]) == {"sensor": "roof", "celsius": -3, "flags": [1, 2]}
+    assert table["fields"][3:] == [None, None]
+    assert table["payload"][3:] == [b"misfit", b"undeclared"]
+    import_parquet(log.parent / "log.parquet", log.parent / "again.journal")
+    assert frames_of(log.parent / "again.journal") == frames_of(log)
+
+
+@given(declared_journals(), st.sets(st.sampled_from(Secret)))
+def test_a_table_of_declared_events_imports_as_the_lines_do(
+    arrow: Any, story: tuple[list[ApplicationKind], list[tuple[int, bytes]]], redact: set[Secret]
+) -> None:
+    declarations, frames = story
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        with Writer(folder / "a.journal") as writer:
+            for one in declarations:
+                writer.append(one)
+            for tag, payload in frames:
+                writer.append_frame(tag, payload)
+        table, lines = folder / "a.parquet", io.BytesIO()
+        with table.open("wb") as out:
+            export_parquet(folder / "a.journal", out, redact=redact)
+        export_lines(folder / "a.journal", lines, redact=redact)
+        lines.seek(0)
+        import_parquet(table, folder / "table.journal")
+        import_lines(lines, folder / "lines.journal")
+        imported = frames_of(folder / "table.journal")
+        if redact:  # The hashes of redacted contents differ from export to export.
+            tags = [tag for tag, _ in imported]
+            assert tags == [tag for tag, _ in frames_of(folder / "lines.journal")]
+        else:
+            assert (
+                imported == frames_of(folder / "lines.journal") == frames_of(folder / "a.journal")
+            )
 
 
 def test_info_lists_declared_kinds(log: Path) -> None:
