@@ -56,7 +56,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     markdown = markdown.replace(
         "<!-- api -->", api_markdown() if "<!-- api -->" in markdown else ""
     )
-    markdown = INCLUDE.sub(lambda match: (ROOT / match[1]).read_text(), markdown)
+    markdown = INCLUDE.sub(lambda match: read_included(match[1]), markdown)
     if "<!-- commands:" in markdown:
         pages = command_pages.load_pages()
         summary = command_pages.summary_markdown(pages)
@@ -68,6 +68,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         codes = command_pages.codes_markdown()
         markdown = markdown.replace("<!-- exit codes: others -->", codes)
     return markdown
+
+
+def read_included(path: str) -> str:
+    """Return a file of the repository, with links as from a page at the top of the site."""
+    text = (ROOT / path).read_text()
+    for folder, target in (("docs/", ""), ("spec/decisions/", "decisions/")):
+        text = text.replace(f"]({folder}", f"]({target}")
+    return text.replace("](spec/format.md", "](reference/format.md")
 
 
 def api_markdown() -> str:

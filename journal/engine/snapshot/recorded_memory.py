@@ -6,7 +6,6 @@ the digest of other pages, so a verification does not rely on it.
 
 import os
 from collections.abc import Sequence
-from tempfile import TemporaryFile
 from typing import Self
 
 from journal.engine.snapshot.capture import TrackedMemory
@@ -23,14 +22,15 @@ PageLocations = set[tuple[int, int]]
 
 
 class RecordedMemory:
-    """Memories at one snapshot after the other, in a temporary file; a context manager.
+    """Memories at one snapshot after the other, in memory of their own; a context manager.
 
     ``advance_to`` and ``find_difference`` are called for snapshots in ascending order.
     """
 
     def __init__(self, reader: Reader, infos: Sequence[SnapshotInfo]) -> None:
         self._reader, self._infos = reader, infos
-        self._file = TemporaryFile()  # noqa: SIM115 (closed by close)
+        # A file on a disk would keep contents of a journal that may be sealed.
+        self._file = os.fdopen(os.memfd_create("recorded"), "w+b")
         self._writer = ImageWriter(self._file.fileno())
         self._seq = -1
         self._unequal: PageLocations = set()  # Or not yet compared.
@@ -42,7 +42,7 @@ class RecordedMemory:
         self.close()
 
     def close(self) -> None:
-        """Remove the file."""
+        """Free the memory."""
         self._file.close()
 
     def advance_to(self, info: SnapshotInfo) -> None:
