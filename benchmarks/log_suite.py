@@ -14,6 +14,7 @@ from benchmarks import (
     log_info,
     log_limits,
     log_reads,
+    log_sealed,
 )
 from benchmarks.figures import Figure
 
@@ -45,6 +46,7 @@ def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure
         "log-durable-100": partial(log_durable.single, rounds, commits // 2, 100),
         "log-durable-threads": partial(log_durable.threaded, rounds, commits // 4),
         "log-check": partial(log_checks.figures, rounds, events, pages, mebibytes),
+        "log-sealed": partial(log_sealed.figures, rounds, events, pages // 4, commits * 4),
         "log-info": partial(log_info.figures, starts, events),
     }
 

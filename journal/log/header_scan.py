@@ -4,7 +4,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from journal.errors import FormatError, LimitExceeded
+from journal.errors import LimitExceeded
 from journal.format import bit_search, segment_header
 from journal.format.block import (
     BLOCK_HEADER_SIZE,
@@ -120,9 +120,6 @@ class SegmentBytes:
             self._data, position, self._salt, offset
         )
 
-    def _find_flaw(self, header: BlockHeader) -> FormatError | None:
-        return find_flaw(header, is_sealed=self._is_sealed)
-
     def _body(self, header: BlockHeader) -> bytes:
         position = self._start + header.offset + BLOCK_HEADER_SIZE
         return self._data[position : self._start + header.end]
@@ -137,7 +134,11 @@ class SegmentBytes:
         """Return the next valid header of this segment that starts at ``seq_min`` or higher."""
         while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
             header = self._header(position)
-            if header and header.first_seq >= seq_min and not self._find_flaw(header):
+            if (
+                header
+                and header.first_seq >= seq_min
+                and not find_flaw(header, is_sealed=self._is_sealed)
+            ):
                 return header
             position += 1
         return None
@@ -187,7 +188,7 @@ class HeaderScan(SegmentBytes):
         """Record the block at ``position``, and return the next position, or None at the end."""
         header = self._next_header or self._header(position)
         self._next_header = None
-        if header is None or self._find_flaw(header):
+        if header is None or find_flaw(header, is_sealed=self._is_sealed):
             return self._search(position)
         if len(self._header_cache) < CACHED_HEADERS_MAX:
             self._header_cache[header.offset] = header

@@ -16,7 +16,7 @@ from journal.errors import (
     TornBlock,
     WrongKey,
 )
-from journal.format.block import BLOCK_MAGIC, Block, BlockHeader, read_last_delta
+from journal.format.block import BLOCK_MAGIC, Block, BlockHeader, find_flaw, read_last_delta
 from journal.format.block_header import SEALED, make_plain_header
 from journal.format.frame import SEQ_MAX
 from journal.format.seal_cipher import TAG_SIZE
@@ -236,7 +236,8 @@ class SegmentScanner(SegmentBytes):
         self._next_header, self._body_read = None, b""
         if header is None:
             return _BlockFault(CorruptBlock, "no valid block header found", is_torn=True)
-        if header.offset not in self._header_cache and (error := self._find_flaw(header)):
+        is_checked = header.offset in self._header_cache
+        if not is_checked and (error := find_flaw(header, is_sealed=self._is_sealed)):
             return _BlockFault(type(error), error.reason)
         seq = header.first_seq + self._segment.shift
         if not header.follows(*self._link):
