@@ -5,12 +5,15 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import repeat
 from typing import NamedTuple
 
-from journal.format.block import Block
+from journal._arguments import check_int, check_tags
+from journal.format.block import Block, compute_tag_bitmap
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
 
 # Unlike _make, this constructor runs in C.
 _new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__
 _TAGS = range(TAG_MIN, TAG_MAX + 1)
+SEQ_END = 1 << 64
+"""Number after the last possible sequence number."""
 
 
 class FrameSelection(NamedTuple):
@@ -67,3 +70,21 @@ class FrameSelection(NamedTuple):
 
 def _as_iterable(tags: Container[int]) -> Iterable[int]:
     return tags if isinstance(tags, Iterable) else [tag for tag in _TAGS if tag in tags]
+
+
+def check_range(
+    start: int, stop: int | None, tags: Container[int] | None, since: int | None = None
+) -> None:
+    """Raise OptionError for a selection that has values of a wrong type."""
+    check_int("start", start, 0, SEQ_END)
+    if stop is not None:
+        check_int("stop", stop, 0, SEQ_END)
+    if tags is not None:
+        check_tags("tags", tags)
+    if since is not None:
+        check_int("since", since, -SEQ_END, SEQ_END)
+
+
+def tag_bitmap(tags: Container[int] | None) -> int:
+    """Return the bitmap of the blocks that can contain one of ``tags``; all bits for None."""
+    return -1 if tags is None else compute_tag_bitmap(tag for tag in _TAGS if tag in tags)

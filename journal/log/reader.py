@@ -1,7 +1,6 @@
 """Reader of a journal: frames and events in both directions, blocks, and verification."""
 
 import os
-import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
@@ -18,36 +17,30 @@ from journal._arguments import (
     check_methods,
     check_path,
     check_seconds,
-    check_tags,
     check_text,
     refuse,
 )
-from journal.errors import (
-    FormatError,
-    JournalChanged,
-    MalformedEvent,
-    NotAJournal,
-    TornBlock,
-    UnknownEvent,
-)
+from journal.errors import FormatError, MalformedEvent, NotAJournal, UnknownEvent
 from journal.format import segment_header
-from journal.format.block import Block, BlockHeader, compute_tag_bitmap
-from journal.format.frame import APPLICATION_TAG_MIN, TAG_MAX, TAG_MIN, Frame
+from journal.format.block import Block, BlockHeader
+from journal.format.frame import APPLICATION_TAG_MIN, Frame
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import ByteSource
-from journal.fs.file_watcher import FileWatcher
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
 from journal.log import block_table, scan
 from journal.log.block_locator import BlockLocator
+from journal.log.damage_policy import DamagePolicy
 from journal.log.declarations import Declarations, read_declarations
-from journal.log.frame_selection import FrameSelection
+from journal.log.following import FrameFollower
+from journal.log.frame_selection import SEQ_END, FrameSelection, check_range, tag_bitmap
 from journal.log.header_scan import Segment
 from journal.log.process_start import make_opaque, starts_process
 from journal.log.scan import RecoveryMode
 from journal.log.seal_keys import check_key
 from journal.log.segment_files import SegmentFiles
-from journal.log.summary import Finding, Summary, check_block, summarize
+from journal.log.summary import Finding, Summary, summarize
 from journal.log.tail_follower import TailFollower
+from journal.log.verification import find_defects
 
 if TYPE_CHECKING:
     from journal.events.definition import Event
@@ -55,8 +48,6 @@ if TYPE_CHECKING:
 
 _Selected = TypeVar("_Selected")
 _SECOND = itemgetter(1)
-_TAGS = range(TAG_MIN, TAG_MAX + 1)
-_SEQ_END = 1 << 64
 
 
 class Reader:
@@ -87,9 +78,10 @@ class Reader:
         key: "SealKey | None" = None,
     ) -> None:
         self.path = Path(check_path("path", path))
-        self.losses: list[scan.Damage] = []
         self._verify = check_flag("verify", verify)
         self._mode = check_choice("mode", mode, RecoveryMode)
+        self._policy = DamagePolicy(str(self.path), self._mode)
+        self.losses = self._policy.losses
         _check_flips(flips)
         check_methods("kinds", kinds, "__iter__")
         self._kinds = tuple(kinds)
@@ -201,21 +193,21 @@ class Reader:
         ``start`` continues after them. Damage that lost no event is reported by ``summary`` and
         ``verify``.
         """
-        _check_range(start, stop, tags, since)
+        check_range(start, stop, tags, since)
         return self._selected(FrameSelection(start, stop, tags, since), FrameSelection.frames)
 
     def rows(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[tuple[int, int, bytes]]:
         """Yield ``frames`` as tuples of sequence number, tag and payload, which is faster."""
-        _check_range(start, stop, tags)
+        check_range(start, stop, tags)
         return self._selected(FrameSelection(start, stop, tags), FrameSelection.rows)
 
     def payloads(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[bytes]:
         """Yield only the payloads of these frames, which is faster still."""
-        _check_range(start, stop, tags)
+        check_range(start, stop, tags)
         return self._selected(FrameSelection(start, stop, tags), FrameSelection.payloads)
 
     def blocks(
@@ -230,7 +222,7 @@ class Reader:
 
         Raises as ``frames`` does.
         """
-        _check_range(start, stop, tags, since)
+        check_range(start, stop, tags, since)
         return map(_SECOND, self._blocks(start, tags, stop, since))
 
     def _selected(
@@ -244,15 +236,15 @@ class Reader:
         """
         blocks = self._blocks(selection.start, selection.tags, selection.stop, selection.since)
         return chain.from_iterable(
-            self._select(name, block, partial(select, selection)) for name, block in blocks
+            self._policy.select(name, block, partial(select, selection)) for name, block in blocks
         )
 
     def _blocks(
         self, start: int, tags: Container[int] | None, stop: int | None, since: int | None
     ) -> Iterator[tuple[str, Block]]:
         """Yield blocks with the names of their files."""
-        end = _SEQ_END if stop is None else stop
-        select_body = self._body_selector(start, _tag_bitmap(tags), since)
+        end = SEQ_END if stop is None else stop
+        select_body = self._body_selector(start, tag_bitmap(tags), since)
         names = self._locator.names_from(start)
         if not names:
             raise NotAJournal(f"{self.path} no longer contains a segment file")
@@ -261,16 +253,16 @@ class Reader:
         def ends_at(damage: scan.Damage) -> bool:
             loses_events = max(start, damage.first_seq) <= min(damage.last_seq, end - 1)
             # If no block follows, the number of lost events is unknown.
-            return self._ends_at(damage, loses_events or damage.open_ended)
+            return self._policy.ends_at(damage, loses_events or damage.open_ended)
 
         items = scan.scan_files(
             self._files.sources(names), select_body, self._verify, from_middle=from_middle
         )
-        for scanned in scan.take_blocks(items, on_damage=ends_at, on_tail=self._check_tail):
+        for scanned in scan.take_blocks(items, on_damage=ends_at, on_tail=self._policy.check_tail):
             if scanned.first_seq >= end:
                 return
             if scanned.is_selected and scanned.header.frame_count:
-                block = self._block(scanned, start)
+                block = self._policy.unpack(scanned, start)
                 if block is not None:
                     yield scanned.segment.name, block
 
@@ -294,7 +286,7 @@ class Reader:
 
         Raises KeyError if there is no such event, a DamagedJournal if it is lost.
         """
-        check_int("seq", seq, -_SEQ_END, _SEQ_END)
+        check_int("seq", seq, -SEQ_END, SEQ_END)
         if verify is not None:
             check_flag("verify", verify)
         block, at = self._locator.find(seq, verify=self._verify if verify is None else verify)
@@ -307,28 +299,26 @@ class Reader:
 
         Raises a DamagedJournal on reaching lost events.
         """
-        _check_range(0 if start is None else start, None, tags)
+        check_range(0 if start is None else start, None, tags)
         return self._backward(start, tags)
 
     def _backward(self, start: int | None, tags: Container[int] | None) -> Iterator[Frame]:
-        end = _SEQ_END if start is None else start + 1
-        bitmap, bound, selection = _tag_bitmap(tags), end, FrameSelection(0, end, tags)
+        end = SEQ_END if start is None else start + 1
+        bitmap, bound, selection = tag_bitmap(tags), end, FrameSelection(0, end, tags)
         for table in self._locator.backward():
             for row in range(table.find_row(end - 1), -1, -1):
                 source = self._locator.source_of(table, row)
                 for ref in reversed((source and table.block_refs(row, source)) or []):
-                    if self._ends_among(table.damage_between(ref.first_seq, bound)):
+                    if self._policy.ends_among(table.damage_between(ref.first_seq, bound)):
                         return
                     bound = min(bound, ref.first_seq)
                     if source and ref.first_seq < end and ref.header.tag_bitmap & bitmap:
                         for name, block in self._block_at(source, ref):
-                            yield from reversed(list(self._select(name, block, selection.frames)))
-            if self._ends_among(table.damage_between(-1, bound)):
+                            yield from reversed(
+                                list(self._policy.select(name, block, selection.frames))
+                            )
+            if self._policy.ends_among(table.damage_between(-1, bound)):
                 return
-
-    def _ends_among(self, lost: list[scan.Damage]) -> bool:
-        """Return whether backward reading ends at any of this damage, as ``_ends_at`` does."""
-        return any([self._ends_at(damage, True) for damage in reversed(lost)])
 
     def last(self, count: int, *, tags: Container[int] | None = None) -> list[Frame]:
         """Return the last ``count`` frames, oldest first."""
@@ -352,7 +342,7 @@ class Reader:
         one, as in online compaction, the iteration continues in it. Raises JournalChanged if
         another journal replaces this one, or if it is cut, removed or renamed.
         """
-        _check_range(start, None, tags)
+        check_range(start, None, tags)
         if stop is not None:
             check_callable("stop", stop)
         if timeout_seconds is not None:
@@ -366,52 +356,13 @@ class Reader:
         stop: Callable[[], bool] | None,
         timeout_seconds: float | None,
     ) -> Iterator[Frame]:
-        deadline = _deadline_after(timeout_seconds)
-        follower = TailFollower(self._files, start, _tag_bitmap(tags), self._verify, self._ends_at)
-        while True:
-            with FileWatcher(self.path) as watch:
-                while True:
-                    # Check this first, so that everything appended before a replacement is read.
-                    is_moved, has_new = self._files.is_moved, False
-                    for frame in self._follow_new(follower, tags):
-                        has_new = True
-                        yield frame
-                    if is_moved:
-                        break
-                    if follower.is_finished:
-                        return
-                    if has_new:
-                        deadline = _deadline_after(timeout_seconds)
-                    elif (stop is not None and stop()) or _is_past(deadline):
-                        return
-                    else:
-                        watch.wait(None if deadline is None else deadline - time.monotonic())
-            follower = self._follow_replacement(follower)
+        policy = self._policy
+        tail = TailFollower(self._files, start, tag_bitmap(tags), self._verify, policy.ends_at)
+        follower = FrameFollower(self._files, tail, tags, policy, self._replace_files)
+        yield from follower.frames(stop, timeout_seconds)
 
-    def _follow_replacement(self, follower: TailFollower) -> TailFollower:
-        """Open the journal at the path. Raises JournalChanged if it does not continue this one."""
-        try:
-            files = self._files.reopen()
-        except (FileNotFoundError, NotADirectoryError):
-            reason = f"{self.path} was removed or renamed"
-            raise JournalChanged(reason, follower.next_seq) from None
-        follower = follower.continue_in(files)
+    def _replace_files(self, files: SegmentFiles) -> None:
         self._files, self._locator = files, BlockLocator(files)
-        return follower
-
-    def _follow_new(self, follower: TailFollower, tags: Container[int] | None) -> Iterator[Frame]:
-        """Yield the new frames."""
-        try:
-            for scanned in follower.scan_new():
-                start = follower.next_seq
-                block, selection = self._block(scanned, start), FrameSelection(start, None, tags)
-                if block is not None:
-                    yield from self._select(scanned.segment.name, block, selection.frames)
-                    follower.next_seq = block.last_seq + 1
-        except (FormatError, JournalChanged):
-            # A replaced directory loses its files.
-            if not self._files.is_moved:
-                raise
 
     # -- summary and verification -------------------------------------------------------------
 
@@ -448,30 +399,8 @@ class Reader:
         if not isinstance(start, tuple) or len(start) != 2:
             refuse("start", "a pair of a file name and an offset", start)
         name, offset = start
-        return self._items((check_text("file name", name), check_int("offset", offset)), decode)
-
-    def _items(self, start: tuple[str, int], decode: bool) -> Iterator[scan.ScanItem | Finding]:
-        def select_body(segment: Segment, header: BlockHeader, _: int) -> bool:
-            return (segment.name, segment.offset + header.offset) >= start
-
-        try:
-            for item in scan.scan_files(self._files.sources(self._files.names()), select_body):
-                yield item
-                if isinstance(item, scan.Damage):
-                    yield Finding(
-                        item.offset, item.size, item.first_seq, item.last_seq, item.error()
-                    )
-                elif isinstance(item, scan.ScannedBlock) and item.is_selected:
-                    yield from self._defects(check_block(item, decode))
-        except FormatError as error:
-            yield Finding(error.offset, 0, 0, -1, error)
-
-    def _defects(self, findings: Iterable[Finding]) -> Iterator[Finding]:
-        """Yield the findings that are defects. See ``records_process``."""
-        for finding in findings:
-            is_of_event = isinstance(finding.error, MalformedEvent | UnknownEvent)
-            if not is_of_event or self.records_process():
-                yield finding
+        position = check_text("file name", name), check_int("offset", offset)
+        return find_defects(self._files, position, decode, self.records_process)
 
     # -- internals ---------------------------------------------------------------------------
 
@@ -490,16 +419,6 @@ class Reader:
                 raise
         self._files.check_key()
 
-    def _block(self, scanned: scan.ScannedBlock, start: int) -> Block | None:
-        """Return the block, or None if it has no event from ``start`` on."""
-        try:
-            block = scanned.block()
-            return block if block.last_seq >= start else None
-        except FormatError as error:
-            segment, header, offset, first_seq, *_ = scanned
-            self._skip_block(segment.name, first_seq, header, offset, error)
-            return None
-
     def _block_at(
         self, source: ByteSource, ref: block_table.BlockRef
     ) -> Iterator[tuple[str, Block]]:
@@ -508,69 +427,7 @@ class Reader:
         try:
             yield name, block_table.read_block(source, ref, verify=self._verify)
         except FormatError as error:
-            self._skip_block(name, ref.first_seq, ref.header, ref.offset, error)
-
-    def _select(
-        self, name: str, block: Block, select: Callable[[Block], Iterable[_Selected]]
-    ) -> Iterable[_Selected]:
-        """Return ``select(block)``. Skip an inconsistent block in salvage mode."""
-        try:
-            return select(block)
-        except FormatError as error:
-            self._skip_block(name, block.first_seq, block.header, block.offset, error)
-            return ()
-
-    def _skip_block(
-        self, name: str, first_seq: int, header: BlockHeader, offset: int, error: FormatError
-    ) -> None:
-        """Record an inconsistent block as lost in salvage mode, else raise.
-
-        No correct writer writes such a block.
-        """
-        if self._mode is not RecoveryMode.SALVAGE:
-            error.file, error.path = name, str(self.path)
-            raise error
-        last_seq, kind = first_seq + header.frame_count - 1, type(error)
-        self.losses.append(
-            scan.Damage(
-                offset, header.size, first_seq, last_seq, False, error.reason, kind, (0, 0), name
-            )
-        )
-
-    def _ends_at(self, damage: scan.Damage, loses_events: bool) -> bool:
-        """Return whether reading ends at this damage. Raises if the mode does not accept it."""
-        if self._mode is RecoveryMode.SALVAGE:
-            self.losses.append(damage)
-            return False
-        if self._mode is RecoveryMode.POINT_IN_TIME and damage.may_end_journal:
-            return True
-        if loses_events or damage.is_forged or self._mode is RecoveryMode.STRICT:
-            try:
-                scan.raise_damage(damage)
-            except FormatError as error:
-                error.path = str(self.path)
-                raise
-        return False
-
-    def _check_tail(self, tail: scan.Tail) -> None:
-        if self._mode is RecoveryMode.STRICT and tail.torn_size:
-            name = tail.segment.name
-            error = TornBlock("the journal has a torn tail", tail.offset, name)
-            error.path = str(self.path)
-            raise error
-
-
-def _check_range(
-    start: int, stop: int | None, tags: Container[int] | None, since: int | None = None
-) -> None:
-    """Raise OptionError for a selection that has values of a wrong type."""
-    check_int("start", start, 0, _SEQ_END)
-    if stop is not None:
-        check_int("stop", stop, 0, _SEQ_END)
-    if tags is not None:
-        check_tags("tags", tags)
-    if since is not None:
-        check_int("since", since, -_SEQ_END, _SEQ_END)
+            self._policy.skip_block(name, ref.first_seq, ref.header, ref.offset, error)
 
 
 def _check_flips(flips: Mapping[str, Mapping[int, int]] | None) -> None:
@@ -579,15 +436,3 @@ def _check_flips(flips: Mapping[str, Mapping[int, int]] | None) -> None:
         for offset, mask in check_mapping("each value of flips", masks).items():
             check_int("each offset of flips", offset)
             check_int("each mask of flips", mask, 0, 255)
-
-
-def _tag_bitmap(tags: Container[int] | None) -> int:
-    return -1 if tags is None else compute_tag_bitmap(tag for tag in _TAGS if tag in tags)
-
-
-def _is_past(moment: float | None) -> bool:
-    return moment is not None and time.monotonic() >= moment
-
-
-def _deadline_after(seconds: float | None) -> float | None:
-    return None if seconds is None else time.monotonic() + seconds
