@@ -155,6 +155,20 @@ def test_a_compaction_that_replaces_the_file_changes_nothing(room: Room) -> None
     assert errno_of(lambda: room.guest.unlink(3, "sub/x.journal")) is Errno.NOENT
 
 
+def test_a_new_file_with_the_inode_of_a_replaced_journal_is_the_guests(room: Room) -> None:
+    """The system reuses inodes; here a second name keeps the inode instead."""
+    os.link(room.path, room.sub / "reused")
+    assert errno_of(lambda: room.open("sub/reused")) is Errno.NOENT
+    sibling = atomic_file.make_temporary_path(room.path)
+    sibling.write_bytes(b"another journal")
+    room.own.add(sibling)
+    sibling.replace(room.path)
+    assert errno_of(lambda: room.open("sub/reused")) is None
+    assert errno_of(lambda: room.guest.unlink(3, "sub/reused")) is None
+    os.link(room.path, room.sub / "second")
+    assert errno_of(lambda: room.open("sub/second")) is Errno.NOENT
+
+
 def test_a_directory_of_segments_is_hidden_with_later_segments(tmp_path: Path) -> None:
     room = Room(tmp_path)
     segments = room.root / "long.journal"

@@ -42,9 +42,10 @@ class OwnFiles:
     """The files and directories of this library on the host."""
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]] = ()) -> None:
+        self._paths: list[Path] = []
         self._nodes: set[_Identity] = set()
         self._names: dict[_Identity, set[str]] = {}
-        self._ways: set[_Identity] = set()
+        self._ways: dict[_Identity, Path] = {}
         for path in paths:
             self.add(path)
 
@@ -54,6 +55,7 @@ class OwnFiles:
         real = Path(os.path.realpath(path))
         with suppress(OSError):
             self._nodes.add(_identify(real.stat()))
+        self._paths.append(real)
         for parent in real.parents:
             try:
                 identity = _identify(parent.stat())
@@ -71,7 +73,7 @@ class OwnFiles:
             name = names.pop()
             entry = at / name
             try:
-                self._ways.add(_identify(entry.lstat()))
+                self._ways[_identify(entry.lstat())] = entry
                 if name == ".." or not entry.is_symlink():
                     at = Path(os.path.realpath(entry))
                     continue
@@ -96,8 +98,24 @@ class OwnFiles:
                     )
 
     def contains(self, status: os.stat_result) -> bool:
-        """Return whether an open file is one of these."""
-        return _identify(status) in self._nodes
+        """Return whether an open file is one of these.
+
+        A file that has been replaced is forgotten: the system gives its inode to a new file, which
+        may be one of the guest's.
+        """
+        identity = _identify(status)
+        if identity not in self._nodes:
+            return False
+        if any(_has_identity(path, identity) for path in self._paths):
+            return True
+        self._nodes.discard(identity)
+        return False
+
+    def _is_way(self, status: os.stat_result) -> bool:
+        """Return whether an entry is a directory or link that leads to one of these."""
+        identity = _identify(status)
+        entry = self._ways.get(identity)
+        return entry is not None and _has_identity(entry, identity)
 
     def contains_entry(self, directory: os.stat_result, name: str, status: os.stat_result) -> bool:
         """Return whether an entry of a directory is one of these."""
@@ -110,7 +128,7 @@ class OwnFiles:
         status = self.check_name(location.parent, location.name, access)
         # The system itself refuses to rename or to remove ".".
         is_change = access is Access.REMOVE and location.name != "."
-        if is_change and status is not None and _identify(status) in self._ways:
+        if is_change and status is not None and self._is_way(status):
             raise WasiError(Errno.BUSY)
 
     def check_name(self, directory: int, name: str, access: Access) -> os.stat_result | None:
@@ -144,6 +162,13 @@ _LINKS_MAX = 40
 
 def _identify(status: os.stat_result) -> _Identity:
     return status.st_dev, status.st_ino
+
+
+def _has_identity(path: Path, identity: _Identity) -> bool:
+    try:
+        return _identify(path.lstat()) == identity
+    except OSError:
+        return False
 
 
 def _fold(name: str) -> str:
