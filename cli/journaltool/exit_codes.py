@@ -123,6 +123,7 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.ERROR: "The journal cannot be read, is not a journal, or cannot be resumed here.",
         **_USAGE,
         ExitCode.DAMAGED: "The host differs from the recording.",
+        ExitCode.LOCKED: "A process writes the journal, so a resume is refused until it ends.",
     },
     "trust": {
         ExitCode.FINE: "The request was approved or printed, the approvals listed or removed.",

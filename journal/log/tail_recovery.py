@@ -22,7 +22,7 @@ from journal.fs.byte_source import ByteSource
 from journal.log import scan, segment_files
 from journal.log.header_scan import Segment
 from journal.log.scan import RecoveryMode
-from journal.log.seal_keys import NO_KEYS, KeyedSource, ReadingKeys
+from journal.log.seal_keys import NO_KEYS, KeyedSource, ReadingKeys, choose_reading_keys
 from journal.log.sealed_end import SealedEnd
 from journal.log.segment_writer import SegmentWriter
 
@@ -169,6 +169,27 @@ def recover_tail(
         raise LimitExceeded("the sequence numbers have run out", tail.offset, name)
     torn_size = end_of_torn - tail.offset
     return OpenTail(file, shift, tail.next_seq, tail.time, tail.needs_recovery_marker, torn_size)
+
+
+def check_tail(path: Path) -> int:
+    """Raise the error with which a writer refuses a journal, without a change of any file.
+
+    Return the sequence number of the event that a writer would append next.
+    """
+    mode, keys = RecoveryMode.POINT_IN_TIME, choose_reading_keys(None)
+    name = ""
+    if path.is_dir():
+        names = segment_files.list_segments(path)
+        if not names:
+            raise NotAJournal(f"{path} contains no segment file")
+        check_directory(path, names, mode)
+        name = names[-1]
+    descriptor = os.open(path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        return _find_tail(KeyedSource(descriptor, size, name, keys), mode).next_seq
+    finally:
+        os.close(descriptor)
 
 
 def _drop_unsynced_cache(descriptor: int, size: int, path: Path) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common, redaction
-from journaltool.output import lenient_reader, terminal
+from journaltool.output import lenient_reader, progress, terminal
 from journaltool.output.phrases import format_count, format_location, format_time
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 HELP = """Print a summary of a journal and of its program.
 
 The summary comes from the headers of the journal. For the journal of a process it also has the
-program, its arguments and mounts, the end of the run, and whether the run can be resumed here.
+program, its arguments and mounts, the end of the run or the process that writes it, and whether the
+run can be resumed here. For that, a journal of up to 32 MiB is read as a resume would read it. Of a
+larger one only the headers are read; journaltool check-resume reads it.
 
 Values of environment variables are hidden, because they are often secrets. The values of variables
 that run got with --secret-env are not in the journal. --redact environment replaces arguments and
@@ -52,9 +54,11 @@ def info(
         from journal import Reader
         from journaltool.output import journal_facts
 
-        with Reader(journal) as reader:
+        with progress.show_phase("reading the journal", quiet=False), Reader(journal) as reader:
             facts, declared = journal_facts.collect_facts(reader), reader.declarations()
-        obstacle = journal_facts.resume_obstacle(facts, common.approvals_directory())
+            obstacle = journal_facts.resume_obstacle(
+                journal, facts, common.approvals_directory(), common.module_cache()
+            )
         values = to_json(facts, obstacle, env, redaction.parse_redaction(redact))
         values = {
             "journal": str(journal),
@@ -97,7 +101,10 @@ def to_json(
         "damage": [_damage_to_json(one) for one in summary.damage],
         "sealed": facts.sealed,
         **_ending_to_json(facts),
+        "running": facts.writer is not None,
+        "process": facts.writer or None,
         "resumable": not obstacle,
+        "checked": facts.is_checked,
         "obstacle": obstacle,
     }
     return values
@@ -217,7 +224,9 @@ def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]
     rows += [("damage", str(one.error())) for one in summary.damage]
     if "module" in values:
         rows.append(("ended", _describe_ending(values)))
-    rows.append(("resumable", "yes" if values["resumable"] else f"no: {values['obstacle']}"))
+    elif values["running"]:
+        rows.append(("writer", _describe_writer(values)))
+    rows.append(("resumable", _describe_resumable(values)))
     return rows
 
 
@@ -261,9 +270,21 @@ def _describe_environment(values: dict[str, Any]) -> str:
     return " ".join(shown) or "none"
 
 
+def _describe_resumable(values: dict[str, Any]) -> str:
+    if not values["resumable"]:
+        return f"no: {values['obstacle']}"
+    return "yes" if values["checked"] else "yes, by its headers: check-resume reads all of it"
+
+
+def _describe_writer(values: dict[str, Any]) -> str:
+    return f"process {values['process']}" if values["process"] else "another process"
+
+
 def _describe_ending(values: dict[str, Any]) -> str:
     if not values["ended"]:
-        return "no: the program was stopped or killed, or it still runs"
+        if values["running"]:
+            return f"no: running ({_describe_writer(values)})"
+        return "no: the program was stopped or killed"
     if values["trap"] is not None:
         return f"trapped: {values['trap']}"
     return f"with exit code {values['exit_code']}"

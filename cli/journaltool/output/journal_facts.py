@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class JournalFacts:
-    """Header summary and rare events of a journal. A missing event is None."""
+    """Header summary and rare events of a journal. A missing event is None.
+
+    ``writer`` is the id of the process that writes the journal: None if no process does, 0 if its
+    id is not known. ``is_checked`` says whether all that a resume reads has been read.
+    """
 
     summary: "Summary"
     start: "ProcessStart | None" = None
@@ -25,7 +29,12 @@ class JournalFacts:
     ending: "ProcessExit | ProcessTrap | None" = None
     sessions: int = 0
     sealed: bool = False
+    writer: int | None = None
+    is_checked: bool = True
 
+
+CHECK_SIZE_MAX = 32 << 20
+"""Size of a journal in bytes up to which ``info`` reads what a resume would read."""
 
 PROCESS_START = 128
 """Tag of ProcessStart, the first event of a recorded process. The class is slow to import."""
@@ -33,7 +42,9 @@ PROCESS_START = 128
 
 def collect_facts(reader: "Reader") -> JournalFacts:
     """Read the headers and, if the journal records a process, the blocks with rare events."""
-    facts = JournalFacts(reader.summary())
+    from journal.log.lock_holder import find_writer
+
+    facts = JournalFacts(reader.summary(), writer=find_writer(reader.path))
     if not _is_process_journal(reader, facts.summary):
         return facts
     from journal.events import core, process
@@ -85,10 +96,13 @@ def _read_rare_events(reader: "Reader") -> "Iterator[Event]":
                 continue
 
 
-def resume_obstacle(facts: JournalFacts, approvals: Path | None) -> str:
+def resume_obstacle(
+    path: Path, facts: JournalFacts, approvals: Path | None, cache: Path | None
+) -> str:
     """Return the reason why the journal cannot be resumed here without options, or empty.
 
-    ``approvals`` is the directory of the approvals.
+    ``approvals`` is the directory of the approvals, ``cache`` that of modules. The events are read
+    only in a journal that is not large.
     """
     start, summary = facts.start, facts.summary
     if start is None:
@@ -96,14 +110,26 @@ def resume_obstacle(facts: JournalFacts, approvals: Path | None) -> str:
     from journal.errors import JournalError
     from journal.events.process import RecordingLevel
 
-    if start.level is not RecordingLevel.FULL:
-        return "it was recorded with --level state"
     if any(damage.acknowledged for damage in summary.damage):
         return "events that had been durable are lost"
     try:
-        return _engine_obstacle(start, facts, approvals)
+        obstacle = _engine_obstacle(start, facts, approvals)
     except JournalError as error:
         return str(error)
+    if obstacle or facts.writer is not None:
+        return obstacle or f"{describe_writer(facts.writer)} writes it"
+    facts.is_checked = summary.size <= CHECK_SIZE_MAX
+    if not facts.is_checked:
+        needs_snapshot = start.level is not RecordingLevel.FULL and facts.ending is None
+        return "it was recorded with --level state" if needs_snapshot else ""
+    from journal.engine.session.resume_check import find_recording_obstacle
+
+    return find_recording_obstacle(path, cache)
+
+
+def describe_writer(pid: int | None) -> str:
+    """Return a phrase for the process that writes a journal."""
+    return f"process {pid}" if pid else "another process"
 
 
 def _engine_obstacle(start: "ProcessStart", facts: JournalFacts, approvals: Path | None) -> str:
@@ -122,8 +148,8 @@ def _engine_obstacle(start: "ProcessStart", facts: JournalFacts, approvals: Path
         return "wasmtime is not installed here: pip install 'wasm-journal[engine]'"
     configuration = parse_configuration(start.configuration)
     identity = preamble.Identity(start, configuration, None, mounts=facts.mounts)
-    preamble.check_engine(identity, None)
-    if facts.ending is None:  # A program that has ended needs no access.
+    if facts.ending is None:  # A program that has ended needs no engine and no access.
+        preamble.check_engine(identity, None)
         request = preamble.make_request(facts.summary.journal_id, identity)
         access = decide_access(request, Grants(), approvals)
         if not start.embedded:

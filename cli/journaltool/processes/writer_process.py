@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -21,7 +20,6 @@ _POLL_SECONDS = 0.02
 
 _PROC = Path("/proc")
 _DELETED_SUFFIX = " (deleted)"
-_LOCK_KIND = ("FLOCK", "ADVISORY", "WRITE")
 
 
 class WriterProcess:
@@ -96,9 +94,10 @@ class WriterProcess:
     def journals(self) -> list[Path]:
         """Return the current paths of the journals that the process writes."""
         from journal import JournalError, Reader
+        from journal.log import lock_holder
 
         found = []
-        for descriptor in _find_locked_descriptors(self.pid):
+        for descriptor in lock_holder.find_locked_descriptors(self.pid):
             path = _find_current_name(_PROC / str(self.pid) / "fd" / descriptor)
             if path is not None and path not in found:
                 with suppress(JournalError, OSError):
@@ -128,46 +127,23 @@ def find_by_pid(pid: int) -> tuple[WriterProcess, Path]:
 def find_by_journal(path: Path) -> WriterProcess:
     """Return the process that writes a journal, or raise ``OptionError``."""
     from journal import OptionError
+    from journal.log import lock_holder
 
     if not path.exists():
         raise OptionError(f"{path} does not exist")
     status = path.stat()
-    for pid in _find_lock_holders(status.st_ino):
+    for pid in lock_holder.find_lock_holders(status.st_ino):
         with ExitStack() as stack:
             try:
                 process = stack.enter_context(WriterProcess(pid))
-                files = [
-                    _PROC / str(pid) / "fd" / descriptor
-                    for descriptor in _find_locked_descriptors(pid)
-                ]
-                is_writer = any(os.path.samestat(file.stat(), status) for file in files)
-            except PermissionError:
-                is_writer = True  # check_owner() then reports another user.
+                # check_owner() later reports a process of another user.
+                is_writer = lock_holder.has_locked(pid, status)
             except (OSError, OptionError):
                 continue  # The process has just ended.
             if is_writer:
                 stack.pop_all()
                 return process
     raise OptionError(f"no process writes {path}, so it cannot take a snapshot")
-
-
-def _find_lock_holders(inode: int) -> Iterator[int]:
-    """Yield the processes that lock a file with this inode number, on any file system."""
-    for line in (_PROC / "locks").read_text().splitlines():
-        _, *kind, pid, place, _, _ = line.split()
-        if tuple(kind) == _LOCK_KIND and place.rpartition(":")[2] == str(inode) and int(pid) > 0:
-            yield int(pid)
-
-
-def _find_locked_descriptors(pid: int) -> Iterator[str]:
-    """Yield the descriptors through which a process holds locks."""
-    folder = _PROC / str(pid) / "fdinfo"
-    for descriptor in sorted(os.listdir(folder), key=int):  # noqa: PTH208 # Only names are needed.
-        with suppress(FileNotFoundError):  # The descriptor was closed in the meantime.
-            for line in (folder / descriptor).read_text().splitlines():
-                name, _, value = line.partition(":")
-                if name == "lock" and tuple(value.split()[1:4]) == _LOCK_KIND:
-                    yield descriptor
 
 
 def _find_current_name(link: Path) -> Path | None:

@@ -8,11 +8,17 @@ from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times
 from journal.engine.session.journal_trust import decide
 from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.resume_plan import foresee_start
 from journal.engine.session.run_config import Input, RunConfig, StrPath
 from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.standard_streams import connect_streams
+from journal.engine.snapshot.restore import base_snapshots, iter_pages
 from journal.engine.trust.grants import Grants
-from journal.errors import EngineError
+from journal.errors import EngineError, JournalError
+from journal.log.lock_holder import find_writer
+from journal.log.tail_recovery import check_tail
+from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
+from journal.snapshots.catalog import SnapshotInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +27,17 @@ class ResumeCheck:
 
     ``differences`` has one sentence for each difference between the host and the recording.
     ``obstacle`` is the reason why a resume would be refused even if it is not strict, or empty.
-    ``has_ended`` says whether the program had ended, so that nothing is compared.
+    ``has_ended`` says whether the program had ended, so that nothing is compared. ``snapshot`` is
+    the sequence number of the snapshot at which a resume would start, None for the start of the
+    program. ``writer`` is the id of the process that writes the journal, so that a resume is
+    refused: None if there is no such process, 0 if its id is not known.
     """
 
     differences: tuple[str, ...] = ()
     obstacle: str = ""
     has_ended: bool = False
+    snapshot: int | None = None
+    writer: int | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -41,24 +52,80 @@ def check_resume(
     grants: Grants | None = None,
     secrets: Mapping[str, str | SecretValue] | None = None,
     stdin: Input = None,
+    cache: Path | None = None,
     approvals: Path | None = None,
+    progress: ProgressCallback = ignore_progress,
 ) -> ResumeCheck:
     """Compare the host with the recording as :func:`resume` does, without running the guest.
 
-    The options are those of :func:`resume`. Files that the guest had open are opened and closed
-    again. Nothing is written, and the journal may be one that another process writes. Raises
-    ``OptionError`` for invalid options, and the errors of a reader for a journal that is damaged.
+    The options are those of :func:`resume`. All that a resume would read of the journal is read.
+    Files that the guest had open are opened and closed again. Nothing is written, and the journal
+    may be one that another process writes. Raises ``OptionError`` for invalid options, and the
+    errors of a reader for a journal that is damaged.
     """
-    with RecordedRun(Path(path)) as recording:
-        if recording.result is not None:
-            return ResumeCheck(has_ended=True)
+    writer = find_writer(Path(path))
+    obstacle = "" if writer is None else f"{describe_writer(writer)} writes the journal"
+    with report_phase(progress, "reading the journal"):
+        until = check_tail(Path(path)) if writer is None else None
+        recording = RecordedRun(Path(path), until)
+    with recording:
+        has_ended = recording.result is not None
+        snapshot: SnapshotInfo | None = None
+        differences: tuple[str, ...] = ()
         try:
-            preamble.check_engine(recording.identity, None)
-            access = decide(recording, grants or Grants(), approvals, has_module=module is not None)
-            preamble.find_module(recording.identity, module, access)
-            preamble.set_secrets(recording.identity, check_secrets(secrets or {}))
-            source = connect_streams(RunConfig(stdin=stdin), recording.histories).source
-            times = read_times(recording)
-            return ResumeCheck(compare_host(recording, source, access, times))
+            with report_phase(progress, "comparing the host"):
+                if not has_ended:
+                    preamble.check_engine(recording.identity, None)
+                    has_module = module is not None
+                    access = decide(recording, grants or Grants(), approvals, has_module=has_module)
+                    found = preamble.find_module(recording.identity, module, access)
+                    preamble.set_secrets(recording.identity, check_secrets(secrets or {}))
+                    source = connect_streams(RunConfig(stdin=stdin), recording.histories).source
+                    times = read_times(recording)
+                    differences = compare_host(recording, source, access, times)
+            with report_phase(progress, "reading the recorded run"):
+                if not has_ended:
+                    snapshot = foresee_start(recording, found, cache)
+                read_rest(recording, snapshot)
         except EngineError as error:
-            return ResumeCheck(obstacle=str(error))
+            obstacle = str(error)
+        seq = None if snapshot is None else snapshot.seq
+        return ResumeCheck(differences, obstacle, has_ended, seq, writer)
+
+
+def find_recording_obstacle(path: StrPath, cache: Path | None) -> str:
+    """Return the reason why no host can resume a journal that nobody writes; empty if one can.
+
+    All that a resume would read of the journal is read, and nothing is written. The host, the
+    engine and the access to the host are not checked.
+    """
+    try:
+        with RecordedRun(Path(path), check_tail(Path(path))) as recording:
+            module = recording.identity.module
+            snapshot = None
+            if recording.result is None and module is not None:
+                snapshot = foresee_start(recording, module, cache)
+            read_rest(recording, snapshot)
+    except JournalError as error:
+        return str(error)
+    return ""
+
+
+def read_rest(recording: RecordedRun, snapshot: SnapshotInfo | None) -> None:
+    """Read the events that a resume reads after its plan. Raises the errors of a reader."""
+    for _ in recording.writes(recording.end_seq):
+        pass
+    if recording.result is not None:
+        return
+    first_seq = recording.first_seq
+    if snapshot is not None:
+        first_seq = snapshot.seq + 1
+        for _ in iter_pages(recording.reader, base_snapshots(recording.snapshots, snapshot)):
+            pass
+    for _ in recording.batches(first_seq):
+        pass
+
+
+def describe_writer(pid: int) -> str:
+    """Return a phrase for the process that writes a journal."""
+    return f"process {pid}" if pid else "another process"

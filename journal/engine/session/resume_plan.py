@@ -1,12 +1,17 @@
 """Selection of the snapshot from which a run is resumed, and of its module variant."""
 
+import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from journal._arguments import quote
 from journal.engine.configuration import SnapshotOptions, Stacks
+from journal.engine.program import binaryen
 from journal.engine.program.module import GuestModule
 from journal.engine.program.variant import (
+    WITH_LOOPS,
     ModuleVariant,
     find_cached_variant,
     load_embedded_variant,
@@ -17,7 +22,12 @@ from journal.engine.program.variant import (
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.run_config import SessionConfig
 from journal.engine.snapshot.memory_image import ImageCache
-from journal.engine.snapshot.restore import SnapshotRestorer, prepare_restore
+from journal.engine.snapshot.restore import (
+    SnapshotRestorer,
+    base_snapshots,
+    prepare_restore,
+    read_parts,
+)
 from journal.engine.tape import Batch
 from journal.errors import NotResumable
 from journal.events.process import RecordingLevel
@@ -62,13 +72,43 @@ def plan_resume(
             return ResumePlan(variant, _make_restorer(recording, info, variant, config))
         except NotResumable as error:
             config.note(f"{error}; an earlier snapshot is used")
-    if recording.identity.start.level is not RecordingLevel.FULL:
-        raise NotResumable(
-            "the journal was recorded at level state: it has no inputs to replay, and no usable "
-            "snapshot to resume from"
-        )
+    _check_level(recording)
     check_inputs(recording, -1)
     return ResumePlan(_find_start_variant(recording, module, config), None)
+
+
+def foresee_start(
+    recording: RecordedRun, module: GuestModule, cache: Path | None
+) -> SnapshotInfo | None:
+    """Return the snapshot that ``plan_resume`` would select, None for the start of the program.
+
+    Nothing is instrumented, and no snapshot is restored. Raises ``NotResumable`` as ``plan_resume``
+    does.
+    """
+    for info in reversed(recording.snapshots):
+        if not info.resumable or not _has_variant(recording, module, info, cache):
+            continue
+        _check_effects(recording, info)
+        check_inputs(recording, info.seq)
+        with suppress(NotResumable):
+            read_parts(recording.reader, info)
+            base_snapshots(recording.snapshots, info)
+            return info
+    _check_level(recording)
+    check_inputs(recording, -1)
+    return None
+
+
+def _has_variant(
+    recording: RecordedRun, module: GuestModule, info: SnapshotInfo, cache: Path | None
+) -> bool:
+    """Return whether the module variant of a snapshot is available, or can be made by its tool."""
+    if not info.code or find_cached_variant(module, info.code, cache, lambda: None) is not None:
+        return True
+    if recording.identity.instrumented is not None:
+        return hashlib.sha256(recording.identity.instrumented()).digest() == info.code
+    tool = recording.identity.configuration.instrumentation.removesuffix(WITH_LOOPS)
+    return any(installed.name == tool for installed in binaryen.list_tools())
 
 
 def plan_resume_at(
@@ -134,6 +174,15 @@ def _find_start_variant(
     return variant or select_variant(
         module, config.snapshots, config.cache, config.note, config.progress
     )
+
+
+def _check_level(recording: RecordedRun) -> None:
+    """Raise ``NotResumable`` unless the guest can be executed from its start."""
+    if recording.identity.start.level is not RecordingLevel.FULL:
+        raise NotResumable(
+            "the journal was recorded at level state: it has no inputs to replay, and no usable "
+            "snapshot to resume from"
+        )
 
 
 def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:

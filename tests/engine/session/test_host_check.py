@@ -21,7 +21,9 @@ from journal.engine import Grants, HostDiffers, check_resume
 from journal.engine.session.stdin_check import COMPARED_SIZE_MAX, read_consumed
 from journal.engine.wasi.filesystem.reopening import RecordedTimes, find_names
 from journal.events.inputs import StreamRead
+from journal.events.snapshots import Trigger
 from journal.format.frame import Frame
+from journal.snapshots.catalog import SnapshotInfo
 from tests.support.command_line import run_tool
 from tests.support.deadlines import wait_until
 from tests.support.guest_runs import wait_for_end
@@ -173,7 +175,8 @@ def test_check_resume_compares_without_running_the_guest(
             assert [one.startswith(line) for one in found["differences"]] == [True] * (code == 3)
         else:
             assert done.stdout.decode().startswith(line)
-            assert done.stdout.count(b"\n") == 1
+            assert done.stdout.endswith(b"\na resume starts at the start of the program\n")
+            assert done.stdout.count(b"\n") == 2
     assert half_read.read_bytes() == before
 
 
@@ -450,14 +453,29 @@ def test_a_directory_that_is_gone_stops_the_resume_with_a_sentence(
         check_resume(tmp_path / "j", grants=granting(mount))
 
 
+def list_snapshots_of(path: Path) -> list[SnapshotInfo]:
+    with journal.Reader(path) as reader:
+        return list(journal.list_snapshots(reader))
+
+
 def test_the_directories_of_a_recording_without_inputs_are_compared(
     mount: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     level = journal.engine.RecordingLevel.STATE
     host = journal.HostMount(str(mount), "/host")
-    with journal.record(REMOTE, tmp_path / "j", mounts=[host], level=level, cache=cache_dir):
-        pass
-    assert check_resume(tmp_path / "j").is_exact
+    snapshots = journal.engine.SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}))
+    with journal.record(
+        REMOTE,
+        tmp_path / "j",
+        mounts=[host],
+        level=level,
+        snapshots=snapshots,
+        cache=cache_dir,
+    ):
+        wait_until(lambda: list_snapshots_of(tmp_path / "j"))
+    check = check_resume(tmp_path / "j")
+    assert check.is_exact
+    assert check.snapshot == list_snapshots_of(tmp_path / "j")[0].seq
     copied(mount)
     (told,) = check_resume(tmp_path / "j").differences
     assert told.startswith(f"{mount}, mounted as /host, is not the directory of the recording")
