@@ -3,7 +3,14 @@
 from collections.abc import Container, Iterator
 from typing import Protocol
 
-from journal.adapters.protocols import Adapter, ForwardingSink, Sink, Source
+from journal.adapters.protocols import (
+    Adapter,
+    ForwardingSink,
+    Sink,
+    Source,
+    check_sink,
+    check_source,
+)
 from journal.format.frame import Frame
 
 
@@ -15,8 +22,9 @@ class CombinedJournal(ForwardingSink):
     """Journal that writes to ``sink`` and reads from ``source``, which are independent."""
 
     def __init__(self, sink: Sink, source: Source) -> None:
+        check_sink("sink", sink)
+        self.source = check_source("source", source)
         super().__init__(sink)
-        self.source = source
 
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
@@ -40,6 +48,8 @@ class CombinedJournal(ForwardingSink):
 
 def split(journal: ReadWriteJournal) -> tuple[Sink, Source]:
     """Return a sink and a source of one journal, which is closed when both are closed."""
+    check_sink("journal", journal)
+    check_source("journal", journal)
     halves = _Halves(journal)
     return _SinkHalf(halves), _SourceHalf(halves)
 

@@ -4,6 +4,7 @@ import os
 from types import TracebackType
 from typing import Any
 
+from journal._arguments import check_callable, check_type
 from journal.adapters.protocols import ForwardingSink
 from journal.compaction.in_place import compact_in_place
 from journal.compaction.online import BackgroundCompactor, ResultCallback, ignore_result
@@ -31,8 +32,9 @@ class CompactingLog(ForwardingSink):
         report: ResultCallback = ignore_result,
         **options: Any,
     ) -> None:
+        self._schedule = check_type("schedule", schedule, CompactionSchedule)
+        check_callable("report", report)
         super().__init__(Writer(path, **options))
-        self._schedule = schedule
         self._compactor = BackgroundCompactor(self.inner, schedule, report=report)
         self._compactor.start()
         self._is_open = True

@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable
+from types import TracebackType
 from typing import Protocol, runtime_checkable
 
-from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_tag
-from journal.adapters.protocols import ForwardingSink, Sink, Source
+from journal._arguments import check_callable, check_int, check_optional
+from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_frame
+from journal.adapters.protocols import ForwardingSink, Sink, Source, check_source
 from journal.compaction.output import OutputRow
 from journal.compaction.streaming import StreamCompactor, pack_rows
 from journal.errors import LimitExceeded, OptionError
@@ -66,14 +68,14 @@ class CompactingSink(ForwardingSink):
         before: Source | None = None,
         clock: Callable[[], int] = current_microseconds,
     ) -> None:
-        if not 0 < events_max <= WINDOW_EVENTS_MAX:
-            raise OptionError(f"events_max must be 1 to {WINDOW_EVENTS_MAX}, got {events_max}")
-        if not 0 < size_max <= WINDOW_SIZE_MAX:
-            raise OptionError(f"size_max must be 1 to {WINDOW_SIZE_MAX} bytes, got {size_max}")
+        check_int("events_max", events_max, 1, WINDOW_EVENTS_MAX)
+        check_int("size_max", size_max, 1, WINDOW_SIZE_MAX)
+        check_optional("before", before, check_source)
         super().__init__(inner)
         self.dropped = 0
+        self._is_closed = False
         self._events_max, self._size_max = events_max, size_max
-        self._clock = clock
+        self._clock = check_callable("clock", clock)
         self._blocks = inner if isinstance(inner, BlockSink) else None
         self._compressor = make_compressor()
         self._windows = StreamCompactor(keeps_seqs=self._blocks is not None)
@@ -117,7 +119,9 @@ class CompactingSink(ForwardingSink):
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Hold an event back, and return its sequence number, valid if the event is not dropped."""
         self.check_process()
-        check_tag(tag)
+        if self._is_closed:
+            raise OptionError("this sink is closed")
+        tag, payload = check_frame(tag, payload)
         if len(payload) > PAYLOAD_SIZE_MAX:
             reason = f"payload must be at most {PAYLOAD_SIZE_MAX} bytes, got {len(payload)}"
             raise LimitExceeded(reason)
@@ -146,6 +150,20 @@ class CompactingSink(ForwardingSink):
         """Forward the live events held back, and make them durable."""
         self.finish()
         self.inner.sync()
+
+    def close(self) -> None:
+        """Forward the live events held back, and close ``inner``."""
+        super().close()
+        self._is_closed = True
+
+    def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super()._leave(kind, error, trace)
+        self._is_closed = True
 
     def _analyse_before(self, before: Source) -> None:
         """Analyse the events already in ``inner``, one window at a time."""

@@ -2,7 +2,14 @@
 
 from collections.abc import Container, Iterator, Sequence
 
-from journal.adapters.protocols import Adapter, Source, is_selected
+from journal._arguments import check_each
+from journal.adapters.protocols import (
+    Adapter,
+    Source,
+    check_selection,
+    check_source,
+    is_selected,
+)
 from journal.format.frame import Frame
 
 
@@ -15,12 +22,16 @@ class ConcatenatedSource(Adapter):
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        self.sources = tuple(sources)
+        self.sources = tuple(check_each("sources", sources, check_source, what="sources"))
 
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
         """Yield the selected frames, by their numbers in the whole journal."""
+        check_selection(start, stop, tags)
+        return self._frames(start, stop, tags)
+
+    def _frames(self, start: int, stop: int | None, tags: Container[int] | None) -> Iterator[Frame]:
         next_seq: int | None = None
         for source in self.sources:
             shift: int | None = None

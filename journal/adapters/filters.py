@@ -3,7 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 
-from journal.adapters.protocols import Adapter, ForwardingSink, Sink, Source, is_selected
+from journal._arguments import check_callable, check_tags
+from journal.adapters.endpoints import check_frame
+from journal.adapters.protocols import (
+    Adapter,
+    ForwardingSink,
+    Sink,
+    Source,
+    check_selection,
+    check_source,
+    is_selected,
+)
 from journal.errors import MalformedEvent, UnknownEvent
 from journal.events.codec import decode
 from journal.format.frame import Frame
@@ -43,7 +53,7 @@ class PrintingSink(ForwardingSink):
 
     def __init__(self, inner: Sink, write_line: Callable[[str], object]) -> None:
         super().__init__(inner)
-        self._write_line = write_line
+        self._write_line = check_callable("write_line", write_line)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Forward an event, and print it if ``inner`` accepts it."""
@@ -64,6 +74,7 @@ class FilteredSink(ForwardingSink):
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Forward or drop an event."""
+        tag, payload = check_frame(tag, payload)
         if self._keep(tag, payload):
             return self.inner.append_frame(tag, payload)
         return self.inner.next_seq
@@ -73,13 +84,17 @@ class FilteredSource(Adapter):
     """Source of the frames of ``inner`` that ``keep`` accepts, with their sequence numbers."""
 
     def __init__(self, inner: Source, keep: EventPredicate | Container[int]) -> None:
-        self.inner = inner
+        self.inner = check_source("inner", inner)
         self._keep = _as_predicate(keep)
 
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
         """Yield the selected frames that ``keep`` accepts."""
+        check_selection(start, stop, tags)
+        return self._frames(start, stop, tags)
+
+    def _frames(self, start: int, stop: int | None, tags: Container[int] | None) -> Iterator[Frame]:
         for frame in self.inner.frames(start, stop=stop, tags=tags):
             if self._keep(frame.tag, frame.payload) and is_selected(frame, start, stop, tags):
                 yield frame
@@ -100,5 +115,5 @@ def describe_event(tag: int, payload: bytes) -> str:
 def _as_predicate(keep: EventPredicate | Container[int]) -> EventPredicate:
     if callable(keep):
         return keep
-    tags = keep
+    tags = check_tags("keep", keep)
     return lambda tag, _: tag in tags

@@ -4,8 +4,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterator
 
-from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_tag
-from journal.adapters.protocols import Adapter, is_selected
+from journal._arguments import check_callable, check_int
+from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_frame
+from journal.adapters.protocols import Adapter, check_selection, is_selected
 from journal.errors import OptionError
 from journal.format.frame import Frame
 from journal.log.clock import current_microseconds
@@ -93,8 +94,7 @@ class PipeSink(Adapter):
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Wait for space, add an event, and return its sequence number."""
-        check_tag(tag)
-        return self._pipe.put(tag, payload)
+        return self._pipe.put(*check_frame(tag, payload))
 
     def flush(self) -> None:
         """Do nothing: events in the pipe are readable immediately."""
@@ -117,6 +117,10 @@ class PipeSource(Adapter):
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
         """Remove events as they arrive, and yield the selected ones."""
+        check_selection(start, stop, tags)
+        return self._frames(start, stop, tags)
+
+    def _frames(self, start: int, stop: int | None, tags: Container[int] | None) -> Iterator[Frame]:
         while stop is None or start < stop:
             frame = self._pipe.take()
             if frame is None:
@@ -138,5 +142,8 @@ def pipe(
     clock: Callable[[], int] = current_microseconds,
 ) -> tuple[PipeSink, PipeSource]:
     """Return the two ends of a new pipe."""
+    check_int("first_seq", first_seq)
+    check_int("size_max", size_max)
+    check_callable("clock", clock)
     shared = _Pipe(first_seq, size_max, clock)
     return PipeSink(shared), PipeSource(shared)

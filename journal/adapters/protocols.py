@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
+from journal._arguments import check_int, check_methods, check_optional, check_tags, check_type
+from journal.errors import OptionError
 from journal.events.codec import encode
 from journal.events.definition import Event
 from journal.format.frame import Frame
@@ -65,11 +67,12 @@ class Adapter:
 
     def append(self, event: Event) -> int:
         """Append an event and return its sequence number."""
-        return self.append_frame(event.tag, encode(event))
+        payload = encode(check_type("event", event, Event))
+        return self.append_frame(event.tag, payload)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Append an encoded event and return its sequence number."""
-        raise NotImplementedError
+        raise OptionError(f"a {type(self).__name__} is only read: it accepts no events")
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
@@ -83,7 +86,7 @@ class ForwardingSink(Adapter):
     """
 
     def __init__(self, inner: Sink) -> None:
-        self.inner = inner
+        self.inner = check_sink("inner", inner)
 
     def __enter__(self) -> Self:
         if isinstance(self.inner, AbstractContextManager):
@@ -161,11 +164,32 @@ class ForwardingSink(Adapter):
 
 def copy(source: Source, sink: Sink) -> int:
     """Append all events of ``source`` to ``sink``, which renumbers them, and return their count."""
+    check_source("source", source)
+    check_sink("sink", sink)
     count = 0
     for frame in source.frames():
         sink.append_frame(frame.tag, frame.payload)
         count += 1
     return count
+
+
+def check_sink(name: str, sink: Sink) -> Sink:
+    """Return an object with the methods of a sink."""
+    check_methods(name, sink, "append_frame", "flush", "sync", "close")
+    return sink
+
+
+def check_source(name: str, source: Source) -> Source:
+    """Return an object with the methods of a source."""
+    check_methods(name, source, "frames", "close")
+    return source
+
+
+def check_selection(start: int, stop: int | None, tags: Container[int] | None) -> None:
+    """Check the arguments of ``frames``."""
+    check_int("start", start)
+    check_optional("stop", stop, check_int)
+    check_optional("tags", tags, check_tags)
 
 
 def is_selected(frame: Frame, start: int, stop: int | None, tags: Container[int] | None) -> bool:

@@ -9,6 +9,7 @@ from itertools import chain, compress
 from pathlib import Path
 from typing import NamedTuple
 
+from journal._arguments import check_flag, check_optional, check_path, check_type
 from journal.compaction import event_classes
 from journal.compaction.block_directory import (
     ANALYSED,
@@ -59,7 +60,7 @@ from journal.log.writer import Writer
 from journal.pages import PageResolver
 from journal.replay.limits import ReplayError
 from journal.rewrite.block_copier import check_new_journal
-from journal.rewrite.progress import ProgressCallback, ignore_progress
+from journal.rewrite.progress import ProgressCallback, check_progress
 
 DROPPED_DEPENDENCY = "a kept event depends on a dropped event"
 PASSES_MAX = 8
@@ -158,11 +159,14 @@ def compact(
     ``dry_run`` nothing is written; with ``roll`` the target is a directory. Raises OptionError if
     ``target`` exists or would be inside ``source``, and a FormatError if ``source`` is damaged.
     """
-    path = Path(target)
-    if not dry_run:
-        check_new_journal(path, [Path(source)])
-    with Reader(source) as reader:
-        plan = CompactionPlan(reader, policy, progress or ignore_progress)
+    origin, path = check_path("source", source), check_path("target", target)
+    check_type("policy", policy, RetentionPolicy)
+    report = check_progress(progress)
+    check_optional("roll", roll, check_type, RollPolicy)
+    if not check_flag("dry_run", dry_run):
+        check_new_journal(path, [origin])
+    with Reader(origin) as reader:
+        plan = CompactionPlan(reader, policy, report)
         if dry_run:
             return plan.execute(NullTarget, path.parent)
 

@@ -2,6 +2,7 @@
 
 import os
 
+from journal._arguments import check_flag, check_path, check_type
 from journal.compaction.compactor import CompactionPlan, CompactionResult
 from journal.compaction.output import NullTarget
 from journal.compaction.retention import RetentionPolicy
@@ -10,7 +11,7 @@ from journal.log.in_place_replacement import InPlaceReplacement
 from journal.log.reader import Reader
 from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
-from journal.rewrite.progress import ProgressCallback, ignore_progress
+from journal.rewrite.progress import ProgressCallback, check_progress
 
 
 def compact_in_place(
@@ -29,9 +30,13 @@ def compact_in_place(
     A ``Reader`` that has the file open continues with the old journal. A ``Reader`` of a directory
     opens segments by name, so it raises NotAJournal and must be opened again.
     """
-    with InPlaceReplacement(path) as replacement, Reader(replacement.target) as reader:
+    target = check_path("path", path)
+    check_type("policy", policy, RetentionPolicy)
+    report = check_progress(progress)
+    check_flag("dry_run", dry_run)
+    with InPlaceReplacement(target) as replacement, Reader(replacement.target) as reader:
         folder = replacement.target.parent
-        plan = CompactionPlan(reader, policy, progress or ignore_progress)
+        plan = CompactionPlan(reader, policy, report)
         if dry_run:
             return plan.execute(NullTarget, folder)
         roll = RollPolicy() if replacement.is_directory else None

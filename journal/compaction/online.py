@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from journal._arguments import check_callable, check_optional, check_type
 from journal.compaction.compactor import CompactionResult
 from journal.compaction.retention import RetentionPolicy
 from journal.compaction.schedule import CompactionSchedule, GrowthMeter
@@ -46,6 +47,9 @@ def compact_online(
     the two journals. Raises WorkerFailed if the compaction is not possible or ``stop`` is set, and
     StorageError if the disk fails; the journal is then unchanged.
     """
+    check_type("writer", writer, Writer)
+    check_type("policy", policy, RetentionPolicy)
+    check_optional("stop", stop, check_type, threading.Event)
     writer.flush()
     path = Path(os.path.realpath(writer.path))
     sibling = atomic_file.make_temporary_path(path)
@@ -89,10 +93,10 @@ class BackgroundCompactor:
         report: ResultCallback = ignore_result,
     ) -> None:
         self.count = 0
-        self._writer = writer
-        self._schedule = schedule
-        self._is_allowed = is_allowed
-        self._report = report
+        self._writer = check_type("writer", writer, Writer)
+        self._schedule = check_type("schedule", schedule, CompactionSchedule)
+        self._is_allowed = check_callable("is_allowed", is_allowed)
+        self._report = check_callable("report", report)
         path = Path(os.path.realpath(writer.path))
         size = segment_files.journal_size(path) if path.exists() else 0
         self._meter = GrowthMeter(schedule, writer.next_seq, max(0, size - writer.size))

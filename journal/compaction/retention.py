@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from journal.errors import OptionError
+from journal._arguments import check_each, check_int, check_optional, check_seconds, check_type
 from journal.snapshots.catalog import SnapshotInfo
 
 _MICROSECONDS = 1_000_000
@@ -26,19 +26,13 @@ class RetentionPolicy:
     keep_within_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if self.keep_last < 1:
-            raise OptionError(f"keep_last must be at least 1, got {self.keep_last}")
-        if self.keep_every is not None and self.keep_every < 1:
-            raise OptionError(
-                f"keep_every must be at least 1 sequence number, got {self.keep_every}"
-            )
-        if self.keep_within_seconds is not None and not self.keep_within_seconds >= 0:
-            raise OptionError(
-                f"keep_within_seconds must be at least 0, got {self.keep_within_seconds}"
-            )
+        check_int("keep_last", self.keep_last, 1)
+        check_optional("keep_every", self.keep_every, check_int, 1)
+        check_optional("keep_within_seconds", self.keep_within_seconds, check_seconds)
 
     def kept(self, infos: Sequence[SnapshotInfo]) -> list[SnapshotInfo]:
         """Return the kept snapshots of ``infos``; both are in sequence order."""
+        infos = check_each("infos", infos, lambda name, info: check_type(name, info, SnapshotInfo))
         kept_seqs = {info.seq for info in infos[-self.keep_last :]}
         if self.keep_every is not None:
             kept_seqs |= set({info.seq // self.keep_every: info.seq for info in infos}.values())

@@ -1,11 +1,13 @@
 """Schedule of compactions of a live writer's journal: a pure state machine."""
 
 from dataclasses import dataclass, field
+from math import isfinite
 
+from journal._arguments import check_flag, check_int, check_optional, check_type, refuse
 from journal.compaction.retention import RetentionPolicy
-from journal.errors import OptionError
 
 SIZE_MIN = 1 << 20
+_FACTOR_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +27,25 @@ class CompactionSchedule:
     on_close: bool = False
 
     def __post_init__(self) -> None:
-        for name, interval in (("events", self.every_events), ("size", self.every_size)):
-            if interval is not None and interval < 1:
-                raise OptionError(f"every_{name} must be at least 1, got {interval}")
-        if self.factor is not None and not self.factor > 1:
-            raise OptionError(f"factor must be greater than 1, got {self.factor:g}")
-        if self.size_min < 1:
-            raise OptionError(f"size_min must be at least 1 byte, got {self.size_min}")
+        check_type("policy", self.policy, RetentionPolicy)
+        check_optional("every_events", self.every_events, check_int, 1)
+        check_optional("every_size", self.every_size, check_int, 1)
+        check_optional("factor", self.factor, _check_factor)
+        check_int("size_min", self.size_min, 1)
+        check_flag("on_close", self.on_close)
 
     @property
     def is_active(self) -> bool:
         """Return whether compactions happen while the writer is open."""
         return (self.every_events, self.every_size, self.factor) != (None, None, None)
+
+
+def _check_factor(name: str, value: float) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # A comparison, unlike a conversion, accepts an integer of any size.
+    if not is_number or not 1 < value <= _FACTOR_MAX or not isfinite(value):
+        refuse(name, f"a number greater than 1 and at most {_FACTOR_MAX}", value)
+    return value
 
 
 class GrowthMeter:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import construct as cs
 
-from journal._arguments import check_int, quote
+from journal._arguments import check_buffer, check_int, check_mapping, quote
 from journal._compiled import IS_COMPILED
 from journal.errors import LimitExceeded, MalformedEvent, OptionError, UnknownEvent
 from journal.events import APPLICATION_TAGS, BY_TAG
@@ -54,6 +54,7 @@ ENCODING_ERRORS = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    RecursionError,
     TypeError,
     ValueError,
     cs.ConstructError,
@@ -84,8 +85,11 @@ def decode(
     that is not among them, or a payload that does not fit its declaration, is an OpaqueEvent.
     Raises UnknownEvent or MalformedEvent, both with ``offset``.
     """
-    if type(tag) is not int:
-        tag = check_int("tag", tag)
+    if not (type(tag) is int and type(payload) is bytes and type(offset) is int):
+        tag, payload = check_int("tag", tag), check_buffer("payload", payload)
+        check_int("offset", offset)
+    if kinds is not BY_TAG:
+        check_mapping("kinds", kinds)
     cls = kinds.get(tag)
     if tag in APPLICATION_TAGS:
         if cls is not None:
@@ -93,7 +97,7 @@ def decode(
                 return _CODECS[cls].decode(payload, offset)
         return OpaqueEvent(tag=tag, payload=bytes(payload))
     if cls is None:
-        raise UnknownEvent(f"unknown event tag {tag}", offset)
+        raise UnknownEvent(f"unknown event tag {quote(tag)}", offset)
     return _CODECS[cls].decode(payload, offset)
 
 

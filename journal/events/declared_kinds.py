@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple, Self, dataclass_transform, get_ar
 
 import construct as cs
 
+from journal._arguments import check_class, check_int, quote
 from journal.errors import LimitExceeded, OptionError
 from journal.events import APPLICATION_TAGS, BY_TAG
 from journal.events.application import ApplicationKind
@@ -32,6 +33,7 @@ from journal.events.wire_types import (
     PublicBytes,
     Text,
 )
+from journal.format.frame import APPLICATION_TAG_MIN, TAG_MAX
 
 FIELDS_COUNT_MAX = 64
 """Maximum number of fields of a declared kind."""
@@ -94,11 +96,15 @@ class DeclaredEvent(Event):
 def application_event(*, tag: int) -> Callable[[type[E]], type[E]]:
     """Return a class decorator that declares a kind of application events.
 
-    The class derives from ``Event``, and annotates its fields with wire types. Raises TypeError for
-    a class that cannot be declared in a journal. Importable from ``journal``.
+    The class derives from ``Event``, and annotates its fields with wire types. Raises
+    OptionError for a tag that is not reserved for applications, and TypeError for a class that
+    cannot be declared in a journal. Importable from ``journal``.
     """
 
+    check_int("tag", tag, APPLICATION_TAG_MIN, TAG_MAX)
+
     def declare(cls: type[E]) -> type[E]:
+        check_class("an application event", cls, Event)
         if cls.__name__ in {known.__name__ for known in BY_TAG.values()}:
             raise TypeError(f"{cls.__name__} is a kind of this project: choose another name")
         made = event(tag=tag, group=Group.APPLICATION, role=Role.RECORDING, rule=Keep())(cls)
@@ -114,7 +120,7 @@ def application_event(*, tag: int) -> Callable[[type[E]], type[E]]:
 def declaration_of(cls: type[Event]) -> ApplicationKind:
     """Return the declaration of a class. Raises OptionError if it cannot be declared."""
     if not (isinstance(cls, type) and issubclass(cls, Event)) or cls is Event:
-        raise OptionError(f"expected a class with @application_event, got {cls!r}")
+        raise OptionError(f"expected a class with @application_event, got {quote(cls)}")
     found = ApplicationKind(number=cls.tag, name=cls.__name__, fields=_read_fields(cls))
     if reason := explain_void(found):
         raise OptionError(f"cannot declare {cls.__name__}: {reason}")

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from journal._arguments import check_output, check_path
 from journal.errors import NotAJournal
 from journal.events.declared_kinds import RunningKinds
 from journal.events.wire_types import Secret
@@ -23,7 +24,7 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.log.declarations import read_declarations
 from journal.log.segment_files import SegmentFiles
 from journal.rewrite.block_stream import BlockStream
-from journal.rewrite.progress import ProgressCallback, ignore_progress
+from journal.rewrite.progress import ProgressCallback, check_progress
 
 
 class ExportResult(NamedTuple):
@@ -49,10 +50,12 @@ def export_lines(
     Contents of the kinds in ``redact`` are replaced by their sizes and salted hashes. Damage raises
     the errors of reading the journal.
     """
+    path = check_path("source", source)
+    check_output("out", out)
     redaction = Redaction(redact)
-    path = Path(source)
+    report = check_progress(progress)
     out.write(format_header(read_header(path, redaction.secrets)))
-    stream = BlockStream(path, progress or ignore_progress, "exporting")
+    stream = BlockStream(path, report, "exporting")
     running = read_kinds(path)
     events, next_seq = 0, 0
     for row in iterate_rows(stream):

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
+from journal._arguments import check_input, check_path
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
 from journal.events.declared_kinds import RunningKinds
 from journal.events.process import ProcessStart
@@ -47,9 +48,10 @@ def import_lines(file: BinaryIO, target: str | os.PathLike[str]) -> ImportResult
     resumable. ``target`` gets its name when it is complete and durable. Raises MalformedEvent, with
     the number of the line and its offset, for an invalid line or a missing end.
     """
-    reader = _LineReader(file)
+    path = check_path("target", target)
+    reader = _LineReader(check_input("file", file))
     header = reader.read_header()
-    with JournalImporter(Path(target), header) as importer:
+    with JournalImporter(path, header) as importer:
         footer = reader.read_rows(importer)
         return importer.finish(footer)
 

@@ -7,9 +7,9 @@ payload, and the fields in the JSON of the line export. The header is in the met
 import json
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from journal._arguments import check_output, check_path
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
 from journal.events.declared_kinds import RunningKinds
 from journal.events.wire_types import Secret
@@ -27,7 +27,7 @@ from journal.export.json_lines import (
 from journal.export.json_values import bytes_from_json
 from journal.export.redaction import Redaction
 from journal.rewrite.block_stream import BlockStream
-from journal.rewrite.progress import ProgressCallback, ignore_progress
+from journal.rewrite.progress import ProgressCallback, check_progress
 
 BATCH_SIZE = 1 << 23
 """Approximate size in bytes of the payloads in one row group, which is held in memory."""
@@ -51,11 +51,14 @@ def export_parquet(
     With ``redact``, contents of these kinds are redacted in the fields, and no payloads are stored.
     Raises OptionError if pyarrow is not installed, and the errors of reading the journal.
     """
+    path = check_path("source", source)
+    check_output("out", out)
+    redaction = Redaction(redact)
+    report = check_progress(progress)
     arrow, parquet = _import_arrow()
-    redaction, path = Redaction(redact), Path(source)
     head = format_header(read_header(path, redaction.secrets)).rstrip()
     schema = _make_schema(arrow).with_metadata({_HEAD_NAME: head})
-    stream = BlockStream(path, progress or ignore_progress, "exporting")
+    stream = BlockStream(path, report, "exporting")
     running = read_kinds(path)
     events, next_seq = 0, 0
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
@@ -78,14 +81,15 @@ def import_parquet(source: str | os.PathLike[str], target: str | os.PathLike[str
 
     Raises MalformedEvent for a file that is not an export.
     """
+    path, new = check_path("source", source), check_path("target", target)
     arrow, parquet = _import_arrow()
     try:
-        with parquet.ParquetFile(source) as file:
+        with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
             metadata = (file.schema_arrow.metadata or {}).get(_HEAD_NAME, b"null")
             header = parse_header(parse_line(metadata))
             if not set(_READ) <= set(file.schema_arrow.names):
                 raise ValueError(f"the columns {', '.join(_READ)} are required")
-            with JournalImporter(Path(target), header) as importer:
+            with JournalImporter(new, header) as importer:
                 events, next_seq = _read_rows(file, importer)
                 return importer.finish(ExportFooter(events, next_seq))
     except (arrow.ArrowException, ValueError) as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
+from journal._arguments import check_bytes, check_choice, check_each, check_type
 from journal.errors import MalformedEvent
 from journal.events.definition import Event, field_dict
 from journal.events.inputs import HostCall, HostResult
@@ -35,7 +36,10 @@ class Redaction:
     """
 
     def __init__(self, selected: Iterable[Secret] = ()) -> None:
-        self.secrets = tuple(sorted({Secret(kind) for kind in selected}))
+        kinds = check_each(
+            "selected", selected, lambda name, kind: check_choice(name, kind, Secret)
+        )
+        self.secrets = tuple(sorted(set(kinds)))
         self._salt = secrets.token_bytes(_SALT_SIZE)
 
     def __bool__(self) -> bool:
@@ -43,12 +47,13 @@ class Redaction:
 
     def redact(self, data: bytes) -> RedactedBytes:
         """Return the size and salted hash of bytes."""
+        data = check_bytes("data", data)
         digest = blake2b(data, key=self._salt, digest_size=_HASH_SIZE)
         return RedactedBytes(len(data), digest.hexdigest())
 
     def redact_fields(self, event: Event) -> dict[str, Any]:
         """Return the fields of an event with selected contents redacted."""
-        values = field_dict(event)
+        values = field_dict(check_type("event", event, Event))
         if not self:
             return values
         if isinstance(event, PortBridge):

@@ -6,7 +6,6 @@ of equal values, and payloads of one size have no column of ends.
 
 import re
 import struct
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -32,16 +31,20 @@ COLUMNS_SIZE_PER_EVENT = 1 + 4
 COLUMNS_SIZE_PER_EVENT_MAX = 4 + 1 + 4
 """Bytes of one event in the columns if sizes and times differ, as with single appends."""
 
+PENDING_COUNT_MAX = 1 << 8
+"""Fewer events than this wait for the next block instead of filling a block of their own."""
+
 _TAGS = bytes(range(TAG_MIN, TAG_MAX + 1))
 _SIZE_UNPACKED_MAX = 1 << 10
 _FILTER_COUNT_MAX = 32
 _SPARSE_FACTOR = 30
 """Single searches are cheaper than a full scan if fewer than one in this many values match."""
 _SHAPE_CACHE_SIZE = 8
-_TYPES_AT_ONCE = 1 << 11
-"""Payloads whose types are checked at once, in a list that the allocator can use again."""
 EQUAL_PAYLOADS_COUNT_MAX = 1 << 12
 """Maximum payloads of one size whose slices in a block are cached for the next block."""
+
+_pack_nothing = struct.Struct("0s" * PENDING_COUNT_MAX).pack
+"""Function that accepts this many bytes or bytearrays, and no other values."""
 
 T = TypeVar("T")
 
@@ -84,66 +87,118 @@ def pack(frames: Frames, time: int = 0) -> PackedFrames:
     )
 
 
+def measure_payloads(payloads: Sequence[bytes]) -> list[int]:
+    """Return the size of each payload, or one size if it is that of all.
+
+    Raises LimitExceeded for a payload that is too large, and TypeError for one that is not bytes.
+    Bytearrays may pass among ``PENDING_COUNT_MAX`` payloads or more: ``freeze`` converts them.
+    """
+    sizes = list(map(len, payloads))
+    count = len(sizes)
+    if count < PENDING_COUNT_MAX:
+        if list(map(type, payloads)).count(bytes) != count:
+            raise TypeError("a payload is not bytes")
+    else:
+        try:
+            for start in range(0, count - PENDING_COUNT_MAX, PENDING_COUNT_MAX):
+                _pack_nothing(*payloads[start : start + PENDING_COUNT_MAX])
+            _pack_nothing(*payloads[-PENDING_COUNT_MAX:])
+        except struct.error as error:
+            raise TypeError("a payload is not bytes") from error
+    if count and sizes.count(sizes[0]) == count:
+        sizes = [sizes[0]]
+    if sum(sizes) > PAYLOAD_SIZE_MAX and max(sizes) > PAYLOAD_SIZE_MAX:
+        raise LimitExceeded(
+            f"event payload has {max(sizes)} bytes, but the limit is {PAYLOAD_SIZE_MAX}", 0
+        )
+    return sizes
+
+
 def pack_block(
-    tags: bytes, payloads: Sequence[bytes], start: int, time: int
+    tags: bytes, payloads: Sequence[bytes], sizes: list[int], start: int, time: int
 ) -> tuple[PackedFrames, int]:
     """Pack the payloads from index ``start`` that fill a block; also return the index after them.
 
-    ``tags`` has one tag for each of ``payloads``, or one for all. Raises as ``find_block_end``.
+    ``tags`` and ``sizes`` have one value for each of ``payloads``, or one for all.
     """
-    sizes = _measure_block(payloads, start)
-    stop = start + len(sizes)
+    if len(sizes) == 1:
+        count = min(_count_in_block(sizes[0]), len(payloads) - start)
+        size, ends = count * sizes[0], b""
+    else:
+        own = _measure_block(sizes, start)
+        count, ends = len(own), pack_ends(own)
+        size = int.from_bytes(ends[-4:], "little") if ends else count * own[0]
+    stop = start + count
     raw = b"".join(payloads[start:stop])
+    if len(raw) != size:
+        raise OptionError("a payload has changed while it was appended")
     column = tags if len(tags) == 1 else tags[start:stop]
-    return PackedFrames(len(sizes), raw, pack_ends(sizes), column, b"", time, time), stop
+    return PackedFrames(count, raw, ends, column, b"", time, time), stop
 
 
 def find_block_end(payloads: Sequence[bytes], start: int = 0) -> int:
     """Return the index after the payload that fills a block that starts with ``payloads[start]``.
 
-    The result is the number of payloads if they do not fill a block. Raises LimitExceeded for a
-    payload that is too large for a block.
+    The result is the number of payloads if they do not fill a block. Raises as
+    ``measure_payloads``.
     """
-    return start + len(_measure_block(payloads, start))
+    sizes = measure_payloads(payloads)
+    if len(sizes) == 1:
+        return min(start + _count_in_block(sizes[0]), len(payloads))
+    return start + len(_measure_block(sizes, start))
 
 
-def _measure_block(payloads: Sequence[bytes], start: int) -> list[int]:
+def _count_in_block(size: int) -> int:
+    """Return how many payloads of one size fill a block."""
+    if size >= _LARGE_SIZE:
+        return -(-PAGES_SIZE_TARGET // size)
+    return -(-BLOCK_SIZE_TARGET // (size + COLUMNS_SIZE_PER_EVENT))
+
+
+def _measure_block(all_sizes: list[int], start: int) -> list[int]:
+    """Return the sizes of the payloads from index ``start`` that fill a block."""
     block_sizes: list[int] = []
-    count = len(payloads)
+    count = len(all_sizes)
     room = BLOCK_SIZE_TARGET
-    if start < count and len(payloads[start]) >= _LARGE_SIZE:
-        size = len(payloads[start])
-        sizes = list(map(len, payloads[start : start + -(-PAGES_SIZE_TARGET // size)]))
-        if size <= PAYLOAD_SIZE_MAX and sizes.count(size) == len(sizes):
+    if start < count and all_sizes[start] >= _LARGE_SIZE:
+        size = all_sizes[start]
+        sizes = all_sizes[start : start + _count_in_block(size)]
+        if sizes.count(size) == len(sizes):
             return sizes
     while room > 0 and start < count:
         # Neighbouring payloads often have one size, so count first how many of this size fit.
-        size = len(payloads[start]) + COLUMNS_SIZE_PER_EVENT
-        sizes = list(map(len, payloads[start : start + -(-room // size)]))
+        size = all_sizes[start] + COLUMNS_SIZE_PER_EVENT
+        sizes = all_sizes[start : start + -(-room // size)]
         if sizes.count(sizes[0]) == len(sizes):
             used = len(sizes) * size
         else:
-            sums = list(accumulate(map(COLUMNS_SIZE_PER_EVENT.__add__, sizes)))
-            fitting = bisect_left(sums, room) + 1
-            sizes, used = sizes[:fitting], sums[min(fitting, len(sums)) - 1]
-        if used > PAYLOAD_SIZE_MAX and max(sizes) > PAYLOAD_SIZE_MAX:
-            raise LimitExceeded(
-                f"event payload has {max(sizes)} bytes, but the limit is {PAYLOAD_SIZE_MAX}", 0
-            )
+            fitting, used = _count_fitting(list(accumulate(sizes)), room)
+            sizes = sizes[:fitting]
         block_sizes = block_sizes + sizes if block_sizes else sizes
         start, room = start + len(sizes), room - used
     return block_sizes
 
 
-def are_all_bytes(payloads: Sequence[bytes]) -> bool:
-    """Return whether each payload is of the type bytes, so that its value cannot change."""
-    count = len(payloads)
-    if count <= _TYPES_AT_ONCE:
-        return list(map(type, payloads)).count(bytes) == count
-    return all(
-        are_all_bytes(payloads[start : start + _TYPES_AT_ONCE])
-        for start in range(0, count, _TYPES_AT_ONCE)
-    )
+def _count_fitting(sums: list[int], room: int) -> tuple[int, int]:
+    """Return how many payloads with these running sums of sizes fill ``room``, and what they use.
+
+    A binary search adds the columns to a few sums only.
+    """
+    low, high = 0, len(sums) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if sums[middle] + COLUMNS_SIZE_PER_EVENT * (middle + 1) < room:
+            low = middle + 1
+        else:
+            high = middle
+    return low + 1, sums[low] + COLUMNS_SIZE_PER_EVENT * (low + 1)
+
+
+def freeze(payloads: Sequence[bytes]) -> Sequence[bytes]:
+    """Return payloads whose values cannot change: bytearrays become bytes."""
+    if list(map(type, payloads)).count(bytes) == len(payloads):
+        return payloads
+    return list(map(bytes, payloads))
 
 
 def pack_ends(sizes: Sequence[int]) -> bytes:
@@ -266,7 +321,9 @@ def pack_tags(tags: Iterable[int]) -> bytes:
     """Pack a column of tags. Raises OptionError for a tag that no event can have."""
     with suppress(TypeError, ValueError):  # A tag that is no integer, or does not fit in a byte.
         # Other iterables may be buffers, whose bytes are not their values.
-        column = bytes(tags if isinstance(tags, bytes | list | tuple) else iter(tags))
-        if not column.translate(None, _TAGS):
+        values = tags if isinstance(tags, bytes | list | tuple) else list(tags)
+        column = bytes(values)
+        has_flag = 1 in column and any(tag is True for tag in values)
+        if not has_flag and not column.translate(None, _TAGS):
             return column
     raise OptionError(f"event tags must be {TAG_MIN} to {TAG_MAX}")

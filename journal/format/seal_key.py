@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
+from journal._arguments import check_bytes, check_flag, check_path, check_text
 from journal.errors import OptionError
 from journal.format.seal_cipher import KEY_SIZE
 
@@ -54,13 +55,13 @@ class SealKey:
     __slots__ = ("_derived", "_is_passphrase", "_lock", "_secret")
 
     def __init__(self, secret: bytes, *, is_passphrase: bool = False) -> None:
-        if not isinstance(secret, bytes) or not isinstance(is_passphrase, bool):
-            raise OptionError("the secret of a seal key must be bytes")
-        if is_passphrase and not 0 < len(secret) <= PASSPHRASE_SIZE_MAX:
-            raise OptionError(
-                f"a passphrase must have 1 to {PASSPHRASE_SIZE_MAX} bytes, got {len(secret)}"
-            )
-        if not is_passphrase and len(secret) != KEY_SIZE:
+        secret = check_bytes("secret", secret)
+        if check_flag("is_passphrase", is_passphrase):
+            if not 0 < len(secret) <= PASSPHRASE_SIZE_MAX:
+                raise OptionError(
+                    f"a passphrase must have 1 to {PASSPHRASE_SIZE_MAX} bytes, got {len(secret)}"
+                )
+        elif len(secret) != KEY_SIZE:
             raise OptionError(f"a seal key must have {KEY_SIZE} bytes, got {len(secret)}")
         self._secret = secret
         self._is_passphrase = is_passphrase
@@ -75,13 +76,14 @@ class SealKey:
     @classmethod
     def from_passphrase(cls, passphrase: str | bytes) -> Self:
         """Return the key that a passphrase gives. A text is encoded as UTF-8."""
-        secret = passphrase.encode() if isinstance(passphrase, str) else passphrase
-        return cls(secret, is_passphrase=True)
+        if not isinstance(passphrase, bytes):
+            passphrase = check_text("passphrase", passphrase).encode()
+        return cls(passphrase, is_passphrase=True)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a key file. Raises OptionError for a file of another kind."""
-        text = read_small_file(path).strip()
+        text = read_small_file(check_path("path", path)).strip()
         try:
             if not text.startswith(_FILE_MAGIC):
                 raise ValueError
@@ -94,13 +96,14 @@ class SealKey:
     @classmethod
     def read_passphrase(cls, path: str | os.PathLike[str]) -> Self:
         """Return the key of the passphrase in the first line of a file."""
-        lines = read_small_file(path).splitlines()
+        lines = read_small_file(check_path("path", path)).splitlines()
         if not lines or not lines[0]:
             raise OptionError(f"{os.fspath(path)} has no passphrase in its first line")
         return cls.from_passphrase(lines[0])
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a random key to a new file that only its owner can read."""
+        check_path("path", path)
         if self._is_passphrase:
             raise OptionError("a passphrase is not written to a key file")
         text = _FILE_MAGIC + base64.b64encode(self._secret) + b"\n"

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from journal._arguments import check_each, check_type
 from journal.errors import FormatError
 from journal.format.block import BlockHeader, compute_tag_bitmap
 from journal.log import scan
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 _TAG = 136
 """Tag of ApplicationKind. The class is slow to import."""
 _BITMAP = compute_tag_bitmap({_TAG})
+
+
+def check_kinds(kinds: "Iterable[type[Event]]") -> "tuple[type[Event], ...]":
+    """Return the argument ``kinds`` of a reader or writer: classes of application events."""
+    classes = check_each(
+        "kinds", kinds, lambda name, kind: check_type(name, kind, type), what="classes"
+    )
+    if classes:
+        from journal.events.declared_kinds import check_declarations  # Slow to import.
+
+        check_declarations(classes, {})
+    return tuple(classes)
 
 
 class Declarations(NamedTuple):

@@ -8,21 +8,24 @@ new events while the disk is full, and can still write and sync all accepted eve
 import threading
 from collections.abc import Sequence
 from enum import Enum
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from journal.errors import LimitExceeded, OptionError, StorageError
 from journal.format.block import BLOCK_SIZE_TARGET, BlockHeader, Compressor, Frames
 from journal.format.block_header import ALIGNMENT, BLOCK_HEADER_SIZE
-from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, PackedFrames
+from journal.format.columns import (
+    COLUMNS_SIZE_PER_EVENT_MAX,
+    PENDING_COUNT_MAX,
+    PackedFrames,
+    freeze,
+)
 from journal.format.frame import PAYLOAD_SIZE_MAX
 from journal.fs.open_resources import HomeProcess
 from journal.log.appender import Appender
 from journal.log.clock import TickClock, count_for_one_block, fit_into_one_block
 from journal.log.segment_writer import RESERVE_SIZE, DiskFull, make_disk_full_error
 
-_PENDING_COUNT_MAX = 1 << 8
-"""Fewer events than this wait for the next block instead of filling a block of their own."""
 _PARTS_MAX = 1 << 6
 """Maximum number of blocks for the pending events. All of them fit into the reserve."""
 
@@ -232,21 +235,24 @@ class PendingBlock:
             raise self._disk_full_error(full) from full
         self.update_must_commit()
 
-    def append_few(self, tags: bytes, payloads: Sequence[bytes], start: int, tick: int) -> bool:
+    def append_few(
+        self, tags: bytes, payloads: Sequence[bytes], sizes: list[int], start: int, tick: int
+    ) -> bool:
         """Append the events from index ``start`` on and return True, if they are few and fit.
 
-        ``tags`` has one tag for each payload, or one tag for all. Call ``finish_batch`` afterwards.
+        ``tags`` and ``sizes`` have one value for each payload, or one for all. Call
+        ``finish_batch`` afterwards.
         """
         count = len(payloads) - start
-        if count >= _PENDING_COUNT_MAX:
+        if count >= PENDING_COUNT_MAX:
             return False
-        rest = payloads[start:]
-        size = sum(map(len, rest)) + COLUMNS_SIZE_PER_EVENT_MAX * count
+        size = count * sizes[0] if len(sizes) == 1 else sum(sizes[start:])
+        size += COLUMNS_SIZE_PER_EVENT_MAX * count
         if size >= self.space:
             return False
-        column = repeat(tags[0], count) if len(tags) == 1 else tags[start:]
-        for tag, payload in zip(column, rest, strict=True):
-            self.frames += tag, payload, tick
+        column = repeat(tags[0]) if len(tags) == 1 else tags[start:]
+        rest = freeze(payloads[start:]) if start else payloads
+        self.frames += chain.from_iterable(zip(column, rest, repeat(tick)))
         self.space -= size
         return True
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from journal._arguments import (
@@ -14,7 +13,6 @@ from journal._arguments import (
     check_flag,
     check_int,
     check_mapping,
-    check_methods,
     check_path,
     check_seconds,
     check_text,
@@ -30,7 +28,7 @@ from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclose
 from journal.log import block_table, scan
 from journal.log.block_locator import BlockLocator
 from journal.log.damage_policy import DamagePolicy
-from journal.log.declarations import Declarations, read_declarations
+from journal.log.declarations import Declarations, check_kinds, read_declarations
 from journal.log.following import FrameFollower
 from journal.log.frame_selection import SEQ_END, FrameSelection, check_range, tag_bitmap
 from journal.log.header_scan import Segment
@@ -77,14 +75,13 @@ class Reader:
         kinds: "Iterable[type[Event]]" = (),
         key: "SealKey | None" = None,
     ) -> None:
-        self.path = Path(check_path("path", path))
+        self.path = check_path("path", path)
         self._verify = check_flag("verify", verify)
         self._mode = check_choice("mode", mode, RecoveryMode)
         self._policy = DamagePolicy(str(self.path), self._mode)
         self.losses = self._policy.losses
         _check_flips(flips)
-        check_methods("kinds", kinds, "__iter__")
-        self._kinds = tuple(kinds)
+        self._kinds = check_kinds(kinds)
         self._records_process: bool | None = None
         is_patient = self._mode is RecoveryMode.SALVAGE
         self._files = SegmentFiles(path, patient=is_patient, flips=flips, key=check_key(key))
@@ -431,7 +428,7 @@ class Reader:
 
 
 def _check_flips(flips: Mapping[str, Mapping[int, int]] | None) -> None:
-    for name, masks in check_mapping("flips", flips or {}).items():
+    for name, masks in check_mapping("flips", {} if flips is None else flips).items():
         check_text("each file name of flips", name)
         for offset, mask in check_mapping("each value of flips", masks).items():
             check_int("each offset of flips", offset)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from journal._arguments import (
@@ -18,7 +17,6 @@ from journal._arguments import (
     check_each,
     check_flag,
     check_int,
-    check_methods,
     check_path,
     check_seconds,
     check_type,
@@ -29,7 +27,7 @@ from journal.format import block
 from journal.format.block import Block
 from journal.format.columns import (
     COLUMNS_SIZE_PER_EVENT_MAX,
-    are_all_bytes,
+    measure_payloads,
     pack_block,
     pack_tags,
 )
@@ -38,7 +36,7 @@ from journal.fs.open_resources import OPEN_RESOURCES, close_unclosed
 from journal.log.appender import Appender
 from journal.log.clock import current_microseconds, make_tick_clock
 from journal.log.commit_policy import CommitLevel, CommitPolicy
-from journal.log.declarations import read_declared
+from journal.log.declarations import check_kinds, read_declared
 from journal.log.opening import OpenOptions
 from journal.log.pending_block import PendingBlock, WriterState
 from journal.log.roll_policy import RollPolicy
@@ -104,7 +102,8 @@ class Writer:
         check_type("commit", commit, CommitPolicy)
         if roll is not None:
             check_type("roll", roll, RollPolicy).check()
-        self.path = Path(check_path("path", path))
+        declared = check_kinds(kinds)
+        self.path = check_path("path", path)
         options = OpenOptions(
             self.path,
             roll is not None,
@@ -132,16 +131,15 @@ class Writer:
             appender.close()
             raise
         self._sync = WriterSync(self._pending, commit, self.path.name)
-        self._register(kinds)
+        self._register(declared)
 
-    def _register(self, kinds: "Iterable[type[Event]]") -> None:
+    def _register(self, kinds: "tuple[type[Event], ...]") -> None:
         """Register the open writer for forks and for the exit, and declare its kinds."""
         OPEN_RESOURCES.release_in_children(self)
         OPEN_RESOURCES.close_at_exit(self)
         self._declared: dict[int, ApplicationKind] | None = None
         self._encode: Callable[[Event], bytes] | None = None
         try:
-            check_methods("kinds", kinds, "__iter__")
             self.declare(*kinds)
         except BaseException:
             self.close()
@@ -233,9 +231,9 @@ class Writer:
 
         ``tags`` has one tag for each payload, or one tag for all.
 
-        This is the fastest way to append many events. All events get the same time. Tags and
-        types are checked before the first event is appended. After LimitExceeded or StorageError,
-        ``next_seq`` shows how many events were appended.
+        This is the fastest way to append many events. All events get the same time. An invalid tag
+        or payload appends nothing. After StorageError, ``next_seq`` shows how many events were
+        appended.
         """
         if type(payloads) is not list:
             payloads = _as_sequence(payloads)
@@ -247,16 +245,18 @@ class Writer:
         return self._append(tags, payloads)
 
     def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
-        if not are_all_bytes(payloads):
+        try:
+            sizes = measure_payloads(payloads)
+        except (TypeError, ValueError):
             # Buffers of other types become bytes, which cannot change.
             payloads = check_each("payloads", payloads, check_bytes)
+            sizes = measure_payloads(payloads)
         pending, count = self._pending, len(payloads)
         with self._batch() as tick:
             first_seq, start = pending.next_seq, 0
-            while start < count and not pending.append_few(tags, payloads, start, tick):
-                packed, stop = pack_block(tags, payloads, start, pending.time_of(tick))
+            while start < count and not pending.append_few(tags, payloads, sizes, start, tick):
+                packed, start = pack_block(tags, payloads, sizes, start, pending.time_of(tick))
                 pending.write_packed(packed)
-                start = stop
         return range(first_seq, first_seq + count)
 
     def append_rows(self, kind: "type[Event]", rows: Iterable[tuple[Any, ...]]) -> range:
@@ -391,7 +391,7 @@ class Writer:
         pending = self._pending
         pending.check_process()
         successor = SwitchoverTarget(
-            self.path, Path(check_path("beside", beside)), self.journal_id, pending.appender
+            self.path, check_path("beside", beside), self.journal_id, pending.appender
         )
         try:
             successor.catch_up()
@@ -413,7 +413,7 @@ class Writer:
 
     def set_path(self, path: str | os.PathLike[str]) -> None:
         """Record that the journal is being renamed to ``path``: call this before the rename."""
-        target = Path(check_path("path", path))
+        target = check_path("path", path)
         with self._pending.lock:
             self._pending.check_process()
             self.path = target

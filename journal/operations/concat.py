@@ -6,11 +6,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from journal._arguments import check_each, check_flag, check_path
 from journal.errors import FormatError, OptionError
 from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 from journal.rewrite.block_copier import BlockCopier, Loss, check_new_journal
-from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
+from journal.rewrite.progress import ProgressCallback, ProgressScan, check_progress
 
 
 class ConcatResult(NamedTuple):
@@ -56,12 +57,15 @@ def concat(
     events then become gaps. ``target`` gets its name when it is complete and durable. Raise
     OptionError if it exists or would be part of a source.
     """
-    paths = [Path(source) for source in sources]
+    paths = check_each("sources", sources, check_path, what="paths")
+    new = check_path("target", target)
+    check_flag("salvage", salvage)
+    report = check_progress(progress)
     if not paths:
         raise OptionError("no source to concatenate: at least one journal is required")
-    check_new_journal(Path(target), paths)
-    with BlockCopier(Path(target)) as copier:
-        joiner = _Joiner(copier, salvage, progress or ignore_progress)
+    check_new_journal(new, paths)
+    with BlockCopier(new) as copier:
+        joiner = _Joiner(copier, salvage, report)
         for path in paths:
             joiner.add(path)
         copier.writer.publish()

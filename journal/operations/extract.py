@@ -13,6 +13,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from journal._arguments import (
+    check_each,
+    check_flag,
+    check_int,
+    check_optional,
+    check_output,
+    check_path,
+    check_type,
+    refuse,
+)
 from journal._platform import require_linux
 from journal.errors import OptionError
 from journal.events import tag_sets
@@ -97,13 +107,15 @@ def extract_files(
     Raises OptionError if there is no such event, ReplayError, and the errors of reading the
     journal.
     """
-    target = Path(directory)
+    path, target = check_path("source", source), check_path("directory", directory)
+    check_optional("at", at, check_int)
+    check_optional("limits", limits, check_type, ReplayLimits)
     require_linux("extracting files")
-    check_output_path(target, [Path(source)])
+    check_output_path(target, [path])
     folder, whole = atomic_file.make_temporary_path(target), atomic_file.make_temporary_path(target)
     try:
         folder.mkdir(mode=DIRECTORY_MODE)
-        with Reader(source) as reader, DirectoryHost(folder, limits, separate_mounts=True) as host:
+        with Reader(path) as reader, DirectoryHost(folder, limits, separate_mounts=True) as host:
             play(reader.frames(tags=host.tags), host, upto=_find_stop(reader, at))
         with _long_path_check():
             _nest_mounts(list(host.mount_paths.values()), folder, whole)
@@ -125,7 +137,11 @@ def archive_files(
     Several names of one file become hard links. A mount inside another mount hides the contents at
     its path.
     """
-    with Reader(source) as reader:
+    origin = check_path("source", source)
+    check_output("out", out)
+    check_optional("at", at, check_int)
+    check_optional("limits", limits, check_type, ReplayLimits)
+    with Reader(origin) as reader:
         host = _FilesHost(limits)
         play(reader.frames(tags=host.tags), host, upto=_find_stop(reader, at))
     counts = dict.fromkeys(FileType, 0)
@@ -325,7 +341,14 @@ def extract_memory(
     ``sparse``, zero pages become holes; ``out`` must then be an empty file. Raises OptionError if
     there is no such event, snapshot, memory or page.
     """
-    with Reader(source) as reader:
+    path = check_path("source", source)
+    check_output("out", out)
+    check_optional("at", at, check_int)
+    check_int("memory", memory)
+    span = check_optional("pages", pages, _check_span)
+    check_flag("sparse", sparse)
+    check_optional("limits", limits, check_type, ReplayLimits)
+    with Reader(path) as reader:
         stop = _find_stop(reader, at)
         start, seq = _find_snapshot_range(reader, stop)
         host = _MemoryHost(limits)
@@ -334,8 +357,8 @@ def extract_memory(
     machine = host.machine
     if memory not in machine.memories:
         raise OptionError(f"snapshot {seq} has no memory {memory}, only {sorted(machine.memories)}")
-    first, last = pages or (0, max(machine.memories[memory] // PAGE_SIZE - 1, 0))
-    if not 0 <= first <= last or (pages and last * PAGE_SIZE >= machine.memories[memory]):
+    first, last = span or (0, max(machine.memories[memory] // PAGE_SIZE - 1, 0))
+    if not 0 <= first <= last or (span and last * PAGE_SIZE >= machine.memories[memory]):
         raise OptionError(
             f"memory {memory} has no pages {first} to {last}: it has "
             f"{machine.memories[memory] // PAGE_SIZE} pages"
@@ -347,6 +370,13 @@ def extract_memory(
     size = min((last + 1) * PAGE_SIZE, machine.memories[memory]) - first * PAGE_SIZE
     _write_pages(out, selected, first, max(size, 0), sparse=sparse)
     return ExtractMemoryResult(seq, first * PAGE_SIZE, max(size, 0), len(selected))
+
+
+def _check_span(name: str, value: tuple[int, int]) -> tuple[int, int]:
+    numbers = check_each(name, value, check_int, what="a first and a last number")
+    if len(numbers) != 2:
+        refuse(name, "a first and a last number", value)
+    return numbers[0], numbers[1]
 
 
 class _MemoryHost(ModelHost):
@@ -406,12 +436,13 @@ def _write_zeros(out: BinaryIO, size: int) -> None:
 
 def extract_environment(source: StrPath, *, at: int | None = None) -> EnvironmentResult:
     """Return arguments, environment and working directory of the process at event ``at``."""
-    host = ModelHost()
-    with Reader(source) as reader:
+    path, host = check_path("source", source), ModelHost()
+    check_optional("at", at, check_int)
+    with Reader(path) as reader:
         play(reader.frames(stop=_find_stop(reader, at), tags=_ENVIRONMENT_TAGS), host)
     start = host.process.start
     if start is None:
-        raise OptionError(f"{source} has no ProcessStart event: it does not record a process")
+        raise OptionError(f"{path} has no ProcessStart event: it does not record a process")
     return EnvironmentResult(start.arguments, start.environment, host.process.working_directory)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from journal._arguments import check_flag, check_optional, check_path, check_type
 from journal.errors import FormatError, MalformedEvent
 from journal.events.memory import MemoryPages
 from journal.events.process import ProcessStart
@@ -34,7 +35,7 @@ from journal.query.literals import JournalTimes
 from journal.query.selection import Query, QueryFilter
 from journal.rewrite.block_copier import check_new_journal
 from journal.rewrite.output_journal import OutputJournal, ResumeFlag
-from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
+from journal.rewrite.progress import ProgressCallback, ProgressScan, check_progress
 from journal.snapshots.resumability import ResumabilityAnalysis
 from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE
 
@@ -94,9 +95,15 @@ def filter(  # The command has the same name.
     file, which gets its name when it is complete and durable. Raises OptionError if it exists or
     would be part of the source, and a FormatError for damage.
     """
-    if target is not None:
-        check_new_journal(Path(target), [Path(source)])
-    with closing(SegmentFiles(source)) as files:
+    path, new = check_path("source", source), check_optional("target", target, check_path)
+    check_type("query", query, Query)
+    check_flag("keep", keep)
+    check_flag("keep_preamble", keep_preamble)
+    check_flag("measure_size", measure_size)
+    report = check_progress(progress)
+    if new is not None:
+        check_new_journal(new, [path])
+    with closing(SegmentFiles(path)) as files:
         needs_times = query.since is not None or query.until is not None or query.where is not None
         if query.where is not None and query.vocabulary is BUILT_IN:
             query = replace(query, vocabulary=Vocabulary(read_declarations(files).kinds))
@@ -108,15 +115,14 @@ def filter(  # The command has the same name.
             times,
             keep=keep,
             keep_preamble=keep_preamble,
-            on_malformed=partial(_passes_malformed, source, keep),
+            on_malformed=partial(_passes_malformed, path, keep),
         )
-        report = progress or ignore_progress
-        if target is None and not measure_size:
+        if new is None and not measure_size:
             return _FilterPass(files, make_filter(), "looking").run(report)
-        return _write_events(files, None if target is None else Path(target), make_filter, report)
+        return _write_events(files, new, make_filter, report)
 
 
-def _passes_malformed(source: str | os.PathLike[str], keep: bool, error: MalformedEvent) -> bool:
+def _passes_malformed(source: Path, keep: bool, error: MalformedEvent) -> bool:
     """Return whether an event passes whose payload does not fit its kind."""
     with Reader(source) as reader:
         if reader.records_process():

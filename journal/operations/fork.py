@@ -2,8 +2,8 @@
 
 import os
 from bisect import bisect_right
-from pathlib import Path
 
+from journal._arguments import check_int, check_path
 from journal.errors import OptionError
 from journal.events.process import ParentLink
 from journal.format.block_slice import slice_block
@@ -22,11 +22,13 @@ def fork(
     ``target`` gets its name when it is complete and durable. Raises OptionError if ``source`` has
     no such event, and the errors of reading ``source``.
     """
-    check_new_journal(Path(target), [Path(source)])
+    old, new = check_path("source", source), check_path("target", target)
+    check_int("upto", upto)
+    check_new_journal(new, [old])
     time = 0  # The link gets the time of the event before it, because nothing ran in between.
     with (
-        Reader(source) as reader,
-        Writer(target, publish=False, commit=CommitPolicy.NONE, clock=lambda: time) as writer,
+        Reader(old) as reader,
+        Writer(new, publish=False, commit=CommitPolicy.NONE, clock=lambda: time) as writer,
     ):
         link: ParentLink | None = None
         for block in reader.blocks():
@@ -39,7 +41,7 @@ def fork(
                 journal=reader.journal_id, seq=block.seqs[count - 1], hash=block.header.body_hash
             )
         if link is None or link.seq != upto:
-            raise OptionError(f"{source} has no event {upto} to fork at")
+            raise OptionError(f"{old} has no event {upto} to fork at")
         writer.append(link)
         writer.sync()
         writer.publish()

@@ -9,13 +9,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from journal._arguments import check_int, check_path
 from journal.errors import CorruptBlock
 from journal.format import bit_search
 from journal.fs import atomic_file
 from journal.log import scan
 from journal.rewrite.bit_repair import BitRepair, BitRepairer
 from journal.rewrite.block_copier import BlockCopier, Loss, check_new_journal
-from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
+from journal.rewrite.progress import ProgressCallback, ProgressScan, check_progress
 
 _COPY_SIZE = 1 << 20
 
@@ -77,14 +78,16 @@ def salvage(
     Without the key of a sealed journal, ``target`` becomes a copy of all its bytes in which flipped
     bits are repaired: its blocks cannot be written again.
     """
-    check_new_journal(Path(target), [Path(source)])
-    report = progress or ignore_progress
-    repairer = BitRepairer(Path(source), body_size_max, report)
+    old, new = check_path("source", source), check_path("target", target)
+    report = check_progress(progress)
+    check_int("body_size_max", body_size_max)
+    check_new_journal(new, [old])
+    repairer = BitRepairer(old, body_size_max, report)
     try:
         repairer.repair()
         if _is_locked(repairer):
-            return _copy_stored(repairer, Path(target), report)
-        return _copy(repairer, Path(target), report)
+            return _copy_stored(repairer, new, report)
+        return _copy(repairer, new, report)
     except CorruptBlock as error:
         reason = (
             "segment header has more than one wrong bit, and without its salt no block can be found"

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from journal._arguments import check_each, check_flag, check_int, check_optional, check_path
 from journal.errors import LimitExceeded, OptionError
 from journal.events import tag_sets
 from journal.events.application import ApplicationKind
@@ -24,7 +25,7 @@ from journal.pages.dropped_pages import DroppedPages, LazyPageResolver
 from journal.rewrite.block_builder import BlockBuilder
 from journal.rewrite.block_copier import check_new_journal
 from journal.rewrite.block_stream import BlockStream
-from journal.rewrite.progress import ProgressCallback, ignore_progress
+from journal.rewrite.progress import ProgressCallback, check_progress
 from journal.snapshots.resume_flags import add_flag_to_payload
 
 PARTS_COUNT_MAX = 1_000_000
@@ -94,16 +95,19 @@ def split(
     ``directory`` gets its name when everything is complete and durable. Raises OptionError if it
     exists, or if no part begins at a number in ``at``, and the errors of reading a damaged journal.
     """
-    if not at and not snapshots and size is None:
+    path, target = check_path("source", source), check_path("directory", directory)
+    starts = check_each("at", at, check_int, what="sequence numbers")
+    check_flag("snapshots", snapshots)
+    check_optional("size", size, check_int, 1)
+    check_flag("self_contained", self_contained)
+    report = check_progress(progress)
+    if not starts and not snapshots and size is None:
         raise OptionError("split needs a sequence number, snapshots, or a size to split at")
-    if size is not None and size <= 0:
-        raise OptionError(f"size of a part must be greater than 0 bytes, got {size}")
-    path, target = Path(source), Path(directory)
     check_new_journal(target, [path])
-    points = _SplitPoints(sorted(set(at)), snapshots, size)
+    points = _SplitPoints(sorted(set(starts)), snapshots, size)
     preamble_end = _find_preamble_end(path) if self_contained else None
     with _PartWriter(path, target, preamble_end) as parts:
-        source_blocks = BlockStream(path, progress or ignore_progress)
+        source_blocks = BlockStream(path, report)
         for block in source_blocks.blocks():
             if not parts.has_source:
                 parts.set_source(source_blocks.journal_id, source_blocks.first_seq)
@@ -146,8 +150,11 @@ def cut(
     events are not read. ``target`` gets its name when it is complete and durable. Raises
     OptionError if there is no such event, and the errors of reading a damaged journal.
     """
-    check_new_journal(Path(target), [Path(source)])
-    source_blocks, last_seq, events = BlockStream(Path(source), progress or ignore_progress), -1, 0
+    old, new = check_path("source", source), check_path("target", target)
+    check_int("at", at)
+    report = check_progress(progress)
+    check_new_journal(new, [old])
+    source_blocks, last_seq, events = BlockStream(old, report), -1, 0
     writer: Writer | None = None
     try:
         for block in source_blocks.blocks():
@@ -155,7 +162,7 @@ def cut(
                 break
             if writer is None:
                 writer = _open_part(
-                    Path(target), source_blocks.journal_id, source_blocks.first_seq, publish=False
+                    new, source_blocks.journal_id, source_blocks.first_seq, publish=False
                 )
             count = bisect_right(block.seqs, at)
             writer.append_block(slice_block(block, 0, count))
@@ -163,7 +170,7 @@ def cut(
             if last_seq == at:
                 break
         if writer is None or last_seq != at:
-            raise OptionError(f"{source} has no event {at} to cut after")
+            raise OptionError(f"{old} has no event {at} to cut after")
         writer.sync()
         writer.publish()
         return CutResult(

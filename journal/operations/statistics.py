@@ -11,10 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import compress, pairwise
 from operator import sub
-from pathlib import Path
 
 from xxhash import xxh3_64_intdigest
 
+from journal._arguments import check_flag, check_path
 from journal.errors import FormatError
 from journal.events import codec
 from journal.events.memory import MemoryPages, PageKind
@@ -26,7 +26,7 @@ from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import Summary, summarize
 from journal.pages.encoding import decode_pages
-from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
+from journal.rewrite.progress import ProgressCallback, ProgressScan, check_progress
 
 BINS = 60
 """Number of bins of the timeline."""
@@ -110,9 +110,12 @@ def collect_statistics(
 
     Damage is skipped and counted. Raises a FormatError if the file contains no journal segment.
     """
-    with closing(SegmentFiles(Path(path), patient=True)) as files:
+    source = check_path("path", path)
+    check_flag("pages", pages)
+    report = check_progress(progress)
+    with closing(SegmentFiles(source, patient=True)) as files:
         collector = _StatisticsCollector(StatisticsResult(summarize(files)), pages)
-        items = ProgressScan(progress or ignore_progress, "looking").items(files)
+        items = ProgressScan(report, "looking").items(files)
         for scanned in scan.take_blocks(items, on_damage=collector.add_damage):
             collector.add(scanned)
         return collector.finish()

@@ -5,8 +5,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple, Self
 
+from journal._arguments import (
+    check_callable,
+    check_flag,
+    check_optional,
+    check_path,
+    check_text,
+    check_type,
+)
 from journal.errors import (
     DamagedJournal,
     FormatError,
@@ -23,7 +32,7 @@ from journal.log.reader import Reader
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import Finding, check_block
 from journal.pages.resolver import PageResolver, has_references
-from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
+from journal.rewrite.progress import ProgressCallback, ProgressScan, check_progress
 
 _PAGES = compute_tag_bitmap({MemoryPages.tag})
 
@@ -69,6 +78,7 @@ class VerifyCursor(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the cursor for its text form. Raises OptionError if the text is malformed."""
+        check_text("cursor", text)
         try:
             file, offset, digest, *counts = (int(part, 16) for part in text.split("-"))
             names = (field.name for field in fields(VerifyCounts))
@@ -98,16 +108,16 @@ class Verifier:
         headers: bool = False,
         progress: ProgressCallback | None = None,
     ) -> None:
-        self.counts = replace(cursor.counts) if cursor else VerifyCounts()
+        self._path = check_path("path", path)
+        self._start = check_optional("cursor", cursor, check_type, VerifyCursor)
+        self._decode = check_flag("decode", decode)
+        self._headers = check_flag("headers", headers)
+        self._pages = _ReferenceChecker(self._path) if check_flag("pages", pages) else None
+        self._progress = check_progress(progress)
+        self.counts = VerifyCounts() if cursor is None else replace(cursor.counts)
         self.tail: scan.Tail | None = None
         self.cursor: VerifyCursor | None = None
         self.size = 0
-        self._path = path
-        self._start = cursor
-        self._decode = decode
-        self._headers = headers
-        self._pages = _ReferenceChecker(path) if pages else None
-        self._progress = progress or ignore_progress
 
     def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | scan.Debris]:
         """Yield findings and crash debris, until a block ends and ``stop`` returns true.
@@ -115,6 +125,10 @@ class Verifier:
         At least one block is checked per call. Raises a FormatError if the file contains no journal
         segment, and OptionError if the journal has no block at the cursor.
         """
+        check_optional("stop", stop, check_callable)
+        return self._run(stop)
+
+    def _run(self, stop: Callable[[], bool] | None) -> Iterator[Finding | scan.Debris]:
         with closing(SegmentFiles(self._path)) as files:
             blocks = ProgressScan(self._progress, "checking", self._needs_body)
             try:
@@ -223,7 +237,7 @@ class Verifier:
 class _ReferenceChecker:
     """Resolver of page references. The journal is opened at the first reference."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._reader: Reader | None = None
         self._resolver = PageResolver(self._find)

@@ -9,6 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Self
 
+from journal._arguments import (
+    check_bytes,
+    check_callable,
+    check_int,
+    check_optional,
+    check_type,
+    iterate,
+)
 from journal.errors import FormatError, MalformedEvent
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
@@ -30,6 +38,7 @@ CACHE_SIZE_MAX = 32 << 20
 _COUNT_AT = 4 + 8
 _SAME = bytes((PageKind.SAME,))
 _HEAD_SIZE_PER_PAGE = 4 + 1
+_U64_MAX = (1 << 64) - 1
 
 
 class _CachedEvent:
@@ -57,15 +66,16 @@ class PageResolver:
     """
 
     def __init__(self, find: Callable[[int], Frame], *, size_max: int | None = None) -> None:
-        self._find = find
-        self._size_max = CACHE_SIZE_MAX if size_max is None else size_max
+        self._find = check_callable("find", find)
+        limit = check_optional("size_max", size_max, check_int)
+        self._size_max = CACHE_SIZE_MAX if limit is None else limit
         self._cache: OrderedDict[int, _CachedEvent] = OrderedDict()
         self._size = 0
 
     @classmethod
     def from_reader(cls, reader: Reader) -> Self:
         """Return a resolver that looks up events in a journal."""
-        return cls(reader.frame)
+        return cls(check_type("reader", reader, Reader).frame)
 
     @classmethod
     def without_source(cls, size_max: int | None = None) -> Self:
@@ -78,22 +88,25 @@ class PageResolver:
 
     def cache(self, seq: int, event: MemoryPages) -> None:
         """Add a MemoryPages event to the cache."""
+        _check_event(seq, event)
         if seq not in self._cache and PageKind.WHOLE in event.kinds:
             self._add_to_cache(seq, _CachedEvent(event, len(event.data)))
 
     def resolve_frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield frames with all page references resolved. Raises MalformedEvent."""
-        return map(self.resolve_frame, frames)
+        return map(self.resolve_frame, iterate("frames", frames, "frames"))
 
     def resolve_frame(self, frame: Frame) -> Frame:
         """Return a frame with all page references resolved. Raises MalformedEvent."""
+        check_type("frame", frame, Frame)
         if frame.tag != MemoryPages.tag or not has_references(frame.payload):
             return frame
         return frame._replace(payload=self.resolve_payload(frame.seq, frame.payload, frame.offset))
 
     def resolve_payload(self, seq: int, payload: bytes, offset: int = 0) -> bytes:
         """Return the payload of a MemoryPages event with all page references resolved."""
-        event = codec.decode(MemoryPages.tag, payload, offset)
+        check_int("offset", offset)
+        event = codec.decode(MemoryPages.tag, check_bytes("payload", payload), offset)
         assert isinstance(event, MemoryPages)
         try:
             return codec.encode(self.resolve_event(seq, event))
@@ -106,6 +119,7 @@ class PageResolver:
         Raises MalformedEvent if a reference cannot be resolved, and the errors of reading the
         journal.
         """
+        _check_event(seq, event)
         if PageKind.SAME not in event.kinds:
             return event
         if _exceeds_payload_limit(event):
@@ -134,6 +148,10 @@ class PageResolver:
 
         Raises MalformedEvent if the event itself is malformed.
         """
+        _check_event(seq, event)
+        return self._find_errors(seq, event)
+
+    def _find_errors(self, seq: int, event: MemoryPages) -> Iterator[MalformedEvent]:
         if _exceeds_payload_limit(event):
             yield _payload_limit_error(seq)
         own = list[EncodedPage]()
@@ -158,6 +176,8 @@ class PageResolver:
 
         Raises the errors of reading the journal.
         """
+        check_int("seq", seq, 0, _U64_MAX)
+        check_int("index_in_event", index_in_event, 0, _U64_MAX)
         try:
             pages = self._load_pages(seq, 0)
         except MalformedEvent:
@@ -223,6 +243,11 @@ class PageResolver:
             self._size -= oldest.size
 
 
+def _check_event(seq: int, event: MemoryPages) -> None:
+    check_int("seq", seq, 0, _U64_MAX)
+    check_type("event", event, MemoryPages)
+
+
 def _find_nothing(seq: int) -> Frame:
     raise KeyError(seq)
 
@@ -232,6 +257,7 @@ def has_references(payload: bytes) -> bool:
 
     Return False for a malformed payload.
     """
+    payload = check_bytes("payload", payload)
     count = int.from_bytes(payload[_COUNT_AT : _COUNT_AT + 4], "little")
     start = _COUNT_AT + 4 + 4 * count + 4
     return payload.find(_SAME, start, start + count) >= 0

@@ -11,6 +11,7 @@ from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple, get_args, get_type_hints
 
+from journal._arguments import check_class, check_int, check_mapping, check_text
 from journal.events import BY_TAG
 from journal.events.definition import Event, Group
 from journal.format.frame import TAG_MAX, TAG_MIN
@@ -163,7 +164,10 @@ class Vocabulary:
     """
 
     def __init__(self, kinds: Mapping[int, type[Event]]) -> None:
-        self.kinds = kinds
+        self.kinds = check_mapping("kinds", kinds)
+        for tag, kind in kinds.items():
+            check_int("each tag of kinds", tag, 0, 255)
+            check_class("each kind of kinds", kind, Event)
         self.fields: dict[str, dict[int, EventField]] = {}
         for tag, cls in kinds.items():
             for name, field in _list_fields(cls):
@@ -176,6 +180,7 @@ class Vocabulary:
 
     def is_known(self, name: str) -> bool:
         """Return whether a name in an expression is a field."""
+        check_text("name", name)
         return name in COMMON_FIELDS or name.removeprefix(".") in self.fields
 
     def list_names(self) -> list[str]:

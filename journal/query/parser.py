@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NamedTuple, NoReturn
 
+from journal._arguments import check_text, check_type, refuse
 from journal.errors import ExpressionError
 from journal.query import comparison
 from journal.query.fields import BUILT_IN, Vocabulary
@@ -26,6 +27,10 @@ TEXT_SIZE_MAX = 1 << 12
 """Maximum length of an expression in characters."""
 DEPTH_MAX = 40
 """Maximum nesting depth of parentheses and ``not``."""
+
+_TREE_DEPTH_MAX = 4 * DEPTH_MAX
+"""Maximum depth of a tree, which is deeper than its text is nested."""
+_OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "glob", "matches")
 
 _SCALES = {
     "": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
@@ -108,11 +113,44 @@ def _format_operand(tree: Expression, bracketed: tuple[type, ...]) -> str:
     return f"({tree})" if isinstance(tree, bracketed) else str(tree)
 
 
+def check_expression(name: str, tree: Expression) -> Expression:
+    """Return a tree that may have been built by hand: of the types and operators of the parser."""
+    pending: list[tuple[object, int]] = [(tree, 0)]
+    while pending:
+        node, depth = pending.pop()
+        if depth > _TREE_DEPTH_MAX:
+            refuse(name, f"nested at most {_TREE_DEPTH_MAX} deep", tree)
+        if isinstance(node, And | Or) and isinstance(node.parts, tuple) and node.parts:
+            pending += ((part, depth + 1) for part in node.parts)
+        elif isinstance(node, Not):
+            pending.append((node.part, depth + 1))
+        elif isinstance(node, Comparison | BooleanField):
+            _check_leaf(name, node)
+        else:
+            refuse(name, "an expression or its text", node)
+    return tree
+
+
+def _check_leaf(name: str, leaf: Comparison | BooleanField) -> None:
+    check_text(f"each field of {name}", leaf.name)
+    if isinstance(leaf, BooleanField):
+        return
+    if leaf.operator not in _OPERATORS:
+        refuse(f"each operator of {name}", " ".join(_OPERATORS), leaf.operator)
+    if not isinstance(leaf.values, tuple) or not leaf.values:
+        refuse(f"the values of {leaf.name} in {name}", "a tuple", leaf.values)
+    for value in leaf.values:
+        if not isinstance(value, Literal):
+            refuse(f"each value of {leaf.name} in {name}", "a literal", value)
+
+
 def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> Expression:
     """Return the tree of an expression. Raises ExpressionError with the position of the error.
 
     ``vocabulary`` has the names that the expression can use.
     """
+    check_text("expression", text)
+    check_type("vocabulary", vocabulary, Vocabulary)
     if len(text) > TEXT_SIZE_MAX:
         reason = f"expression must have at most {TEXT_SIZE_MAX} characters, got {len(text)}"
         raise ExpressionError(reason, text, TEXT_SIZE_MAX)

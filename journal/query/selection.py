@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import compress
 
+from journal._arguments import check_choice, check_each, check_int, check_optional, check_type
 from journal.errors import MalformedEvent
 from journal.events import tag_sets
 from journal.events.application import ApplicationKind
@@ -21,7 +22,7 @@ from journal.format.frame import Frame
 from journal.query.compiler import CompiledQuery
 from journal.query.fields import BUILT_IN, DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME, Vocabulary
 from journal.query.literals import JournalTimes, Moment, MomentBase
-from journal.query.parser import And, Comparison, Expression, Or, parse
+from journal.query.parser import And, Comparison, Expression, Or, check_expression, parse
 from journal.query.path_tracker import TRACKED_TAGS, PathTracker
 
 PREAMBLE = (tag_sets.PREAMBLE & tag_sets.tags_in_group(Group.CORE)) | {
@@ -57,6 +58,24 @@ class Query:
     paths: tuple[str, ...] = ()
     where: Expression | str | None = None
     vocabulary: Vocabulary = field(default=BUILT_IN, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        groups = check_each("groups", self.groups, lambda name, one: check_choice(name, one, Group))
+        tags = check_each("tags", self.tags, lambda name, tag: check_int(name, tag, 0, 255))
+        descriptors = check_each("descriptors", self.descriptors, check_int)
+        object.__setattr__(self, "groups", frozenset(groups))
+        object.__setattr__(self, "tags", frozenset(tags))
+        object.__setattr__(self, "descriptors", frozenset(descriptors))
+        paths = check_each("paths", self.paths, lambda name, path: check_type(name, path, str))
+        object.__setattr__(self, "paths", tuple(paths))
+        check_int("start", self.start, 0, _BEYOND_RANGE)
+        check_optional("stop", self.stop, check_int, 0, _BEYOND_RANGE)
+        for name, moment in (("since", self.since), ("until", self.until)):
+            if not isinstance(moment, Moment):
+                check_optional(name, moment, check_int, -_BEYOND_RANGE, _BEYOND_RANGE)
+        if not isinstance(self.where, str):
+            check_optional("where", self.where, check_expression)
+        check_type("vocabulary", self.vocabulary, Vocabulary)
 
     @property
     def expression(self) -> Expression | None:

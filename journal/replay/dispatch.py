@@ -3,7 +3,7 @@
 from functools import singledispatch
 
 from journal.events.definition import Event
-from journal.replay.host import Host
+from journal.replay.host import Host, check_host
 from journal.replay.limits import ReplayError
 from journal.vfs.errors import FileError
 
@@ -23,3 +23,6 @@ def apply(event: Event, host: Host) -> None:
         apply_effect(event, host)
     except FileError as error:
         raise ReplayError(error.reason) from error
+    except AttributeError:
+        check_host("host", host)  # Only now: a replay applies many events to one host.
+        raise

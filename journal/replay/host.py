@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from journal._arguments import check_methods
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount
@@ -50,3 +51,10 @@ class Host(Protocol):
 
     def place_file(self, event: FilePlaced) -> None:
         """Put a file in place before the guest starts."""
+
+
+def check_host(name: str, host: Host) -> Host:
+    """Return an object with the methods of a host."""
+    methods = ("start_process", "restart_module", "end_process", "mount", "place_file")
+    check_methods(name, host, *methods)
+    return host

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from journal._arguments import check_int
 from journal.errors import JournalError
 from journal.vfs.errors import FileError
 
@@ -66,6 +67,10 @@ class ReplayLimits:
     memory_size_max: int = 1 << 30
     output_size_max: int = 1 << 28
     module_size_max: int = 1 << 28
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            check_int(each.name, getattr(self, each.name))
 
 
 def check_size(subject: str, size: int, size_max: int) -> None:

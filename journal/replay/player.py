@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 
+from journal._arguments import check_int, check_optional, check_type, iterate
 from journal.errors import MalformedEvent, UnknownEvent
 from journal.events import codec
 from journal.events.tag_sets import KNOWN
 from journal.format.frame import Frame
 from journal.pages import PageResolver
 from journal.replay.dispatch import apply
-from journal.replay.host import Host
+from journal.replay.host import Host, check_host
 from journal.replay.limits import ReplayError
 
 _MICROSECOND = 1000
@@ -30,8 +31,12 @@ def play(
     the sequence number, for an event that cannot be replayed; all earlier events have then been
     applied.
     """
+    check_host("host", host)
+    check_optional("upto", upto, check_int)
+    check_optional("pages", pages, check_type, PageResolver)
     tags, count = host.tags, 0
-    for frame in frames:
+    for frame in iterate("frames", frames, "frames"):
+        check_type("each of frames", frame, Frame)
         if upto is not None and frame.seq >= upto:
             break
         if frame.tag in tags or frame.tag not in KNOWN:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from journal._arguments import check_callable, check_optional
 from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 
@@ -30,6 +31,11 @@ def report_phase(report: ProgressCallback, what: str, size: int = 1) -> Iterator
         yield
     finally:
         report(what, size, size)
+
+
+def check_progress(progress: ProgressCallback | None) -> ProgressCallback:
+    """Return a callback for the argument ``progress`` of an operation."""
+    return check_optional("progress", progress, check_callable) or ignore_progress
 
 
 class ProgressScan:

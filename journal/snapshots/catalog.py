@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from journal._arguments import check_flag, check_int, check_optional, check_type
 from journal.errors import MalformedEvent
 from journal.events import codec, tag_sets
 from journal.events.core import TtySet
@@ -68,9 +69,15 @@ def list_snapshots(
     read, and ``pages`` and ``size`` do not include it. Raises the errors of ``Reader.frames``, and
     MalformedEvent.
     """
-    tags = _TAGS if count_pages else LANDMARK_TAGS
+    check_type("reader", reader, Reader)
+    check_optional("stop", stop, check_int)
+    tags = _TAGS if check_flag("count_pages", count_pages) else LANDMARK_TAGS
+    return _collect(reader.frames(stop=stop, tags=tags))
+
+
+def _collect(frames: Iterator[Frame]) -> Iterator[SnapshotInfo]:
     collector = SnapshotCollector()
-    for frame in reader.frames(stop=stop, tags=tags):
+    for frame in frames:
         info = collector.add(frame)
         if info is not None:
             yield info

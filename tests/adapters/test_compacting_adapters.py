@@ -512,7 +512,7 @@ def test_a_window_is_full_by_its_events_or_its_bytes() -> None:
     ids=str,
 )
 def test_a_window_of_no_size_is_refused(wanted: dict[str, int]) -> None:
-    with pytest.raises(OptionError, match=f"{next(iter(wanted))} must be 1 to"):
+    with pytest.raises(OptionError, match=f"{next(iter(wanted))} must be an integer from 1 to"):
         CompactingSink(NullJournal(), **wanted)  # type: ignore[arg-type]
 
 

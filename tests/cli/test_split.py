@@ -59,7 +59,11 @@ def test_cut_ends_with_the_newest_snapshot_by_default(recorded: Path, tmp_path: 
     ("arguments", "code", "sentence"),
     [
         (("split", "a", "-o", "b"), 2, b"at least one of --at, --snapshots and --size is required"),
-        (("split", "a", "--size", "0", "-o", "b"), 1, b"must be greater than 0 bytes, got 0"),
+        (
+            ("split", "a", "--size", "0", "-o", "b"),
+            1,
+            b"size must be an integer of at least 1, got 0",
+        ),
         (("split", "a", "--at", "99", "-o", "b"), 1, b"99"),
         (("split", "a", "--at", "3", "-o", "there"), 1, b"there already exists"),
         (("split", "a", "--at", "3", "-o", "a/b"), 1, b"a is not a directory"),

@@ -185,7 +185,7 @@ def test_segment_headers_are_found_at_any_alignment() -> None:
 @pytest.mark.parametrize("size", [4096, 5000, 9000, 16_384])
 def test_a_flipped_bit_is_found_in_pages_added_together(size: int) -> None:
     stop = block.find_block_end([bytes(size)] * 100)
-    packed, _ = block.pack_block(b"\1", [bytes(size)] * stop, 0, 0)
+    packed, _ = block.pack_block(b"\1", [bytes(size)] * stop, [size], 0, 0)
     _, header = block.encode(BlockPlacement(1, 0, 128, 128, 7, 0), packed)
     assert stop > 10
     assert header.payload_size + header.columns_size <= bit_search.BODY_SIZE_MAX

@@ -18,6 +18,7 @@ from tests.support.journals import read_rows
 GOOD = [b"good"] * 20_000
 """Payloads of several blocks."""
 MANY = GOOD[:300]
+LARGE = bytes(PAYLOAD_SIZE_MAX + 1)
 FEW = GOOD[:3]
 
 
@@ -55,8 +56,8 @@ for number, tag in enumerate(WRONG_TAGS):
         f"append_many: tag {number}": lambda w, t=tag: w.append_many([(7, b"x"), (t, b"x")]),
     }
 REJECTED |= {
-    "append_frame: large": lambda w: w.append_frame(7, bytes(PAYLOAD_SIZE_MAX + 1)),
-    "append_payloads, few: large": lambda w: w.append_payloads(7, [bytes(PAYLOAD_SIZE_MAX + 1)]),
+    "append_frame: large": lambda w: w.append_frame(7, LARGE),
+    "append_payloads, few: large": lambda w: w.append_payloads(7, [LARGE]),
     "append: no event": lambda w: w.append("x"),
     "append: a class": lambda w: w.append(core.ProcessExit),
     "append: a wrong field": lambda w: w.append(core.ProcessExit(exit_code="x")),
@@ -67,6 +68,15 @@ REJECTED |= {
     "append_many: None": lambda w: w.append_many(None),
     "append_many: a generator that fails": lambda w: w.append_many(failing_frames()),
     "append_columns: other counts": lambda w: w.append_columns([7, 7], [b"x"]),
+    "append_payloads: a flag as tag": lambda w: w.append_payloads(True, FEW),
+    "append_columns: a flag as tag": lambda w: w.append_columns([7, True, 7], FEW),
+    "append_many: a flag as tag": lambda w: w.append_many([(True, b"x")]),
+    "append_payloads, blocks: large": lambda w: w.append_payloads(7, [*GOOD, LARGE]),
+    "append_payloads, blocks: large in between": lambda w: w.append_payloads(
+        7, [*GOOD, LARGE, *GOOD]
+    ),
+    "append_columns, blocks: large": lambda w: w.append_columns([7], [*GOOD, LARGE, b"x"]),
+    "append_many, blocks: large": lambda w: w.append_many([(7, b"x")] * 20_000 + [(7, LARGE)]),
     "append_columns: None": lambda w: w.append_columns(None, [b"x"]),
     "append_rows: no kind": lambda w: w.append_rows("x", [(1,)]),
     "append_rows: a wrong value": lambda w: w.append_rows(
@@ -110,6 +120,19 @@ def test_a_buffer_is_stored_as_it_was_when_it_was_appended(tmp_path: Path, count
         words[0] = 9
     expected = [b"first", b"\1\0\0\0\2\0\0\0", *[b"first"] * count]
     expected += [b"\1\0\0\0\2\0\0\0"] * count
+    assert [payload for _, payload in read_rows(tmp_path / "a.journal")] == expected
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 511, 600, 20_000, 20_100])
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_a_buffer_among_bytes_is_stored_as_it_was(tmp_path: Path, count: int, place: float) -> None:
+    buffer, others = bytearray(b"first"), [b"%d" % n for n in range(count - 1)]
+    index = int(place * (count - 1))
+    payloads = [*others[:index], buffer, *others[index:]]
+    with Writer(tmp_path / "a.journal") as writer:
+        writer.append_payloads(7, payloads)
+        buffer[:] = b"other"
+    expected = [*others[:index], b"first", *others[index:]]
     assert [payload for _, payload in read_rows(tmp_path / "a.journal")] == expected
 
 

@@ -31,6 +31,7 @@ from journal.format.columns import (
     COLUMNS_SIZE_PER_EVENT,
     PAGES_SIZE_TARGET,
     are_ends_valid,
+    measure_payloads,
     split_payloads,
 )
 from tests.support.build_trees import copy_build_tree, run_setup
@@ -202,9 +203,10 @@ def test_a_block_reads_one_or_some_as_it_reads_all(
 @given(st.lists(st.binary(max_size=9) | st.just(bytes(40_000)), min_size=1, max_size=40))
 def test_a_block_takes_what_fills_it(payloads: list[bytes]) -> None:
     tags = [1 + n % 5 for n in range(len(payloads))]
+    sizes = measure_payloads(payloads)
     start = 0
     while start < len(payloads):
-        packed, stop = block.pack_block(bytes(tags), payloads, start, 9)
+        packed, stop = block.pack_block(bytes(tags), payloads, sizes, start, 9)
         assert stop == block.find_block_end(payloads, start)
         assert payloads_of(packed) == payloads[start:stop]
         assert list(packed.tags) in (tags[start:stop], tags[start:stop][:1])

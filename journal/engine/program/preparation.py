@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from journal._arguments import check_callable, check_path, check_type
+from journal._arguments import check_callable, check_optional, check_path, check_type
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.program.instrument import INSTRUMENT_PHASE
 from journal.engine.program.module import COMPILE_PHASE, find_compiled, load_module
@@ -57,9 +57,10 @@ def prepare_module(
     """
     if not isinstance(module, bytes):
         check_path("module", module)
-    snapshots = check_type("snapshots", snapshots or SnapshotOptions(), SnapshotOptions)
-    configuration = check_type("configuration", configuration or Configuration(), Configuration)
-    folder = get_default_cache() if cache is None else Path(check_path("cache", cache))
+    check_optional("snapshots", snapshots, check_type, SnapshotOptions)
+    check_optional("configuration", configuration, check_type, Configuration)
+    snapshots, configuration = snapshots or SnapshotOptions(), configuration or Configuration()
+    folder = get_default_cache() if cache is None else check_path("cache", cache)
     files = UserCache.open(folder)
     check_callable("note", note)
     check_callable("progress", progress)

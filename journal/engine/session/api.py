@@ -11,6 +11,7 @@ from journal._arguments import (
     check_each,
     check_flag,
     check_int,
+    check_optional,
     check_path,
     check_text,
     check_type,
@@ -21,7 +22,14 @@ from journal.engine.program.variant import Notify
 from journal.engine.session.guest_time import SleepPolicy
 from journal.engine.session.journal_trust import approve_fork, read_request
 from journal.engine.session.recorder import Recorder
-from journal.engine.session.run_config import Input, Output, RunConfig, StrPath, ignore_note
+from journal.engine.session.run_config import (
+    Input,
+    Output,
+    RunConfig,
+    StrPath,
+    check_module,
+    ignore_note,
+)
 from journal.engine.session.secret_environment import (
     SecretValue,
     check_secrets,
@@ -35,7 +43,13 @@ from journal.engine.session.session_builder import (
 )
 from journal.engine.trust.access import decide_access
 from journal.engine.trust.grants import Grants
-from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+from journal.engine.wasi.filesystem.mounts import (
+    FileCopy,
+    HostMount,
+    MemoryMount,
+    check_copy,
+    check_mount,
+)
 from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
 from journal.errors import NotResumable, OptionError
 from journal.events.process import RecordingLevel
@@ -107,18 +121,19 @@ def record(  # long: each option is a keyword with its documentation
         mounts = [MemoryMount("/")]
     if roll is not None:
         check_type("roll", roll, RollPolicy).check()
+    if configuration is None:
+        configuration = Configuration()
     options = RecordOptions(
         arguments=check_each("args", args, _encode_argument, what="texts") or [b"program"],
-        environment=encode_environment(env or {}),
-        mounts=check_each("mounts", mounts, lambda _, mount: mount, what="mounts"),
-        copies=check_each("copies", copies, lambda name, copy: check_type(name, copy, FileCopy)),
+        environment=encode_environment({} if env is None else env),
+        mounts=check_each("mounts", mounts, check_mount, what="mounts"),
+        copies=check_each("copies", copies, check_copy, what="copies"),
         level=check_choice("level", level, RecordingLevel),
         embed=check_flag("embed", embed),
-        configuration=check_type("configuration", configuration or Configuration(), Configuration),
+        configuration=check_type("configuration", configuration, Configuration),
         roll=roll,
     )
-    if not isinstance(module, bytes):
-        check_path("module", module)
+    check_module("module", module)
     path = check_path("path", path)
     return build_recorded(module, path, config, options)
 
@@ -208,24 +223,21 @@ def resume(  # long: each option is a keyword with its documentation
     )
     options = ResumeOptions(
         module=module,
-        grants=check_type("grants", grants or Grants(), Grants),
+        grants=Grants() if grants is None else check_type("grants", grants, Grants),
         in_flight=check_choice("in_flight", in_flight, InFlightPolicy),
         memory_size_max=memory_size_max,
         reexecute=check_flag("reexecute", reexecute),
         strict=check_flag("strict", strict),
-        secrets=check_secrets(secrets or {}),
+        secrets=check_secrets({} if secrets is None else secrets),
         sleep=check_choice("sleep", sleep, SleepPolicy),
         on_input_wait=on_input_wait,
     )
-    if on_input_wait is not None:
-        check_callable("on_input_wait", on_input_wait)
-    if module is not None and not isinstance(module, bytes):
-        check_path("module", module)
-    for name, number in (("memory_size_max", memory_size_max), ("at", at)):
-        if number is not None:
-            check_int(name, number)
+    check_optional("on_input_wait", on_input_wait, check_callable)
+    check_optional("module", module, check_module)
+    check_optional("memory_size_max", memory_size_max, check_int)
+    check_optional("at", at, check_int)
     path = check_path("path", path)
-    if not Path(path).exists():
+    if not path.exists():
         raise OptionError(f"journal {path} does not exist: it cannot be resumed")
     if at is None and into is None:
         return build_resumed(path, config, options)
@@ -287,8 +299,9 @@ def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
         if not seqs:
             raise NotResumable(f"{path} has no resumable snapshot: choose the event to resume at")
         at = seqs[-1]
-    fork(path, check_path("into", into), upto=at)
-    return into
+    new = check_path("into", into)
+    fork(path, new, upto=at)
+    return new
 
 
 def _encode_argument(name: str, argument: str | bytes) -> bytes:

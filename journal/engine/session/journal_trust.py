@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from journal._arguments import check_path
+from journal._arguments import check_optional, check_path
 from journal.engine.session import preamble
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.run_config import RunConfig, StrPath
@@ -88,10 +88,11 @@ def approve(path: StrPath, *, approvals: StrPath | None = None) -> AccessRequest
     The approval is stored in the directory ``approvals`` (default: that of the user). It holds for
     each copy of the journal on this machine. Raises ``OptionError`` if it cannot be stored.
     """
+    directory = check_optional("approvals", approvals, check_path)
     request = read_request(path)
     if not request.is_empty:
         try:
-            _add(request, None if approvals is None else Path(approvals))
+            _add(request, directory)
         except OSError as error:
             raise OptionError(f"the approval cannot be stored: {error}") from error
     return request

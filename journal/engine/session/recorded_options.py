@@ -6,10 +6,9 @@ that has its default is not stored.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from journal._arguments import quote
+from journal._arguments import check_path, quote
 from journal.engine.configuration import SESSION_PREFIX, SafePoints, SnapshotOptions, Stacks
 from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath
 from journal.engine.wasi.stdio.outbox import Durability
@@ -47,7 +46,8 @@ def read_recorded_options(path: StrPath) -> RecordedOptions:
     Raises ``NotResumable`` for a journal without a process, ``EngineMismatch`` for an option that
     this version does not know, and the errors of a reader.
     """
-    if not Path(path).exists():
+    path = check_path("path", path)
+    if not path.exists():
         raise OptionError(f"journal {path} does not exist: it cannot be resumed")
     with Reader(path) as reader:
         for frame in reader.frames():

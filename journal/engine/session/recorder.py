@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from journal._arguments import check_bytes, check_choice, check_seconds, check_text
+from journal._arguments import check_choice, check_seconds, check_text
 from journal.engine.session.process import Process
 from journal.engine.session.run_config import RunConfig, StrPath
 from journal.engine.session.run_result import RunResult
@@ -231,7 +231,7 @@ class Recorder:
 
         Raises ``OptionError`` if an input was passed at the start. Safe from any thread.
         """
-        self._get_fed_stdin().feed(check_bytes("data", data))
+        self._get_fed_stdin().feed(data)
 
     def close_stdin(self) -> None:
         """End the standard input of the guest."""

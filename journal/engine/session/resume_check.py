@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from journal._arguments import check_optional, check_path, check_type
 from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times
 from journal.engine.session.journal_trust import decide
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.resume_plan import foresee_start
-from journal.engine.session.run_config import Input, RunConfig, StrPath
+from journal.engine.session.run_config import Input, RunConfig, StrPath, check_module
 from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.standard_streams import connect_streams
 from journal.engine.snapshot.restore import base_snapshots, iter_pages
@@ -63,11 +64,17 @@ def check_resume(
     may be one that another process writes. Raises ``OptionError`` for invalid options, and the
     errors of a reader for a journal that is damaged.
     """
-    writer = find_writer(Path(path))
+    journal = check_path("path", path)
+    check_optional("module", module, check_module)
+    grants = Grants() if grants is None else check_type("grants", grants, Grants)
+    approvals = check_optional("approvals", approvals, check_path)
+    values = check_secrets(secrets)
+    config = RunConfig(stdin=stdin, progress=progress)
+    writer = find_writer(journal)
     obstacle = "" if writer is None else f"{describe_writer(writer)} writes the journal"
     with report_phase(progress, "reading the journal"):
-        until = check_tail(Path(path)) if writer is None else None
-        recording = RecordedRun(Path(path), until)
+        until = check_tail(journal) if writer is None else None
+        recording = RecordedRun(journal, until)
     with recording:
         has_ended = recording.result is not None
         snapshot: SnapshotInfo | None = None
@@ -77,10 +84,10 @@ def check_resume(
                 if not has_ended:
                     preamble.check_engine(recording.identity, None)
                     has_module = module is not None
-                    access = decide(recording, grants or Grants(), approvals, has_module=has_module)
+                    access = decide(recording, grants, approvals, has_module=has_module)
                     found = preamble.find_module(recording.identity, module, access)
-                    preamble.set_secrets(recording.identity, check_secrets(secrets or {}))
-                    source = connect_streams(RunConfig(stdin=stdin), recording.histories).source
+                    preamble.set_secrets(recording.identity, values)
+                    source = connect_streams(config, recording.histories).source
                     times = read_times(recording)
                     differences = compare_host(recording, source, access, times)
             with report_phase(progress, "reading the recorded run"):
@@ -100,7 +107,7 @@ def find_recording_obstacle(path: StrPath, cache: Path | None) -> str:
     engine and the access to the host are not checked.
     """
     try:
-        with RecordedRun(Path(path), check_tail(Path(path))) as recording:
+        with RecordedRun(Path(path), check_tail(journal)) as recording:
             module = recording.identity.module
             snapshot = None
             if recording.result is None and module is not None:

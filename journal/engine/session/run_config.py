@@ -10,6 +10,7 @@ from journal._arguments import (
     check_choice,
     check_flag,
     check_int,
+    check_optional,
     check_path,
     check_type,
     refuse,
@@ -36,9 +37,16 @@ def _check_stream(name: str, value: object, *others: type) -> None:
         return
     if isinstance(value, int):
         check_int(name, value, 0, _DESCRIPTOR_MAX)
-    elif isinstance(value, type) or not callable(getattr(value, "fileno", None)):
-        allowed = "None, a descriptor or a file object"
+    try:
+        os.fstat(value if isinstance(value, int) else value.fileno())  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError, OSError):  # Also a closed one.
+        allowed = "None, an open descriptor or an open file object"
         refuse(name, allowed + "".join(f" or {kind.__name__}" for kind in others), value)
+
+
+def check_module(name: str, module: bytes | StrPath) -> bytes | StrPath:
+    """Return the bytes or the path of a module."""
+    return module if isinstance(module, bytes) else check_path(name, module)
 
 
 def ignore_note(text: str) -> None:
@@ -92,8 +100,8 @@ class RunConfig:
             durability = check_choice("durability", self.durability, Durability)
             object.__setattr__(self, "durability", durability)
         for name in ("cache", "approvals"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(check_path(name, getattr(self, name))))
+            path = check_optional(name, getattr(self, name), check_path)
+            object.__setattr__(self, name, path)
         check_flag("network", self.network)
         if self.snapshots is not None:
             check_type("snapshots", self.snapshots, SnapshotOptions)

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from journal._arguments import check_callable, check_flag, check_int, check_optional, check_path
 from journal.engine.program.module import GuestModule
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import ModuleVariant, Notify, make_unmodified_variant
@@ -24,7 +25,7 @@ from journal.engine.session.resume_plan import (
     find_snapshot_variant,
     plan_resume_at,
 )
-from journal.engine.session.run_config import SessionConfig, StrPath, ignore_note
+from journal.engine.session.run_config import SessionConfig, StrPath, check_module, ignore_note
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
@@ -176,13 +177,20 @@ def verify_replay(
     ``ModuleMismatch`` and ``EngineMismatch`` for a journal that cannot be executed here, and
     ``GrantsMissing`` for a module that is neither stored nor passed nor approved.
     """
+    journal = check_path("path", path)
+    check_optional("start", start, check_int)
+    check_flag("from_each_snapshot", from_each_snapshot)
+    check_optional("module", module, check_module)
+    approvals = check_optional("approvals", approvals, check_path)
+    check_callable("on_check", on_check)
+    values = check_secrets({} if secrets is None else secrets)
+    config = SessionConfig(cache=cache, note=note, progress=progress)
     with ExitStack() as stack:
         with report_phase(progress, "reading the journal"):
-            recording = stack.enter_context(RecordedRun(Path(path)))
+            recording = stack.enter_context(RecordedRun(journal))
         identity = recording.identity
         preamble.check_engine(identity, None)
-        preamble.set_secrets(identity, check_secrets(secrets or {}))
-        config = SessionConfig(cache=cache, note=note, progress=progress)
+        preamble.set_secrets(identity, values)
         memory = stack.enter_context(RecordedMemory(recording.reader, recording.snapshots))
         access = decide_module(recording, approvals, has_module=module is not None)
         found = preamble.find_module(identity, module, access)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from journal._arguments import check_bytes, check_optional, check_path, check_type
 from journal.engine.trust.access_request import AccessRequest
 from journal.engine.wasi.filesystem.mounts import HostMount
 from journal.fs import atomic_file
@@ -58,7 +59,7 @@ class Approvals:
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        self._directory = directory
+        self._directory = check_optional("directory", directory, check_path)
 
     @property
     def directory(self) -> Path:
@@ -70,6 +71,7 @@ class Approvals:
 
         Files that are no approvals of this user are ignored.
         """
+        check_optional("journal_id", journal_id, check_bytes)
         key = find_key(self.directory / _KEY_NAME)
         if key is None or _find_fault(self.directory):
             return []
@@ -83,6 +85,7 @@ class Approvals:
 
     def add(self, request: AccessRequest) -> None:
         """Approve a request durably. Raises OSError if the approval cannot be stored."""
+        check_type("request", request, AccessRequest)
         directory = self.directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         fault = _find_fault(directory)
@@ -98,7 +101,7 @@ class Approvals:
     def revoke(self, journal_id: bytes) -> int:
         """Remove the approvals of a journal, and return their number."""
         count = 0
-        for path in self._list_files(journal_id):
+        for path in self._list_files(check_bytes("journal_id", journal_id)):
             path.unlink()
             count += 1
         if count:

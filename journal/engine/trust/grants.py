@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from journal._arguments import check_each, check_path, check_text, check_type
+from journal._arguments import check_each, check_flag, check_path, check_text, check_type
 from journal.engine.wasi.filesystem.mounts import HostMount
 from journal.errors import OptionError
 
@@ -28,11 +28,12 @@ class Grants:
             if name in names[:index]:
                 raise OptionError(f"two directories are granted for the mount {name}: name one")
         object.__setattr__(self, "directories", tuple(mounts))
-        object.__setattr__(self, "module_files", tuple(files))
+        object.__setattr__(self, "module_files", tuple(map(str, files)))
 
 
 def _check_mount(name: str, value: object) -> HostMount:
     mount = check_type(name, value, HostMount)
     check_path("the directory of a grant", mount.host)
     check_text("the guest path of a grant", mount.guest)
+    check_flag("read_only of a grant", mount.read_only)
     return mount

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
+from journal._arguments import check_optional, check_type
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
@@ -35,7 +36,7 @@ class BaseHost(ABC, Generic[K]):
     network: NetworkState
 
     def __init__(self, limits: ReplayLimits | None = None) -> None:
-        self.limits = limits or ReplayLimits()
+        self.limits = check_optional("limits", limits, check_type, ReplayLimits) or ReplayLimits()
         self.now = self.seq = 0
         self.pages = PageResolver.without_source()
         self._reset()

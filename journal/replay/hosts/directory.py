@@ -2,9 +2,9 @@
 
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Self
 
+from journal import _arguments
 from journal._platform import require_linux
 from journal.errors import OptionError
 from journal.events import tag_sets
@@ -49,19 +49,20 @@ class DirectoryHost(BaseHost[HostBackend]):
         *,
         separate_mounts: bool = False,
     ) -> None:
+        folder = _arguments.check_path("path", path)
+        self._separate_mounts = _arguments.check_flag("separate_mounts", separate_mounts)
         require_linux("writing the files of a guest")
         super().__init__(limits)
-        self._separate_mounts = separate_mounts
         self._root = -1
         try:
-            self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise OptionError(f"cannot open {Path(path)}: {error.strerror}") from error
+            raise OptionError(f"cannot open {folder}: {error.strerror}") from error
         with os.scandir(self._root) as entries:
             is_empty = next(entries, None) is None
         if not is_empty:
             self._close_root()
-            raise OptionError(f"{Path(path)} is not empty; choose an empty directory")
+            raise OptionError(f"{folder} is not empty; choose an empty directory")
         self.mount_paths: dict[str, list[str]] = {}
 
     @property

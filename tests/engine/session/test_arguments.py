@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal.engine import RunConfig, SnapshotOptions
+from journal.engine import FileCopy, RunConfig, SnapshotOptions
 from journal.errors import OptionError
 from tests.support.programs import guest
 
@@ -20,8 +20,13 @@ WRONG_OPTIONS: list[tuple[str, Any]] = [
     ("env", {"A=B": "c"}),
     ("mounts", ["/a::/b"]),
     ("mounts", "/a"),
+    ("mounts", [None]),
     ("mounts", [journal.HostMount("a\0b", "/a")]),
+    ("mounts", [journal.HostMount(None, "/a")]),
+    ("mounts", [journal.HostMount(".", "/a", "yes")]),
     ("mounts", [journal.MemoryMount(None)]),
+    ("copies", [FileCopy(7, "/a")]),
+    ("copies", [FileCopy("a", 7)]),
     ("copies", ["a"]),
     ("level", "bogus"),
     ("embed", "yes"),

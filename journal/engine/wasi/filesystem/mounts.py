@@ -5,7 +5,15 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from journal._arguments import check_path, check_text, check_type, quote, refuse, to_line
+from journal._arguments import (
+    check_flag,
+    check_path,
+    check_text,
+    check_type,
+    quote,
+    refuse,
+    to_line,
+)
 from journal._platform import NO_FOLLOW, OPEN_FLAGS
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDirectory
@@ -66,14 +74,30 @@ class FileCopy:
     guest: str
 
 
+def check_mount(name: str, mount: HostMount | MemoryMount) -> HostMount | MemoryMount:
+    """Return a mount whose values have the right types."""
+    if not isinstance(mount, HostMount | MemoryMount):
+        refuse(name, "a HostMount or a MemoryMount", mount)
+    check_text("mount name", mount.guest)
+    if isinstance(mount, HostMount):
+        check_path("the directory of a mount", mount.host)
+        check_flag("read_only of a mount", mount.read_only)
+    return mount
+
+
+def check_copy(name: str, copy: FileCopy) -> FileCopy:
+    """Return a copy whose values have the right types."""
+    check_type(name, copy, FileCopy)
+    check_text("the name of a copied file", copy.guest)
+    check_path("the path of a copied file", copy.host)
+    return copy
+
+
 def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
     """Return the events of the mounts; raise ``OptionError`` for an invalid mount."""
     events: list[Mount] = []
     used: set[tuple[str, ...]] = set()
     for fd, mount in enumerate(mounts, FIRST_DESCRIPTOR):
-        if not isinstance(mount, HostMount | MemoryMount):
-            refuse("each of mounts", "a HostMount or a MemoryMount", mount)
-        check_text("mount name", mount.guest)
         fault = explain_wrong_name(mount.guest, used)
         if fault:
             raise OptionError(fault)
@@ -116,7 +140,7 @@ def list_host_mounts(events: Iterable[Mount]) -> tuple[HostMount, ...]:
 
 
 def _check_directory(host: str, guest: str) -> str:
-    path = Path(check_path("the directory of a mount", host))
+    path = Path(host)
     if not path.is_dir():
         raise OptionError(
             f"{to_line(str(path))} is not a directory: it cannot be mounted as {to_line(guest)}"
@@ -127,9 +151,6 @@ def _check_directory(host: str, guest: str) -> str:
 def make_copy_events(copies: Iterable[FileCopy]) -> Iterator[FilePlaced]:
     """Yield the events that copy files into the guest, a directory before its entries."""
     for copy in copies:
-        check_type("each of copies", copy, FileCopy)
-        check_text("the name of a copied file", copy.guest)
-        check_path("the path of a copied file", copy.host)
         source = Path(copy.host)
         target = "/" + "/".join(split_path(copy.guest))
         if not source.exists() and not source.is_symlink():

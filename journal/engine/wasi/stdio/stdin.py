@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from journal._arguments import check_bytes
 from journal.events.streams import StreamOpened, TargetKind
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess
 
@@ -266,8 +267,9 @@ class FedSource:
     def feed(self, data: bytes) -> None:
         """Append bytes to the input."""
         self._home.check("standard input")
+        added = check_bytes("data", data)
         with self._lock:
-            self._data += data
+            self._data += added
             os.eventfd_write(self._event, 1)
 
     def close(self) -> None:

@@ -1,0 +1,439 @@
+"""All public functions, constructors and methods, with arguments that they accept."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from enum import Enum
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import journal
+from journal import adapters, compaction, engine, events, export, operations, pages, replay
+from journal.events.memory import MemoryPages
+from journal.events.wire_types import U32
+from journal.format.block import Block
+from journal.log.writer import Writer
+from tests.support.programs import ROOT
+from tests.support.sample_events import process_start, region, snapshot
+from tests.support.signatures import read_hints
+
+ROOMS = (
+    "journal",
+    "journal.adapters",
+    "journal.compaction",
+    "journal.engine",
+    "journal.events",
+    "journal.export",
+    "journal.log",
+    "journal.operations",
+    "journal.pages",
+    "journal.query",
+    "journal.replay",
+    "journal.snapshots",
+)
+"""Packages whose functions and classes a caller uses."""
+
+_RESULT = "a result: the library makes it, and a caller reads it"
+_EFFECT = "effects call it with the values of events that were decoded"
+_MADE = "a function makes it"
+_TREE = "Query checks the whole tree"
+_ENGINE = "the engine calls it"
+_CHECKED = "record and Grants check each"
+
+NOT_CALLED = {
+    "AccessRequest": _RESULT,
+    "Approval": _RESULT,
+    "FilterResult": _RESULT,
+    "KindStatistics": _RESULT,
+    "ModulePreparation": _RESULT,
+    "PageStatistics": _RESULT,
+    "RecordedOptions": _RESULT,
+    "ReplayResult": _RESULT,
+    "ReplayState": _RESULT,
+    "ResumeCheck": _RESULT,
+    "RunResult": _RESULT,
+    "SnapshotCheck": _RESULT,
+    "SnapshotInfo": _RESULT,
+    "StatisticsResult": _RESULT,
+    "VerifyCounts": _RESULT,
+    "Damage.error": _RESULT,
+    "Loss.error": _RESULT,
+    "RedactedBytes.make_filler": _RESULT,
+    "ScannedBlock.block": _RESULT,
+    "Segment.is_superseded": _RESULT,
+    "DirectoryHost.end_process": _EFFECT,
+    "DirectoryHost.make_backend": _EFFECT,
+    "DirectoryHost.mount": _EFFECT,
+    "DirectoryHost.place_file": _EFFECT,
+    "DirectoryHost.record": _EFFECT,
+    "DirectoryHost.record_write": _EFFECT,
+    "DirectoryHost.restart_module": _EFFECT,
+    "DirectoryHost.start_process": _EFFECT,
+    "ModelHost.end_process": _EFFECT,
+    "ModelHost.make_backend": _EFFECT,
+    "ModelHost.mount": _EFFECT,
+    "ModelHost.place_file": _EFFECT,
+    "ModelHost.record": _EFFECT,
+    "ModelHost.record_write": _EFFECT,
+    "ModelHost.restart_module": _EFFECT,
+    "ModelHost.start_process": _EFFECT,
+    "FedSource.fileno": _ENGINE,
+    "FedSource.is_ready": _ENGINE,
+    "FedSource.make_opened_event": _ENGINE,
+    "FedSource.read": _ENGINE,
+    "PipeSink": _MADE,
+    "PipeSource": _MADE,
+    "Recorder": _MADE,
+    "And": _TREE,
+    "BooleanField": _TREE,
+    "Comparison": _TREE,
+    "Not": _TREE,
+    "Or": _TREE,
+    "FileCopy": _CHECKED,
+    "HostMount": _CHECKED,
+    "MemoryMount": _CHECKED,
+    "Adapter.append": "a base class",
+    "Adapter.append_frame": "a base class",
+    "Adapter.close": "a base class",
+    "SealKey.wrapping_key": "a scan calls it with values from a journal",
+    "RollPolicy.check": "Writer calls it with each policy",
+}
+"""Public calls that the test of arguments does not make, and why."""
+
+ALWAYS_REFUSED = {
+    "ConcatenatedSource.append",
+    "ConcatenatedSource.append_frame",
+    "FilteredSource.append",
+    "FilteredSource.append_frame",
+    "PipeSource.append",
+    "PipeSource.append_frame",
+    "Recorder.snapshot",  # The recorder below was started without snapshots.
+    "RejectingJournal.append",
+    "RejectingJournal.append_frame",
+}
+"""Calls that raise OptionError for all arguments."""
+
+_GUEST = ROOT / "fixtures/guests/exit7.wasm"
+_ITEMS_MAX = 4
+"""Number of items that are taken from an iterator."""
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+class World:
+    """Directory with small journals, which is made again after a change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._original = folder / "world", folder / "original"
+        self._original.mkdir()
+        _make_files(self._original)
+        shutil.copytree(self._original, self.folder)
+        self._first_files = self._read_files()
+        self._files, self._states = self._first_files, self._read_states()
+        self.opened: list[Any] = []
+        """Objects to close before the files change."""
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    def remember(self) -> None:
+        """Remember the files as they are now."""
+        states = self._read_states()
+        if states != self._states:
+            self._states, self._files = states, self._read_files()
+
+    def has_changed(self) -> bool:
+        """Return whether a file was created, changed or removed."""
+        return self._read_states() != self._states and self._read_files() != self._files
+
+    def restore(self) -> None:
+        """Close what was opened, and make the directory as it was at first."""
+        close_all(self.opened)
+        self.opened.clear()
+        if self._read_files() == self._first_files:
+            return
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(self._original, self.folder, dirs_exist_ok=True)
+
+    def _paths(self) -> Iterator[str]:
+        for folder, folders, names in os.walk(self.folder):
+            yield from (f"{folder}/{name}" for name in (*folders, *names))
+
+    def _read_states(self) -> dict[str, Any]:
+        states = ((path, os.lstat(path)) for path in self._paths())
+        return {path: (each.st_ino, each.st_size, each.st_mtime_ns) for path, each in states}
+
+    def _read_files(self) -> dict[str, Any]:
+        paths = map(Path, self._paths())
+        return {str(path): path.read_bytes() if path.is_file() else b"" for path in paths}
+
+
+def _make_files(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    mounts = [journal.MemoryMount("/work")]
+    with journal.record(_GUEST.read_bytes(), folder / "ended.journal", mounts=mounts) as guest:
+        guest.wait()
+    with journal.Reader(folder / "ended.journal") as reader:
+        last = max(frame.seq for frame in reader.frames())
+    journal.cut(folder / "ended.journal", folder / "open.journal", at=last - 1)
+    with journal.Writer(folder / "snapshot.journal") as writer:
+        for event in (process_start(), region(0, b"memory"), snapshot()):
+            writer.append(event)
+    with journal.Writer(folder / "plain.journal") as writer:
+        writer.append_payloads(224, [b"one", b"two", b"three"])
+    shutil.copy(folder / "plain.journal", folder / "beside.journal")
+    with journal.Writer(folder / "later.journal", first_seq=10) as writer:
+        writer.append_frame(224, b"four")
+    with (folder / "lines.json").open("wb") as lines:
+        journal.export_lines(folder / "plain.journal", lines)
+    with suppress(journal.OptionError), (folder / "table.parquet").open("wb") as table:
+        export.export_parquet(folder / "plain.journal", table)
+
+
+# -- accepted arguments ---------------------------------------------------------------------------
+
+
+@journal.application_event(tag=230)
+class Probe(journal.Event):
+    """Kind of an application."""
+
+    value: U32
+
+
+def _make_block(world: World) -> Block:
+    with journal.Reader(world / "later.journal") as reader:
+        return next(reader.blocks())
+
+
+def _make_memory_journal(world: World) -> adapters.MemoryJournal:
+    found = adapters.MemoryJournal()
+    found.append_frame(224, b"x")
+    return found
+
+
+def _make_recorder(world: World) -> journal.Recorder:
+    copies = [engine.FileCopy(str(world / "lines.json"), "/file")]
+    path = world / "recorder.journal"
+    return journal.record(_GUEST.read_bytes(), path, stdin=engine.FedSource(), copies=copies)
+
+
+def _make_pipe_source(world: World) -> adapters.PipeSource:
+    sink, source = adapters.pipe()
+    sink.append_frame(224, b"x")
+    sink.close()
+    return source
+
+
+_MAKERS: dict[type, Callable[[World], Any]] = {
+    journal.Recorder: _make_recorder,
+    adapters.MemoryJournal: _make_memory_journal,
+    adapters.PipeSink: lambda world: adapters.pipe()[0],
+    adapters.PipeSource: _make_pipe_source,
+    pages.PageResolver: lambda world: pages.PageResolver.without_source(),
+}
+"""Functions that make an object, for classes whose constructor is not enough."""
+
+_NO_PAGES = MemoryPages(memory=0, size=0, numbers=(), kinds=b"", data=b"")
+_FRAME = journal.Frame(0, 224, b"x", 0, 0)
+
+_VALUES: dict[str, Any] = {
+    "count": 1,
+    "data": b"x",
+    "directory": lambda world: world / "target",
+    "event": events.core.ProcessExit(exit_code=0),
+    "file": lambda world: (world / "lines.json").open("rb"),
+    "find": lambda world: lambda seq: _FRAME,
+    "frame": _FRAME,
+    "frames": [_FRAME],
+    "host": lambda world: replay.ModelHost(),
+    "index_in_event": 0,
+    "infos": [],
+    "inner": _make_memory_journal,
+    "journal": _make_memory_journal,
+    "journal_id": bytes(16),
+    "keep": [224],
+    "kind": events.core.ProcessExit,
+    "kinds": {},
+    "level": "explicit",
+    "module": _GUEST.read_bytes(),
+    "name": "seq",
+    "out": lambda world: io.BytesIO(),
+    "path": lambda world: world / "plain.journal",
+    "passphrase": "a passphrase",
+    "payload": b"x",
+    "payloads": [b"x"],
+    "query": journal.Query(),
+    "reader": lambda world: journal.Reader(world / "snapshot.journal"),
+    "request": engine.AccessRequest(bytes(16), bytes(32)),
+    "rows": [(1,)],
+    "schedule": compaction.CompactionSchedule(),
+    "secret": bytes(32),
+    "seq": 0,
+    "sink": _make_memory_journal,
+    "source": lambda world: world / "plain.journal",
+    "sources": lambda world: [world / "plain.journal"],
+    "tag": 224,
+    "tags": [224],
+    "target": lambda world: world / "target",
+    "text": "seq == 1",
+    "trigger": events.snapshots.Trigger.EXPLICIT,
+    "upto": 1,
+    "write_line": lambda world: lambda line: None,
+    "writer": lambda world: Writer(world / "plain.journal"),
+}
+"""An accepted value of each parameter, or a function that makes it."""
+
+_VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
+    "Approvals": {"directory": lambda world: world / "approvals"},
+    "CombinedJournal": {"source": _make_memory_journal},
+    "ConcatenatedSource": {"sources": lambda world: [_make_memory_journal(world)]},
+    "DirectoryHost": {"path": lambda world: world / "empty"},
+    "PageResolver.cache": {"event": _NO_PAGES},
+    "PageResolver.find_errors": {"event": _NO_PAGES},
+    "PageResolver.resolve_event": {"event": _NO_PAGES},
+    "PageResolver.resolve_payload": {"payload": journal.encode(_NO_PAGES)},
+    "Reader.follow": {"stop": lambda world: lambda: True, "timeout_seconds": 0.0},
+    "Recorder.read_file": {"path": "/file"},
+    "Recorder.set_path": {"path": lambda world: world / "recorder.journal"},
+    "Recorder.wait": {"timeout_seconds": 0.0},
+    "VerifyCursor.parse": {
+        "text": str(operations.VerifyCursor(0, 128, 1, operations.VerifyCounts()))
+    },
+    "Writer.append_block": {"source": _make_block},
+    "Writer.append_many": {"frames": [(224, b"x")]},
+    "Writer.switch_to": {"beside": lambda world: world / "beside.journal"},
+    "approve": {"approvals": lambda world: world / "approvals"},
+    "check_resume": {"path": lambda world: world / "open.journal"},
+    "copy": {"source": _make_memory_journal},
+    "cut": {"at": 1},
+    "extract_environment": {"source": lambda world: world / "ended.journal"},
+    "extract_memory": {"source": lambda world: world / "snapshot.journal"},
+    "import_parquet": {"source": lambda world: world / "table.parquet"},
+    "record": {"path": lambda world: world / "target"},
+    "resume": {"path": lambda world: world / "open.journal"},
+    "split": {"at": [1]},
+    "verify_replay": {"path": lambda world: world / "ended.journal"},
+}
+"""Accepted values of the parameters of single calls. They come first."""
+
+
+# -- calls ----------------------------------------------------------------------------------------
+
+
+class PublicCall(NamedTuple):
+    """A public function, constructor or method; ``owner`` is the class of the last two."""
+
+    room: str
+    name: str
+    function: Callable[..., Any]
+    owner: type | None = None
+    is_method: bool = False
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        """Parameters that are not keywords for another function, and without ``self``."""
+        found = list(inspect.signature(self.function).parameters.values())
+        found = found[1:] if self.is_method or self.is_constructor else found
+        return [each for each in found if each.kind is not each.VAR_KEYWORD]
+
+    @property
+    def is_constructor(self) -> bool:
+        """Whether the function is a constructor."""
+        return self.owner is not None and self.name == self.owner.__name__
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """Types of the parameters."""
+        return read_hints(self.function)
+
+    def make_owner(self, world: World) -> Any:
+        """Return an object whose method can be called, or None for another call."""
+        if not self.is_method:
+            return None
+        assert self.owner is not None
+        if self.owner in _MAKERS:
+            return _MAKERS[self.owner](world)
+        constructor = next(call for call in _find_calls_of(self.owner, "") if call.is_constructor)
+        arguments = constructor.make_arguments(world)
+        world.opened += arguments.values()
+        return self.owner(**arguments)
+
+    def make_arguments(self, world: World, without: str = "") -> dict[str, Any]:
+        """Return accepted values of the parameters without a default, and of some others."""
+        made = dict(_VALUES_OF_CALLS.get(self.name, {}))
+        for each in self.parameters:
+            is_needed = each.default is each.empty and each.kind is not each.VAR_POSITIONAL
+            if is_needed and each.name not in made:
+                assert each.name in _VALUES, f"{self.name}: add a value of {each.name} or a reason"
+                made[each.name] = _VALUES[each.name]
+        return {
+            name: value(world) if isinstance(value, FunctionType) else value
+            for name, value in made.items()
+            if name != without
+        }
+
+    def make(self, owner: Any, arguments: dict[str, Any]) -> None:
+        """Make the call, and take the first items of an iterator that it returns."""
+        function: Any = self.owner if self.is_constructor else self.function
+        named = dict(arguments)
+        several = [each.name for each in self.parameters if each.kind is each.VAR_POSITIONAL]
+        positional = [named.pop(name) for name in several if name in named]
+        result = function(*([owner] if self.is_method else []), *positional, **named)
+        try:
+            if isinstance(result, Iterator):
+                list(islice(result, _ITEMS_MAX))
+        finally:
+            close_all(result if isinstance(result, tuple) else [result])
+
+
+def find_calls() -> list[PublicCall]:
+    """Return the functions, constructors and methods of all rooms, each once."""
+    calls: list[PublicCall] = []
+    seen: set[int] = set()
+    for room in ROOMS:
+        module = import_module(room)
+        for name in module.__all__:
+            found = getattr(module, name)
+            if id(found) in seen:
+                continue
+            seen.add(id(found))
+            if isinstance(found, FunctionType):
+                is_taken = any(call.name == name for call in calls)
+                calls.append(PublicCall(room, f"{room}.{name}" if is_taken else name, found))
+            elif isinstance(found, type) and not issubclass(found, Enum | BaseException):
+                calls += _find_calls_of(found, room)
+    return calls
+
+
+def _find_calls_of(owner: type, room: str) -> Iterator[PublicCall]:
+    if getattr(owner, "_is_protocol", False):  # A protocol has no code.
+        return
+    for name, member in inspect.getmembers_static(owner):
+        is_bound = isinstance(member, classmethod | staticmethod)
+        function = getattr(owner, name) if is_bound else member
+        if not isinstance(getattr(function, "__func__", function), FunctionType):
+            continue
+        if not function.__module__.startswith("journal."):
+            continue
+        if name == "__init__":
+            yield PublicCall(room, owner.__name__, function, owner)
+        elif not name.startswith("_"):
+            yield PublicCall(room, f"{owner.__name__}.{name}", function, owner, not is_bound)
+
+
+def close_all(found: Any) -> None:
+    """Close what can be closed."""
+    for each in found:
+        if not isinstance(each, type) and callable(getattr(each, "close", None)):
+            with suppress(Exception):
+                each.close()
