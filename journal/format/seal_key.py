@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from journal._arguments import check_bytes, check_flag, check_path, check_text
+from journal._arguments import check_flag, check_path, check_text, check_type
 from journal.errors import OptionError
 from journal.format.seal_cipher import KEY_SIZE
 
@@ -55,7 +55,7 @@ class SealKey:
     __slots__ = ("_derived", "_is_passphrase", "_lock", "_secret")
 
     def __init__(self, secret: bytes, *, is_passphrase: bool = False) -> None:
-        secret = check_bytes("secret", secret)
+        check_type("secret", secret, bytes)
         if check_flag("is_passphrase", is_passphrase):
             if not 0 < len(secret) <= PASSPHRASE_SIZE_MAX:
                 raise OptionError(

@@ -17,6 +17,7 @@ from journal._arguments import (
     check_each,
     check_flag,
     check_int,
+    check_optional,
     check_path,
     check_seconds,
     check_type,
@@ -97,8 +98,7 @@ class Writer:
         key: "SealKey | None" = None,
     ) -> None:
         check_flag("compress", compress)
-        if clock is not None:
-            check_callable("clock", clock)
+        check_optional("clock", clock, check_callable)
         check_type("commit", commit, CommitPolicy)
         if roll is not None:
             check_type("roll", roll, RollPolicy).check()
@@ -108,7 +108,7 @@ class Writer:
             self.path,
             roll is not None,
             check_flag("publish", publish),
-            None if journal_id is None else check_bytes("journal_id", journal_id),
+            check_optional("journal_id", journal_id, check_bytes),
             clock or current_microseconds,
             check_choice("mode", mode, RecoveryMode),
             check_int("first_seq", first_seq, 0, SEQ_LAST),

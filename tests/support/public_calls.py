@@ -194,6 +194,7 @@ def _make_files(folder: Path) -> None:
     shutil.copy(folder / "plain.journal", folder / "beside.journal")
     with journal.Writer(folder / "later.journal", first_seq=10) as writer:
         writer.append_frame(224, b"four")
+    journal.SealKey.generate().write(folder / "key")
     with (folder / "lines.json").open("wb") as lines:
         journal.export_lines(folder / "plain.journal", lines)
     with suppress(journal.OptionError), (folder / "table.parquet").open("wb") as table:
@@ -235,6 +236,7 @@ def _make_pipe_source(world: World) -> adapters.PipeSource:
 
 
 _MAKERS: dict[type, Callable[[World], Any]] = {
+    engine.AccessRequest: lambda world: engine.AccessRequest(bytes(16), bytes(32)),
     journal.Recorder: _make_recorder,
     adapters.MemoryJournal: _make_memory_journal,
     adapters.PipeSink: lambda world: adapters.pipe()[0],
@@ -309,16 +311,24 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
     "VerifyCursor.parse": {
         "text": str(operations.VerifyCursor(0, 128, 1, operations.VerifyCounts()))
     },
+    "SealKey.read": {"path": lambda world: world / "key"},
+    "SealKey.read_passphrase": {"path": lambda world: world / "key"},
+    "SealKey.write": {"path": lambda world: world / "target"},
     "Writer.append_block": {"source": _make_block},
     "Writer.append_many": {"frames": [(224, b"x")]},
     "Writer.switch_to": {"beside": lambda world: world / "beside.journal"},
-    "approve": {"approvals": lambda world: world / "approvals"},
+    "approve": {
+        "path": lambda world: world / "ended.journal",
+        "approvals": lambda world: world / "approvals",
+    },
     "check_resume": {"path": lambda world: world / "open.journal"},
     "copy": {"source": _make_memory_journal},
     "cut": {"at": 1},
     "extract_environment": {"source": lambda world: world / "ended.journal"},
     "extract_memory": {"source": lambda world: world / "snapshot.journal"},
     "import_parquet": {"source": lambda world: world / "table.parquet"},
+    "read_recorded_options": {"path": lambda world: world / "ended.journal"},
+    "read_request": {"path": lambda world: world / "ended.journal"},
     "record": {"path": lambda world: world / "target"},
     "resume": {"path": lambda world: world / "open.journal"},
     "split": {"at": [1]},
