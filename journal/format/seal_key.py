@@ -116,7 +116,8 @@ class SealKey:
     @classmethod
     def deserialize(cls, data: bytes) -> Self:
         """Return the key that ``serialize`` wrote."""
-        return cls(data[1:], is_passphrase=bool(data[0]))
+        check_type("data", data, bytes)
+        return cls(data[1:], is_passphrase=data[:1] != b"\0")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from journal._arguments import check_path, check_text, check_type
 from journal.errors import OptionError, UnexpectedHead
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.log import scan
@@ -42,7 +43,7 @@ class Head(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the head for its text form. Raises OptionError for another text."""
-        match = _TEXT.fullmatch(text)
+        match = _TEXT.fullmatch(check_text("head", text))
         if match is None:
             raise OptionError(f"{text[:80]!r} is not a head; pass what journaltool head printed")
         return cls(int(match[1]), bytes.fromhex(match[2]))
@@ -53,7 +54,7 @@ def read_head(path: str | os.PathLike[str], *, key: "SealKey | None" = None) -> 
 
     A sealed journal has a head without its key, too. With the key, each block is authenticated.
     """
-    heads = deque(_iterate_heads(path, key), maxlen=1)
+    heads = deque(_iterate_heads(check_path("path", path), key), maxlen=1)
     return heads[0] if heads else Head(0, hashlib.sha256().digest())
 
 
@@ -65,6 +66,8 @@ def check_head(
     Raises UnexpectedHead for any other journal: it was cut, set back or replaced. Raises a
     FormatError for any damage.
     """
+    path = check_path("path", path)
+    check_type("expected", expected, Head)
     found, head = False, None
     for head in _iterate_heads(path, key):
         found = found or head == expected

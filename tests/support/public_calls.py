@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from importlib import import_module
 from itertools import islice
@@ -20,6 +20,7 @@ from journal import adapters, compaction, engine, events, export, operations, pa
 from journal.events.memory import MemoryPages
 from journal.events.wire_types import U32
 from journal.format.block import Block
+from journal.log import read_head
 from journal.log.writer import Writer
 from tests.support.programs import ROOT
 from tests.support.sample_events import process_start, region, snapshot
@@ -253,6 +254,7 @@ _VALUES: dict[str, Any] = {
     "data": b"x",
     "directory": lambda world: world / "target",
     "event": events.core.ProcessExit(exit_code=0),
+    "expected": lambda world: read_head(world / "plain.journal"),
     "file": lambda world: (world / "lines.json").open("rb"),
     "find": lambda world: lambda seq: _FRAME,
     "frame": _FRAME,
@@ -261,6 +263,7 @@ _VALUES: dict[str, Any] = {
     "index_in_event": 0,
     "infos": [],
     "inner": _make_memory_journal,
+    "key": None,
     "journal": _make_memory_journal,
     "journal_id": bytes(16),
     "keep": [224],
@@ -308,6 +311,8 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
     "Recorder.read_file": {"path": "/file"},
     "Recorder.set_path": {"path": lambda world: world / "recorder.journal"},
     "Recorder.wait": {"timeout_seconds": 0.0},
+    "Head.parse": {"text": f"1-{bytes(32).hex()}"},
+    "SealKey.deserialize": {"data": bytes(33)},
     "VerifyCursor.parse": {
         "text": str(operations.VerifyCursor(0, 128, 1, operations.VerifyCounts()))
     },
@@ -402,6 +407,9 @@ class PublicCall(NamedTuple):
         try:
             if isinstance(result, Iterator):
                 list(islice(result, _ITEMS_MAX))
+            elif isinstance(result, AbstractContextManager) and not hasattr(result, "close"):
+                with result:
+                    pass
         finally:
             close_all(result if isinstance(result, tuple) else [result])
 
