@@ -228,7 +228,7 @@ def resume(  # long: each option is a keyword with its documentation
         memory_size_max=memory_size_max,
         reexecute=check_flag("reexecute", reexecute),
         strict=check_flag("strict", strict),
-        secrets=check_secrets({} if secrets is None else secrets),
+        secrets=check_secrets(secrets),
         sleep=check_choice("sleep", sleep, SleepPolicy),
         on_input_wait=on_input_wait,
     )

@@ -46,7 +46,7 @@ class ResumeCheck:
         return not self.differences and not self.obstacle
 
 
-def check_resume(
+def check_resume(  # long: each option is a keyword with its documentation
     path: StrPath,
     *,
     module: bytes | StrPath | None = None,
@@ -69,6 +69,7 @@ def check_resume(
     grants = Grants() if grants is None else check_type("grants", grants, Grants)
     approvals = check_optional("approvals", approvals, check_path)
     values = check_secrets(secrets)
+    cache = check_optional("cache", cache, check_path)
     config = RunConfig(stdin=stdin, progress=progress)
     writer = find_writer(journal)
     obstacle = "" if writer is None else f"{describe_writer(writer)} writes the journal"
@@ -107,7 +108,7 @@ def find_recording_obstacle(path: StrPath, cache: Path | None) -> str:
     engine and the access to the host are not checked.
     """
     try:
-        with RecordedRun(Path(path), check_tail(journal)) as recording:
+        with RecordedRun(Path(path), check_tail(Path(path))) as recording:
             module = recording.identity.module
             snapshot = None
             if recording.result is None and module is not None:

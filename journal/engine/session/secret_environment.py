@@ -100,10 +100,10 @@ def encode_environment(variables: Mapping[str, str | SecretValue]) -> GuestEnvir
     return GuestEnvironment(tuple(encoded), frozenset(secret))
 
 
-def check_secrets(values: Mapping[str, str | SecretValue]) -> dict[str, str]:
+def check_secrets(values: Mapping[str, str | SecretValue] | None) -> dict[str, str]:
     """Return the values of secret variables by name; raises ``OptionError`` for an invalid one."""
     found = {}
-    for name, value in check_mapping("secrets", values).items():
+    for name, value in check_mapping("secrets", {} if values is None else values).items():
         secret = value if isinstance(value, SecretValue) else SecretValue(value)
         found[check_text("each name of secrets", name)] = secret.reveal()
     return found

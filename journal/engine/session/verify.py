@@ -149,7 +149,7 @@ def _incomparable_reason(info: SnapshotInfo, variant: ModuleVariant) -> str:
     return ""
 
 
-def verify_replay(
+def verify_replay(  # long: each option is a keyword with its documentation
     path: StrPath,
     *,
     start: int | None = None,
@@ -183,7 +183,7 @@ def verify_replay(
     check_optional("module", module, check_module)
     approvals = check_optional("approvals", approvals, check_path)
     check_callable("on_check", on_check)
-    values = check_secrets({} if secrets is None else secrets)
+    values = check_secrets(secrets)
     config = SessionConfig(cache=cache, note=note, progress=progress)
     with ExitStack() as stack:
         with report_phase(progress, "reading the journal"):
