@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from journal.log.reader import Reader
     from journal.log.roll_policy import RollPolicy
     from journal.log.scan import RecoveryMode
+    from journal.log.scan_items import Damage, Debris, ScannedBlock, Tail
     from journal.log.seal_keys import using_key
-    from journal.log.segment_scan import Damage, Debris, ScannedBlock, Tail
     from journal.log.summary import Finding, Summary
     from journal.log.switchover import SwitchoverStats
     from journal.log.writer import Writer
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "CommitLevel": "log.commit_policy",
     "CommitPolicy": "log.commit_policy",
-    "Damage": "log.segment_scan",
-    "Debris": "log.segment_scan",
+    "Damage": "log.scan_items",
+    "Debris": "log.scan_items",
     "Declarations": "log.declarations",
     "Finding": "log.summary",
     "Frame": "format.frame",
@@ -31,11 +31,11 @@ _MODULES = {
     "Reader": "log.reader",
     "RecoveryMode": "log.scan",
     "RollPolicy": "log.roll_policy",
-    "ScannedBlock": "log.segment_scan",
+    "ScannedBlock": "log.scan_items",
     "Segment": "log.header_scan",
     "Summary": "log.summary",
     "SwitchoverStats": "log.switchover",
-    "Tail": "log.segment_scan",
+    "Tail": "log.scan_items",
     "Writer": "log.writer",
     "check_head": "log.head",
     "read_head": "log.head",

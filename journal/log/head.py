@@ -17,9 +17,9 @@ from journal.errors import OptionError, UnexpectedHead
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.log import scan
 from journal.log.header_scan import Segment
+from journal.log.scan_items import ScannedBlock
 from journal.log.seal_keys import check_key
 from journal.log.segment_files import SegmentFiles
-from journal.log.segment_scan import ScannedBlock
 
 if TYPE_CHECKING:
     from journal.format.seal_key import SealKey

@@ -20,17 +20,10 @@ from journal.format import segment_header
 from journal.format.block import BlockHeader
 from journal.fs.byte_source import Bytes, ByteSource
 from journal.log.header_scan import HashBudget, HeaderScan, Segment
+from journal.log.scan_items import BodySelector, Damage, Debris, ScanItem, ScannedBlock, Tail
 from journal.log.seal_chain import SealChain, make_forged_items
 from journal.log.seal_keys import KeyedSource, ReadingKeys, choose_reading_keys
-from journal.log.segment_scan import (
-    BodySelector,
-    Damage,
-    Debris,
-    ScanItem,
-    ScannedBlock,
-    SegmentScanner,
-    Tail,
-)
+from journal.log.segment_scan import SegmentScanner
 
 __all__ = [
     "BodySelector",

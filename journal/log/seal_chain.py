@@ -10,8 +10,8 @@ from journal.errors import CorruptBlock, FormatError, MissingEvents, WrongKey
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import Bytes
 from journal.log.header_scan import Segment
+from journal.log.scan_items import Damage, Tail
 from journal.log.seal_keys import ReadingKeys
-from journal.log.segment_scan import Damage, Tail
 
 
 class SealChain:
