@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -17,6 +17,10 @@ from journaltool.output import terminal
 
 if TYPE_CHECKING:
     from journal import GrantsMissing, JournalError
+
+
+class Terminated(KeyboardInterrupt):
+    """Raised by SIGTERM in the main thread."""
 
 
 @contextmanager
@@ -40,7 +44,10 @@ def reporting_errors(
     except BrokenPipeError:  # The reader of the output closed it.
         _discard_output()
         raise typer.Exit(ExitCode.FINE) from None
-    except KeyboardInterrupt:  # See ``raise_on_sigint``.
+    except Terminated:  # See ``raise_on_signals``.
+        _discard_output()
+        raise typer.Exit(ExitCode.TERMINATED) from None
+    except KeyboardInterrupt:
         _discard_output()
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except (OSError, MemoryError) as error:
@@ -95,10 +102,16 @@ def die_on_sigint() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def raise_on_sigint() -> None:
-    """Make SIGINT raise ``KeyboardInterrupt``, so that the command can clean up before it exits."""
+def raise_on_signals() -> None:
+    """Make SIGINT and SIGTERM raise exceptions, so that the command cleans up before it exits."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, _raise_terminated)
+
+
+def _raise_terminated(*_: object) -> NoReturn:
+    raise Terminated
 
 
 def _discard_output() -> None:

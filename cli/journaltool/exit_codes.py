@@ -45,7 +45,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130, "Ctrl-C"
     TRAPPED = 134, "the guest trapped"
     BROKEN_PIPE = 141, "the reader of the guest's output closed it; a resume delivers the rest"
-    TERMINATED = 143, "SIGTERM stopped the guest"
+    TERMINATED = 143, "SIGTERM"
 
 
 CODE_OF_ERROR = {
@@ -271,7 +271,7 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
 }
 """Exit codes of each command, as its help lists them; an empty text is not listed.
 
-resume has the codes of run. Ctrl-C ends every command with INTERRUPTED.
+resume has the codes of run. Ctrl-C ends every command with INTERRUPTED, SIGTERM with TERMINATED.
 """
 
 

@@ -6,7 +6,7 @@ returns inputs from the journal and compares effects with the journal. At the en
 the tape switches to recording and the guest continues; this is the whole mechanism of a resume.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -27,6 +27,13 @@ class Batch(NamedTuple):
 
 TapeRow = tuple[int, int, bytes, int]
 """Sequence number, tag, payload and time of one frame of a batch."""
+
+
+def check_between(batches: Iterable[Batch], check: Callable[[], None]) -> Iterator[Batch]:
+    """Yield the batches, and call ``check`` before each, because reading them may take long."""
+    for batch in batches:
+        check()
+        yield batch
 
 
 class TapeSink(Protocol):

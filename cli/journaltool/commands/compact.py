@@ -84,7 +84,7 @@ def compact(
     seconds = None if keep_within is None else _parse_span(keep_within)
     recoverable = None if source_target.is_pipe(source) else source
     with error_report.reporting_errors(about=source, recoverable=recoverable):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.compaction import RetentionPolicy
         from journal.log.segment_files import journal_size
 

@@ -48,7 +48,7 @@ def concat(
 ) -> None:
     """Join journals (the help text is HELP)."""
     with error_report.reporting_errors():
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.operations import concat
 
         with progress.show_progress(quiet) as on_progress:

@@ -52,7 +52,7 @@ def cut(
 ) -> None:
     """Cut a journal (the help text is HELP)."""
     with error_report.reporting_errors(about=source, recoverable=source):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.operations import split
 
         last = _find_newest_resumable(source) if at is None else at

@@ -73,7 +73,7 @@ def export(
             "a Parquet table cannot be written to a terminal: name a file with -o, or use a pipe"
         )
     with error_report.reporting_errors(about=journal, recoverable=journal):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         secrets = redaction.parse_secrets(redact)
         with progress.show_progress(quiet, to_stdout=to_stdout) as on_progress:
             write = partial(_write, form, journal, secrets, on_progress)

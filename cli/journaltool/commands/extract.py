@@ -127,7 +127,7 @@ def extract(  # long: it names each option
             "binary data cannot be written to a terminal: name a file, or use a pipe"
         )
     with error_report.reporting_errors(about=journal, recoverable=journal):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.operations import extract
 
         limits = _build_limits(max_size)

@@ -80,7 +80,7 @@ def filter(
     with error_report.reporting_errors(
         about=source, recoverable=None if source_target.is_pipe(source) else source
     ):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.operations import filter
 
         with source_target.open_source(source) as old:

@@ -32,7 +32,7 @@ Examples:
 def head(journal: common.JournalArgument, as_json: common.JsonOption = False) -> None:
     """Print the head (the help text is HELP)."""
     with error_report.reporting_errors(about=journal):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.log.head import read_head
 
         found = read_head(journal)

@@ -51,7 +51,7 @@ def import_(
 ) -> None:
     """Import a journal (the help text is HELP)."""
     with error_report.reporting_errors(about=file):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         with (
             progress.show_phase("importing", quiet),
             output_path.prepare_output(output, force) as target,

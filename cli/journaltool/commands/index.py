@@ -52,7 +52,7 @@ def index(
             "--check, --rebuild and --drop exclude each other: use only one of them"
         )
     with error_report.reporting_errors(about=journal):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal import Reader
         from journal.operations import statistics
         from journal.pages.index_store import get_index_path

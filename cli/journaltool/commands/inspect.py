@@ -87,7 +87,7 @@ def inspect(  # long: it names each option
     errors: list[FormatError] = []
     with error_report.reporting_errors(about=journal):
         if follow:
-            error_report.raise_on_sigint()
+            error_report.raise_on_signals()
         from journal import Reader
         from journal.query.literals import JournalTimes
         from journal.query.selection import QueryFilter

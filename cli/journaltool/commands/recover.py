@@ -58,7 +58,7 @@ def recover(
 ) -> None:
     """Recover a journal (the help text is HELP)."""
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=source):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.format import bit_search
         from journal.operations import salvage
 

@@ -159,28 +159,29 @@ def resume(  # long: it names each option
         snapshots = snapshot_options.build(recorded.snapshots)
         schedule = compaction_options.build(recorded.compaction)
         error_report.die_on_sigint()
-        recorder = resume(
-            journal,
-            module=module,
-            grants=mounts.parse_grants(directory or ()),
-            in_flight=library.engine.InFlightPolicy(in_flight.value),
-            sleep=library.engine.SleepPolicy(sleep.value),
-            memory_size_max=max_memory,
-            at=at,
-            into=into,
-            reexecute=reexecute,
-            strict=strict,
-            secrets=mounts.parse_environment(secret_env or (), os.environ),
-            on_input_wait=terminal.make_resume_greeting(quiet),
-            config=session.build_config(
-                durability or session.DurabilityChoice(recorded.durability.value),
-                net,
-                snapshots,
-                schedule,
-                quiet,
-                on_progress,
-            ),
-        )
+        with supervisor.limit_start(timeout, into or journal, quiet=quiet):
+            recorder = resume(
+                journal,
+                module=module,
+                grants=mounts.parse_grants(directory or ()),
+                in_flight=library.engine.InFlightPolicy(in_flight.value),
+                sleep=library.engine.SleepPolicy(sleep.value),
+                memory_size_max=max_memory,
+                at=at,
+                into=into,
+                reexecute=reexecute,
+                strict=strict,
+                secrets=mounts.parse_environment(secret_env or (), os.environ),
+                on_input_wait=terminal.make_resume_greeting(quiet),
+                config=session.build_config(
+                    durability or session.DurabilityChoice(recorded.durability.value),
+                    net,
+                    snapshots,
+                    schedule,
+                    quiet,
+                    on_progress,
+                ),
+            )
         result = supervisor.run_until_end(recorder, timeout, snapshots)
         code = result.outcome.code
         if recorder.ended_before and code is not None and not quiet:

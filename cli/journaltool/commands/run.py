@@ -26,10 +26,10 @@ The triggers for --snapshot-on are idle, first-stdin, first-environ, first-liste
 sigint, sigalrm, sigtstp, sigstop, periodic-interval, non-deterministic-call, bootstrap, transaction
 and explicit. The program itself requests an explicit snapshot.
 
-Ctrl-C, SIGTERM and SIGHUP stop the program, and it can be resumed. A signal that is a trigger of
---snapshot-on takes a snapshot instead. After the snapshot of sigtstp (Ctrl-Z) the process is
-suspended. The snapshot of sigstop is taken when the process continues. journaltool snapshot sends
-SIGUSR1.
+Ctrl-C, SIGTERM and SIGHUP stop the program, and it can be resumed. A second signal, a second later,
+ends a program that does not stop. A signal that is a trigger of --snapshot-on takes a snapshot
+instead. After the snapshot of sigtstp (Ctrl-Z) the process is suspended. The snapshot of sigstop is
+taken when the process continues. journaltool snapshot sends SIGUSR1.
 """
 
 EPILOG = f"""\b
@@ -205,10 +205,11 @@ def run(  # long: it names each option
                 recorder.set_path(path)  # The block's end renames the journal.
             return recorder
 
-        if journal is not None or force:
-            recorder = create(path)
-        else:
-            path, recorder = output_path.create_numbered(path, create)
+        with supervisor.limit_start(timeout, path, quiet=quiet):
+            if journal is not None or force:
+                recorder = create(path)
+            else:
+                path, recorder = output_path.create_numbered(path, create)
         if journal is None and not quiet:
             terminal.print_status(f"recording in {path}")
         result = supervisor.run_until_end(recorder, timeout, snapshots)

@@ -59,7 +59,7 @@ def snapshot(
 ) -> None:
     """Take a snapshot (the help text is HELP)."""
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, as_json=as_json):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal import OptionError, Reader
 
         with _find_writer(target) as (process, path), Reader(path) as reader:

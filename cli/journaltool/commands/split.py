@@ -76,7 +76,7 @@ def split(  # long: it names each option
     if not (at or snapshots or size is not None):
         raise typer.BadParameter("at least one of --at, --snapshots and --size is required")
     with error_report.reporting_errors(recoverable=source):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.operations import split
 
         with progress.show_progress(quiet) as on_progress:

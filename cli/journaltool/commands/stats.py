@@ -53,7 +53,7 @@ def stats(
 ) -> None:
     """Print statistics (the help text is HELP)."""
     with error_report.reporting_errors(about=journal):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.operations import statistics
 
         redaction.parse_secrets(redact)  # Statistics have no contents to redact.

@@ -57,7 +57,7 @@ def tail(
     """Print the last events (the help text is HELP)."""
     errors: list[FormatError] = []
     with error_report.reporting_errors(about=journal):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal import Reader
         from journal.log import RecoveryMode
 

@@ -78,7 +78,7 @@ def verify(
     if (hashes or headers) and pages:
         raise typer.BadParameter("--pages needs decoded events: omit --hashes and --headers")
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
-        error_report.raise_on_sigint()
+        error_report.raise_on_signals()
         from journal.operations.verify import Verifier
 
         start_time = time.monotonic()

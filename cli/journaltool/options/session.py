@@ -33,7 +33,8 @@ TimeoutOption = Annotated[
     typer.Option(
         parser=common.parse_seconds,
         metavar="SECONDS",
-        help="Stop the guest after this time with exit code 124.",
+        help="Stop the guest after this time with exit code 124. Its start may take as long, and "
+        "at least 10 seconds.",
     ),
 ]
 NetOption = Annotated[bool, typer.Option("--net", help="Let the guest use sockets.")]

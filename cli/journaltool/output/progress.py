@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 from journaltool.output import terminal
 
@@ -164,30 +165,35 @@ def show_phase(what: str, quiet: bool, *, to_stdout: bool = False) -> Iterator[N
 
 @contextmanager
 def defer_interrupts(report: ProgressCallback) -> Iterator[ProgressCallback]:
-    """Yield a callback that raises ``KeyboardInterrupt`` at its first call after a SIGINT.
+    """Yield a callback that raises the exception of a SIGINT or SIGTERM at its next call.
 
     At a callback the operation can clean up. An exception elsewhere could leave files that nothing
-    removes. A second SIGINT raises at once. Work after the last callback is completed.
+    removes. A second signal raises at once. Work after the last callback is completed.
     """
-    is_interrupted = False
+    arrived: list[tuple[int, FrameType | None]] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def interrupt(*_: object) -> None:
-        nonlocal is_interrupted
-        if is_interrupted:
+    def raise_first() -> None:
+        for number, frame in arrived[:1]:
+            handler = before[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
             raise KeyboardInterrupt
-        is_interrupted = True
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        arrived.append((number, frame))
+        if len(arrived) > 1:
+            raise_first()
 
     def check(what: str, done: int, size: int) -> None:
-        if is_interrupted:
-            raise KeyboardInterrupt
+        raise_first()
         report(what, done, size)
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        yield check
-        return
-    signal.signal(signal.SIGINT, interrupt)
+    changed = [number for number, handler in before.items() if callable(handler)]
+    for number in changed:
+        signal.signal(number, interrupt)
     try:
         yield check
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in changed:
+            signal.signal(number, before[number])

@@ -1,20 +1,23 @@
 """Signals of a process that runs a guest: stop the guest, take a snapshot, or both.
 
-SIGINT, SIGTERM and SIGHUP stop the guest. SIGINT takes a snapshot instead, if a trigger is set for
-it. SIGUSR1 requests a snapshot, if the recorder can take snapshots. SIGALRM, SIGTSTP and SIGCONT
-are only handled if a trigger is set for them. A process cannot handle SIGSTOP, so its snapshot is
-taken at the next SIGCONT. A SIGCONT without a stop takes a snapshot too.
+SIGINT, SIGTERM and SIGHUP stop the guest, and a second one ends the process. SIGINT takes a
+snapshot instead, if a trigger is set for it. SIGUSR1 requests a snapshot, if the recorder can take
+snapshots. SIGALRM, SIGTSTP and SIGCONT are only handled if a trigger is set for them. A process
+cannot handle SIGSTOP, so its snapshot is taken at the next SIGCONT. A SIGCONT without a stop takes
+a snapshot too.
 """
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from journal import JournalError
 from journal.events.snapshots import Trigger
+from journaltool import exit_codes
 
 if TYPE_CHECKING:
     from journal import Recorder
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
 
 #: Seconds that Ctrl-Z waits for its snapshot. A computing guest may not reach a safe point.
 SUSPEND_SECONDS = 5.0
+
+#: Seconds after which a second signal counts. A shell may pass on the signal of one Ctrl-C again.
+AGAIN_SECONDS = 1.0
+
+#: Signals that matter after the end of the guest, while the journal is closed and compacted.
+_HEARD_TO_THE_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 
 _READ_SIZE = 512
 
@@ -41,6 +50,7 @@ class SignalWatcher:
         self._has_suspended = False
         self.is_over = False
         self.stop_signal = 0
+        self._stopped_at = 0.0
 
     def actions(self) -> dict[int, Callable[[], object]]:
         """Return the action of each handled signal."""
@@ -65,18 +75,27 @@ class SignalWatcher:
         actions = self.actions()
         while numbers := os.read(descriptor, _READ_SIZE):
             for number in numbers:
-                if number in actions and (not self.is_over or number == signal.SIGTSTP):
+                if number in actions and (not self.is_over or number in _HEARD_TO_THE_END):
                     with suppress(JournalError):  # The main thread reports it.
                         actions[number]()
 
     def _interrupt(self) -> None:
-        triggers = (Trigger.FIRST_SIGINT, Trigger.SIGINT)
+        triggers = () if self.is_over else (Trigger.FIRST_SIGINT, Trigger.SIGINT)
         if not any(map(self._recorder.notify, triggers)):
             self._stop(signal.SIGINT)
 
     def _stop(self, number: int) -> None:
-        self.stop_signal = self.stop_signal or number
-        self._recorder.stop()
+        """Stop the guest. A later signal that is not the same keystroke ends this process at once.
+
+        A guest may be in a long instruction, such as a fill of its whole memory. The journal is as
+        after a kill then, and a resume continues.
+        """
+        now = time.monotonic()
+        if self.stop_signal and now - self._stopped_at >= AGAIN_SECONDS:
+            os._exit(exit_codes.code_for_signal(number))
+        if not self.stop_signal:
+            self.stop_signal, self._stopped_at = number, now
+        self._recorder.stop(compact=False)
 
     def _request_snapshot(self) -> None:
         self._recorder.snapshot(Trigger.EXPLICIT, 0)

@@ -1,9 +1,14 @@
 """Supervision of a running guest: signals, the time limit, and the report of its end."""
 
 import gc
+import os
 import shlex
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -13,6 +18,10 @@ from journaltool.output import terminal
 if TYPE_CHECKING:
     from journal import Recorder
     from journal.engine import RunResult, SnapshotOptions
+
+
+START_SECONDS_MIN = 10.0
+"""Seconds that the start of a guest may take, however short its time limit is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,45 @@ def run_until_end(
         timed_out=stopped and timed_out and not watcher.stop_signal,
         stopped_by=watcher.stop_signal if stopped else 0,
     )
+
+
+@contextmanager
+def limit_start(timeout: float | None, journal: Path, *, quiet: bool) -> Iterator[None]:
+    """End this process with 124 if the block, which prepares the guest, takes too long.
+
+    It may take ``timeout`` seconds, but at least ``START_SECONDS_MIN``. The journal is as after a
+    kill then: a new one does not exist, and an old one can be resumed.
+
+    > Why not an exception? Native code that compiles a module would delay it.
+    """
+    is_done, lock = threading.Event(), threading.Lock()
+
+    def watch(seconds: float) -> None:
+        if is_done.wait(seconds):
+            return
+        with lock:  # Either the block ends first, or the process.
+            if not is_done.is_set():
+                if not quiet:
+                    terminal.print_status(
+                        f"stopped after {terminal.format_seconds(seconds)}, before the program "
+                        f"was running{_describe_rest(journal)}"
+                    )
+                os._exit(exit_codes.ExitCode.TIMEOUT)
+
+    if timeout is not None:
+        seconds = max(timeout, START_SECONDS_MIN)
+        threading.Thread(target=watch, args=(seconds,), name="journal-start", daemon=True).start()
+    try:
+        yield
+    finally:
+        with lock:
+            is_done.set()
+
+
+def _describe_rest(journal: Path) -> str:
+    if not os.path.lexists(journal):
+        return ""
+    return f"; continue with: journaltool resume {shlex.quote(str(journal))}"
 
 
 def report(

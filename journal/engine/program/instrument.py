@@ -14,6 +14,7 @@ import wasmtime
 
 from journal.engine.configuration import Configuration
 from journal.engine.program import asyncify_worker, binaryen
+from journal.engine.program.abandonable import call_abandonable
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.binaryen import BinaryenTool, InstrumentTimeout, NotInstrumentable
 from journal.engine.program.module import make_engine
@@ -132,7 +133,7 @@ def check_instrumented(data: bytes, source: bytes, tool: str) -> None:
 def _validation_error(module: bytes) -> str | None:
     """Return why a module is not valid, or None."""
     try:
-        wasmtime.Module.validate(make_engine(Configuration()), module)
+        call_abandonable(lambda: wasmtime.Module.validate(make_engine(Configuration()), module))
     except wasmtime.WasmtimeError as error:
         return join_causes(str(error))
     return None

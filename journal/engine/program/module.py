@@ -17,6 +17,7 @@ from journal.engine.configuration import (
     Configuration,
     UnknownImports,
 )
+from journal.engine.program.abandonable import call_abandonable
 from journal.engine.program.refusal import check_format, describe_invalid, is_text
 from journal.engine.program.user_cache import UserCache
 from journal.engine.runtime import bindings
@@ -184,10 +185,10 @@ def check_program(module: Any, configuration: Configuration) -> None:
 def _compile(engine: Any, module: GuestModule, progress: ProgressCallback) -> Any:
     try:
         with report_phase(progress, COMPILE_PHASE, len(module.data)):
-            compiled = wasmtime.Module(engine, module.data)
+            data = module.data
+            compiled = call_abandonable(lambda: wasmtime.Module(engine, data))
     except wasmtime.WasmtimeError as error:
         raise ModuleRefused(describe_invalid(module.data, str(error))) from None
-    data = module.data
     _refuse_vectors(bytes(wasmtime.wat2wasm(data)) if is_text(data) else data)
     return compiled
 

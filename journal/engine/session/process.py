@@ -22,8 +22,9 @@ from journal.engine.session.snapshot_check import SnapshotCheckCoordinator
 from journal.engine.session.standard_streams import StandardStreams
 from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
-from journal.engine.tape import Tape
+from journal.engine.tape import Tape, check_between
 from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.filesystem.mounts import Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.delivery import make_stream_events
@@ -78,9 +79,10 @@ class Process:
         self._start, self._plan = self._replay.start, self._replay.plan
         self._on_input_wait = self._replay.on_input_wait
         self._has_ended = False
+        batches = self._replay.batches
         self.tape = Tape(
             writer,
-            self._replay.batches,
+            None if batches is None else check_between(batches, interrupter.check),
             keep_inputs=identity.start.level is RecordingLevel.FULL,
             on_recording_event=self._on_recording_event,
             on_live=self._continue_live if self._plan is None else self._stop_at_end,
@@ -92,12 +94,7 @@ class Process:
         interval = min(INTERVAL_SECONDS, config.snapshots.period_seconds / _TICKS_PER_PERIOD)
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
         self.context = self._make_context(identity, interrupter)
-        directories, times = self._replay.directories, self._replay.times
-        self.mounts = open_descriptors(
-            self.context, identity, streams.source, streams.terminals, directories, times, own
-        )
-        if own is not None:
-            self.mounts.protect_own_files()
+        self.mounts = self._open_descriptors(identity, own)
         self._time = GuestTime(self.context, writer.append)
         self._machine: MachineState | None = None
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
@@ -107,6 +104,24 @@ class Process:
             table_elements=TABLE_ELEMENTS_MAX,
         )
         define_imports(self._instance, program.compiled, identity.configuration, self.context)
+
+    def _open_descriptors(self, identity: preamble.Identity, own: OwnFiles | None) -> Mounts:
+        """Open the standard streams and the mounts, whose long operations can be stopped."""
+        streams, replay = self._streams, self._replay
+        mounts = open_descriptors(
+            self.context,
+            identity,
+            streams.source,
+            streams.terminals,
+            replay.directories,
+            replay.times,
+            own,
+        )
+        for tree in mounts.host_trees:
+            tree.check = self.context.interrupter.check
+        if own is not None:
+            mounts.protect_own_files()
+        return mounts
 
     def _make_context(self, identity: preamble.Identity, interrupter: Interrupter) -> CallContext:
         """Return the context of the host functions, without descriptors."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from journal._arguments import check_choice, check_seconds, check_text
+from journal._arguments import check_choice, check_flag, check_seconds, check_text
 from journal.engine.session.process import Process
 from journal.engine.session.run_config import RunConfig, StrPath
 from journal.engine.session.run_result import RunResult
@@ -29,6 +29,10 @@ THREAD_STACK_EXTRA = 16 << 20
 
 _NO_SNAPSHOTS = "snapshots cannot be taken: the run was started without snapshots"
 _STACK_SIZE_LOCK = threading.Lock()
+
+
+class _CompactionAbandoned(Exception):
+    """Raised by the progress of a compaction that must not delay the end of a run."""
 
 
 class Recorder:
@@ -74,6 +78,7 @@ class Recorder:
         self._replay = replay
         self._thread: threading.Thread | None = None
         self._result = recorded_result
+        self._is_in_haste = False
         self._error: BaseException | None = None
         self._home = HomeProcess()
         self.ended_before = recorded_result is not None
@@ -154,12 +159,17 @@ class Recorder:
             raise self._error
         return self._result
 
-    def stop(self) -> None:
+    def stop(self, *, compact: bool = True) -> None:
         """Request the guest to stop at its next host call, loop head or function start.
+
+        Without ``compact`` the end is not delayed by a compaction: the closed journal is not
+        compacted, and a compaction that is running ends without an effect.
 
         Returns at once. Safe from any thread and from signal handlers.
         """
         self._home.check(self.path)
+        if not check_flag("compact", compact):
+            self._is_in_haste = True
         self._interrupter.request_stop()
         if self._process is not None:
             self._process.interrupt()
@@ -329,8 +339,15 @@ class Recorder:
         """Compact the closed journal. A failure is only noted, because the run itself succeeded."""
         from journal.compaction import compact_in_place
 
+        def check(*_: object) -> None:
+            if self._is_in_haste:
+                raise _CompactionAbandoned
+
         try:
-            compact_in_place(self.path, policy=compaction.policy)
+            check()
+            compact_in_place(self.path, policy=compaction.policy, progress=check)
+        except _CompactionAbandoned:
+            self._note("the journal was not compacted, because the run was stopped")
         except JournalError as error:
             self._note_failure(error)
         except OSError as error:

@@ -297,11 +297,11 @@ class _ReplayRunner:
                 self.config,
                 replay=Replay(batches=batches, start=start, plan=plan),
             )
-            self._finish(replay, process)
+            self._finish(replay, process, interrupter)
         finally:
             interrupter.close()
 
-    def _finish(self, replay: ReplayResult, process: Process) -> None:
+    def _finish(self, replay: ReplayResult, process: Process, interrupter: Interrupter) -> None:
         errors: list[BaseException] = []
 
         def work() -> None:
@@ -313,6 +313,13 @@ class _ReplayRunner:
             except BaseException as error:
                 errors.append(error)
 
-        start_guest_thread(work, process.stack_size).join()
+        thread = start_guest_thread(work, process.stack_size)
+        try:
+            thread.join()
+        except BaseException:  # A signal handler raised it.
+            interrupter.request_stop()
+            process.interrupt()
+            thread.join()
+            raise
         if errors:
             raise errors[0]

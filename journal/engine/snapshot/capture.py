@@ -56,6 +56,10 @@ class SnapshotSink(Protocol):
         """Make all appended events durable."""
 
 
+#: Pages between two checks for a stop request.
+_CHECK_PAGES = 4096
+
+
 class SuspendPoint(NamedTuple):
     """Location at which a guest is suspended: see ``SafePoint``."""
 
@@ -145,7 +149,8 @@ class SnapshotCapture:
         if self.pages is not None:
             self.pages.begin_snapshot(self.sink.next_seq)
         for tracked in self.machine.memories:
-            for event in _collect_changes(tracked, tracked.memory.refresh()):
+            check = self.context.interrupter.check
+            for event in _collect_changes(tracked, tracked.memory.refresh(), check):
                 self.on_pages(event)
                 self._last_seq = self._append(event)
         self._digest = self._write_rest(stack)
@@ -196,8 +201,14 @@ class SnapshotCapture:
                 )
 
 
-def _collect_changes(tracked: TrackedMemory, size: int) -> Iterator[MemoryPages]:
-    """Yield the events of the pages that differ from the mirror, and update the mirror."""
+def _collect_changes(
+    tracked: TrackedMemory, size: int, check: Callable[[], None]
+) -> Iterator[MemoryPages]:
+    """Yield the events of the pages that differ from the mirror, and update the mirror.
+
+    ``check`` is called between parts. Its exception leaves the snapshot incomplete, as a crash
+    does, and the mirror unusable.
+    """
     dirty_pages = tracked.dirty_pages
     if dirty_pages is None and size:
         dirty_pages = ComparedDirtyPages(tracked.memory.address, tracked.mirror.address)
@@ -206,6 +217,8 @@ def _collect_changes(tracked: TrackedMemory, size: int) -> Iterator[MemoryPages]
     has_yielded = False
     for start, stop in ranges:
         for number in range(start, stop):
+            if not number % _CHECK_PAGES:
+                check()
             page = tracked.memory.view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
             old_page = tracked.mirror.read(number)
             if page == old_page:
@@ -213,6 +226,7 @@ def _collect_changes(tracked: TrackedMemory, size: int) -> Iterator[MemoryPages]
             _update_mirror(tracked, number, page, old_page)
             pages.append(encoding.ChangedPage(number, page, old_page))
             if len(pages) == encoding.EVENT_PAGES_MAX:
+                check()
                 yield from encoding.encode_pages(tracked.index, size, pages)
                 pages, has_yielded = [], True
     if pages or not has_yielded:

@@ -10,7 +10,7 @@ from journal.engine.snapshot.capture import MAIN_THREAD, MachineState
 from journal.engine.snapshot.memory_image import ImageCache, ImageKey, MemoryImage
 from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_state
-from journal.engine.tape import Batch
+from journal.engine.tape import Batch, check_between
 from journal.engine.wasi.call_context import CallContext
 from journal.errors import EngineError, FormatError, MalformedEvent, NotResumable
 from journal.events import codec, tag_sets
@@ -186,7 +186,8 @@ class SnapshotRestorer:
             raise NotResumable(
                 f"snapshot {self.info.seq} does not match the module: {error}"
             ) from error
-        rebuild_state(context, iter(self.history(REBUILD_TAGS)), self.info.seq)
+        batches = check_between(self.history(REBUILD_TAGS), context.interrupter.check)
+        rebuild_state(context, batches, self.info.seq)
         assert self.parts.positions is not None, "read_parts checks this"
         apply_positions(context, self.parts.positions)
         for listing in self.parts.listings:

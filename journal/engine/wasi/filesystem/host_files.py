@@ -72,10 +72,11 @@ class HostTree:
     If ``path`` is empty, the directory is closed: nothing opens it. ``writable`` says whether the
     mount was recorded as writable, ``is_read_only`` whether the user grants no change now.
     ``is_moved`` means that the directory is at another path than the journal recorded. ``guest`` is
-    the name of the mount. The guest does not reach the files ``own``. ``open_handles`` contains the
-    open files and directories below the mount, ``recorded_sizes`` the sizes of open files by device
-    and inode, as far as replayed calls tell them. An inode number may be given out again after the
-    last of its files was closed.
+    the name of the mount. The guest does not reach the files ``own``. Long operations call
+    ``check``, which raises an exception to end them. ``open_handles`` contains the open files and
+    directories below the mount, ``recorded_sizes`` the sizes of open files by device and inode, as
+    far as replayed calls tell them. An inode number may be given out again after the last of its
+    files was closed.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class HostTree:
         self.is_moved = is_moved
         self.times = times
         self.own = own or OwnFiles()
+        self.check: Callable[[], None] = lambda: None
         self._root: int | None = None
         self._is_other_root: bool | None = None
         self._found: dict[int, list[tuple[str, ...]]] = {}

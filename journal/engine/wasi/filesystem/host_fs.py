@@ -70,7 +70,7 @@ class HostDirectory(HostHandle):
     def entries(self, fd: int) -> list[DirectoryEntry]:
         """Return the entries, sorted by name."""
         value = self._tree.query_host(
-            HostCall.LIST, fd, lambda: pack_entries(self.handle, self._tree.own)
+            HostCall.LIST, fd, lambda: pack_entries(self.handle, self._tree.own, self._tree.check)
         )
         return unpack_entries(value)
 

@@ -12,12 +12,17 @@ from journal._arguments import quote
 from journal.engine.tape import HostReply
 from journal.engine.wasi.filesystem.own_files import Access, OwnFiles
 from journal.events.paths import FileType
+from journal.events.wire_types import PAYLOAD_SIZE_MAX
 from journal.vfs.path_resolution import PathLocation, release_location, resolve
 from journal.vfs.times import TimeUpdate
 from journal.wasi_abi import DirectoryEntry, Errno, FileStat, WasiError, to_wasi_errno
 
 _NODE = struct.Struct("<BQQ")
 _ENTRY = struct.Struct("<QBH")
+#: Entries of a directory between two checks for a stop request.
+_CHECK_ENTRIES = 1024
+#: Largest size of the entries of a directory in bytes. The rest of the event needs the other KiB.
+_LISTING_SIZE_MAX = PAYLOAD_SIZE_MAX - 1024
 _O_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -155,22 +160,33 @@ def stat_of(status: os.stat_result) -> FileStat:
     )
 
 
-def pack_entries(handle: int, own: OwnFiles) -> bytes:
-    """Return the entries of a directory without the files ``own``, sorted by name."""
+def pack_entries(handle: int, own: OwnFiles, check: Callable[[], None]) -> bytes:
+    """Return the entries of a directory without the files ``own``, sorted by name.
+
+    ``check`` is called between parts of a large directory. Raises ``WasiError`` with ``OVERFLOW``
+    if the entries do not fit into one event.
+    """
     directory = os.fstat(handle)
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
     try:
-        with os.scandir(fd) as iterator:
-            entries = sorted((e.name, e.inode(), e.stat(follow_symlinks=False)) for e in iterator)
+        parts: list[tuple[str, bytes]] = []
+        size = 0
+        with os.scandir(fd) as entries:
+            for count, entry in enumerate(entries):
+                if not count % _CHECK_ENTRIES:
+                    check()
+                attributes = entry.stat(follow_symlinks=False)
+                if own.contains_entry(directory, entry.name, attributes):
+                    continue
+                name, kind = os.fsencode(entry.name), filetype_of(attributes.st_mode)
+                parts.append((entry.name, _ENTRY.pack(entry.inode(), kind, len(name)) + name))
+                size += len(parts[-1][1])
+                if size > _LISTING_SIZE_MAX:
+                    raise WasiError(Errno.OVERFLOW)
     finally:
         os.close(fd)
-    parts = []
-    for name, inode, attributes in entries:
-        if own.contains_entry(directory, name, attributes):
-            continue
-        encoded = os.fsencode(name)
-        parts.append(_ENTRY.pack(inode, filetype_of(attributes.st_mode), len(encoded)) + encoded)
-    return b"".join(parts)
+    parts.sort()
+    return b"".join(packed for _, packed in parts)
 
 
 def unpack_entries(value: bytes) -> list[DirectoryEntry]:
