@@ -157,6 +157,14 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> Expression:
     return _Parser(text, vocabulary).parse()
 
 
+def check_meaning(tree: Expression, vocabulary: Vocabulary) -> Expression:
+    """Return a tree that a caller built. Raises ExpressionError as ``parse`` does for its text."""
+    text = str(tree)
+    if _Parser(text, vocabulary).parse() != tree:
+        raise ExpressionError("the tree has not the form of a parsed expression", text, 0)
+    return tree
+
+
 class _Token(NamedTuple):
     """Token of an expression, at an index of the text."""
 

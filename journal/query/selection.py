@@ -22,7 +22,15 @@ from journal.format.frame import Frame
 from journal.query.compiler import CompiledQuery
 from journal.query.fields import BUILT_IN, DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME, Vocabulary
 from journal.query.literals import JournalTimes, Moment, MomentBase
-from journal.query.parser import And, Comparison, Expression, Or, check_expression, parse
+from journal.query.parser import (
+    And,
+    Comparison,
+    Expression,
+    Or,
+    check_expression,
+    check_meaning,
+    parse,
+)
 from journal.query.path_tracker import TRACKED_TAGS, PathTracker
 
 PREAMBLE = (tag_sets.PREAMBLE & tag_sets.tags_in_group(Group.CORE)) | {
@@ -95,7 +103,9 @@ class Query:
             parts.append(_combine_any([Comparison(PATH, "glob", (path,)) for path in self.paths]))
         if self.where is not None:
             parts.append(
-                parse(self.where, self.vocabulary) if isinstance(self.where, str) else self.where
+                parse(self.where, self.vocabulary)
+                if isinstance(self.where, str)
+                else check_meaning(self.where, self.vocabulary)
             )
         if len(parts) > 1:
             return And(tuple(parts))
