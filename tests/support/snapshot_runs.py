@@ -118,6 +118,7 @@ def record_guest(
 def resume_guest(
     one: SnapshotGuest, path: Path, cache: Path, *, at: int, notes: list[str] | None = None
 ) -> Run:
+    """Resume a guest from a snapshot in a new journal, without further snapshots."""
     into = path.with_name(f"at-{at}.journal")
     with journal.resume(
         path,
@@ -127,6 +128,7 @@ def resume_guest(
         cache=cache,
         durability=journal.engine.Durability.NONE,
         network=Needs.NETWORK in one.needs,
+        snapshots=SnapshotOptions(),
         note=(notes if notes is not None else []).append,
     ) as recorder:
         return wait_for_end(recorder), recorder.stdout, recorder.stderr, recorder.files

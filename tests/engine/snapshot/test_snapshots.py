@@ -173,6 +173,8 @@ def test_a_guest_whose_stack_cannot_be_put_back_is_not_believed_and_is_executed_
     infos = snapshots_in(path)
     assert infos, "those before were good"
     assert resume_guest(ASTRAY, path, cache_dir, at=infos[-1].seq) == plain
-    with journal.resume(path, stdin=b"", cache=cache_dir, reexecute=True) as recorder:
+    with journal.resume(
+        path, stdin=b"", cache=cache_dir, reexecute=True, snapshots=SnapshotOptions()
+    ) as recorder:
         assert wait_for_end(recorder) == plain[0]
         assert recorder.stdout == plain[1]
