@@ -27,7 +27,7 @@ from journal.engine.session.resume_plan import plan_resume
 from journal.engine.session.run_config import SessionConfig
 from journal.engine.session.run_result import RunResult
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
-from journal.engine.trust.access import Access
+from journal.engine.trust.access import HostAccess
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.snapshots import Trigger
@@ -117,7 +117,7 @@ class _Rig:
         with journal.Reader(path) as reader:
             (last,) = reader.last(1)
         self.recording = RecordedRun(path, last.seq + 1)
-        module = preamble.find_module(self.recording.identity, None, Access())
+        module = preamble.find_module(self.recording.identity, None, HostAccess())
         self._config = SessionConfig(cache=self._cache, note=print)
         self._module = module
         self._program: PreparedModule | None = None

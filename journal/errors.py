@@ -27,6 +27,7 @@
     - EngineMismatch       this engine cannot reproduce the recorded run
     - NotResumable         the journal does not contain the data that a resume needs
     - GrantsMissing        the journal asks for access to the host that nobody granted
+    - ResourceRefused      the journal may need more of a resource than its user allows
     - HostMismatch         the host differs from the recording, or refuses to reopen a file
     - Divergence           a replay differs from the journal
     - OutputLost           an output could not be delivered to its target
@@ -272,6 +273,10 @@ class GrantsMissing(EngineError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class ResourceRefused(EngineError):
+    """The journal may need more of a resource than its user allows."""
 
 
 class HostMismatch(EngineError):

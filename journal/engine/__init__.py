@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from journal.engine.session.journal_trust import approve, read_request
     from journal.engine.session.recorded_options import RecordedOptions, read_recorded_options
     from journal.engine.session.recorder import Recorder
+    from journal.engine.session.resource_policy import ResourcePolicy
     from journal.engine.session.resume_check import ResumeCheck, check_resume
     from journal.engine.session.run_config import RunConfig
     from journal.engine.session.run_result import ExitKind, RunResult
@@ -55,6 +56,7 @@ _MODULES = {
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
     "ReplayResult": "engine.session.verify",
+    "ResourcePolicy": "engine.session.resource_policy",
     "ResumeCheck": "engine.session.resume_check",
     "RunConfig": "engine.session.run_config",
     "RunResult": "engine.session.run_result",
@@ -96,6 +98,7 @@ __all__ = [
     "Recorder",
     "RecordingLevel",
     "ReplayResult",
+    "ResourcePolicy",
     "ResumeCheck",
     "RunConfig",
     "RunResult",

@@ -135,3 +135,28 @@ def test_dir_of_a_resume_needs_a_mount(folder: Path) -> None:
     done = resume(folder, "--dir", "/tmp::/other")
     assert (done.returncode, done.stderr.count(b"\n")) == (125, 1)
     assert b"no mount /other of a host directory: it has /" in done.stderr
+
+
+def test_a_journal_that_may_use_more_than_the_user_allows_is_refused(tmp_path: Path) -> None:
+    done = run_tool("run", "-q", "-j", "j", "--max-files", "1024GiB", guest("cat"), at=tmp_path)
+    assert done.returncode == 0
+    with journal.Reader(tmp_path / "j") as reader:
+        last = max(frame.seq for frame in reader.frames() if frame.tag == 131)  # SessionStart
+    journal.cut(tmp_path / "j", tmp_path / "stopped", at=last)
+    told = b"may need 1099511627776 bytes of files in memory, more than the limit of "
+    for arguments, limit in (
+        (["--max-files", "4MiB"], b"4194304"),
+        (["--max-mounts", "0"], b"limit of 0"),
+        (["--max-memory", "64KiB"], b"limit of 65536"),
+        (["--max-module", "9"], b"limit of 9"),
+        (["--max-journal", "9"], b"limit of 9"),
+    ):
+        for command, code in (("resume", 125), ("replay", 1)):
+            done = run_tool(command, *arguments, "stopped", at=tmp_path)
+            assert (done.returncode, done.stderr.count(b"\n")) == (code, 1), done.stderr
+            assert limit in done.stderr
+            assert f"raise it with {arguments[0]} ".encode() in done.stderr
+    stranger = {"XDG_STATE_HOME": str(tmp_path / "stranger")}
+    done = run_tool("resume", "stopped", at=tmp_path, env=stranger)
+    assert (done.returncode, told + b"1073741824" in done.stderr) == (125, True)
+    assert run_tool("resume", "-q", "stopped", at=tmp_path).returncode == 0

@@ -111,7 +111,7 @@ class Workshop:
         yield "resume", lambda: self.resume(shutil.copy(unended, self.make_path()))
         yield (
             "resume --dir",
-            lambda: self.resume(unended, moved_mounts={"/h": str(self.mount)}, strict=False),
+            lambda: self.resume(unended, grants=self.grants, strict=False),
         )
         yield "resume ended", lambda: self.resume(path)
 

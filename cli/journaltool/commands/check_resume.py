@@ -8,7 +8,7 @@ import typer
 
 from journaltool import error_report
 from journaltool.exit_codes import ExitCode, list_codes
-from journaltool.options import common, mounts
+from journaltool.options import common, groups, limits, mounts
 from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
@@ -36,11 +36,14 @@ Examples:
 """
 
 
+@groups.flatten
 def check_resume(
     journal: common.JournalArgument,
     module: common.ModuleOption = None,
     directory: mounts.GrantOption = None,
     secret_env: mounts.SecretOption = None,
+    *,
+    policy: limits.PolicyArguments,
     quiet: common.SilentOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -57,6 +60,7 @@ def check_resume(
                 stdin=0,
                 cache=common.module_cache(),
                 approvals=common.approvals_directory(),
+                policy=policy.build(),
                 progress=on_progress,
             )
         if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, mounts
+from journaltool.options import common, groups, limits, mounts
 from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ Examples:
 """
 
 
+@groups.flatten
 def replay(  # long: it names each option
     journal: common.JournalArgument,
     verify: Annotated[
@@ -60,6 +61,8 @@ def replay(  # long: it names each option
     ] = False,
     module: common.ModuleOption = None,
     secret_env: mounts.SecretOption = None,
+    *,
+    policy: limits.PolicyArguments,
     quiet: common.SilentOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -84,6 +87,7 @@ def replay(  # long: it names each option
                 secrets=mounts.parse_environment(secret_env or (), os.environ),
                 cache=common.module_cache(),
                 approvals=common.approvals_directory(),
+                policy=policy.build(),
                 note=terminal.make_note_printer(quiet),
                 progress=on_progress,
             )

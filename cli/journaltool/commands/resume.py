@@ -10,7 +10,7 @@ import typer
 
 from journaltool import error_report
 from journaltool.exit_codes import ExitCode
-from journaltool.options import common, compaction, groups, mounts, session, snapshot
+from journaltool.options import common, compaction, groups, limits, mounts, session, snapshot
 from journaltool.output import progress, terminal
 from journaltool.processes import supervisor
 
@@ -107,14 +107,6 @@ SleepOption = Annotated[
         "again."
     ),
 ]
-MaxMemoryOption = Annotated[
-    int | None,
-    typer.Option(
-        parser=common.parse_size,
-        metavar="SIZE",
-        help="Refuse to resume a guest that may use more memory.",
-    ),
-]
 
 
 @groups.flatten
@@ -131,8 +123,8 @@ def resume(  # long: it names each option
     durability: KeptDurabilityOption = None,
     in_flight: InFlightOption = InFlightChoice.REPEAT,
     sleep: SleepOption = SleepChoice.KEEP,
-    max_memory: MaxMemoryOption = None,
     *,
+    policy: limits.PolicyArguments,
     snapshot_options: snapshot.SnapshotArguments,
     compaction_options: compaction.CompactionArguments,
     timeout: session.TimeoutOption = None,
@@ -166,7 +158,7 @@ def resume(  # long: it names each option
                 grants=mounts.parse_grants(directory or ()),
                 in_flight=library.engine.InFlightPolicy(in_flight.value),
                 sleep=library.engine.SleepPolicy(sleep.value),
-                memory_size_max=max_memory,
+                policy=policy.build(),
                 at=at,
                 into=into,
                 reexecute=reexecute,

@@ -149,7 +149,7 @@ def _engine_obstacle(start: "ProcessStart", facts: JournalFacts, approvals: Path
     configuration = parse_configuration(start.configuration)
     identity = preamble.Identity(start, configuration, None, mounts=facts.mounts)
     if facts.ending is None:  # A program that has ended needs no engine and no access.
-        preamble.check_engine(identity, None)
+        preamble.check_engine(identity)
         request = preamble.make_request(facts.summary.journal_id, identity)
         access = decide_access(request, Grants(), approvals)
         if not start.embedded:

@@ -24,7 +24,8 @@ from journal.engine.runtime import bindings
 from journal.engine.wasi.functions import IMPORTS
 from journal.engine.wasm.binary import MAGIC, iter_sections
 from journal.engine.wasm.import_types import find_vector_imports
-from journal.errors import ModuleRefused
+from journal.engine.wasm.module_info import read_module_info
+from journal.errors import ModuleMismatch, ModuleRefused
 from journal.fs import file_kind
 from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
 
@@ -78,8 +79,13 @@ class GuestModule:
         return self._data
 
 
-def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
-    """Return a module from bytes or a file; raises ``ModuleRefused``."""
+def load_module(
+    module: bytes | str | os.PathLike[str], *, recorded_size: int | None = None
+) -> GuestModule:
+    """Return a module from bytes or a file; raises ``ModuleRefused``.
+
+    Raises ``ModuleMismatch`` for a file of another size than ``recorded_size``, without reading it.
+    """
     if isinstance(module, bytes):
         check_format(module, "the module")
         return GuestModule(module)
@@ -92,11 +98,30 @@ def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
                     f"module {to_line(str(path))} has {status.st_size} bytes, more than the limit "
                     f"of {MODULE_SIZE_MAX}"
                 )
+            if recorded_size not in (None, status.st_size):
+                raise ModuleMismatch(
+                    f"{to_line(str(path))} is not the recorded module: it has {status.st_size} "
+                    f"bytes, the recorded one has {recorded_size}"
+                )
             data = file.read(status.st_size)
         check_format(data, to_line(str(path)))
         return GuestModule(data, str(path.resolve()))
     except OSError as error:
         raise ModuleRefused(f"cannot read module {to_line(str(path))}: {error.strerror}") from error
+
+
+def read_memory_limits(module: GuestModule) -> list[int | None]:
+    """Return the largest size of each memory in pages of 64 KiB, None for one without a limit.
+
+    Raises ``ModuleRefused`` for an invalid module.
+    """
+    data = module.data
+    if is_text(data):
+        try:
+            data = bytes(wasmtime.wat2wasm(data))
+        except wasmtime.WasmtimeError as error:
+            raise ModuleRefused(describe_invalid(data, str(error))) from None
+    return [memory.maximum for memory in read_module_info(data).memories]
 
 
 def make_engine(configuration: Configuration) -> Any:

@@ -22,6 +22,7 @@ from journal.engine.program.variant import Notify
 from journal.engine.session.guest_time import SleepPolicy
 from journal.engine.session.journal_trust import approve_fork, read_request
 from journal.engine.session.recorder import Recorder
+from journal.engine.session.resource_policy import ResourcePolicy, check_journal, check_policy
 from journal.engine.session.run_config import (
     Input,
     Output,
@@ -144,7 +145,7 @@ def resume(  # long: each option is a keyword with its documentation
     module: bytes | StrPath | None = None,
     grants: Grants | None = None,
     in_flight: InFlightPolicy = InFlightPolicy.REPEAT,
-    memory_size_max: int | None = None,
+    policy: ResourcePolicy | None = None,
     at: int | None = None,
     into: StrPath | None = None,
     reexecute: bool = False,
@@ -177,8 +178,7 @@ def resume(  # long: each option is a keyword with its documentation
     directories that the guest gets for the host mounts of the journal. They are not needed if this
     user recorded the journal, or approved it with :func:`journal.engine.approve`. ``in_flight``
     says whether the one write to a pipe or terminal that a crash left
-    in doubt is repeated or dropped. A journal whose guest may use more than ``memory_size_max``
-    bytes of memory is refused.
+    in doubt is repeated or dropped. A journal that may use more than ``policy`` allows is refused.
 
     ``secrets`` has the values of the environment variables that were secret when the journal was
     recorded. A missing or different value is refused before anything is written.
@@ -209,6 +209,7 @@ def resume(  # long: each option is a keyword with its documentation
     Sockets of the guest are created again.
 
     Raises ``GrantsMissing`` for a journal that asks for more than is granted or approved,
+    ``ResourceRefused`` for one that may use more than the policy allows,
     ``NotResumable`` for a journal without the data to resume it, ``ModuleMismatch`` for
     a different module, ``EngineMismatch`` for a different engine, platform or limit,
     ``HostMismatch`` for a host that differs or refuses to reopen a file of the guest,
@@ -225,7 +226,7 @@ def resume(  # long: each option is a keyword with its documentation
         module=module,
         grants=Grants() if grants is None else check_type("grants", grants, Grants),
         in_flight=check_choice("in_flight", in_flight, InFlightPolicy),
-        memory_size_max=memory_size_max,
+        policy=check_policy(policy),
         reexecute=check_flag("reexecute", reexecute),
         strict=check_flag("strict", strict),
         secrets=check_secrets(secrets),
@@ -234,11 +235,11 @@ def resume(  # long: each option is a keyword with its documentation
     )
     check_optional("on_input_wait", on_input_wait, check_callable)
     check_optional("module", module, check_module)
-    check_optional("memory_size_max", memory_size_max, check_int)
     check_optional("at", at, check_int)
     path = check_path("path", path)
     if not path.exists():
         raise OptionError(f"journal {path} does not exist: it cannot be resumed")
+    check_journal(path, options.policy)
     if at is None and into is None:
         return build_resumed(path, config, options)
     request = read_request(path)

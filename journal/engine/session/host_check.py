@@ -11,10 +11,11 @@ from typing import Any
 from journal.engine.session.guest_descriptors import has_host_mounts, open_descriptors
 from journal.engine.session.journal_writer import NullWriter
 from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.resource_policy import check_limit
 from journal.engine.session.stdin_check import compare_stdin
 from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_last_state
 from journal.engine.tape import Tape, TapeRow
-from journal.engine.trust.access import Access
+from journal.engine.trust.access import HostAccess
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import OpenFile
 from journal.engine.wasi.filesystem.host_comparison import UnfinishedChange, compare_mount
@@ -100,7 +101,7 @@ def _last_time(reader: Reader) -> int:
 def compare_host(
     recording: RecordedRun,
     source: StdinSource,
-    access: Access,
+    access: HostAccess,
     times: RecordedTimes,
 ) -> tuple[str, ...]:
     """Return one sentence for each difference between the host and the recording.
@@ -115,7 +116,9 @@ def compare_host(
     )
 
 
-def _compare_files(recording: RecordedRun, access: Access, times: RecordedTimes) -> Iterable[str]:
+def _compare_files(
+    recording: RecordedRun, access: HostAccess, times: RecordedTimes
+) -> Iterable[str]:
     identity = recording.identity
     if not has_host_mounts(identity):
         return ()
@@ -130,6 +133,8 @@ def _compare_files(recording: RecordedRun, access: Access, times: RecordedTimes)
             batches = recording.batches(recording.first_seq, REBUILD_TAGS)
             row = rebuild_last_state(context, batches, _note_size)
             unfinished = None if row is None else _find_unfinished(context, row)
+        count = sum(len(tree.open_handles) for tree in mounts.host_trees)
+        check_limit("open files", count, recording.policy.open_files_max, "--max-open-files")
         return list(_compare_mounts(mounts, access, unfinished))
     finally:
         mounts.close()
@@ -168,7 +173,7 @@ def _find_unfinished(context: CallContext, row: TapeRow) -> UnfinishedChange | N
 
 
 def _compare_mounts(
-    mounts: Mounts, access: Access, unfinished: UnfinishedChange | None
+    mounts: Mounts, access: HostAccess, unfinished: UnfinishedChange | None
 ) -> Iterator[str]:
     raise_descriptor_limit(sum(1 + len(tree.open_handles) for tree in mounts.host_trees))
     for tree in mounts.host_trees:

@@ -6,8 +6,9 @@ from pathlib import Path
 from journal._arguments import check_optional, check_path
 from journal.engine.session import preamble
 from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.resource_policy import check_files
 from journal.engine.session.run_config import RunConfig, StrPath
-from journal.engine.trust.access import Access, decide_access
+from journal.engine.trust.access import HostAccess, decide_access
 from journal.engine.trust.access_request import AccessRequest
 from journal.engine.trust.grants import Grants
 from journal.errors import GrantsMissing, OptionError
@@ -16,35 +17,52 @@ from journal.log.reader import Reader
 
 def decide(
     recording: RecordedRun, grants: Grants, approvals: Path | None, *, has_module: bool
-) -> Access:
+) -> HostAccess:
     """Return the access of a recorded run that is resumed. Raises ``GrantsMissing``.
 
     The remaining output of a program that has ended is delivered without access: it is not refused.
     """
     request = preamble.make_request(recording.reader.journal_id, recording.identity)
     try:
-        return decide_access(request, grants, approvals, has_module=has_module)
+        access = decide_access(request, grants, approvals, has_module=has_module)
     except GrantsMissing:
         if recording.result is None:
             raise
-        return Access()
+        return HostAccess()
+    if recording.result is None:
+        check_recorded_files(recording, access)
+    return access
 
 
-def decide_module(recording: RecordedRun, approvals: Path | None, *, has_module: bool) -> Access:
+def check_recorded_files(recording: RecordedRun, access: HostAccess) -> None:
+    """Raise ``ResourceRefused`` if the files in memory of a guest may exceed the policy."""
+    identity = recording.identity
+    mounts, size = identity.memory_mount_count, access.files_size
+    check_files(identity.configuration, mounts, size, recording.policy)
+
+
+def decide_module(
+    recording: RecordedRun, approvals: Path | None, *, has_module: bool
+) -> HostAccess:
     """Return the access of a recorded run that is replayed: at most to the file of its module.
 
-    Raises ``GrantsMissing`` if the file is needed and not approved.
+    Raises ``GrantsMissing`` if the file is needed and not approved, and ``ResourceRefused`` if the
+    files in memory may exceed the policy.
     """
     request = preamble.make_request(recording.reader.journal_id, recording.identity)
     request = replace(request, mounts=())
-    return decide_access(request, Grants(), approvals, has_module=has_module)
+    access = decide_access(request, Grants(), approvals, has_module=has_module)
+    check_recorded_files(recording, access)
+    return access
 
 
-def approve_recording(journal_id: bytes, identity: preamble.Identity, config: RunConfig) -> Access:
+def approve_recording(
+    journal_id: bytes, identity: preamble.Identity, config: RunConfig
+) -> HostAccess:
     """Approve the access of a run that its user starts, for its resumes, and return the access."""
     request = preamble.make_request(journal_id, identity)
     _approve(request, config)
-    return Access({mount.guest: mount for mount in request.mounts})
+    return HostAccess({mount.guest: mount for mount in request.mounts})
 
 
 def _approve(request: AccessRequest, config: RunConfig) -> None:
@@ -58,7 +76,9 @@ def _approve(request: AccessRequest, config: RunConfig) -> None:
         config.note(f"a resume will need {options}, because no approval was stored: {error}")
 
 
-def approve_fork(path: StrPath, request: AccessRequest, access: Access, config: RunConfig) -> None:
+def approve_fork(
+    path: StrPath, request: AccessRequest, access: HostAccess, config: RunConfig
+) -> None:
     """Approve for the new journal at ``path`` what was approved for the journal it begins with."""
     with Reader(path) as reader:
         mounts = tuple(mount for mount in request.mounts if mount.guest not in access.named)

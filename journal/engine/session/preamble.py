@@ -15,11 +15,17 @@ from journal.engine.configuration import (
     get_platform,
     parse_configuration,
 )
-from journal.engine.program.module import MODULE_SIZE_MAX, GuestModule, load_module
+from journal.engine.program.module import GuestModule, load_module
 from journal.engine.runtime import bindings
 from journal.engine.session import preamble_check
+from journal.engine.session.resource_policy import (
+    DEFAULT_POLICY,
+    FILES_SIZE_MAX,
+    ResourcePolicy,
+    check_limit,
+)
 from journal.engine.session.secret_environment import GuestEnvironment, reveal_environment
-from journal.engine.trust.access import Access
+from journal.engine.trust.access import HostAccess
 from journal.engine.trust.access_request import AccessRequest
 from journal.engine.wasi.filesystem.mounts import (
     FileCopy,
@@ -29,7 +35,13 @@ from journal.engine.wasi.filesystem.mounts import (
     make_copy_events,
     make_mount_events,
 )
-from journal.errors import EngineMismatch, ModuleMismatch, ModuleRefused, NotResumable
+from journal.errors import (
+    EngineMismatch,
+    ModuleMismatch,
+    ModuleRefused,
+    NotResumable,
+    OptionError,
+)
 from journal.events import codec, tag_sets
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced
@@ -37,12 +49,14 @@ from journal.events.process import (
     InstrumentedPart,
     ModulePart,
     Mount,
+    MountKind,
     ProcessStart,
     RecordingLevel,
     SessionStart,
 )
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.format.block import Block
+from journal.format.block_header import BLOCK_PAYLOAD_SIZE_MAX
 from journal.log.writer import Writer
 from journal.snapshots.resume_flags import list_secret_names
 
@@ -71,6 +85,11 @@ class Identity:
     copied_files: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
     is_recorded: bool = False
     environment: tuple[bytes, ...] | None = None
+
+    @property
+    def memory_mount_count(self) -> int:
+        """Return the number of in-memory directories."""
+        return sum(mount.kind is MountKind.MEMORY for mount in self.mounts)
 
 
 def write(  # long: it fills each field of ProcessStart
@@ -124,16 +143,37 @@ def write(  # long: it fills each field of ProcessStart
     events += _split_module(instrumented, InstrumentedPart)
     for event in (*events, *identity.mounts):
         writer.append(event)
-    identity.copied_files = list(_write_copies(writer, copies))
+    count = identity.memory_mount_count
+    files = _bound_copies(copies, configuration.files_size_max, count)
+    identity.copied_files = list(_write_copies(writer, files))
     return identity
 
 
 def _write_copies(
-    writer: Writer, copies: Sequence[FileCopy]
+    writer: Writer, files: Iterable[FilePlaced]
 ) -> Iterator[tuple[FilePlaced, int, int]]:
-    for file in make_copy_events(copies):
+    for file in files:
         seq = writer.append(file)
         yield file, writer.time, seq
+
+
+def _bound_copies(
+    copies: Iterable[FileCopy], files_size_max: int, mounts: int
+) -> Iterator[FilePlaced]:
+    """Yield the copied files, which are in memory together, as far as a resume accepts them.
+
+    Raises ``OptionError`` for more than fits into the in-memory directories.
+    """
+    size_max = preamble_check.COPIES_FACTOR_MAX * mounts * files_size_max
+    size = 0
+    for file in make_copy_events(copies, files_size_max):
+        size += len(file.data)
+        if size > size_max:
+            raise OptionError(
+                f"the copied files have more than {size_max} bytes: they do not fit into the "
+                "in-memory directories of the guest"
+            )
+        yield file
 
 
 def _split_module(data: bytes, kind: type[Part]) -> Iterator[Part]:
@@ -155,8 +195,11 @@ def make_session_start(monotonic: int) -> SessionStart:
 class _ModuleParts:
     """Blocks that contain the parts of a module, joined on demand."""
 
-    def __init__(self, kind: type[ModulePart] | type[InstrumentedPart]) -> None:
+    def __init__(
+        self, kind: type[ModulePart] | type[InstrumentedPart], policy: ResourcePolicy
+    ) -> None:
         self._tag = kind.tag
+        self._size_max = policy.module_size_max
         self._blocks: list[Block] = []
         self._size = 0
 
@@ -164,14 +207,13 @@ class _ModuleParts:
         return bool(self._blocks)
 
     def add_block(self, block: Block) -> None:
-        """Add a block if it contains parts; raise ``NotResumable`` if the module is too large."""
+        """Add a block if it contains parts; raise ``ResourceRefused`` if these are too large."""
         if self._tag in block.tags:
             self._blocks.append(block)
             self._size += block.header.size
-            if self._size > MODULE_SIZE_MAX:
-                raise NotResumable(
-                    f"recorded module is too large: {self._size} bytes, at most {MODULE_SIZE_MAX}"
-                )
+            # The blocks have other events, too.
+            size_max = self._size_max + BLOCK_PAYLOAD_SIZE_MAX
+            check_limit("bytes of stored module", self._size, size_max, "--max-module")
 
     def join(self) -> bytes:
         """Return the bytes of the module; raise ``NotResumable`` if parts are missing."""
@@ -180,24 +222,25 @@ class _ModuleParts:
             for index in block.select((self._tag,)):
                 part = codec.decode(self._tag, block.payload(index), block.offset)
                 assert isinstance(part, ModulePart | InstrumentedPart), "the tag says so"
-                if part.offset != len(data) or len(data) + len(part.data) > MODULE_SIZE_MAX:
-                    seq = block.seq(index)
+                if part.offset != len(data):
                     raise NotResumable(
-                        f"module part at event {seq} covers bytes {part.offset} to "
-                        f"{part.offset + len(part.data)}: it must begin at {len(data)} and end "
-                        f"before {MODULE_SIZE_MAX + 1}"
+                        f"module part at event {block.seq(index)} begins at byte {part.offset}: it "
+                        f"must begin at {len(data)}"
                     )
+                size = len(data) + len(part.data)
+                check_limit("bytes of module", size, self._size_max, "--max-module")
                 data += part.data
         return bytes(data)
 
 
-def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
+def read(blocks: Iterator[Block], policy: ResourcePolicy = DEFAULT_POLICY) -> tuple[Identity, int]:
     """Return the identity and the sequence number of the first event after the preamble.
 
-    Raises ``NotResumable`` for a journal without a process.
+    Raises ``NotResumable`` for a journal without a process, and ``ResourceRefused`` for one that
+    exceeds the policy.
     """
     identity: Identity | None = None
-    parts = {kind.tag: _ModuleParts(kind) for kind in (ModulePart, InstrumentedPart)}
+    parts = {kind.tag: _ModuleParts(kind, policy) for kind in (ModulePart, InstrumentedPart)}
     for block in blocks:
         for module_parts in parts.values():
             module_parts.add_block(block)
@@ -206,10 +249,13 @@ def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
                 continue
             if tag == ProcessStart.tag and identity is None:
                 identity = _read_start(block, index)
+                size, size_max = identity.start.module_size, policy.module_size_max
+                check_limit("bytes of module", size, size_max, "--max-module")
                 files = preamble_check.FilesCheck(identity.configuration.files_size_max)
             elif identity is None:
                 raise _no_process_error()
             elif tag not in tag_sets.PREAMBLE:
+                check_limit("directories", len(identity.mounts), policy.mounts_max, "--max-mounts")
                 return _attach_modules(identity, *parts.values()), block.seq(index)
             elif tag not in parts:
                 _add_event(identity, files, block, index)
@@ -279,17 +325,18 @@ def set_secrets(identity: Identity, secrets: Mapping[str, str]) -> None:
 
 def make_request(journal_id: bytes, identity: Identity) -> AccessRequest:
     """Return the access to the host that the journal asks for."""
-    start = identity.start
+    start, files_size = identity.start, identity.configuration.files_size_max
     return AccessRequest(
         journal_id,
         start.module_hash,
         list_host_mounts(identity.mounts),
         "" if start.embedded else start.module_path,
+        files_size if files_size > FILES_SIZE_MAX and identity.memory_mount_count else 0,
     )
 
 
 def find_module(
-    identity: Identity, source: bytes | str | os.PathLike[str] | None, access: Access
+    identity: Identity, source: bytes | str | os.PathLike[str] | None, access: HostAccess
 ) -> GuestModule:
     """Return the module to resume; raise ``ModuleMismatch`` if it is not the recorded module.
 
@@ -297,7 +344,7 @@ def find_module(
     """
     start = identity.start
     if source is not None:
-        module = load_module(source)
+        module = load_module(source, recorded_size=start.module_size)
         origin = module.path or "the source module"
     elif identity.module is not None:
         return identity.module
@@ -307,7 +354,7 @@ def find_module(
         )
     else:
         try:
-            module = load_module(start.module_path)
+            module = load_module(start.module_path, recorded_size=start.module_size)
         except ModuleRefused as error:
             raise ModuleMismatch(
                 f"the journal does not contain its module, and {error}; "
@@ -322,11 +369,8 @@ def find_module(
     return module
 
 
-def check_engine(identity: Identity, memory_size_max: int | None) -> None:
-    """Raise ``EngineMismatch`` unless this engine reproduces the recorded run.
-
-    A guest that may use more than ``memory_size_max`` bytes of memory is refused, too.
-    """
+def check_engine(identity: Identity) -> None:
+    """Raise ``EngineMismatch`` unless this engine reproduces the recorded run."""
     start = identity.start
     if start.engine != ENGINE_NAME:
         raise EngineMismatch(
@@ -346,10 +390,4 @@ def check_engine(identity: Identity, memory_size_max: int | None) -> None:
         raise EngineMismatch(
             f"the journal needs revision {start.host_revision} of the host functions: this version "
             f"of journal has {HOST_REVISION}"
-        )
-    needed = identity.configuration.memory_size_max
-    if memory_size_max is not None and needed > memory_size_max:
-        raise EngineMismatch(
-            f"the guest may use {needed} bytes of memory, but the limit of this resume is "
-            f"{memory_size_max}: raise the limit"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from journal.engine.session import preamble, preamble_check
+from journal.engine.session.resource_policy import DEFAULT_POLICY, ResourcePolicy
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from journal.engine.tape import Batch
@@ -42,18 +43,21 @@ _unpack_write = codec.make_unpacker(StreamWrite)
 class RecordedRun:
     """The recorded part of a run that is to be resumed or verified.
 
-    Raises ``NotResumable`` for a journal without a process.
+    Raises ``NotResumable`` for a journal without a process, and ``ResourceRefused`` for one that
+    exceeds ``policy``.
     """
 
-    def __init__(self, path: Path, until: int | None = None) -> None:
-        self.reader = Reader(path)
+    def __init__(
+        self, path: Path, until: int | None = None, policy: ResourcePolicy = DEFAULT_POLICY
+    ) -> None:
+        self.reader, self.policy = Reader(path), policy
         self._rebuild_blocks: list[Block] | None = []
         self._rebuild_size = 0
         self._until = until  # Events that are appended later are not replayed.
         self.result: RunResult | None = None
         with ExitStack() as stack:
             stack.callback(self.reader.close)
-            self.identity, self.first_seq = preamble.read(self.reader.blocks())
+            self.identity, self.first_seq = preamble.read(self.reader.blocks(), policy)
             self.histories = read_stream_histories(self._read_stream_events())
             self.snapshots = list(list_snapshots(self.reader, count_pages=False))
             stack.pop_all()  # Close the reader only after an error.

@@ -9,13 +9,14 @@ from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times
 from journal.engine.session.journal_trust import decide
 from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.resource_policy import ResourcePolicy, check_journal, check_policy
 from journal.engine.session.resume_plan import foresee_start
 from journal.engine.session.run_config import Input, RunConfig, StrPath, check_module
 from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.standard_streams import connect_streams
 from journal.engine.snapshot.restore import base_snapshots, iter_pages
 from journal.engine.trust.grants import Grants
-from journal.errors import EngineError, JournalError
+from journal.errors import EngineError, JournalError, ResourceRefused
 from journal.log.lock_holder import find_writer
 from journal.log.tail_recovery import check_tail
 from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
@@ -55,6 +56,7 @@ def check_resume(  # long: each option is a keyword with its documentation
     stdin: Input = None,
     cache: Path | None = None,
     approvals: Path | None = None,
+    policy: ResourcePolicy | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> ResumeCheck:
     """Compare the host with the recording as :func:`resume` does, without running the guest.
@@ -71,11 +73,16 @@ def check_resume(  # long: each option is a keyword with its documentation
     values = check_secrets(secrets)
     cache = check_optional("cache", cache, check_path)
     config = RunConfig(stdin=stdin, progress=progress)
+    policy = check_policy(policy)
     writer = find_writer(journal)
     obstacle = "" if writer is None else f"{describe_writer(writer)} writes the journal"
-    with report_phase(progress, "reading the journal"):
-        until = check_tail(journal) if writer is None else None
-        recording = RecordedRun(journal, until)
+    try:
+        check_journal(journal, policy)
+        with report_phase(progress, "reading the journal"):
+            until = check_tail(journal) if writer is None else None
+            recording = RecordedRun(journal, until, policy)
+    except ResourceRefused as error:
+        return ResumeCheck(obstacle=str(error), writer=writer)
     with recording:
         has_ended = recording.result is not None
         snapshot: SnapshotInfo | None = None
@@ -83,7 +90,7 @@ def check_resume(  # long: each option is a keyword with its documentation
         try:
             with report_phase(progress, "comparing the host"):
                 if not has_ended:
-                    preamble.check_engine(recording.identity, None)
+                    preamble.check_engine(recording.identity)
                     has_module = module is not None
                     access = decide(recording, grants, approvals, has_module=has_module)
                     found = preamble.find_module(recording.identity, module, access)

@@ -17,7 +17,11 @@ from journal.engine.program.user_cache import UserCache
 from journal.engine.session import preamble
 from journal.engine.session.guest_time import SleepPolicy, find_interrupted_wait
 from journal.engine.session.host_check import compare_host, read_times, report_differences
-from journal.engine.session.journal_trust import approve_recording, decide
+from journal.engine.session.journal_trust import (
+    approve_recording,
+    check_recorded_files,
+    decide,
+)
 from journal.engine.session.journal_writer import JournalWriter, NullWriter
 from journal.engine.session.own_paths import find_own_files
 from journal.engine.session.process import Process
@@ -37,6 +41,7 @@ from journal.engine.session.recorded_run import (
 )
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.replay import Replay
+from journal.engine.session.resource_policy import ResourcePolicy, check_memory
 from journal.engine.session.resume_plan import plan_resume
 from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath
 from journal.engine.session.secret_environment import GuestEnvironment
@@ -45,7 +50,7 @@ from journal.engine.session.standard_streams import (
     capture_outputs,
     connect_streams,
 )
-from journal.engine.trust.access import Access
+from journal.engine.trust.access import HostAccess
 from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
@@ -87,13 +92,13 @@ class ResumeOptions:
     module: bytes | StrPath | None
     grants: Grants
     in_flight: InFlightPolicy
-    memory_size_max: int | None
+    policy: ResourcePolicy
     reexecute: bool
     strict: bool
     secrets: Mapping[str, str]
     sleep: SleepPolicy
     on_input_wait: Callable[[bytes], object] | None
-    access: Access | None = None
+    access: HostAccess | None = None
 
 
 def build_recorded(
@@ -174,7 +179,9 @@ def build_resumed(path: StrPath, config: RunConfig, options: ResumeOptions) -> R
         writer = Writer(path, roll=roll)
     with _close_on_error(writer, interrupter), ExitStack() as stack:
         with report_phase(config.progress, "reading the journal"):
-            recording = stack.enter_context(RecordedRun(writer.path, writer.next_seq))
+            recording = stack.enter_context(
+                RecordedRun(writer.path, writer.next_seq, options.policy)
+            )
         identity = recording.identity
         recorded = parse_options(identity.start.configuration)
         session = _make_session(config, recorded, identity.configuration)
@@ -192,7 +199,7 @@ def _build_resumed(
     options: ResumeOptions,
 ) -> Recorder:
     if recording.result is None:
-        preamble.check_engine(recording.identity, options.memory_size_max)
+        preamble.check_engine(recording.identity)
     access = options.access or _decide_access(recording, config, options)
     if recording.result is None:
         preamble.set_secrets(recording.identity, options.secrets)
@@ -238,7 +245,7 @@ def _build_resumed(
 def _compare_host(
     recording: RecordedRun,
     streams: StandardStreams,
-    access: Access,
+    access: HostAccess,
     config: SessionConfig,
     options: ResumeOptions,
 ) -> tuple[RecordedTimes, tuple[str, ...]]:
@@ -255,7 +262,7 @@ def _compare_host(
     return times, differences
 
 
-def _decide_access(recording: RecordedRun, config: RunConfig, options: ResumeOptions) -> Access:
+def _decide_access(recording: RecordedRun, config: RunConfig, options: ResumeOptions) -> HostAccess:
     has_module = options.module is not None
     return decide(recording, options.grants, config.approvals, has_module=has_module)
 
@@ -269,7 +276,7 @@ class _Resumption:
     interrupter: Interrupter
     config: SessionConfig
     options: ResumeOptions
-    access: Access
+    access: HostAccess
     times: RecordedTimes
 
     def make_process(
@@ -278,8 +285,9 @@ class _Resumption:
         """Return the process that replays the recorded run, and continues it in ``writer``."""
         recording, config, options = self.recording, self.config, self.options
         identity = recording.identity
-        preamble.check_engine(identity, options.memory_size_max)
+        preamble.check_engine(identity)
         preamble.set_secrets(identity, options.secrets)
+        check_recorded_files(recording, self.access)
         module = preamble.find_module(identity, options.module, self.access)
         plan = plan_resume(recording, module, config, reexecute=options.reexecute)
         start, first_seq = plan.start, recording.first_seq
@@ -298,6 +306,7 @@ class _Resumption:
             wait=find_interrupted_wait(recording) if options.sleep is SleepPolicy.KEEP else None,
             on_input_wait=self._make_input_wait(streams),
         )
+        check_memory(plan.variant, identity.configuration, options.policy)
         program = prepare(plan.variant, identity.configuration, config.cache, config.progress)
         own = None
         if isinstance(writer, Writer):

@@ -20,6 +20,12 @@ from journal.engine.session.process import Process
 from journal.engine.session.recorded_run import RecordedRun, report_replay
 from journal.engine.session.recorder import start_guest_thread
 from journal.engine.session.replay import Replay
+from journal.engine.session.resource_policy import (
+    ResourcePolicy,
+    check_journal,
+    check_memory,
+    check_policy,
+)
 from journal.engine.session.resume_plan import (
     check_inputs,
     find_snapshot_variant,
@@ -158,6 +164,7 @@ def verify_replay(  # long: each option is a keyword with its documentation
     secrets: Mapping[str, str | SecretValue] | None = None,
     cache: Path | None = None,
     approvals: Path | None = None,
+    policy: ResourcePolicy | None = None,
     note: Notify = ignore_note,
     on_check: Callable[[SnapshotCheck], None] = lambda check: None,
     progress: ProgressCallback = ignore_progress,
@@ -170,12 +177,13 @@ def verify_replay(  # long: each option is a keyword with its documentation
     needed only if the journal does not contain its module, and ``secrets`` if environment
     variables were secret. ``cache`` is the directory of compiled modules. ``approvals`` is the
     directory of approvals, without which the path that a journal names as its module is not read.
-    ``note`` receives remarks for the user, ``on_check`` each finished check, and ``progress`` the
-    phases as :class:`SessionConfig` says.
+    ``policy`` bounds what the journal may use. ``note`` receives remarks for the user, ``on_check``
+    each finished check, and ``progress`` the phases as :class:`SessionConfig` says.
 
     Nothing else of the host is read, and nothing is written. Raises ``NotResumable``,
     ``ModuleMismatch`` and ``EngineMismatch`` for a journal that cannot be executed here, and
-    ``GrantsMissing`` for a module that is neither stored nor passed nor approved.
+    ``GrantsMissing`` for a module that is neither stored nor passed nor approved, and
+    ``ResourceRefused`` for a journal that may exceed the policy.
     """
     journal = check_path("path", path)
     check_optional("start", start, check_int)
@@ -184,12 +192,14 @@ def verify_replay(  # long: each option is a keyword with its documentation
     approvals = check_optional("approvals", approvals, check_path)
     check_callable("on_check", on_check)
     values = check_secrets(secrets)
+    policy = check_policy(policy)
+    check_journal(journal, policy)
     config = SessionConfig(cache=cache, note=note, progress=progress)
     with ExitStack() as stack:
         with report_phase(progress, "reading the journal"):
-            recording = stack.enter_context(RecordedRun(journal))
+            recording = stack.enter_context(RecordedRun(journal, policy=policy))
         identity = recording.identity
-        preamble.check_engine(identity, None)
+        preamble.check_engine(identity)
         preamble.set_secrets(identity, values)
         memory = stack.enter_context(RecordedMemory(recording.reader, recording.snapshots))
         access = decide_module(recording, approvals, has_module=module is not None)
@@ -286,6 +296,7 @@ class _ReplayRunner:
         streams = StandardStreams(
             BytesSource(b""), capture_outputs(), find_terminals(recording.histories)
         )
+        check_memory(variant, identity.configuration, recording.policy)
         interrupter = Interrupter()
         try:
             process = Process(

@@ -14,22 +14,24 @@ _SHOWN_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Access to the host that a guest has. By default it has none.
+class HostAccess:
+    """HostAccess to the host that a guest has. By default it has none.
 
     ``directories`` has the directory of each mount by its guest path; a mount without one is
     closed. ``named`` are the mounts whose directories the user named; the others were approved.
     ``has_module_file`` says whether the module may be read from the path that the journal names.
+    ``files_size`` is the approved limit of files in memory, if it is above the default.
     """
 
     directories: Mapping[str, HostMount] = field(default_factory=dict)
     named: frozenset[str] = frozenset()
     has_module_file: bool = False
+    files_size: int = 0
 
 
 def decide_access(
     request: AccessRequest, grants: Grants, approvals: Path | None, *, has_module: bool = False
-) -> Access:
+) -> HostAccess:
     """Return the access of a resumed guest. Raises ``GrantsMissing`` if a part is not granted.
 
     ``approvals`` is the directory of the approvals, by default that of the user. ``has_module``
@@ -37,20 +39,21 @@ def decide_access(
     Raises ``OptionError`` for a granted directory that is no mount of the guest.
     """
     granted = _match_mounts(request, grants)
+    is_named = bool(request.module_path) and _is_named(request.module_path, grants)
     asked = replace(
         request,
         mounts=tuple(mount for mount in request.mounts if mount.guest not in granted),
-        module_path="" if has_module else request.module_path,
+        module_path="" if has_module or is_named else request.module_path,
     )
-    is_named = bool(asked.module_path) and _is_named(asked.module_path, grants)
-    if is_named:
-        asked = replace(asked, module_path="")
     missing = asked if asked.is_empty else _subtract_approved(asked, approvals)
-    if not missing.is_empty:
-        raise _make_error(missing)
-    directories = granted | {mount.guest: mount for mount in asked.mounts}
-    has_module_file = bool(request.module_path) and not has_module
-    return Access(directories, frozenset(granted), has_module_file)
+    if missing.mounts or missing.module_path:
+        raise _make_error(replace(missing, files_size=0))
+    return HostAccess(
+        granted | {mount.guest: mount for mount in asked.mounts},
+        frozenset(granted),
+        bool(request.module_path) and not has_module,
+        request.files_size - missing.files_size,
+    )
 
 
 def _match_mounts(request: AccessRequest, grants: Grants) -> dict[str, HostMount]:
@@ -86,10 +89,12 @@ def _subtract_approved(request: AccessRequest, approvals: Path | None) -> Access
     approved = {mount for each in requests for mount in each.mounts}
     approved |= {replace(mount, read_only=True) for mount in approved}
     paths = {each.module_path for each in requests}
+    files_size = max((each.files_size for each in requests), default=0)
     return replace(
         request,
         mounts=tuple(mount for mount in request.mounts if mount not in approved),
         module_path="" if request.module_path in paths else request.module_path,
+        files_size=0 if request.files_size <= files_size else request.files_size,
     )
 
 

@@ -15,17 +15,20 @@ class AccessRequest:
     """Access to the host that a resume of one journal needs.
 
     ``module_path`` is the file of the module, or empty if the journal contains the module.
+    ``files_size`` is the limit of the guest's files in memory in bytes, or 0 if it is not above the
+    default of ``ResourcePolicy``.
     """
 
     journal_id: bytes
     module_hash: bytes
     mounts: tuple[HostMount, ...] = ()
     module_path: str = ""
+    files_size: int = 0
 
     @property
     def is_empty(self) -> bool:
         """Return whether a resume needs nothing of the host."""
-        return not self.mounts and not self.module_path
+        return not self.mounts and not self.module_path and not self.files_size
 
     def describe(self) -> tuple[str, ...]:
         """Return one phrase for each directory and for the module file."""
@@ -37,12 +40,16 @@ class AccessRequest:
             yield f"the directory {_quote(mount.host)} as {_quote(mount.guest)}, {access}"
         if self.module_path:
             yield f"the module file {_quote(self.module_path)}"
+        if self.files_size:
+            yield f"{self.files_size} bytes of files in memory"
 
     def list_options(self) -> tuple[str, ...]:
         """Return the options of journaltool that grant everything, quoted for a shell."""
         options = [f"--dir {quote_argument(format_directory(mount))}" for mount in self.mounts]
         if self.module_path:
             options.append(f"--module {quote_argument(self.module_path)}")
+        if self.files_size:
+            options.append(f"--max-files {self.files_size}")
         return tuple(options)
 
 

@@ -162,6 +162,7 @@ def _to_json(request: AccessRequest) -> dict[str, object]:
         "journal": request.journal_id.hex(),
         "module": request.module_hash.hex(),
         "module_path": request.module_path,
+        "files_size": request.files_size,
         "mounts": [[mount.host, mount.guest, mount.read_only] for mount in request.mounts],
     }
 
@@ -197,5 +198,6 @@ def _read(path: Path, key: UserKey) -> Approval | None:
         bytes.fromhex(values["module"]),
         mounts,
         values["module_path"],
+        values["files_size"],
     )
     return Approval(request, values["time"])

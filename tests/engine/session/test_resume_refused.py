@@ -92,8 +92,9 @@ def test_a_guest_that_may_have_more_memory_than_is_allowed_is_refused(
 ) -> None:
     record_output("chatty", tmp_path / "j", cache_dir, "10")
     cut = rewrite(tmp_path / "j", tmp_path / "cut", keep_first(-1))
-    with pytest.raises(journal.EngineMismatch, match="memory"):
-        journal.resume(cut, memory_size_max=1 << 20, cache=cache_dir)
+    policy = journal.engine.ResourcePolicy(memory_size_max=1 << 20)
+    with pytest.raises(journal.ResourceRefused, match="bytes of memory"):
+        journal.resume(cut, policy=policy, cache=cache_dir)
 
 
 def test_a_journal_without_inputs_cannot_be_resumed(tmp_path: Path, cache_dir: Path) -> None:

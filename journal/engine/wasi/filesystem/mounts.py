@@ -148,17 +148,20 @@ def _check_directory(host: str, guest: str) -> str:
     return os.path.realpath(path)
 
 
-def make_copy_events(copies: Iterable[FileCopy]) -> Iterator[FilePlaced]:
-    """Yield the events that copy files into the guest, a directory before its entries."""
+def make_copy_events(copies: Iterable[FileCopy], size_max: int) -> Iterator[FilePlaced]:
+    """Yield the events that copy files into the guest, a directory before its entries.
+
+    Raises ``OptionError`` for a file of more than ``size_max`` bytes, without reading it.
+    """
     for copy in copies:
         source = Path(copy.host)
         target = "/" + "/".join(split_path(copy.guest))
         if not source.exists() and not source.is_symlink():
             raise OptionError(f"{source} does not exist: it cannot be copied into the guest")
-        yield from _tree_events(source, target)
+        yield from _tree_events(source, target, size_max)
 
 
-def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
+def _tree_events(source: Path, target: str, size_max: int) -> Iterator[FilePlaced]:
     pending = [(source, target)]
     while pending:
         path, name = pending.pop()
@@ -172,19 +175,25 @@ def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
             entries = sorted(path.iterdir(), reverse=True)
             pending += [(entry, f"{name.rstrip('/')}/{entry.name}") for entry in entries]
         elif path.is_file():
-            yield from _file_events(path, name)
+            yield from _file_events(path, name, size_max)
         else:
             raise OptionError(
                 f"{path} is neither a file, a directory nor a link: it cannot be copied"
             )
 
 
-def _file_events(path: Path, name: str) -> Iterator[FilePlaced]:
-    descriptor, _ = file_kind.open_source(path, OptionError, flags=OPEN_FLAGS | NO_FOLLOW)
+def _file_events(path: Path, name: str, size_max: int) -> Iterator[FilePlaced]:
+    """Yield the parts of a file, up to the size that it has when it is opened."""
+    descriptor, status = file_kind.open_source(path, OptionError, flags=OPEN_FLAGS | NO_FOLLOW)
     with open(descriptor, "rb") as file:  # noqa: PTH123 (this is a descriptor)
+        if status.st_size > size_max:
+            raise OptionError(
+                f"{to_line(str(path))} has {status.st_size} bytes: it does not fit into its mount "
+                f"of {size_max} bytes"
+            )
         offset = 0
         while True:
-            data = file.read(PART_SIZE)
+            data = file.read(min(PART_SIZE, status.st_size - offset))
             if data or not offset:
                 yield FilePlaced(kind=FileType.REGULAR_FILE, path=name, offset=offset, data=data)
             if len(data) < PART_SIZE:
