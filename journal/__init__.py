@@ -49,6 +49,7 @@ from journal.errors import (
     ModuleRefused,
     NotAJournal,
     NotResumable,
+    NotSigned,
     OptionError,
     OutputLost,
     ResourceRefused,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from journal.export import export_lines, import_lines
     from journal.format.frame import Frame
     from journal.format.seal_key import SealKey
+    from journal.format.signature import PublicKey, SigningKey
     from journal.log.reader import Reader
     from journal.log.writer import Writer
     from journal.operations.concat import concat
@@ -105,10 +107,12 @@ _MODULES = {
     "HostMount": "engine.wasi.filesystem.mounts",
     "MemoryMount": "engine.wasi.filesystem.mounts",
     "OpaqueEvent": "events.opaque",
+    "PublicKey": "format.signature",
     "Query": "query.selection",
     "Reader": "log.reader",
     "Recorder": "engine.session.recorder",
     "SealKey": "format.seal_key",
+    "SigningKey": "format.signature",
     "Verifier": "operations.verify",
     "Writer": "log.writer",
     "application_event": "events.declared_kinds",
@@ -177,14 +181,17 @@ __all__ = [
     "ModuleRefused",
     "NotAJournal",
     "NotResumable",
+    "NotSigned",
     "OpaqueEvent",
     "OptionError",
     "OutputLost",
+    "PublicKey",
     "Query",
     "Reader",
     "Recorder",
     "ResourceRefused",
     "SealKey",
+    "SigningKey",
     "StorageError",
     "TornBlock",
     "UnexpectedHead",

@@ -16,6 +16,7 @@
   + JournalChanged         a followed journal was replaced, cut or removed
   + WrongKey               a sealed journal is read without its key, or with another one
   + UnexpectedHead         a journal was cut, set back or replaced since its head was kept
+  + NotSigned              a key has not signed all of a journal, or the signature is false
   + StorageError           the operating system refused a write or a sync
   + OptionError            the caller passed an invalid option
     - JournalExists        the path of a new journal is taken
@@ -169,6 +170,10 @@ class WrongKey(JournalError):
 
     This is never damage: with the right key, the same bytes are valid.
     """
+
+
+class NotSigned(JournalError):
+    """A journal is not signed by a key, only up to an event, or with a false signature."""
 
 
 class UnexpectedHead(JournalError):

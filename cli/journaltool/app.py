@@ -25,6 +25,7 @@ from journaltool.commands import (
     replay,
     resume,
     run,
+    sign,
     snapshot,
     snapshots,
     split,
@@ -117,7 +118,7 @@ app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(
     _accept_keys("run", run.run)
 )
 _READING = (snapshots, replay, inspect, tail, info, stats, index, verify, recover, head)
-_MOVING = (concat, split, cut, filter, compact, export, import_, extract, keygen, completion)
+_MOVING = (concat, split, cut, filter, compact, export, import_, extract, sign, keygen, completion)
 for _command in (resume, prepare, check_resume, trust, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
     # Python reserves the word import, so the function is called import_.

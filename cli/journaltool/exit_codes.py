@@ -189,7 +189,8 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
     "verify": {
         ExitCode.FINE: "The journal is whole.",
         **_NO_JOURNAL,
-        ExitCode.DAMAGED: "The journal is damaged: events are lost or wrong.",
+        ExitCode.DAMAGED: "The journal is damaged: events are lost or wrong. With --signed-by: or "
+        "not all are signed.",
         ExitCode.TORN: "The journal is whole, except for a tail that a crash cut short.",
         ExitCode.UNFINISHED: "--max-seconds stopped the check, and no damage was found so far.",
     },
@@ -261,6 +262,15 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.FINE: "The head was printed.",
         **_NO_JOURNAL,
         **_damage("the journal"),
+    },
+    "sign": {
+        ExitCode.FINE: "The journal is signed.",
+        **_NO_JOURNAL,
+        ExitCode.ERROR: "The journal cannot be read or is not a journal, or an earlier signature "
+        "is not genuine.",
+        **_damage("the journal"),
+        ExitCode.LOCKED: "Another process writes the journal.",
+        **_unwritten("The signature"),
     },
     "keygen": {
         ExitCode.FINE: "The key was written.",

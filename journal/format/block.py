@@ -227,6 +227,10 @@ class Block:
             return zip(seqs, tags, self.payloads(), strict=True)
         return zip(pick(seqs, indices), pick(tags, indices), self.payloads(indices), strict=True)
 
+    def read_payload(self) -> bytes:
+        """Return the decompressed payload as a whole, as in a block without events."""
+        return self._raw()[: self.header.payload_raw_size]
+
     def payloads(self, indices: Sequence[int] | None = None) -> list[bytes]:
         """Return the payloads of all events or of those at ``indices``, which are ascending."""
         if indices is not None:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from journal.log.scan import RecoveryMode
     from journal.log.scan_items import Damage, Debris, ScannedBlock, Tail
     from journal.log.seal_keys import using_key
+    from journal.log.signing import (
+        SignedState,
+        check_signature,
+        read_signed_state,
+        sign_journal,
+    )
     from journal.log.summary import Finding, Summary
     from journal.log.switchover import SwitchoverStats
     from journal.log.writer import Writer
@@ -33,12 +39,16 @@ _MODULES = {
     "RollPolicy": "log.roll_policy",
     "ScannedBlock": "log.scan_items",
     "Segment": "log.header_scan",
+    "SignedState": "log.signing",
     "Summary": "log.summary",
     "SwitchoverStats": "log.switchover",
     "Tail": "log.scan_items",
     "Writer": "log.writer",
     "check_head": "log.head",
+    "check_signature": "log.signing",
     "read_head": "log.head",
+    "read_signed_state": "log.signing",
+    "sign_journal": "log.signing",
     "using_key": "log.seal_keys",
 }
 """The modules of the public names."""
@@ -57,12 +67,16 @@ __all__ = [
     "RollPolicy",
     "ScannedBlock",
     "Segment",
+    "SignedState",
     "Summary",
     "SwitchoverStats",
     "Tail",
     "Writer",
     "check_head",
+    "check_signature",
     "read_head",
+    "read_signed_state",
+    "sign_journal",
     "using_key",
 ]
 

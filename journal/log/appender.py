@@ -179,6 +179,12 @@ class Appender:
         data, header = block.rewrite_header(header, body, placement, numbers)
         self._write([data], header, seqs[-1] + 1, False)
 
+    def write_payload(self, payload: bytes) -> None:
+        """Write a block without events that carries a payload. Raises DiskFull."""
+        placement = self._file.place(self.next_seq - self._shift)
+        data, header = block.encode_index(placement, payload, self.time)
+        self._write([data], header, self.next_seq, False)
+
     def write_marker(self) -> None:
         """Write a block without events that records the durable offset before it."""
         placement = self._file.place(self.next_seq - self._shift)
@@ -308,11 +314,7 @@ class Appender:
         if file.sealed_end is not None:
             self.write_marker()  # The last bytes of a sealed block lead to no index.
             return
-        placement = file.place(self.next_seq - self._shift)
-        data, header = block.encode_index(
-            placement, file.index_builder.payload(file.end), self.time
-        )
-        self._write([data], header, self.next_seq, False)
+        self.write_payload(file.index_builder.payload(file.end))
 
     def _create_next_segment(self) -> SegmentWriter:
         """Create the segment, unnamed so far, that continues the durable part of this one."""

@@ -54,8 +54,8 @@ def read_head(path: str | os.PathLike[str], *, key: "SealKey | None" = None) -> 
 
     A sealed journal has a head without its key, too. With the key, each block is authenticated.
     """
-    heads = deque(_iterate_heads(check_path("path", path), key), maxlen=1)
-    return heads[0] if heads else Head(0, hashlib.sha256().digest())
+    heads = deque(iterate_heads(check_path("path", path), key), maxlen=1)
+    return heads[0][0] if heads else Head(0, hashlib.sha256().digest())
 
 
 def check_head(
@@ -69,7 +69,7 @@ def check_head(
     path = check_path("path", path)
     check_type("expected", expected, Head)
     found, head = False, None
-    for head in _iterate_heads(path, key):
+    for head, _ in iterate_heads(path, key):
         found = found or head == expected
     if head is None or not found:
         raise UnexpectedHead(
@@ -79,8 +79,13 @@ def check_head(
     return head
 
 
-def _iterate_heads(path: str | os.PathLike[str], key: "SealKey | None") -> Iterator[Head]:
-    """Yield the head after each segment header and each block."""
+def iterate_heads(
+    path: str | os.PathLike[str], key: "SealKey | None"
+) -> Iterator[tuple[Head, Segment | ScannedBlock]]:
+    """Yield the head after each segment header and each block, and that segment or block.
+
+    Raises a FormatError for damage.
+    """
     state = hashlib.sha256()
     with closing(SegmentFiles(path, key=check_key(key))) as files:
         source = None
@@ -99,4 +104,4 @@ def _iterate_heads(path: str | os.PathLike[str], key: "SealKey | None") -> Itera
             else:
                 size, next_seq = item.header.size, item.next_seq
             state.update(source[item.offset : item.offset + size])
-            yield Head(next_seq, state.digest())
+            yield Head(next_seq, state.digest()), item

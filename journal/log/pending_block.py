@@ -288,6 +288,14 @@ class PendingBlock:
             raise self._disk_full_error(full) from full
         self.next_seq = self.appender.next_seq
 
+    def write_payload(self, payload: bytes) -> None:
+        """Write a block without events. No event is pending."""
+        self.check_accepts()
+        try:
+            self.appender.write_payload(payload)
+        except DiskFull as full:
+            raise self._disk_full_error(full) from full
+
     def update_must_commit(self) -> None:
         """Set ``must_commit`` if a sync or a roll is due."""
         self.must_commit = self.must_commit or self.appender.is_commit_due

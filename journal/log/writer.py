@@ -379,6 +379,14 @@ class Writer:
             with self._pending.lock:
                 self._pending.appender.publish()
 
+    def append_signature(self, payload: bytes) -> None:
+        """Write a durable signature of everything before it. See ``journal.log.sign_journal``."""
+        with self._sync.exclusive():
+            self._sync.sync_exclusively()
+            with self._pending.lock:
+                self._pending.write_payload(check_bytes("payload", payload))
+            self._sync.sync_exclusively()
+
     def switch_to(self, beside: str | os.PathLike[str]) -> SwitchoverStats:
         """Continue in the journal at ``beside``, which takes over the path of this journal.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from journal.format import seal_key, segment_header
+from journal.log.writer import Writer
 from tests.support.command_line import Done, build_environment, run_inside, run_tool
 from tests.support.programs import GUESTS
 from tests.support.sealed_journals import KEY, OTHER_KEY
@@ -178,6 +179,27 @@ def test_a_kept_head_refuses_an_earlier_state(sealed: Path, folder: Path) -> Non
     check_refused(run_tool("resume", *arguments, at=folder), "cut, set back or replaced", 125)
     done = run_inside("info", "--expect-head", "7", "a.journal", at=folder)
     check_refused(done, "is not a head")
+
+
+def test_a_signed_run_is_told_from_an_unsigned_one(folder: Path) -> None:
+    made = run_inside("keygen", "--sign", "signing", at=folder)
+    (folder / "public").write_bytes(made.stdout)
+    verify = ["verify", "--quiet", "--signed-by", "public", "a.journal"]
+    run = ["run", "--no-root", "--force", "-j", "a.journal"]
+    assert run_tool(*run, "--sign-key", "signing", GUEST, at=folder).returncode == 0
+    assert run_inside(*verify, at=folder).returncode == 0
+    assert (
+        run_inside(*verify[:3], made.stdout.decode().strip(), *verify[4:], at=folder).returncode
+        == 0
+    )
+    with Writer(folder / "a.journal") as writer:
+        writer.append_frame(224, b"later")
+    check_refused(run_inside(*verify, at=folder), "1 events after it are not", 3)
+    done = run_inside("sign", "--sign-key", "signing", "--json", "a.journal", at=folder)
+    assert done.returncode == 0, done.stderr
+    assert run_inside(*verify, at=folder).returncode == 0
+    check_refused(run_inside("sign", "--sign-key", "key", "a.journal", at=folder), "not a signing")
+    check_refused(run_tool(*run, "--sign-key", "key", GUEST, at=folder), "not a signing", 125)
 
 
 def test_snapshots_of_a_sealed_journal_leave_no_plain_text(folder: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -23,11 +24,14 @@ from fixtures.regenerate_seals import (
     PASSPHRASE,
     SECRET,
     SHAPES,
+    SIGNED,
     key_of,
     read_facts,
 )
-from journal.errors import UnsupportedVersion
+from journal import SigningKey
+from journal.errors import NotSigned, UnsupportedVersion
 from journal.format import segment_header
+from journal.log import check_signature, read_signed_state
 
 FACTS = json.loads(EXPECTED.read_text())
 
@@ -134,6 +138,20 @@ def test_a_sealed_fixture_is_continued(name: str, tmp_path: Path) -> None:
     with journal.Reader(path, key=key_of(name)) as reader:
         assert reader.frame(seq).payload == b"more"
         assert not list(reader.verify())
+
+
+def test_the_signed_fixture_is_signed_except_for_its_last_event() -> None:
+    """Read by the library, and by the words of the specification."""
+    path, public_key = FOLDER / SIGNED, SigningKey(SECRET).public_key
+    assert str(read_signed_state(path, public_key)) == FACTS[SIGNED]
+    data = path.read_bytes()
+    at = data.index(b"\x89JNLSIG\n")
+    raw, signature = data[at + 8 : at + 40], data[at + 40 : at + 104]
+    assert raw == public_key.raw
+    head = hashlib.sha256(data[: at - 112]).digest()
+    Ed25519PublicKey.from_public_bytes(raw).verify(signature, b"signed journal 1" + head)
+    with pytest.raises(NotSigned, match="1 events after it"):
+        check_signature(path, public_key)
 
 
 def test_the_key_file_of_the_fixtures_is_read() -> None:

@@ -26,7 +26,7 @@ COMMANDS = (
     *("snapshot", "snapshots", "replay"),
     *("inspect", "tail", "info", "verify", "recover", "concat"),
     *("split", "cut", "export", "import", "extract"),
-    *("filter", "compact", "stats", "index", "head", "keygen", "completion"),
+    *("filter", "compact", "stats", "index", "head", "sign", "keygen", "completion"),
 )
 
 

@@ -20,7 +20,7 @@ from journal import adapters, compaction, engine, events, export, operations, pa
 from journal.events.memory import MemoryPages
 from journal.events.wire_types import U32
 from journal.format.block import Block
-from journal.log import read_head
+from journal.log import read_head, sign_journal
 from journal.log.writer import Writer
 from tests.support.programs import ROOT
 from tests.support.sample_events import process_start, region, snapshot
@@ -196,6 +196,8 @@ def _make_files(folder: Path) -> None:
     with journal.Writer(folder / "later.journal", first_seq=10) as writer:
         writer.append_frame(224, b"four")
     journal.SealKey.generate().write(folder / "key")
+    _SIGNING_KEY.write(folder / "signing key")
+    (folder / "public key").write_text(str(_SIGNING_KEY.public_key))
     with (folder / "lines.json").open("wb") as lines:
         journal.export_lines(folder / "plain.journal", lines)
     with suppress(journal.OptionError), (folder / "table.parquet").open("wb") as table:
@@ -246,12 +248,20 @@ _MAKERS: dict[type, Callable[[World], Any]] = {
 }
 """Functions that make an object, for classes whose constructor is not enough."""
 
+
+def _make_signed_journal(world: World) -> Path:
+    sign_journal(world / "plain.journal", _SIGNING_KEY)
+    return world / "plain.journal"
+
+
 _NO_PAGES = MemoryPages(memory=0, size=0, numbers=(), kinds=b"", data=b"")
 _FRAME = journal.Frame(0, 224, b"x", 0, 0)
+_SIGNING_KEY = journal.SigningKey(bytes(32))
 
 _VALUES: dict[str, Any] = {
     "count": 1,
     "data": b"x",
+    "digest": bytes(32),
     "directory": lambda world: world / "target",
     "event": events.core.ProcessExit(exit_code=0),
     "expected": lambda world: read_head(world / "plain.journal"),
@@ -277,13 +287,17 @@ _VALUES: dict[str, Any] = {
     "passphrase": "a passphrase",
     "payload": b"x",
     "payloads": [b"x"],
+    "public_key": _SIGNING_KEY.public_key,
     "query": journal.Query(),
+    "raw": bytes(32),
     "reader": lambda world: journal.Reader(world / "snapshot.journal"),
     "request": engine.AccessRequest(bytes(16), bytes(32)),
     "rows": [(1,)],
     "schedule": compaction.CompactionSchedule(),
     "secret": bytes(32),
     "seq": 0,
+    "signature": bytes(64),
+    "signing_key": _SIGNING_KEY,
     "sink": _make_memory_journal,
     "source": lambda world: world / "plain.journal",
     "sources": lambda world: [world / "plain.journal"],
@@ -312,6 +326,11 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
     "Recorder.set_path": {"path": lambda world: world / "recorder.journal"},
     "Recorder.wait": {"timeout_seconds": 0.0},
     "Head.parse": {"text": f"1-{bytes(32).hex()}"},
+    "PublicKey.parse": {"text": str(_SIGNING_KEY.public_key)},
+    "PublicKey.read": {"path": lambda world: world / "public key"},
+    "SigningKey.read": {"path": lambda world: world / "signing key"},
+    "SigningKey.write": {"path": lambda world: world / "target"},
+    "check_signature": {"path": _make_signed_journal},
     "SealKey.deserialize": {"data": bytes(33)},
     "VerifyCursor.parse": {
         "text": str(operations.VerifyCursor(0, 128, 1, operations.VerifyCounts()))

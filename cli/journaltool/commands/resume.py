@@ -10,7 +10,16 @@ import typer
 
 from journaltool import error_report
 from journaltool.exit_codes import ExitCode
-from journaltool.options import common, compaction, groups, limits, mounts, session, snapshot
+from journaltool.options import (
+    common,
+    compaction,
+    groups,
+    limits,
+    mounts,
+    session,
+    signatures,
+    snapshot,
+)
 from journaltool.output import progress, terminal
 from journaltool.processes import supervisor
 
@@ -128,6 +137,7 @@ def resume(  # long: it names each option
     snapshot_options: snapshot.SnapshotArguments,
     compaction_options: compaction.CompactionArguments,
     timeout: session.TimeoutOption = None,
+    sign_key: signatures.SignKeyOption = None,
     quiet: common.QuietOption = False,
     as_json: session.JsonOption = False,
 ) -> None:
@@ -144,6 +154,7 @@ def resume(  # long: it names each option
             raise typer.BadParameter(
                 "--at resumes in a new journal: name the new journal with --into"
             )
+        signing_key = signatures.read_signing_key(sign_key)
         snapshot_options.check()
         compaction_options.check()
         resume = library.resume  # This imports the engine.
@@ -175,6 +186,7 @@ def resume(  # long: it names each option
                 ),
             )
         result = supervisor.run_until_end(recorder, timeout, snapshots)
+        signatures.sign_at_end(into or journal, signing_key)
         code = result.outcome.code
         if recorder.ended_before and code is not None and not quiet:
             terminal.print_status(f"the program had already ended with exit code {code}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, compaction, groups, mounts, session, snapshot
+from journaltool.options import common, compaction, groups, mounts, session, signatures, snapshot
 from journaltool.output import progress, terminal
 from journaltool.processes import supervisor
 
@@ -158,6 +158,7 @@ def run(  # long: it names each option
     snapshot_options: snapshot.SnapshotArguments,
     compaction_options: compaction.CompactionArguments,
     timeout: session.TimeoutOption = None,
+    sign_key: signatures.SignKeyOption = None,
     force: ForceOption = False,
     quiet: common.QuietOption = False,
     as_json: session.JsonOption = False,
@@ -182,6 +183,7 @@ def run(  # long: it names each option
             guest.directory or (), guest.memory or (), not guest.no_root
         )
         copies = mounts.parse_copies(guest.copy or ())
+        signing_key = signatures.read_signing_key(sign_key)
         first_argument = module.name if guest.arg0 is None else guest.arg0
         record = library.record  # This imports the engine.
         error_report.die_on_sigint()
@@ -213,6 +215,7 @@ def run(  # long: it names each option
         if journal is None and not quiet:
             terminal.print_status(f"recording in {path}")
         result = supervisor.run_until_end(recorder, timeout, snapshots)
+        signatures.sign_at_end(path, signing_key)
         resumable = level is LevelChoice.FULL or result.with_snapshot
         supervisor.report(result, str(path), quiet=quiet, as_json=as_json, resumable=resumable)
     raise typer.Exit(result.code)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common
+from journaltool.options import common, signatures
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, format_location, format_seq_range
 
@@ -23,6 +23,9 @@ journal is not changed. A tail that a crash cut short is normal: a resume contin
 
 --headers checks only the hashes and the chain, which works without the key of a sealed journal. It
 finds accidents, but no changes that somebody made on purpose.
+
+--signed-by also checks that a key has signed every event (journaltool sign), and reports events
+that were appended after the last signature.
 
 --pages also looks up each referenced page of memory, which takes longer. A reference to a missing
 page, or to a page with other bytes, is a finding.
@@ -44,6 +47,17 @@ Examples:
 
 FINDINGS_SHOWN_MAX = 100
 
+CursorOption = Annotated[
+    str | None, typer.Option("--from", metavar="CURSOR", help="Continue a stopped check.")
+]
+SignedByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--signed-by",
+        metavar="PUBLIC_KEY",
+        help="Require that this key, or the key in this file, has signed all events.",
+    ),
+]
 HeadersOption = Annotated[
     bool, typer.Option("--headers", help="Check only hashes and links: a seal needs no key then.")
 ]
@@ -59,15 +73,13 @@ def verify(
             help="Stop after this time with exit code 9.",
         ),
     ] = None,
-    cursor: Annotated[
-        str | None,
-        typer.Option("--from", metavar="CURSOR", help="Continue a stopped check."),
-    ] = None,
+    cursor: CursorOption = None,
     hashes: Annotated[
         bool,
         typer.Option("--hashes", help="Do not decode the events, which is several times as fast."),
     ] = False,
     headers: HeadersOption = False,
+    signed_by: SignedByOption = None,
     pages: Annotated[
         bool, typer.Option("--pages", help="Look up each referenced page of memory.")
     ] = False,
@@ -77,6 +89,8 @@ def verify(
     """Check a journal (the help text is HELP)."""
     if (hashes or headers) and pages:
         raise typer.BadParameter("--pages needs decoded events: omit --hashes and --headers")
+    if signed_by is not None:
+        signatures.check(journal, signed_by)
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         error_report.raise_on_signals()
         from journal.operations.verify import Verifier
