@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -29,6 +30,8 @@ from tests.support.command_line import build_command, build_environment
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import program
 
+OWN_TRACEBACK = re.compile(r'File ".*/(journal|journaltool)/')
+"""A traceback of this project. A guest of Python may print its own."""
 COUNT = 400
 LAST_LINES = 20
 """Lines that a script does not add before its first run was killed."""
@@ -200,7 +203,7 @@ class World:
                 check=False,
             )
         told = done.stderr.decode()
-        assert "Traceback" not in told, told
+        assert not OWN_TRACEBACK.search(told), told
         return done.returncode, told
 
     def check(self) -> tuple[int, list[str], str]:
@@ -276,10 +279,6 @@ def copied(world: World) -> None:
 def linked(world: World) -> None:
     world.mount.rename(world.folder / "old")
     world.mount.symlink_to("old")
-
-
-def mount_removed(world: World) -> None:
-    world.mount.rename(world.folder / "old")
 
 
 def mount_replaced(world: World) -> None:
@@ -362,7 +361,6 @@ class Case(NamedTuple):
 CASES = [
     Case(left, "", is_any),
     Case(copied, "is not the directory of the recording", is_any),
-    Case(linked, "", is_any),
     Case(mount_replaced, "/work/log, which the guest had open, is gone", is_none),
     Case(log_moved, "/work/log, which the guest had open, is now /work/log.1", moves),
     Case(log_removed, "/work/log, which the guest had open, is gone", is_none),
@@ -402,7 +400,7 @@ def check_case(case: Case, world: World) -> None:
 CAMPAIGN = [(case, lines) for case in CASES for lines in (3, 20, 77, 150, 240, 333)]
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[6], CASES[14]], ids=lambda one: "")
+@pytest.mark.parametrize("case", [CASES[1], CASES[5], CASES[13]], ids=lambda one: "")
 def test_a_script_in_a_changed_world_is_exact_or_told(case: Case, tmp_path: Path) -> None:
     check_case(case, record_and_kill(tmp_path, GUESTS["quickjs"], 40))
 
@@ -412,7 +410,7 @@ def test_a_script_in_a_changed_world_is_exact_or_told(case: Case, tmp_path: Path
 def test_a_program_may_be_killed_anywhere_before_its_world_changes(
     name: str, tmp_path: Path, budget: Budget
 ) -> None:
-    for case, lines in budget.spend(CAMPAIGN, 2):
+    for case, lines in budget.spend(CAMPAIGN, 1):
         folder = tmp_path / f"{case.change.__name__}-{lines}"
         check_case(case, record_and_kill(folder, GUESTS[name], lines))
 
@@ -424,7 +422,7 @@ def test_a_program_is_exact_or_refused_under_any_limit_of_descriptors(
 ) -> None:
     world = record_and_kill(tmp_path, GUESTS[name], 40)
     before = world.output.read_bytes()
-    for limit in budget.spend(range(6, 40), 8):
+    for limit in budget.spend(range(6, 40), 3):
         code, told = world.call("resume", "-q", "j", limit=f"ulimit -n {limit}")
         after = world.output.read_bytes()
         if code == 0:
@@ -441,7 +439,11 @@ def test_a_program_whose_directory_moved_continues_where_the_user_says(
     name: str, tmp_path: Path
 ) -> None:
     world = record_and_kill(tmp_path, GUESTS[name], 40)
-    mount_removed(world)
+    linked(world)
+    code, told = world.call("resume", "-q", "j")
+    assert (code, told.count("\n")) == (125, 1)
+    assert "work, mounted as /work, leads through a symbolic link now: name the directory" in told
+    world.mount.unlink()
     code, told = world.call("resume", "-q", "j")
     assert (code, told.count("\n")) == (125, 1)
     assert "work, mounted as /work, is not a directory any more: name its new location" in told
