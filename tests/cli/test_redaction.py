@@ -28,7 +28,6 @@ GUEST = r"""
 EVENTS = [
     ("inspect", "--bytes", "all"),
     ("inspect", "--json"),
-    ("tail", "-n", "100", "--bytes", "all"),
     ("tail", "-n", "100", "--json"),
 ]
 COMMANDS = [*EVENTS, ("info", "--env"), ("info", "--env", "--json")]
@@ -103,7 +102,6 @@ def test_a_program_with_a_secret_needs_it_again(tmp_path: Path) -> None:
     assert run_inside("extract", "--environment", "a", at=tmp_path).stdout == b"TOKEN\n"
     for options, code, reason in (
         ((), 1, b"set TOKEN again (--secret-env)"),
-        (("--secret-env", "TOKEN=other"), 1, b"another value than in the recorded run"),
         (("--secret-env", f"TOKEN={VALUE}"), 0, b""),
     ):
         done = run_tool("replay", *options, "a", at=tmp_path)
@@ -114,6 +112,6 @@ def test_a_program_with_a_secret_needs_it_again(tmp_path: Path) -> None:
 
 def test_a_variable_is_secret_or_not(tmp_path: Path) -> None:
     run = ("run", "--env", "A=1", "--secret-env", "A=2", guest("exit7"))
-    done = run_tool(*run, at=tmp_path)
+    done = run_inside(*run, at=tmp_path)
     assert done.returncode == 2
     assert b"A is set by --env and by --secret-env" in done.stderr
