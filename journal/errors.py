@@ -64,7 +64,7 @@ class FormatError(JournalError):
     """The bytes at ``offset`` violate the format.
 
     ``file`` names the segment file if the journal is a directory, and is empty otherwise. ``path``
-    is the path of the journal.
+    is the path of the journal, and the text begins with it.
     """
 
     def __init__(self, reason: str, offset: int = 0, file: str = "") -> None:
@@ -75,7 +75,9 @@ class FormatError(JournalError):
 
     def __str__(self) -> str:
         location = f" of {self.file}" if self.file else ""
-        return f"{self.reason} at offset {self.offset}{location}"
+        is_named = not self.path or self.reason.startswith(f"{self.path} ")
+        journal = "" if is_named else f"{self.path}: "
+        return f"{journal}{self.reason} at offset {self.offset}{location}"
 
 
 class NotAJournal(FormatError):

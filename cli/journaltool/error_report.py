@@ -33,8 +33,8 @@ def reporting_errors(
 ) -> Iterator[None]:
     """Report an expected error as a sentence on stderr, and exit.
 
-    The exit code is ``code``, or by default the code of the error's class. A FormatError has an
-    offset but no path, so its message gets the path ``about``. If ``recoverable`` is damaged, the
+    The exit code is ``code``, or by default the code of the error's class. The message
+    of a FormatError without a path gets the path ``about``. If ``recoverable`` is damaged, the
     message ends with the command that recovers it. ``as_json`` adds a JSON object on stderr.
     """
     try:
@@ -139,8 +139,9 @@ def _describe_journal_error(
     from journal.errors import DamagedJournal, FormatError
 
     reason = str(error)
-    if isinstance(error, FormatError) and about is not None and not reason.startswith(f"{about} "):
-        reason = f"{about}: {reason}"
+    if isinstance(error, FormatError) and about is not None:
+        is_named = error.path or reason.startswith(f"{about} ")
+        reason = reason if is_named else f"{about}: {reason}"
     if isinstance(error, DamagedJournal) and recoverable is not None:
         name = shlex.quote(str(recoverable))
         reason += f"; recover the readable events with: {terminal.PROGRAM} recover {name} TARGET"

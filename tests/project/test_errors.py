@@ -83,3 +83,4 @@ def test_an_error_names_the_file_it_concerns(tmp_path: Path) -> None:
         Writer(tmp_path / "none" / "a.journal")
     for caught in (locked, reading, writing, torn, refused):
         assert Path(caught.value.path).parent in (tmp_path, tmp_path / "none"), caught
+        assert str(caught.value).count(caught.value.path) == 1
