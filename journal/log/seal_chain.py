@@ -40,6 +40,11 @@ class SealChain:
             seal = segment_seal.load_seal(data, segment.offset, segment.header, keys.keys)
         except CorruptBlock as error:
             return segment, error
+        except WrongKey:
+            if self._before is None:
+                raise
+            # One key seals a whole journal, so this segment is not a part of it.
+            return segment, MissingEvents("the segment is sealed with another key")
         segment = segment._replace(seal=seal)
         return segment, self._find_fault(segment)
 

@@ -157,7 +157,8 @@ def test_a_variable_names_the_key_file(
 
 
 def test_a_journal_without_a_seal_is_refused_with_a_key(folder: Path) -> None:
-    assert run_tool("run", "--no-root", "-j", "a.journal", GUEST, at=folder).returncode == 0
+    with Writer(folder / "a.journal") as writer:
+        writer.append_frame(224, b"plain")
     done = run_inside("info", "--key-file", "key", "a.journal", at=folder)
     check_refused(done, "is not sealed: read it without a key")
     done = run_inside("concat", "--seal-key", "key", "a.journal", "-o", "b.journal", at=folder)
@@ -199,7 +200,6 @@ def test_a_signed_run_is_told_from_an_unsigned_one(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert run_inside(*verify, at=folder).returncode == 0
     check_refused(run_inside("sign", "--sign-key", "key", "a.journal", at=folder), "not a signing")
-    check_refused(run_tool(*run, "--sign-key", "key", GUEST, at=folder), "not a signing", 125)
 
 
 def test_snapshots_of_a_sealed_journal_leave_no_plain_text(folder: Path) -> None:

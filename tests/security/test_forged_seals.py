@@ -23,6 +23,7 @@ from journal.log.writer import Writer
 from tests.support.budget import Budget
 from tests.support.sealed_journals import (
     KEY,
+    OTHER_KEY,
     SECRET,
     StoredBlock,
     blocks_of,
@@ -292,6 +293,11 @@ def test_joined_files_are_read_only_in_their_order(path: Path, tmp_path: Path) -
         assert is_refused(joined)
     joined.write_bytes(files[0] + others[0])
     assert is_refused(joined)
+    with Writer(tmp_path / "stranger.journal", key=OTHER_KEY) as writer:
+        writer.append_frame(200, b"of another key")
+    joined.write_bytes(files[0] + (tmp_path / "stranger.journal").read_bytes())
+    with pytest.raises(FormatError, match="sealed with another key"):
+        read_all(joined)
     with Writer(tmp_path / "plain.journal") as writer:
         writer.append_frame(200, b"plain")
     joined.write_bytes(files[0] + (tmp_path / "plain.journal").read_bytes())
