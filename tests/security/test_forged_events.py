@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -202,6 +203,69 @@ def test_every_command_answers_forged_events_with_a_sentence(
         assert b"Traceback" not in done.stderr, f"{command} of {mutation.name}: {said}"
         assert done.returncode in range(10), f"{command} of {mutation.name}: {said}"
         assert all(map(str.isprintable, said.splitlines())), (command, mutation.name)
+
+
+RESUME_ALL = """
+import sys, warnings, journal
+from pathlib import Path
+from journal.engine import Grants
+from journal import HostMount
+cache, mount, *paths = sys.argv[1:]
+warnings.simplefilter("ignore")
+grants = Grants(directories=[HostMount(mount, "/h")])
+for path in paths:
+    try:
+        options = dict(stdin=b"a line", grants=grants, strict=False, cache=Path(cache))
+        with journal.resume(path, **options) as run:
+            run.wait(60)
+    except journal.JournalError:
+        pass
+print("done")
+"""
+OPENED = re.compile(r"open(?:at2?)?\(.*?(O_\w+[^)]*)\)\s+= \d+<(?P<path>[^>]*)>")
+CHANGED = re.compile(r"(?:mkdir|unlink|rename|link|symlink)\w*\((.*)\)\s+= 0")
+
+
+@pytest.mark.deep
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_resume_of_forged_events_touches_nothing_outside_its_grants(
+    workshop: Workshop, budget: Budget, tmp_path: Path, cache_dir: Path
+) -> None:
+    outside = workshop.folder / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    for name, target in (("link", "../outside"), ("report", "../outside/secret")):
+        (workshop.mount / name).symlink_to(target)
+    frames = workshop.record("host")
+    mutations = [one for one in mutate_events(frames) if "path" in one.name or "Mount" in one.name]
+    paths = []
+    for mutation in budget.spend(mutations, minimum=40):
+        forged = apply(mutation, [one for one in frames if one.tag not in tag_sets.ENDS])
+        if forged:
+            paths.append(workshop.write(forged))
+    log = tmp_path / "trace"
+    traced = ("strace", "-f", "-y", "-s", "4096", "-e", "trace=%file", "-o", str(log))
+    arguments = (RESUME_ALL, cache_dir, workshop.mount, *paths)
+    done = subprocess.run(
+        [*traced, sys.executable, "-c", *map(str, arguments)],
+        cwd=ROOT,
+        env=build_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "done\n", done.stderr
+    lines = log.read_text(errors="replace").splitlines()
+    opened = [(found[1], found["path"]) for found in map(OPENED.search, lines) if found]
+    assert len(opened) > len(paths), "the trace is read"
+    assert not [path for _, path in opened if path.startswith(str(outside))]
+    writable = [path for flags, path in opened if re.search("O_WRONLY|O_RDWR|O_CREAT", flags)]
+    allowed = (str(workshop.folder), str(cache_dir.parent), "/dev/", "/proc/", "/memfd:", "/tmp/#")
+    assert not [path for path in writable if not path.startswith(allowed)]
+    changed = [found[1] for found in map(CHANGED.search, lines) if found]
+    assert not [arguments for arguments in changed if str(outside) in arguments]
+    assert (outside / "secret").read_bytes() == b"secret"
+    assert [entry.name for entry in outside.iterdir()] == ["secret"]
 
 
 START = process.ProcessStart
