@@ -110,10 +110,7 @@ class Workshop:
         yield "verify", lambda: list(Verifier(path, pages=True).run())
         unended = self.write([frame for frame in frames if frame.tag not in tag_sets.ENDS])
         yield "resume", lambda: self.resume(shutil.copy(unended, self.make_path()))
-        yield (
-            "resume --dir",
-            lambda: self.resume(unended, grants=self.grants, strict=False),
-        )
+        yield "resume --dir", lambda: self.resume(unended, grants=self.grants, strict=False)
         yield "resume ended", lambda: self.resume(path)
 
     def resume(self, path: Path | str, **options: Any) -> None:
