@@ -24,12 +24,17 @@ exit 3
 """
 
 
+def set_quiet_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for name in ("QUIET_SECONDS", "QUIET_SECONDS_IN_LOGS"):
+        monkeypatch.setattr(progress, name, seconds)
+
+
 @pytest.fixture
 def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     """Yield a function that returns the text on stderr. Phases are shown almost at once."""
     stream = io.StringIO()
     monkeypatch.setattr(terminal, "sys", SimpleNamespace(stderr=stream))
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.01)
+    set_quiet_seconds(monkeypatch, 0.01)
     monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.01)
     yield stream.getvalue
     terminal.clear_transient_line()
@@ -82,7 +87,7 @@ def test_short_phases_and_quiet_commands_show_nothing(
 ) -> None:
     with progress.show_progress(quiet=True) as report:
         assert report is progress.ignore
-    monkeypatch.setattr(progress, "QUIET_SECONDS", DEADLINE_SECONDS)
+    set_quiet_seconds(monkeypatch, DEADLINE_SECONDS)
     for is_terminal in (True, False):
         with progress.ProgressDisplay(is_terminal=is_terminal) as report:
             for done in range(11):
@@ -117,7 +122,7 @@ def test_a_reader_of_stderr_that_has_left_does_not_end_the_work(
 
     closed = Closed()
     monkeypatch.setattr(terminal, "sys", SimpleNamespace(stderr=closed))
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.01)
+    set_quiet_seconds(monkeypatch, 0.01)
     with progress.ProgressDisplay(is_terminal=False) as report:
         report("working", 0, 1)
         wait_until(lambda: closed.writes)

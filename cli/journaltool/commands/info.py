@@ -56,9 +56,9 @@ def info(
 
         with progress.show_phase("reading the journal", quiet=False), Reader(journal) as reader:
             facts, declared = journal_facts.collect_facts(reader), reader.declarations()
-            obstacle = journal_facts.resume_obstacle(
-                journal, facts, common.approvals_directory(), common.module_cache()
-            )
+        obstacle = journal_facts.resume_obstacle(
+            journal, facts, common.approvals_directory(), common.module_cache()
+        )
         values = to_json(facts, obstacle, env, redaction.parse_redaction(redact))
         values = {
             "journal": str(journal),

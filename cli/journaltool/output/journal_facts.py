@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from journaltool.output import lenient_reader
+from journaltool.output import lenient_reader, progress
 
 if TYPE_CHECKING:
     from journal import Event, Reader
@@ -124,7 +124,8 @@ def resume_obstacle(
         return "it was recorded with --level state" if needs_snapshot else ""
     from journal.engine.session.resume_check import find_recording_obstacle
 
-    return find_recording_obstacle(path, cache)
+    with progress.show_phase("reading the recorded run", quiet=False):
+        return find_recording_obstacle(path, cache)
 
 
 def describe_writer(pid: int | None) -> str:

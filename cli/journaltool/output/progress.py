@@ -14,6 +14,8 @@ ProgressCallback = Callable[[str, int, int], object]
 
 QUIET_SECONDS = 0.5
 """A phase that takes no longer than this shows nothing."""
+QUIET_SECONDS_IN_LOGS = 2.0
+"""The same where stderr is not a terminal: a line stays there."""
 REDRAW_SECONDS = 0.25
 """Time between two updates of the line on a terminal."""
 REPEAT_SECONDS = 10.0
@@ -47,12 +49,13 @@ class ProgressDisplay:
 
     def __init__(self, *, is_terminal: bool) -> None:
         self._is_terminal = is_terminal
+        self._quiet_seconds = QUIET_SECONDS if is_terminal else QUIET_SECONDS_IN_LOGS
         self._changed = threading.Condition()
         self._phase: _Phase | None = None
         self._thread: threading.Thread | None = None
         self._is_closed = False
         # Short phases that follow each other are silent only as long as one of them may be.
-        self._silent_since = self._end_time = -QUIET_SECONDS
+        self._silent_since = self._end_time = -self._quiet_seconds
 
     def __enter__(self) -> ProgressCallback:
         return self.report
@@ -81,7 +84,7 @@ class ProgressDisplay:
     def _begin(self, what: str) -> _Phase:
         with self._changed:
             now = time.monotonic()
-            if now - self._end_time >= QUIET_SECONDS:
+            if now - self._end_time >= self._quiet_seconds:
                 self._silent_since = now
             self._phase = phase = _Phase(what, now)
             if self._thread is None:
@@ -113,8 +116,8 @@ class ProgressDisplay:
     def _show(self, phase: _Phase, now: float) -> float:
         """Show the phase if it is time for that, and return the seconds until the next time."""
         since = self._silent_since if self._is_terminal else phase.start_time
-        if now < since + QUIET_SECONDS:
-            return since + QUIET_SECONDS - now
+        if now < since + self._quiet_seconds:
+            return since + self._quiet_seconds - now
         if self._is_terminal:
             terminal.show_transient_line(phase.describe(now))
             return REDRAW_SECONDS
