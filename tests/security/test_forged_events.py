@@ -34,7 +34,7 @@ from tests.support.rewrites import alter_event, frames_of
 
 STDIN = b"a line\n"
 MESSAGE_SIZE_MAX = 1000
-SAMPLE_COUNT = 12
+SAMPLE_COUNT = 8
 PASSIVE: Sequence[tuple[str, ...]] = (
     ("inspect",),
     ("info",),
