@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import construct as cs
 
-from journal._arguments import check_buffer, check_int, check_mapping, quote
+from journal._arguments import check_bytes, check_int, check_mapping, quote
 from journal._compiled import IS_COMPILED
 from journal.errors import LimitExceeded, MalformedEvent, OptionError, UnknownEvent
 from journal.events import APPLICATION_TAGS, BY_TAG
@@ -85,17 +85,19 @@ def decode(
     that is not among them, or a payload that does not fit its declaration, is an OpaqueEvent.
     Raises UnknownEvent or MalformedEvent, both with ``offset``.
     """
-    if not (type(tag) is int and type(payload) is bytes and type(offset) is int):
-        tag, payload = check_int("tag", tag), check_buffer("payload", payload)
-        check_int("offset", offset)
-    if kinds is not BY_TAG:
+    # A wrong payload is refused where it is unpacked.
+    if not (type(tag) is int and type(offset) is int):
+        tag, offset = check_int("tag", tag), check_int("offset", offset)
+    try:
+        cls = kinds.get(tag)
+    except AttributeError:
         check_mapping("kinds", kinds)
-    cls = kinds.get(tag)
+        raise
     if tag in APPLICATION_TAGS:
         if cls is not None:
             with suppress(MalformedEvent):
                 return _CODECS[cls].decode(payload, offset)
-        return OpaqueEvent(tag=tag, payload=bytes(payload))
+        return OpaqueEvent(tag=tag, payload=check_bytes("payload", payload))
     if cls is None:
         raise UnknownEvent(f"unknown event tag {quote(tag)}", offset)
     return _CODECS[cls].decode(payload, offset)
