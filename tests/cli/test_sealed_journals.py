@@ -216,3 +216,17 @@ def test_snapshots_of_a_sealed_journal_leave_no_plain_text(folder: Path) -> None
     check_refused(done, "a sealed journal has no page index", 125)
     done = run_inside("index", "--rebuild", "--key-file", "key", "a.journal", at=folder)
     check_refused(done, "it has no page index")
+
+
+@pytest.mark.deep
+def test_the_memory_image_of_a_sealed_snapshot_is_not_cached(folder: Path) -> None:
+    cache = {"XDG_CACHE_HOME": str(folder / "cache")}
+    images = folder / "cache" / "wasm-journal" / "images"
+    for options, name in ((["--seal-key", "key"], "a.journal"), ([], "b.journal")):
+        run = ["run", *options, "--no-root", "--snapshot-on", "first-stdin", "-j", name]
+        done = run_tool(*run, "--stop-after-snapshot", GUEST, at=folder, env=cache)
+        assert done.returncode == 0, done.stderr
+        keys = ["--key-file", "key"] if options else []
+        done = run_tool("resume", *keys, name, at=folder, stdin=b"line", env=cache)
+        assert (done.returncode, done.stdout) == (0, b"line"), done.stderr
+        assert images.exists() == (not options)
