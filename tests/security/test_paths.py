@@ -17,6 +17,8 @@ import pytest
 
 import journal
 from journal import HostMount
+from journal.engine.wasi.filesystem.mounts import FileCopy, make_copy_events
+from journal.events.paths import FileType
 from tests.support import wat
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.guest_runs import wait_for_end
@@ -280,3 +282,16 @@ def test_a_directory_that_became_a_link_is_not_read_by_the_embedder(
         work.symlink_to(outside)
         with pytest.raises(journal.HostMismatch, match="leads through a symbolic link now"):
             run.read_file("/h/secret")
+
+
+def test_a_copied_directory_that_becomes_a_link_meanwhile_leads_nobody_out(tmp_path: Path) -> None:
+    outside, work = outside_and_inside(tmp_path)
+    (work / "inside").mkdir()
+    (work / "inside" / "own").write_bytes(b"own")
+    events = make_copy_events([FileCopy(str(work), "/copy")], 1 << 20)
+    assert next(events).path == "/copy"
+    (work / "inside").rename(tmp_path / "kept")
+    (work / "inside").symlink_to(outside)
+    assert [(event.kind, event.data) for event in events] == [
+        (FileType.SYMBOLIC_LINK, str(outside).encode())
+    ]

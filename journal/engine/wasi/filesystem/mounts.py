@@ -1,6 +1,7 @@
 """Mounts of a guest: in-memory directories and directories of the host."""
 
 import os
+import stat
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,17 @@ from journal._arguments import (
     refuse,
     to_line,
 )
-from journal._platform import NO_FOLLOW, OPEN_FLAGS
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDirectory
 from journal.engine.wasi.filesystem.host_files import HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory, read_host_file
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
 from journal.engine.wasi.filesystem.own_files import OwnFiles
-from journal.engine.wasi.filesystem.reopening import RecordedTimes, raise_descriptor_limit
+from journal.engine.wasi.filesystem.reopening import (
+    RecordedTimes,
+    open_names,
+    raise_descriptor_limit,
+)
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.errors import HostMismatch, JournalError, OptionError
 from journal.events.paths import FilePlaced, FileType
@@ -162,29 +166,59 @@ def make_copy_events(copies: Iterable[FileCopy], size_max: int) -> Iterator[File
 
 
 def _tree_events(source: Path, target: str, size_max: int) -> Iterator[FilePlaced]:
-    pending = [(source, target)]
-    while pending:
-        path, name = pending.pop()
-        if path.is_symlink():
-            link = str(path.readlink())
-            yield FilePlaced(
-                kind=FileType.SYMBOLIC_LINK, path=name, offset=0, data=os.fsencode(link)
-            )
-        elif path.is_dir():
-            yield FilePlaced(kind=FileType.DIRECTORY, path=name, offset=0, data=b"")
-            entries = sorted(path.iterdir(), reverse=True)
-            pending += [(entry, f"{name.rstrip('/')}/{entry.name}") for entry in entries]
-        elif path.is_file():
-            yield from _file_events(path, name, size_max)
-        else:
-            raise OptionError(
-                f"{path} is neither a file, a directory nor a link: it cannot be copied"
-            )
+    """Yield the events of a file, a link, or a directory with everything below it.
+
+    Links are copied and not followed, also if a process puts one in the place of a directory
+    meanwhile.
+    """
+    root = os.open(source, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        pending: list[tuple[tuple[str, ...], str]] = [((), target)]
+        while pending:
+            names, name = pending.pop()
+            path = source.joinpath(*names)
+            handle = open_names(root, names, os.O_PATH) if names else os.dup(root)
+            try:
+                yield from _entry_events(path, handle, name, size_max)
+                if stat.S_ISDIR(os.fstat(handle).st_mode):
+                    entries = sorted(_list_names(handle), reverse=True)
+                    pending += [((*names, each), f"{name.rstrip('/')}/{each}") for each in entries]
+            except OSError as error:
+                error.filename = str(path)  # The system knows only a descriptor.
+                raise
+            finally:
+                os.close(handle)
+    finally:
+        os.close(root)
 
 
-def _file_events(path: Path, name: str, size_max: int) -> Iterator[FilePlaced]:
-    """Yield the parts of a file, up to the size that it has when it is opened."""
-    descriptor, status = file_kind.open_source(path, OptionError, flags=OPEN_FLAGS | NO_FOLLOW)
+def _entry_events(path: Path, handle: int, name: str, size_max: int) -> Iterator[FilePlaced]:
+    """Yield the events of one entry, which was opened with ``O_PATH``."""
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISDIR(mode):
+        yield FilePlaced(kind=FileType.DIRECTORY, path=name, offset=0, data=b"")
+    elif stat.S_ISLNK(mode):
+        link = os.fsencode(os.readlink("", dir_fd=handle))
+        yield FilePlaced(kind=FileType.SYMBOLIC_LINK, path=name, offset=0, data=link)
+    elif stat.S_ISREG(mode):
+        yield from _file_events(path, handle, name, size_max)
+    else:
+        raise OptionError(f"{path} is neither a file, a directory nor a link: it cannot be copied")
+
+
+def _list_names(directory: int) -> list[str]:
+    """Return the names in a directory that was opened with ``O_PATH``."""
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(readable) as entries:
+            return [entry.name for entry in entries]
+    finally:
+        os.close(readable)
+
+
+def _file_events(path: Path, handle: int, name: str, size_max: int) -> Iterator[FilePlaced]:
+    """Yield the parts of the file ``handle``, up to the size that it has when it is opened."""
+    descriptor, status = file_kind.open_source(f"/proc/self/fd/{handle}", OptionError)
     with open(descriptor, "rb") as file:  # noqa: PTH123 (this is a descriptor)
         if status.st_size > size_max:
             raise OptionError(
