@@ -136,10 +136,10 @@ def _describe_system_error(error: OSError | MemoryError) -> str:
 def _describe_journal_error(
     error: "JournalError", about: Path | None, recoverable: Path | None
 ) -> str:
-    from journal.errors import DamagedJournal, FormatError
+    from journal.errors import DamagedJournal, FormatError, WrongKey
 
     reason = str(error)
-    if isinstance(error, FormatError) and about is not None:
+    if isinstance(error, FormatError | WrongKey) and about is not None:
         is_named = error.path or reason.startswith(f"{about} ")
         reason = reason if is_named else f"{about}: {reason}"
     if isinstance(error, DamagedJournal) and recoverable is not None:
