@@ -43,6 +43,7 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_approvals_apart()
+    os.environ["JOURNALTOOL_PROGRESS_DELAY"] = "3600"  # A slow machine prints nothing else.
 
 
 def keep_approvals_apart() -> None:

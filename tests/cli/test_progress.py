@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ exit 3
 
 
 def set_quiet_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.delenv(progress.DELAY_VARIABLE, raising=False)
     for name in ("QUIET_SECONDS", "QUIET_SECONDS_IN_LOGS"):
         monkeypatch.setattr(progress, name, seconds)
 
@@ -95,10 +97,30 @@ def test_short_phases_and_quiet_commands_show_nothing(
     assert stderr() == ""
 
 
+def test_the_environment_says_when_phases_are_shown(
+    stderr: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_working_after(size: int) -> bool:
+        return "working" in stderr()[size:]
+
+    for seconds in ("9" * 400, "3600"):
+        monkeypatch.setenv(progress.DELAY_VARIABLE, seconds)
+        with progress.ProgressDisplay(is_terminal=False) as report:
+            report("working", 0, 1)
+            time.sleep(0.05)  # Long enough to be shown without the variable.
+        assert stderr() == ""
+    for seconds in ("0", "soon", "-1", "\u0663"):
+        monkeypatch.setenv(progress.DELAY_VARIABLE, seconds)
+        size = len(stderr())
+        with progress.ProgressDisplay(is_terminal=False) as report:
+            report("working", 0, 1)
+            wait_until(partial(is_working_after, size))
+
+
 def test_short_phases_in_a_row_are_one_silence(
     stderr: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.1)
+    set_quiet_seconds(monkeypatch, 0.1)
     with progress.ProgressDisplay(is_terminal=True) as report:
 
         def work() -> bool:

@@ -1,5 +1,6 @@
 """Progress of long operations on stderr, and their safe interruption."""
 
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,8 @@ QUIET_SECONDS = 0.5
 """A phase that takes no longer than this shows nothing."""
 QUIET_SECONDS_IN_LOGS = 2.0
 """The same where stderr is not a terminal: a line stays there."""
+DELAY_VARIABLE = "JOURNALTOOL_PROGRESS_DELAY"
+"""Environment variable with another number of seconds for both: scripts compare what is printed."""
 REDRAW_SECONDS = 0.25
 """Time between two updates of the line on a terminal."""
 REPEAT_SECONDS = 10.0
@@ -49,7 +52,7 @@ class ProgressDisplay:
 
     def __init__(self, *, is_terminal: bool) -> None:
         self._is_terminal = is_terminal
-        self._quiet_seconds = QUIET_SECONDS if is_terminal else QUIET_SECONDS_IN_LOGS
+        self._quiet_seconds = _read_delay(QUIET_SECONDS if is_terminal else QUIET_SECONDS_IN_LOGS)
         self._changed = threading.Condition()
         self._phase: _Phase | None = None
         self._thread: threading.Thread | None = None
@@ -126,6 +129,13 @@ class ProgressDisplay:
         terminal.print_status(phase.describe(now) if phase.is_shown else phase.what)
         phase.is_shown, phase.shown_time = True, now
         return REPEAT_SECONDS
+
+
+def _read_delay(default: float) -> float:
+    """Return the number of seconds in the environment, or ``default`` if there is none."""
+    text = os.environ.get(DELAY_VARIABLE, "")
+    is_number = text.isascii() and text.isdecimal()
+    return min(float(text), threading.TIMEOUT_MAX / 2) if is_number else default
 
 
 def format_elapsed(seconds: float) -> str:
