@@ -76,6 +76,8 @@ def test_the_command_reference_has_both_tables() -> None:
     for code in ExitCode:
         assert f"| {code.value} | {code.meaning} |" in text
     (row,) = re.findall(r"\| 8 \| .*", text)
-    assert row.endswith("| `StorageError` | `concat` `split` `cut` `filter` `compact` `import` |")
+    assert row.endswith(
+        "| `StorageError` | `concat` `split` `cut` `filter` `compact` `import` `sign` |"
+    )
     (row,) = re.findall(r"\| 1 \| .*", text)
     assert row.endswith("| any other | all except `completion` |")

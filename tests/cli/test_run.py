@@ -382,11 +382,33 @@ def parse_example(line: str) -> list[str]:
     words = list(lexer)
     end = next((at for at, word in enumerate(words) if word in SHELL_WORDS), len(words))
     input_file = words[end + 1] if words[end : end + 1] == ["<"] else "-"
-    return [input_file if word == "-" and input_file != "-" else word for word in words[:end]]
+    words = [os.path.expanduser(word) for word in words[:end]]  # noqa: PTH111 (as a shell does it)
+    return [input_file if word == "-" and input_file != "-" else word for word in words]
+
+
+def make_keys(folder: Path) -> None:
+    """Create the keys of the examples, and seal the journal of an example."""
+    for option, name in (((), "journal.key"), (("--sign",), "signing.key")):
+        assert run_inside("keygen", *option, name, at=folder).returncode == 0
+    sealing = ("concat", "hello.journal", "--seal-key", "journal.key", "-o", "sealed.journal")
+    assert run_inside(*sealing, at=folder).returncode == 0
+
+
+def write_inputs(folder: Path, arguments: list[str], files: dict[str, bytes]) -> None:
+    """Write the journals and exports that an example reads."""
+    journal_name = "sealed.journal" if "--key-file" in arguments else "hello.journal"
+    outputs = {word for option, word in pairwise(["", *arguments]) if option in OUTPUT_OPTIONS}
+    for word in {*arguments} - outputs - {"whole.journal", "week.journal", "both.journal"}:
+        if word.endswith(".journal") or word == "broken":
+            (folder / word).write_bytes(files[journal_name])
+        elif word.endswith(".jsonl"):
+            (folder / word).write_bytes(files["hello.jsonl"])
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "snapshot"])
-def test_the_examples_of_the_help_work(tmp_path: Path, name: str) -> None:
+def test_the_examples_of_the_help_work(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = guest("exit7").read_bytes()
     for program in ("hello", "tool", "python"):
         (tmp_path / f"{program}.wasm").write_bytes(module)
@@ -395,6 +417,8 @@ def test_the_examples_of_the_help_work(tmp_path: Path, name: str) -> None:
         done = run_tool(*options, "--journal", "hello.journal", "hello.wasm", at=tmp_path)
         assert done.returncode == 7
         run_inside("export", "hello.journal", "-o", "hello.jsonl", at=tmp_path)
+    if name in ("head", "sign"):
+        make_keys(tmp_path)
     files_before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     text = run_inside(name, "--help", at=tmp_path).stdout.decode()
     for number, line in enumerate(text.partition("Examples:\n")[2].strip().splitlines()):
@@ -402,17 +426,11 @@ def test_the_examples_of_the_help_work(tmp_path: Path, name: str) -> None:
         folder.mkdir()
         for file, data in files_before.items():
             (folder / file).write_bytes(data)
+        monkeypatch.setenv("HOME", str(folder))
         program, *arguments = parse_example(line)
         assert program == "journaltool"
         if name != "run":
-            outputs = {
-                word for option, word in pairwise(["", *arguments]) if option in OUTPUT_OPTIONS
-            }
-            for word in {*arguments} - outputs - {"whole.journal", "week.journal", "both.journal"}:
-                if word.endswith(".journal") or word == "broken":
-                    (folder / word).write_bytes(files_before["hello.journal"])
-                elif word.endswith(".jsonl"):
-                    (folder / word).write_bytes(files_before["hello.jsonl"])
+            write_inputs(folder, arguments, files_before)
         if "-f" in arguments:
             assert run_and_interrupt(*arguments, at=folder) == 130, line
             continue

@@ -194,6 +194,7 @@ def test_a_run_stops_after_its_first_snapshot_and_a_resume_continues(tmp_path: P
     assert (done.returncode, done.stdout) == (0, whole[: len(done.stdout)])
     assert done.stdout.startswith(b"ready")
     assert done.stderr.startswith(
+        b"journaltool: recording in stdin.journal\n"
         b"journaltool: stopped after its snapshot; "
         b"continue with: journaltool resume stdin.journal\n"
     )

@@ -166,7 +166,7 @@ GREEDY = {
 @pytest.mark.parametrize("what", GREEDY)
 def test_a_small_guest_cannot_make_the_host_take_much(what: str, tmp_path: Path) -> None:
     (tmp_path / "greedy.wasm").write_bytes(wat.program(GREEDY[what], pages=256))
-    done = run_limited_tool("run", "greedy.wasm", folder=tmp_path)
+    done = run_limited_tool("run", "-q", "greedy.wasm", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -178,5 +178,5 @@ def test_tables_have_a_limit(tmp_path: Path) -> None:
     for number, body in enumerate((grows, large)):
         path = tmp_path / f"{number}.wasm"
         path.write_bytes(wat.program(body, more="(table $t 1 funcref)"))
-        done = run_limited_tool("run", path, folder=tmp_path)
+        done = run_limited_tool("run", "-q", path, folder=tmp_path)
         assert (done.returncode, done.stderr) == (0, ""), "growing is refused, as memory's is"

@@ -64,9 +64,20 @@ def run_tool(
     return done
 
 
+@contextmanager
+def keep_signal_handlers() -> Iterator[None]:
+    """Restore the signal handlers that a command installs for the rest of its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run_inside(*arguments: str | Path, at: Path) -> Done:
     """Run journaltool in this process, which is several times as fast."""
-    with contextlib.chdir(at):
+    with contextlib.chdir(at), keep_signal_handlers():
         done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return subprocess.CompletedProcess(

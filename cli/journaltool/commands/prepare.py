@@ -31,7 +31,7 @@ Exit codes:
 \b
 Examples:
   journaltool prepare hello.wasm
-  journaltool prepare --no-snapshots a.wasm b.wasm
+  journaltool prepare --no-snapshots hello.wasm tool.wasm
   journaltool prepare --safe-points loops --max-memory 256MiB python.wasm
 """
 
