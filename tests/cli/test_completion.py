@@ -23,7 +23,7 @@ COMPLETED = {
     "journaltool fil": {"filter"},
     "journaltool comp": {"compact", "completion"},
     "journaltool filter --gro": {"--group"},
-    "journaltool filter --drop a --k": {"--kind"},
+    "journaltool filter --drop a --ki": {"--kind"},
     "journaltool inspect --group s": {"stdio", "sockets", "snapshots"},
     "journaltool filter --kind StreamW": {"StreamWrite"},
     "journaltool filter --kind streamw": {"streamwrite"},

@@ -205,7 +205,7 @@ def test_readers_beside_a_live_writer_never_stumble(path: Path) -> None:
             assert child.stdout.readline()
             looks = seen = 0
             with Reader(path) as reader:
-                while looks < 40 or not seen:
+                while looks < 15 or not seen:
                     looks += 1
                     frames = list(reader.frames(seen))
                     assert [frame.seq for frame in frames] == list(range(seen, seen + len(frames)))

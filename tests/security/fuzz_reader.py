@@ -257,6 +257,8 @@ def try_one(files: Files, folder: Path, rng: random.Random) -> None:
 
 def check_agreement(files: Files, path: Path, mode: RecoveryMode) -> None:
     """Check a reader against the format, in blocks with sound columns and payloads."""
+    if any(is_sealed(data, at) for data in files for at in (-1, *magics(data))):
+        return  # The plain reader has no key either, and gives another reason.
     if len(files) == 1 and any(
         sound_header(files[0], at + 1) and not known(files[0], at) for at in magics(files[0])
     ):
@@ -271,6 +273,11 @@ def check_agreement(files: Files, path: Path, mode: RecoveryMode) -> None:
 def magics(data: bytes) -> list[int]:
     """Return the offsets of segment magic bytes after the first."""
     return [match.start() for match in re.finditer(re.escape(SEGMENT_MAGIC), data[1:])]
+
+
+def is_sealed(data: bytes, at: int) -> bool:
+    """Return whether the segment header after ``at`` says that its blocks are encrypted."""
+    return sound_header(data, at + 1) and bool(SEGMENT.parse(data[at + 1 :]).incompatible & 1)
 
 
 def known(data: bytes, at: int) -> bool:

@@ -119,7 +119,7 @@ def absurd_segments() -> Iterator[tuple[str, Case]]:
             yield f"second-{name}-{value}", before + forge.data
             yield f"file-{name}-{value}", [before, forge.data, forge.data]
     yield "size", segment_header(header_size=1 << 31) + bytes(500)
-    yield "features", segment_header(incompatible=1) + bytes(500)
+    yield "features", segment_header(incompatible=2) + bytes(500)
     yield "version", segment_header(major=2) + bytes(500)
     yield "minor", segment_header(minor=65_535, compatible=(1 << 32) - 1)
 

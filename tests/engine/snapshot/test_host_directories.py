@@ -92,6 +92,7 @@ def resume_copy(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | N
         stdin=stdin,
         cache=cache,
         strict=False,
+        snapshots=SnapshotOptions(),
         durability=journal.engine.Durability.NONE,
     ) as recorder:
         return end_of(recorder, copy)
