@@ -97,8 +97,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def cache_dir() -> Path:
-    """Return the cache of compiled modules, which all tests and later sessions share."""
-    folder = ROOT / ".cache" / "modules"
+    """Return the cache of compiled modules, which all tests, commands and later sessions share."""
+    folder = ROOT / ".cache" / "wasm-journal" / "modules"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

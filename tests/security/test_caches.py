@@ -290,6 +290,12 @@ def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> No
     assert [entry.name for entry in path.parent.iterdir()] == [user_key.NAME]
 
 
+def test_all_paths_of_a_cache_have_the_same_key(tmp_path: Path) -> None:
+    cache = UserCache.open(tmp_path / "caches" / "modules")
+    (tmp_path / "link").symlink_to(cache.folder)
+    assert UserCache.open(tmp_path / "link") == cache
+
+
 @pytest.mark.parametrize("spoil", ["readable", "short", "link"])
 def test_a_key_that_others_may_know_is_replaced(spoil: str, tmp_path: Path) -> None:
     path = tmp_path / user_key.NAME

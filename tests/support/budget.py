@@ -96,7 +96,7 @@ def add_option(parser: pytest.Parser) -> None:
     parser.addoption(
         "--campaign-seconds",
         type=float,
-        default=2.0,
+        default=1.0,
         help="seconds that each campaign may take beyond its minimum; 0: no limit",
     )
 

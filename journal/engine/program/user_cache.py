@@ -47,9 +47,10 @@ class UserCache(NamedTuple):
     def open(cls, folder: Path | None) -> Self:
         """Return the cache in ``folder``, or in the default directory of the user.
 
-        The key is beside the directory.
+        The key is beside the directory. Links are resolved, so that all paths of a directory have
+        the same key.
         """
-        folder = folder or get_default_cache()
+        folder = resolve_cache(folder)
         return cls(folder, user_key.load_key(folder.parent / user_key.NAME))
 
     def make_name(self, kind: str, identity: bytes) -> str:
@@ -137,6 +138,11 @@ def is_private(path: Path) -> bool:
 
 def _is_own(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022
+
+
+def resolve_cache(folder: Path | None) -> Path:
+    """Return the path without links of a cache, by default that of the user."""
+    return Path(os.path.realpath(folder or get_default_cache()))
 
 
 def get_default_cache() -> Path:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from journal.engine.program.user_cache import get_default_cache
+from journal.engine.program.user_cache import resolve_cache
 from journal.engine.snapshot.memory_image import IMAGES_NAME
 from journal.engine.trust.approvals import Approvals
 from journal.engine.wasi.filesystem.own_files import OwnFiles
@@ -15,6 +15,6 @@ def find_own_files(journal: Path, cache: Path | None, approvals: Path | None = N
     A guest that could write approvals would grant other journals what it wants.
     """
     paths = [journal, Approvals(approvals).directory, Approvals().directory]
-    for modules in {cache or get_default_cache(), get_default_cache()}:
+    for modules in {resolve_cache(cache), resolve_cache(None)}:
         paths += [modules, modules.parent / IMAGES_NAME, modules.parent / user_key.NAME]
     return OwnFiles(paths)
