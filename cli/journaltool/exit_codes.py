@@ -39,7 +39,7 @@ class ExitCode(IntEnum):
         "`verify`: nothing wrong so far, and `--max-seconds` is over; `snapshot`: no snapshot "
         "before `--timeout`",
     )
-    TIMEOUT = 124, "`--timeout` stopped the guest"
+    TIMEOUT = 124, "`--timeout` stopped the guest or the replay"
     REFUSED = 125, "an error of the tool"
     HANGUP = 129, "SIGHUP stopped the guest"
     INTERRUPTED = 130, "Ctrl-C"
@@ -149,6 +149,7 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         ExitCode.ERROR: "The journal cannot be read, is not a journal, or cannot be executed here.",
         **_USAGE,
         ExitCode.DAMAGED: "The replay diverged from the journal.",
+        ExitCode.TIMEOUT: "--timeout ended the replay.",
     },
     "inspect": {
         ExitCode.FINE: "All events were printed. A tail that a crash cut short is reported on "

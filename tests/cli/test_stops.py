@@ -21,7 +21,7 @@ from tests.support.programs import ROOT, guest
 
 SLOW_START = """
 import ctypes, sys
-from journal.engine.session import session_builder
+from journal.engine.session import session_builder, verify
 from journaltool.processes import supervisor
 
 supervisor.START_SECONDS_MIN = 0.05
@@ -30,7 +30,7 @@ def prepare(*_, **__):
     print("begun", flush=True)
     ctypes.CDLL(None).sleep(100000)
 
-session_builder.{name} = prepare
+{name} = prepare
 from journaltool import main
 main()
 """
@@ -61,7 +61,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def test_a_time_limit_ends_the_start_of_a_run(tmp_path: Path) -> None:
     arguments = ("run", "--timeout", "0.05", "-j", "a.journal", guest("exit7"))
-    code, said = finish(start_slowly(tmp_path, "prepare_new_run", *arguments))
+    code, said = finish(start_slowly(tmp_path, "session_builder.prepare_new_run", *arguments))
     assert code == ExitCode.TIMEOUT
     assert said == "journaltool: stopped after 0.05 s, before the program was running\n"
     assert not list(tmp_path.iterdir())
@@ -70,15 +70,27 @@ def test_a_time_limit_ends_the_start_of_a_run(tmp_path: Path) -> None:
 def test_a_time_limit_ends_the_start_of_a_resume_which_can_be_repeated(tmp_path: Path) -> None:
     limit = ("--timeout", "0.3")
     assert run_tool("run", *limit, "-qj", "a.journal", guest("spin"), at=tmp_path).returncode == 124
-    code, said = finish(start_slowly(tmp_path, "prepare", "resume", *limit, "a.journal"))
+    code, said = finish(
+        start_slowly(tmp_path, "session_builder.prepare", "resume", *limit, "a.journal")
+    )
     assert code == ExitCode.TIMEOUT
     assert "before the program was running; continue with: journaltool resume a.journal" in said
     assert run_tool("resume", *limit, "-q", "a.journal", at=tmp_path).returncode == 124
 
 
+def test_a_time_limit_ends_a_replay(tmp_path: Path) -> None:
+    assert run_tool("run", "-qj", "a.journal", guest("exit7"), at=tmp_path).returncode == 7
+    replay = ("replay", "--timeout", "0.3", "a.journal")
+    code, said = finish(start_slowly(tmp_path, "verify.prepare", *replay))
+    assert code == ExitCode.TIMEOUT
+    assert said == "journaltool: stopped after 0.3 s, before the end\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_start_of_a_run(number: signal.Signals, tmp_path: Path) -> None:
-    process = start_slowly(tmp_path, "prepare_new_run", "run", "-j", "a.journal", guest("exit7"))
+    process = start_slowly(
+        tmp_path, "session_builder.prepare_new_run", "run", "-j", "a.journal", guest("exit7")
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(number)

@@ -11,6 +11,7 @@ import typer
 from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, limits, mounts
 from journaltool.output import progress, terminal
+from journaltool.processes import supervisor
 
 if TYPE_CHECKING:
     from journal import Divergence
@@ -61,6 +62,14 @@ def replay(  # long: it names each option
     ] = False,
     module: common.ModuleOption = None,
     secret_env: mounts.SecretOption = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            parser=common.parse_seconds,
+            metavar="SECONDS",
+            help="Give up after this time with exit code 124.",
+        ),
+    ] = None,
     *,
     policy: limits.PolicyArguments,
     quiet: common.SilentOption = False,
@@ -78,7 +87,8 @@ def replay(  # long: it names each option
         gc.enable()
         error_report.die_on_sigint()
         start_time = time.monotonic()
-        with progress.show_progress(quiet) as on_progress:
+        time_limit = supervisor.limit_time(timeout, lambda: "before the end", quiet=quiet)
+        with time_limit, progress.show_progress(quiet) as on_progress:
             found = verify_replay(
                 journal,
                 start=start,

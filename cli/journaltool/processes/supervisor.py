@@ -5,7 +5,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,31 +87,27 @@ def run_until_end(
 
 
 @contextmanager
-def limit_start(timeout: float | None, journal: Path, *, quiet: bool) -> Iterator[None]:
-    """End this process with 124 if the block, which prepares the guest, takes too long.
+def limit_time(
+    seconds: float | None, describe: Callable[[], str], *, quiet: bool
+) -> Iterator[None]:
+    """End this process with 124 if the block takes longer. ``describe`` completes the message.
 
-    It may take ``timeout`` seconds, but at least ``START_SECONDS_MIN``. The journal is as after a
-    kill then: a new one does not exist, and an old one can be resumed.
-
-    > Why not an exception? Native code that compiles a module would delay it.
+    > Why not an exception? Native code, such as a compilation or the guest, would delay it.
     """
     is_done, lock = threading.Event(), threading.Lock()
 
     def watch(seconds: float) -> None:
-        if is_done.wait(seconds):
+        if is_done.wait(min(seconds, threading.TIMEOUT_MAX)):
             return
         with lock:  # Either the block ends first, or the process.
             if not is_done.is_set():
                 if not quiet:
-                    terminal.print_status(
-                        f"stopped after {terminal.format_seconds(seconds)}, before the program "
-                        f"was running{_describe_rest(journal)}"
-                    )
+                    limit = terminal.format_seconds(seconds)
+                    terminal.print_status(f"stopped after {limit}, {describe()}")
                 os._exit(exit_codes.ExitCode.TIMEOUT)
 
-    if timeout is not None:
-        seconds = max(timeout, START_SECONDS_MIN)
-        threading.Thread(target=watch, args=(seconds,), name="journal-start", daemon=True).start()
+    if seconds is not None:
+        threading.Thread(target=watch, args=(seconds,), name="journal-limit", daemon=True).start()
     try:
         yield
     finally:
@@ -119,10 +115,23 @@ def limit_start(timeout: float | None, journal: Path, *, quiet: bool) -> Iterato
             is_done.set()
 
 
-def _describe_rest(journal: Path) -> str:
+@contextmanager
+def limit_start(timeout: float | None, journal: Path, *, quiet: bool) -> Iterator[None]:
+    """End this process with 124 if the block, which prepares the guest, takes too long.
+
+    It may take ``timeout`` seconds, but at least ``START_SECONDS_MIN``. The journal is as after a
+    kill then: a new one does not exist, and an old one can be resumed.
+    """
+    seconds = None if timeout is None else max(timeout, START_SECONDS_MIN)
+    with limit_time(seconds, lambda: _describe_late_start(journal), quiet=quiet):
+        yield
+
+
+def _describe_late_start(journal: Path) -> str:
+    what = "before the program was running"
     if not os.path.lexists(journal):
-        return ""
-    return f"; continue with: journaltool resume {shlex.quote(str(journal))}"
+        return what
+    return f"{what}; continue with: journaltool resume {shlex.quote(str(journal))}"
 
 
 def report(
