@@ -39,9 +39,11 @@ settings.load_profile("quick")
 
 
 def pytest_configure() -> None:
-    """Let child processes receive Ctrl-C even if a shell started the tests in the background."""
+    """Let child processes receive signals even if the tests run in the background or with nohup."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     keep_approvals_apart()
     os.environ["JOURNALTOOL_PROGRESS_DELAY"] = "3600"  # A slow machine prints nothing else.
 

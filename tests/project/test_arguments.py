@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from enum import Enum
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.support.public_calls import (
     find_calls,
 )
 from tests.support.signatures import fits
+
+HAS_ARROW = find_spec("pyarrow") is not None
 
 OWN_ERRORS: dict[str, type[Exception]] = {"Reader.frame": KeyError}
 """Documented errors of Python."""
