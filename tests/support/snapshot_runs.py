@@ -85,7 +85,7 @@ def check_guest_end(one: SnapshotGuest, outcome: journal.engine.RunResult, stdou
     assert len(stdout.splitlines()) > 1
 
 
-RESUMED_MAX = 4
+RESUMED_MAX = 3
 """Number of snapshots of one run from which a test resumes, at most."""
 
 
