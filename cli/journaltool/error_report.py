@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from journaltool.output import terminal
 
 if TYPE_CHECKING:
     from journal import GrantsMissing, JournalError
+
+
+_REPEAT_SECONDS = 0.05
 
 
 class Terminated(KeyboardInterrupt):
@@ -103,11 +107,27 @@ def die_on_sigint() -> None:
 
 
 def raise_on_signals() -> None:
-    """Make SIGINT and SIGTERM raise exceptions, so that the command cleans up before it exits."""
+    """Make SIGINT and SIGTERM raise exceptions, so that the command cleans up before it exits.
+
+    Python ignores an exception that is raised in a finalizer or a callback. The signal is repeated
+    then, until the exception reaches the command.
+    """
+    sys.unraisablehook = _repeat_ignored_signal
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         signal.signal(signal.SIGTERM, _raise_terminated)
+
+
+def _repeat_ignored_signal(ignored: "sys.UnraisableHookArgs") -> None:
+    """Send an interruption that Python ignored once more; report other exceptions as usual."""
+    if not isinstance(ignored.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    is_sigterm = isinstance(ignored.exc_value, Terminated)
+    number = signal.SIGTERM if is_sigterm else signal.SIGINT
+    # The finalizer has ended by then. Another thread must send it: here it would be ignored again.
+    threading.Timer(_REPEAT_SECONDS, os.kill, (os.getpid(), number)).start()
 
 
 def _raise_terminated(*_: object) -> NoReturn:

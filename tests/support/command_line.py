@@ -68,11 +68,13 @@ def run_tool(
 def keep_signal_handlers() -> Iterator[None]:
     """Restore the signal handlers that a command installs for the rest of its process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def run_inside(*arguments: str | Path, at: Path) -> Done:
