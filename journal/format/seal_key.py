@@ -1,17 +1,15 @@
 """Keys with which a user seals journals, and their files."""
 
-import base64
-import binascii
 import hashlib
 import hmac
 import os
 import secrets
-from pathlib import Path
 from threading import Lock
 from typing import Self
 
 from journal._arguments import check_flag, check_path, check_text, check_type
 from journal.errors import OptionError
+from journal.format import key_file
 from journal.format.seal_cipher import KEY_SIZE
 
 SALT_SIZE = 16
@@ -22,8 +20,7 @@ SCRYPT_COST_LOG2_MIN, SCRYPT_COST_LOG2_MAX = 10, 18
 """Costs that are accepted from a journal. The highest one needs 256 MiB."""
 PASSPHRASE_SIZE_MAX = 1 << 10
 
-_FILE_MAGIC = b"journal-seal-key-1 "
-_FILE_SIZE_MAX = 1 << 12
+_FILE_KIND = b"journal-seal-key-1"
 _SCRYPT_BLOCK_SIZE = 8
 _SCRYPT_MEMORY_MAX = 1 << 29
 _DERIVED_KEYS_MAX = 16
@@ -83,20 +80,13 @@ class SealKey:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a key file. Raises OptionError for a file of another kind."""
-        text = read_small_file(check_path("path", path)).strip()
-        try:
-            if not text.startswith(_FILE_MAGIC):
-                raise ValueError
-            return cls(base64.b64decode(text[len(_FILE_MAGIC) :], validate=True))
-        except (OptionError, ValueError, binascii.Error):
-            raise OptionError(
-                f"{os.fspath(path)} is not a seal key: make one with journaltool keygen"
-            ) from None
+        remedy = "a seal key: make one with journaltool keygen"
+        return cls(key_file.read_secret(path, _FILE_KIND, remedy))
 
     @classmethod
     def read_passphrase(cls, path: str | os.PathLike[str]) -> Self:
         """Return the key of the passphrase in the first line of a file."""
-        lines = read_small_file(check_path("path", path)).splitlines()
+        lines = key_file.read_small_file(path).splitlines()
         if not lines or not lines[0]:
             raise OptionError(f"{os.fspath(path)} has no passphrase in its first line")
         return cls.from_passphrase(lines[0])
@@ -106,8 +96,7 @@ class SealKey:
         check_path("path", path)
         if self._is_passphrase:
             raise OptionError("a passphrase is not written to a key file")
-        text = _FILE_MAGIC + base64.b64encode(self._secret) + b"\n"
-        write_secret_file(path, text)
+        key_file.write_secret(path, _FILE_KIND, self._secret)
 
     def serialize(self) -> bytes:
         """Return the secret for another process of the same user."""
@@ -161,28 +150,3 @@ def make_wrapping_key(key: SealKey) -> WrappingKey:
     if not key._is_passphrase:
         return WrappingKey(key._secret, 0, _NO_SALT)
     return key._derive(SCRYPT_COST_LOG2, secrets.token_bytes(SALT_SIZE))
-
-
-def read_small_file(path: str | os.PathLike[str]) -> bytes:
-    """Read a file of keys. Raises OptionError if it is larger than such a file."""
-    with Path(path).open("rb") as file:
-        data = file.read(_FILE_SIZE_MAX + 1)
-    if len(data) > _FILE_SIZE_MAX:
-        raise OptionError(
-            f"{os.fspath(path)} is too large for a key, the limit is {_FILE_SIZE_MAX}"
-        )
-    return data
-
-
-def write_secret_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a new file that only its owner can read. Raises OptionError if the path exists."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except FileExistsError:
-        raise OptionError(f"{os.fspath(path)} already exists: choose another path") from None
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)

@@ -9,17 +9,17 @@ import os
 import struct
 from typing import Any, Self
 
-from journal._arguments import check_path, check_text, check_type
+from journal._arguments import check_text, check_type
 from journal.errors import OptionError
+from journal.format import key_file
 from journal.format.block import Block
-from journal.format.seal_key import read_small_file, write_secret_file
 
 SIGNATURE_MAGIC = b"\x89JNLSIG\n"
 PUBLIC_KEY_SIZE = 32
 _SIGNATURE_SIZE = 64
 _LAYOUT = struct.Struct(f"<8s{PUBLIC_KEY_SIZE}s{_SIGNATURE_SIZE}s")
 _PREFIX = "journal-public-key-1 "
-_FILE_MAGIC = b"journal-signing-key-1 "
+_FILE_KIND = b"journal-signing-key-1"
 _CONTEXT = b"signed journal 1"
 
 assert _LAYOUT.size % 8 == 0
@@ -58,7 +58,7 @@ class PublicKey:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read the file of a public key."""
-        return cls.parse(read_small_file(check_path("path", path)).decode("ascii", "replace"))
+        return cls.parse(key_file.read_small_file(path).decode("ascii", "replace"))
 
     def is_signature(self, signature: bytes, digest: bytes) -> bool:
         """Return whether ``signature`` is one of ``digest``."""
@@ -98,21 +98,12 @@ class SigningKey:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a key file. Raises OptionError for a file of another kind."""
-        text = read_small_file(check_path("path", path)).strip()
-        try:
-            if not text.startswith(_FILE_MAGIC):
-                raise ValueError
-            return cls(base64.b64decode(text[len(_FILE_MAGIC) :], validate=True))
-        except (OptionError, ValueError, binascii.Error):
-            raise OptionError(
-                f"{os.fspath(path)} is not a signing key: make one with journaltool keygen --sign"
-            ) from None
+        remedy = "a signing key: make one with journaltool keygen --sign"
+        return cls(key_file.read_secret(path, _FILE_KIND, remedy))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the key to a new file that only its owner can read."""
-        write_secret_file(
-            check_path("path", path), _FILE_MAGIC + base64.b64encode(self._secret) + b"\n"
-        )
+        key_file.write_secret(path, _FILE_KIND, self._secret)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.public_key}>"

@@ -90,17 +90,17 @@ def _create(path: Path) -> None:
 
     A file that holds no secret of this user is replaced.
     """
+    secret = secrets.token_bytes(_SIZE)
+    if os.path.lexists(path):
+        atomic_file.replace(path, secret)
+        return
     temporary = atomic_file.make_temporary_path(path)
     with os.fdopen(atomic_file.create_private(temporary), "wb") as file:
-        file.write(secrets.token_bytes(_SIZE))
+        file.write(secret)
         file.flush()
         os.fsync(file.fileno())  # Without its key, an approval that survives a power cut is lost.
     try:
-        if os.path.lexists(path):
-            atomic_file.check_replaceable(path)
-            temporary.replace(path)
-        else:
-            atomic_file.publish(temporary, path)
+        atomic_file.publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -49,13 +49,17 @@ class Head(NamedTuple):
         return cls(int(match[1]), bytes.fromhex(match[2]))
 
 
+EMPTY = Head(0, hashlib.sha256().digest())
+"""Head of a journal without any segment."""
+
+
 def read_head(path: str | os.PathLike[str], *, key: "SealKey | None" = None) -> Head:
     """Return the head of a journal as it is now. Raises a FormatError for any damage.
 
     A sealed journal has a head without its key, too. With the key, each block is authenticated.
     """
     heads = deque(iterate_heads(check_path("path", path), key), maxlen=1)
-    return heads[0][0] if heads else Head(0, hashlib.sha256().digest())
+    return heads[0][0] if heads else EMPTY
 
 
 def check_head(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from journal._arguments import check_path, check_type
 from journal.errors import NotSigned
 from journal.format.signature import PublicKey, SigningKey, read_signature
-from journal.log.head import Head, iterate_heads, read_head
+from journal.log.head import EMPTY, Head, iterate_heads
 from journal.log.scan_items import ScannedBlock
 from journal.log.writer import Writer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SignedState(NamedTuple):
-    """What a key has signed of a journal. Importable as ``journal.log.SignedState``.
+    """Signed part of a journal, by one key. Importable as ``journal.log.SignedState``.
 
     Everything before the event ``next_seq`` is signed; ``unsigned_events`` come after it. ``head``
     is the signed head, None without a signature.
@@ -32,15 +32,15 @@ def sign_journal(
 ) -> SignedState:
     """Sign everything that a journal contains now, with a block at its end.
 
-    The whole journal is read first. Raises NotSigned if the key has signed an earlier state and
-    that signature is no longer genuine, and the errors of opening the journal for writing.
+    The whole journal is read before and after that. Raises NotSigned if the key has signed an
+    earlier state and that signature is no longer genuine, and the errors of opening the journal for
+    writing.
     """
     path = check_path("path", path)
     check_type("signing_key", signing_key, SigningKey)
     with Writer(path, key=key) as writer:
-        before = read_signed_state(path, signing_key.public_key, key=key)
+        before, head = _read_state(path, signing_key.public_key, key)
         if before.head is None or before.unsigned_events:
-            head = read_head(path, key=key)
             writer.append_signature(signing_key.make_payload(head.digest))
     return read_signed_state(path, signing_key.public_key, key=key)
 
@@ -52,21 +52,27 @@ def read_signed_state(
 
     Raises NotSigned for a false signature in its name, and a FormatError for any damage.
     """
-    path = check_path("path", path)
     check_type("public_key", public_key, PublicKey)
-    before = signed = None
-    events = 0
+    state, _ = _read_state(check_path("path", path), public_key, key)
+    return state
+
+
+def _read_state(
+    path: str | os.PathLike[str], public_key: PublicKey, key: "SealKey | None"
+) -> tuple[SignedState, Head]:
+    """Return what ``public_key`` has signed of a journal, and the head of the journal."""
+    before, signed, events = EMPTY, None, 0
     for head, item in iterate_heads(path, key):
         if isinstance(item, ScannedBlock):
             events += item.header.frame_count
             signature = None if item.header.frame_count else _find_signature(item, public_key)
-            if signature is not None and before is not None:
+            if signature is not None:
                 if not public_key.is_signature(signature, before.digest):
                     name = Path(path)
                     raise NotSigned(f"{name} has a signature of this key that is not genuine")
                 signed, events = before, 0
         before = head
-    return SignedState(signed, signed.next_seq if signed else 0, events)
+    return SignedState(signed, signed.next_seq if signed else 0, events), before
 
 
 def check_signature(

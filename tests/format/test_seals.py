@@ -1,5 +1,6 @@
 """The cipher of sealed blocks, the keys and their files."""
 
+import errno
 import os
 import pickle
 import stat
@@ -67,6 +68,27 @@ def test_a_key_file_is_private_and_read_back(tmp_path: Path) -> None:
     assert make_wrapping_key(SealKey.read(path)).key == make_wrapping_key(KEY).key
     with pytest.raises(OptionError, match="already exists"):
         KEY.write(path)
+
+
+def test_a_key_file_is_durable_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    KEY.write(tmp_path / "key")
+    assert synced == [(tmp_path / "key").stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_key_that_cannot_be_stored_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="no space"):
+        KEY.write(tmp_path / "key")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("data", [b"", b"secret", b"journal-seal-key-1 AAAA\n", b"x" * 5000])
