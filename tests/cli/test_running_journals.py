@@ -1,4 +1,4 @@
-"""Who writes a journal, and whether info and check-resume agree with resume."""
+"""The writer of a journal is named, and info and check-resume agree with resume."""
 
 from __future__ import annotations
 

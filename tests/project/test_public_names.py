@@ -16,25 +16,15 @@ import journal
 from journal.adapters import PipeSink, PipeSource
 from journal.events import FAMILIES
 from tests.support.programs import ROOT
+from tests.support.public_calls import ROOMS as CALLED_ROOMS
 
 ROOMS = (
-    "journal",
-    "journal.adapters",
-    "journal.compaction",
-    "journal.engine",
-    "journal.events",
+    *CALLED_ROOMS,
     "journal.events.definition",
     "journal.events.wire_types",
-    "journal.export",
     "journal.format",
-    "journal.log",
-    "journal.operations",
-    "journal.pages",
-    "journal.query",
-    "journal.replay",
     "journal.vfs",
     "journal.replay.state",
-    "journal.snapshots",
 )
 """Modules with public names: docs/reference/api.md describes each."""
 

@@ -1,4 +1,4 @@
-"""What somebody without the key changes in a sealed journal is noticed, also with right hashes."""
+"""Changes of a sealed journal by somebody without the key are noticed, also with right hashes."""
 
 from __future__ import annotations
 
@@ -336,7 +336,7 @@ def test_random_edits_never_show_other_events(path: Path, budget: Budget) -> Non
         for _ in range(chance.randint(1, 3)):
             edit = chance.choice(EDITS)
             edited = edit(edited, chance)
-        # Who changes the stated id of the key makes it look like a wrong key, and shows nothing.
+        # A changed id of the key looks like a wrong key, and shows nothing.
         edited = [blocks[0] if one.header.offset == SEGMENT_HEADER_SIZE else one for one in edited]
         if chance.random() < 0.5:
             edited = number_on(edited)

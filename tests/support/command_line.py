@@ -139,12 +139,12 @@ class TerminalSession:
         os.write(self._leader, data)
 
     def read_until(self, text: bytes, after: int = 0) -> None:
-        """Read what is shown until it contains a text, from byte ``after`` on."""
+        """Read the terminal until it shows a text, from byte ``after`` on."""
         while text not in self.shown[after:]:
             assert self._read(), self.shown
 
     def read_to_end(self) -> int:
-        """Read what is shown until the command ends, and return its exit code."""
+        """Read the terminal until the command ends, and return its exit code."""
         while self._read():
             pass
         return self.process.wait(DEADLINE_SECONDS)

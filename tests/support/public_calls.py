@@ -157,7 +157,7 @@ class World:
         return self._read_states() != self._states and self._read_files() != self._files
 
     def restore(self) -> None:
-        """Close what was opened, and make the directory as it was at first."""
+        """Close all open files, and make the directory as it was at first."""
         close_all(self.opened)
         self.opened.clear()
         if self._read_files() == self._first_files:

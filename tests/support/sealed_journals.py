@@ -1,4 +1,4 @@
-"""Sealed journals for tests, and the changes of somebody who has the file but not the key."""
+"""Sealed journals for tests, and the changes that a forger without the key can make."""
 
 from __future__ import annotations
 

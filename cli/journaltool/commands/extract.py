@@ -96,11 +96,7 @@ NullOption = Annotated[
 ]
 MaxSizeOption = Annotated[
     int | None,
-    typer.Option(
-        parser=common.parse_size,
-        metavar="SIZE",
-        help="The largest size of files or memory. [default: 1GiB]",
-    ),
+    common.size_option("The largest size of files or memory. [default: 1GiB]"),
 ]
 
 

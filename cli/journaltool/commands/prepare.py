@@ -117,7 +117,7 @@ def _prepare(
 
 
 def to_json(one: "ModulePreparation") -> dict[str, Any]:
-    """Return what was done for one use as JSON values."""
+    """Return the preparation for one use as JSON values."""
     return {
         "tool": one.tool,
         "reason": one.reason,

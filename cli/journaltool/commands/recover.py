@@ -46,11 +46,9 @@ def recover(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The new journal file.")],
     max_search: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="Search blocks up to this size for a flipped bit. 1MiB takes a minute. "
-            "[default: 256KiB]",
+        common.size_option(
+            "Search blocks up to this size for a flipped bit. 1MiB takes a minute. "
+            "[default: 256KiB]"
         ),
     ] = None,
     quiet: common.QuietOption = False,

@@ -70,27 +70,15 @@ class LimitArguments:
     ] = UnknownImportsChoice.REFUSE
     max_memory: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="The largest size of the memory of the guest.",
-        ),
+        common.size_option("The largest size of the memory of the guest."),
     ] = None
     max_files: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="The largest total size of in-memory files.",
-        ),
+        common.size_option("The largest total size of in-memory files."),
     ] = None
     stack: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="The size of the call stack of the guest.",
-        ),
+        common.size_option("The size of the call stack of the guest."),
     ] = None
 
     def build(self) -> "Configuration":
@@ -133,11 +121,7 @@ NoEmbedOption = Annotated[
 ]
 SegmentsOption = Annotated[
     int | None,
-    typer.Option(
-        parser=common.parse_size,
-        metavar="SIZE",
-        help="Write the journal as a directory of segments of this size.",
-    ),
+    common.size_option("Write the journal as a directory of segments of this size."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing journal.")]
 

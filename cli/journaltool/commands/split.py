@@ -60,11 +60,7 @@ def split(  # long: it names each option
     ] = False,
     size: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="Start a part before the current part would exceed this size.",
-        ),
+        common.size_option("Start a part before the current part would exceed this size."),
     ] = None,
     self_contained: Annotated[
         bool, typer.Option("--self-contained", help="Repeat the preamble in each part.")

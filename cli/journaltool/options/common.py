@@ -31,6 +31,11 @@ def parse_size(text: str) -> int:
     return size
 
 
+def size_option(help_text: str) -> Any:
+    """Return the declaration of an option whose value is a size."""
+    return typer.Option(parser=parse_size, metavar="SIZE", help=help_text)
+
+
 class Number(IntRange):
     """Type of an option that is a whole number from ``min`` to ``NUMBER_MAX``."""
 

@@ -31,11 +31,7 @@ class CompactionArguments:
     ] = None
     compact_bytes: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="Compact the journal every time it grows by SIZE.",
-        ),
+        common.size_option("Compact the journal every time it grows by SIZE."),
     ] = None
     compact_on_close: Annotated[
         bool,

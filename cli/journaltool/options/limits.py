@@ -17,36 +17,24 @@ class PolicyArguments:
 
     max_memory: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="Refuse a guest whose memories may be larger together. The default is 64GiB.",
+        common.size_option(
+            "Refuse a guest whose memories may be larger together. The default is 64GiB."
         ),
     ] = None
     max_files: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="Refuse a guest that may have more in-memory files in a directory. The default is "
-            "1GiB, or what this user recorded or approved.",
+        common.size_option(
+            "Refuse a guest that may have more in-memory files in a directory. The default is "
+            "1GiB, or what this user recorded or approved."
         ),
     ] = None
     max_module: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="Refuse a journal with a larger module. The default is 1GiB.",
-        ),
+        common.size_option("Refuse a journal with a larger module. The default is 1GiB."),
     ] = None
     max_journal: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="Refuse a larger journal. The default is no limit.",
-        ),
+        common.size_option("Refuse a larger journal. The default is no limit."),
     ] = None
     max_mounts: Annotated[
         int | None,

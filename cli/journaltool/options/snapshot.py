@@ -66,11 +66,7 @@ class SnapshotArguments:
     ] = None
     snapshot_bytes: Annotated[
         int | None,
-        typer.Option(
-            parser=common.parse_size,
-            metavar="SIZE",
-            help="Take a snapshot every time the journal grows by SIZE.",
-        ),
+        common.size_option("Take a snapshot every time the journal grows by SIZE."),
     ] = None
     no_snapshots: Annotated[bool, typer.Option("--no-snapshots", help="Take no snapshots.")] = False
     stop_after_snapshot: Annotated[

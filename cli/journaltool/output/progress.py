@@ -18,7 +18,7 @@ QUIET_SECONDS = 0.5
 QUIET_SECONDS_IN_LOGS = 2.0
 """The same where stderr is not a terminal: a line stays there."""
 DELAY_VARIABLE = "JOURNALTOOL_PROGRESS_DELAY"
-"""Environment variable with another number of seconds for both: scripts compare what is printed."""
+"""Environment variable with another number of seconds for both, for scripts that compare output."""
 REDRAW_SECONDS = 0.25
 """Time between two updates of the line on a terminal."""
 REPEAT_SECONDS = 10.0

@@ -79,7 +79,7 @@ def _approve(request: AccessRequest, config: RunConfig) -> None:
 def approve_fork(
     path: StrPath, request: AccessRequest, access: HostAccess, config: RunConfig
 ) -> None:
-    """Approve for the new journal at ``path`` what was approved for the journal it begins with."""
+    """Approve the new journal at ``path`` as far as its source is approved."""
     with Reader(path) as reader:
         mounts = tuple(mount for mount in request.mounts if mount.guest not in access.named)
         module_path = request.module_path if access.has_module_file else ""

@@ -141,27 +141,38 @@ def test_an_interrupted_sleep_keeps_its_deadline(
     assert after - before >= SLEEP
 
 
+def resume_an_hour_late(
+    folder: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sleep: SleepPolicy = SleepPolicy.KEEP,
+) -> tuple[Path, int, list[int]]:
+    """Record a sleeping guest, and resume it an hour later.
+
+    Return the journal, the time in ns that the resume waited, and the times that the guest prints.
+    """
+    record_asleep(sleeper(), folder / "j", cache)
+    path = age(folder / "j", 3600)
+    virtual = VirtualTime(monkeypatch)
+    began = virtual.now
+    printed = resume_asleep(path, cache, sleep)
+    return path, virtual.now - began, printed
+
+
 def test_a_sleep_whose_deadline_has_passed_ends_at_once(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record_asleep(sleeper(), tmp_path / "j", cache_dir)
-    path = age(tmp_path / "j", 3600)
-    virtual = VirtualTime(monkeypatch)
-    began = virtual.now
-    before, after = resume_asleep(path, cache_dir)
-    assert virtual.now == began
+    _, waited, (before, after) = resume_an_hour_late(tmp_path, cache_dir, monkeypatch)
+    assert waited == 0
     assert after - before >= 3600 * SECOND, "the monotonic clock has counted the wait"
 
 
 def test_a_sleep_can_begin_again(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record_asleep(sleeper(), tmp_path / "j", cache_dir)
-    path = age(tmp_path / "j", 3600)
-    virtual = VirtualTime(monkeypatch)
-    began = virtual.now
-    before, after = resume_asleep(path, cache_dir, SleepPolicy.RESTART)
-    assert virtual.now - began == SLEEP
+    restart = SleepPolicy.RESTART
+    path, waited, (before, after) = resume_an_hour_late(tmp_path, cache_dir, monkeypatch, restart)
+    assert waited == SLEEP
     assert SLEEP <= after - before < 3600 * SECOND
     assert [point.waits for point in points_in(path)] == [True, True]
 

@@ -16,6 +16,7 @@ import journal
 from journal import Frame, HostMount
 from journal.engine import Approvals, Grants, approve, check_resume, read_request
 from journal.engine.trust import access_request
+from journal.events import Event
 from journal.events.core import ProcessExit
 from journal.events.descriptors import FileDescriptorWrite
 from journal.events.process import ModulePart, Mount, ProcessStart
@@ -52,7 +53,7 @@ def path(tmp_path: Path, room: Path, cache_dir: Path) -> Path:
 
 @pytest.fixture
 def strange(path: Path) -> Iterator[Path]:
-    """That journal, as a user sees it who has not recorded it."""
+    """Return a journal that another user recorded."""
     Approvals().revoke(read_request(path).journal_id)
     yield path
     with Reader(path) as reader:
@@ -170,10 +171,10 @@ def test_a_mount_that_was_recorded_as_read_only_stays_read_only(
     assert not (room / "new").exists()
 
 
-def alter_mount(path: Path, target: Path, **changes: object) -> Path:
-    """Copy a journal with a change of its mount. The id is kept."""
+def alter_event_of(path: Path, target: Path, which: type[Event], /, **changes: object) -> Path:
+    """Copy a journal with changes of its only event of a class. The id is kept."""
     events = events_of(path)
-    (at,) = (at for at, each in enumerate(events) if isinstance(each, Mount))
+    (at,) = (at for at, each in enumerate(events) if isinstance(each, which))
     altered = alter_event(events[at], **changes)
     return rewrite(path, target, lambda frames: replace_event(frames, at, altered))
 
@@ -184,20 +185,16 @@ def test_a_forged_journal_gets_no_more_than_the_approval_of_its_id_names(
     outside = tmp_path / "outside"
     outside.mkdir()
     forged = [
-        alter_mount(path, tmp_path / "host", host=str(outside)),
-        alter_mount(path, tmp_path / "guest", guest="/other"),
-        alter_event_of(path, tmp_path / "module", module_hash=bytes(32)),
+        alter_event_of(path, tmp_path / "host", Mount, host=str(outside)),
+        alter_event_of(path, tmp_path / "guest", Mount, guest="/other"),
+        alter_event_of(path, tmp_path / "module", ProcessStart, module_hash=bytes(32)),
     ]
     for each in forged:
         with pytest.raises(journal.GrantsMissing):
             journal.resume(each, cache=cache_dir)
-    less = alter_mount(path, tmp_path / "less", kind=journal.events.process.MountKind(2))
+    read_only = journal.events.process.MountKind(2)
+    less = alter_event_of(path, tmp_path / "less", Mount, kind=read_only)
     assert "granted" not in check_resume(less).obstacle, "less than the approval is approved"
-
-
-def alter_event_of(path: Path, target: Path, **changes: object) -> Path:
-    altered = alter_event(events_of(path)[0], **changes)
-    return rewrite(path, target, lambda frames: replace_event(frames, 0, altered))
 
 
 def test_an_approval_of_a_read_only_directory_gives_no_writable_one(
@@ -207,8 +204,9 @@ def test_an_approval_of_a_read_only_directory_gives_no_writable_one(
     with journal.record(REMOTE, tmp_path / "j", mounts=mounts, cache=cache_dir):
         pass
     kind = journal.events.process.MountKind.HOST
+    more = alter_event_of(tmp_path / "j", tmp_path / "more", Mount, kind=kind)
     with pytest.raises(journal.GrantsMissing, match="writable"):
-        journal.resume(alter_mount(tmp_path / "j", tmp_path / "more", kind=kind), cache=cache_dir)
+        journal.resume(more, cache=cache_dir)
 
 
 def test_an_approved_path_that_became_a_link_is_refused(
@@ -373,7 +371,7 @@ def test_a_module_file_is_read_only_if_the_user_recorded_approved_or_names_it(
 def test_a_journal_that_names_a_device_as_its_module_reads_nothing_of_it(
     bare: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
-    forged = alter_event_of(bare, tmp_path / "forged", module_path="/dev/zero")
+    forged = alter_event_of(bare, tmp_path / "forged", ProcessStart, module_path="/dev/zero")
     for approvals in (tmp_path / "none", tmp_path / "mine"):
         with pytest.raises(journal.GrantsMissing, match="/dev/zero"):
             journal.resume(forged, approvals=approvals, cache=cache_dir)
