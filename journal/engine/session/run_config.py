@@ -77,7 +77,7 @@ class RunConfig:
     ``note`` receives remarks for the user, from the calling thread or threads of the recorder.
     ``progress`` receives the phases that may take long before the guest continues: the name of a
     phase, how much of it is done, and its size. Each phase ends with a call in which both numbers
-    are the same.
+    are the same. A replay ends its phase when it delivers output, and begins it again afterwards.
     """
 
     stdin: Input = None
