@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from journal.engine.session.journal_trust import approve, read_request
     from journal.engine.session.recorded_options import RecordedOptions, read_recorded_options
     from journal.engine.session.recorder import Recorder
+    from journal.engine.session.reply import Ending, Reply
     from journal.engine.session.resource_policy import ResourcePolicy
     from journal.engine.session.resume_check import ResumeCheck, check_resume
     from journal.engine.session.run_config import RunConfig
     from journal.engine.session.run_result import ExitKind, RunResult
     from journal.engine.session.secret_environment import SecretValue
+    from journal.engine.session.session_limits import SessionLimits
     from journal.engine.session.verify import ReplayResult, SnapshotCheck, verify_replay
     from journal.engine.trust.access_request import AccessRequest
     from journal.engine.trust.approvals import Approval, Approvals
@@ -43,6 +45,7 @@ _MODULES = {
     "Configuration": "engine.configuration",
     "DirtyPageTracking": "engine.memory.dirty_pages",
     "Durability": "engine.wasi.stdio.outbox",
+    "Ending": "engine.session.reply",
     "ExitKind": "engine.session.run_result",
     "FedSource": "engine.wasi.stdio.stdin",
     "FileCopy": "engine.wasi.filesystem.mounts",
@@ -56,12 +59,14 @@ _MODULES = {
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
     "ReplayResult": "engine.session.verify",
+    "Reply": "engine.session.reply",
     "ResourcePolicy": "engine.session.resource_policy",
     "ResumeCheck": "engine.session.resume_check",
     "RunConfig": "engine.session.run_config",
     "RunResult": "engine.session.run_result",
     "SafePoints": "engine.configuration",
     "SecretValue": "engine.session.secret_environment",
+    "SessionLimits": "engine.session.session_limits",
     "SleepPolicy": "engine.session.guest_time",
     "SnapshotCheck": "engine.session.verify",
     "SnapshotOptions": "engine.configuration",
@@ -85,6 +90,7 @@ __all__ = [
     "Configuration",
     "DirtyPageTracking",
     "Durability",
+    "Ending",
     "ExitKind",
     "FedSource",
     "FileCopy",
@@ -98,12 +104,14 @@ __all__ = [
     "Recorder",
     "RecordingLevel",
     "ReplayResult",
+    "Reply",
     "ResourcePolicy",
     "ResumeCheck",
     "RunConfig",
     "RunResult",
     "SafePoints",
     "SecretValue",
+    "SessionLimits",
     "SleepPolicy",
     "SnapshotCheck",
     "SnapshotOptions",

@@ -59,6 +59,7 @@ NOT_CALLED = {
     "RecordedOptions": _RESULT,
     "ReplayResult": _RESULT,
     "ReplayState": _RESULT,
+    "Reply": _RESULT,
     "ResumeCheck": _RESULT,
     "RunResult": _RESULT,
     "SnapshotCheck": _RESULT,
