@@ -213,6 +213,7 @@ types:
             135: event_instrumented_part
             136: event_application_kind
             137: event_clock_point
+            138: event_reseeded
             140: event_globals_set
             141: event_table_set
             142: event_memory_pages
@@ -1125,6 +1126,19 @@ types:
         valid:
           any-of: [0, 1]
       - id: calls
+        type: u8
+  event_reseeded:
+    doc: |
+      The process is one of several that have the history before this event.
+
+      Inputs after this event are the process's own. `generation` are random bytes that no other
+      reseeding has. They are the new content of the generation file, if the guest has one. Until the
+      next SessionStart the guest's monotonic clock counts the real time, also while no host runs the
+      guest. `realtime` is the host's clock, in nanoseconds since the epoch.
+    seq:
+      - id: generation
+        size: 16
+      - id: realtime
         type: u8
   event_globals_set:
     doc: |

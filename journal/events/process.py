@@ -23,6 +23,7 @@ from journal.events.wire_types import (
     EnvironmentEntries,
     Fd,
     Flag,
+    Generation,
     GuestPath,
     Hash256,
     HostPath,
@@ -143,6 +144,20 @@ class ClockPoint(Event):
     monotonic: U64
     waits: Flag
     calls: U64
+
+
+@event(tag=138, group=Group.CORE, role=Role.RECORDING, rule=Keep())
+class Reseeded(Event):
+    """The process is one of several that have the history before this event.
+
+    Inputs after this event are the process's own. ``generation`` are random bytes that no other
+    reseeding has. They are the new content of the generation file, if the guest has one. Until the
+    next SessionStart the guest's monotonic clock counts the real time, also while no host runs the
+    guest. ``realtime`` is the host's clock, in nanoseconds since the epoch.
+    """
+
+    generation: Generation
+    realtime: U64
 
 
 @event(tag=132, group=Group.CORE, role=Role.EFFECT, rule=Resets())

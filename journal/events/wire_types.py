@@ -212,6 +212,9 @@ Fd = Annotated[int, cs.Int32ul]
 
 Hash256 = Annotated[bytes, cs.Bytes(32), None]
 JournalId = Annotated[bytes, cs.Bytes(16), None]
+Generation = Annotated[bytes, cs.Bytes(16), Secret.INPUT]
+"""Random bytes that no other reseeding has."""
+
 Duration = Annotated[int, DURATION]
 """Nanoseconds in Python. On the wire: whole seconds as a u64, then nanoseconds as a u32."""
 

@@ -522,6 +522,7 @@ _STREAMS: tuple[Make, ...] = (
     lambda m: process.SessionStart(
         realtime=1, monotonic=1, engine_version="", journal_version="", platform=""
     ),
+    lambda m: process.Reseeded(generation=m.random.randbytes(16), realtime=1),
 )
 
 

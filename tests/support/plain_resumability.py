@@ -20,6 +20,7 @@ from journal.events.process import (
     ProcessStart,
     ProcessTrap,
     RecordingLevel,
+    Reseeded,
     Seal,
     SessionStart,
 )
@@ -31,7 +32,7 @@ from journal.snapshots.resume_flags import NOT_RESUMABLE, not_resumable_reason
 IDENTITY = (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 STAGED = (MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
 MARKS = (
-    *STAGED, ClockPoint, SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal,
+    *STAGED, ClockPoint, SessionStart, StreamDelivered, StreamOpened, ParentLink, Reseeded, Seal,
     SafePoint, Snapshot,
 )  # fmt: skip
 

@@ -47,6 +47,11 @@ def _(event: process.ClockPoint, host: Host) -> None:
 
 
 @apply_effect.register
+def _(event: process.Reseeded, host: Host) -> None:
+    host.process.reseeding = event
+
+
+@apply_effect.register
 def _(event: process.ProcessTrap, host: Host) -> None:
     host.end_process()
     host.process.end_event = event

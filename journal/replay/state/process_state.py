@@ -11,6 +11,7 @@ from journal.events.process import (
     ProcessStart,
     ProcessTrap,
     RecordingLevel,
+    Reseeded,
     Seal,
     SessionStart,
 )
@@ -38,6 +39,7 @@ class ProcessState:
     session: SessionStart | None = None
     session_count: int = 0
     clock_point: ClockPoint | None = None
+    reseeding: Reseeded | None = None
     end_event: ProcessExit | ProcessTrap | None = None
     seal: Seal | None = None
     snapshot: Snapshot | None = None
