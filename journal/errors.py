@@ -29,6 +29,7 @@
     - NotResumable         the journal does not contain the data that a resume needs
     - GrantsMissing        the journal asks for access to the host that nobody granted
     - ResourceRefused      the journal may need more of a resource than its user allows
+    - PoolFull             a pool has no free slot
     - HostMismatch         the host differs from the recording, or refuses to reopen a file
     - Divergence           a replay differs from the journal
     - OutputLost           an output could not be delivered to its target
@@ -284,6 +285,10 @@ class GrantsMissing(EngineError):
 
 class ResourceRefused(EngineError):
     """The journal may need more of a resource than its user allows."""
+
+
+class PoolFull(EngineError):
+    """A pool has no free slot, and none became free within the time of the wait."""
 
 
 class HostMismatch(EngineError):

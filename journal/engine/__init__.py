@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 from journal._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from journal.engine.allocation import (
+        InstanceAllocationStrategy,
+        ModuleLimits,
+        OnDemand,
+        Pooling,
+        parse_allocation,
+    )
     from journal.engine.configuration import (
         Configuration,
         SafePoints,
@@ -53,8 +60,12 @@ _MODULES = {
     "HostDiffers": "engine.session.host_check",
     "HostMount": "engine.wasi.filesystem.mounts",
     "InFlightPolicy": "engine.wasi.stdio.outbox",
+    "InstanceAllocationStrategy": "engine.allocation",
     "MemoryMount": "engine.wasi.filesystem.mounts",
+    "ModuleLimits": "engine.allocation",
     "ModulePreparation": "engine.program.preparation",
+    "OnDemand": "engine.allocation",
+    "Pooling": "engine.allocation",
     "RecordedOptions": "engine.session.recorded_options",
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
@@ -74,6 +85,7 @@ _MODULES = {
     "UnknownImports": "engine.configuration",
     "approve": "engine.session.journal_trust",
     "check_resume": "engine.session.resume_check",
+    "parse_allocation": "engine.allocation",
     "prepare_module": "engine.program.preparation",
     "read_recorded_options": "engine.session.recorded_options",
     "read_request": "engine.session.journal_trust",
@@ -98,8 +110,12 @@ __all__ = [
     "HostDiffers",
     "HostMount",
     "InFlightPolicy",
+    "InstanceAllocationStrategy",
     "MemoryMount",
+    "ModuleLimits",
     "ModulePreparation",
+    "OnDemand",
+    "Pooling",
     "RecordedOptions",
     "Recorder",
     "RecordingLevel",
@@ -119,6 +135,7 @@ __all__ = [
     "UnknownImports",
     "approve",
     "check_resume",
+    "parse_allocation",
     "prepare_module",
     "read_recorded_options",
     "read_request",

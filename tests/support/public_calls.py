@@ -318,6 +318,7 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
     "CombinedJournal": {"source": _make_memory_journal},
     "ConcatenatedSource": {"sources": lambda world: [_make_memory_journal(world)]},
     "DirectoryHost": {"path": lambda world: world / "empty"},
+    "parse_allocation": {"text": "pooling:total_memories=2"},
     "PageResolver.cache": {"event": _NO_PAGES},
     "PageResolver.find_errors": {"event": _NO_PAGES},
     "PageResolver.resolve_event": {"event": _NO_PAGES},
