@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import CFUNCTYPE, addressof, c_size_t, c_uint64, c_void_p, cast
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import wasmtime
 from wasmtime import _ffi
@@ -41,6 +41,8 @@ VERSION = _read_version()
 
 _REQUIRED = (
     "wasmtime_linker_define_func_unchecked",
+    "wasmtime_func_call_unchecked",
+    "wasmtime_func_new_unchecked",
     "wasmtime_store_epoch_deadline_callback",
     "wasmtime_config_async_stack_size_set",
     "wasmtime_engine_increment_epoch",
@@ -65,11 +67,18 @@ _Define = CFUNCTYPE(
     c_void_p,
 )
 _define = _Define(cast(_ffi.dll.wasmtime_linker_define_func_unchecked, c_void_p).value or 0)
+_CallUnchecked = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p)
+_call_unchecked = _CallUnchecked(cast(_ffi.dll.wasmtime_func_call_unchecked, c_void_p).value or 0)
+_NewFunction = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+_new_function = _NewFunction(cast(_ffi.dll.wasmtime_func_new_unchecked, c_void_p).value or 0)
 _EpochCallback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_void_p)
 _SetEpochCallback = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p, c_void_p)
 _set_epoch_callback = _SetEpochCallback(
     cast(_ffi.dll.wasmtime_store_epoch_deadline_callback, c_void_p).value or 0
 )
+
+_ErrorPointer = ctypes.POINTER(_ffi.wasmtime_error_t)
+_TrapPointer = ctypes.POINTER(_ffi.wasm_trap_t)
 
 # One raw argument is a cell of 16 bytes; unused bytes are undefined.
 _CELL = {"i32": "I12x", "i64": "Q8x", "f32": "f12x", "f64": "d8x"}
@@ -249,19 +258,34 @@ class Instance:
     ) -> None:
         self._engine = engine
         self._interceptor = interceptor
-        self._store = wasmtime.Store(engine)
         self._linker = wasmtime.Linker(engine)
         self._references: list[Any] = []
         self._pending_error: BaseException | None = None
         self._on_tick = on_tick
+        self._epoch_callback = _EpochCallback(self._tick)
+        self._limits: dict[str, int] = {}
+        self._trap = c_void_p()
+        self._calls: dict[str, Callable[..., None]] = {}
         self._exports: Any = None
-        self._watch_epochs()
+        self._open_store()
+
+    def _open_store(self) -> None:
+        self._store = wasmtime.Store(self._engine)
+        self._context = cast(self._store._context(), c_void_p).value
+        self._store.set_limits(**self._limits)
+        _set_epoch_callback(
+            cast(self._store.ptr(), c_void_p), cast(self._epoch_callback, c_void_p), None, None
+        )
+        self._store.set_epoch_deadline(1)
 
     def limit(self, *, memory_size_max: int, memories: int, table_elements: int) -> None:
         """Limit growth, so that it fails at the same point on every machine."""
-        self._store.set_limits(
-            memory_size=memory_size_max, memories=memories, table_elements=table_elements
-        )
+        self._limits = {
+            "memory_size": memory_size_max,
+            "memories": memories,
+            "table_elements": table_elements,
+        }
+        self._store.set_limits(**self._limits)
 
     def define(self, import_: Any, signature: Signature, handler: Handler, state: object) -> None:
         """Define an import as ``handler(state, *arguments)``.
@@ -294,7 +318,20 @@ class Instance:
         with self._translate_errors():
             instance = self._linker.instantiate(self._store, module)
         self._exports = instance.exports(self._store)
+        self._calls = {}
         return self.get_memory("memory")
+
+    def close(self) -> None:
+        """Free the memories of the guest. Nothing else may be called except ``reinstantiate``."""
+        self._store.close()
+
+    def reinstantiate(self, module: Any) -> GuestMemory:
+        """Free the memories of the guest, create it anew with the same imports, as in
+        ``instantiate``, and return its memory.
+        """
+        self.close()
+        self._open_store()
+        return self.instantiate(module)
 
     def get_memory(self, name: str) -> GuestMemory:
         """Return the memory with this export name, or an empty memory."""
@@ -313,8 +350,27 @@ class Instance:
 
     def put_in_table(self, name: str, function: Callable[[], None]) -> None:
         """Set the first element of a table to a function without parameters and results."""
-        type_ = wasmtime.FuncType([], [])
-        self._exports[name].set(self._store, 0, wasmtime.Func(self._store, type_, function))
+
+        def call(_env: int, _caller: int, _address: int, _count: int) -> int:
+            try:
+                function()
+            except BaseException as error:
+                self._pending_error = error
+                return _make_trap()
+            return 0
+
+        type_, callback = wasmtime.FuncType([], []), _Callback(call)
+        self._references.append((callback, type_))
+        raw = _ffi.wasmtime_func_t()
+        _new_function(
+            self._context,
+            cast(type_.ptr(), c_void_p),
+            cast(callback, c_void_p),
+            None,
+            None,
+            addressof(raw),
+        )
+        self._exports[name].set(self._store, 0, wasmtime.Func._from_raw(raw))
 
     def set_flag(self, name: str, value: int) -> None:
         """Set a 32-bit global. Call only from the guest's thread."""
@@ -326,8 +382,30 @@ class Instance:
         Raises the exception of a handler, ``GuestTrapped``, or ``EngineError`` if the machine lacks
         a resource that the guest may use; the guest can be resumed later.
         """
-        with self._translate_errors():
-            self._exports[name](self._store, *arguments)
+        call = self._calls.get(name)
+        if call is None:
+            call = self._calls[name] = self._make_call(name, len(arguments))
+        call(*arguments)
+
+    def _make_call(self, name: str, count: int) -> Callable[..., None]:
+        """Return the raw call of an exported function, which costs 1 µs instead of 10 to 30 µs."""
+        function, cells = self._exports[name]._func, (c_uint64 * (2 * max(count, 1)))()
+        context, trap = self._context, self._trap
+        addresses = addressof(function), addressof(cells), addressof(trap)
+
+        def call(*arguments: int) -> None:
+            for index, argument in enumerate(arguments):
+                cells[2 * index] = argument
+            self._pending_error = None
+            error = _call_unchecked(context, addresses[0], addresses[1], count, addresses[2])
+            if error:
+                self._raise(wasmtime.WasmtimeError._from_ptr(cast(error, _ErrorPointer)))
+            if trap.value:
+                pointer, trap.value = cast(trap, _TrapPointer), None
+                self._raise(wasmtime.Trap._from_ptr(pointer))
+
+        self._references.append((function, cells))
+        return call
 
     def increment_epoch(self) -> None:
         """Make ``on_tick`` run in the guest's thread at its next safe point. Thread-safe."""
@@ -367,45 +445,43 @@ class Instance:
         callback: Callable[..., int] = scope["call"]
         return callback
 
-    def _watch_epochs(self) -> None:
-        def tick(_context: int, _data: int, delta: int, _kind: int) -> int:
-            try:
-                self._on_tick()
-            except BaseException as error:
-                self._pending_error = error
-                return cast(_ffi.wasmtime_error_new(b"interrupted"), c_void_p).value or 0
-            c_uint64.from_address(delta).value = 1
-            return 0
-
-        callback = _EpochCallback(tick)
-        self._references.append(callback)
-        _set_epoch_callback(cast(self._store.ptr(), c_void_p), cast(callback, c_void_p), None, None)
-        self._store.set_epoch_deadline(1)
+    def _tick(self, _context: int, _data: int, delta: int, _kind: int) -> int:
+        try:
+            self._on_tick()
+        except BaseException as error:
+            self._pending_error = error
+            return cast(_ffi.wasmtime_error_new(b"interrupted"), c_void_p).value or 0
+        c_uint64.from_address(delta).value = 1
+        return 0
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Translate wasmtime's errors to the handler's exception, ``GuestTrapped`` or
-        ``EngineError``.
-        """
+        """Translate wasmtime's errors as ``_raise`` does."""
         self._pending_error = None
         try:
             yield
-        except wasmtime.Trap as trap:
-            if trap.trap_code is None:
-                raise _engine_error(str(trap)) from None
-            kind = trap.trap_code.name.lower().replace("_", " ")
-            raise GuestTrapped(kind, _extract_guest_frames(str(trap))) from None
-        except wasmtime.WasmtimeError as error:
-            pending, self._pending_error = self._pending_error, None
-            backtrace = _extract_guest_frames(str(error))
-            if pending is None:
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            self._raise(error)
+
+    def _raise(self, error: Exception) -> NoReturn:
+        """Raise the handler's exception, ``GuestTrapped`` or ``EngineError`` for an error of
+        wasmtime.
+        """
+        if isinstance(error, wasmtime.Trap):
+            if error.trap_code is None:
                 raise _engine_error(str(error)) from None
-            if isinstance(pending, MemoryFault):
-                # The text becomes the kind of ProcessTrap. It is part of the format: a replay
-                # compares the kind with the recorded kind.
-                raise GuestTrapped(str(pending), backtrace) from None
-            pending.__cause__ = GuestInterrupted(backtrace)
-            raise pending from pending.__cause__
+            kind = error.trap_code.name.lower().replace("_", " ")
+            raise GuestTrapped(kind, _extract_guest_frames(str(error))) from None
+        pending, self._pending_error = self._pending_error, None
+        backtrace = _extract_guest_frames(str(error))
+        if pending is None:
+            raise _engine_error(str(error)) from None
+        if isinstance(pending, MemoryFault):
+            # The text becomes the kind of ProcessTrap. It is part of the format: a replay
+            # compares the kind with the recorded kind.
+            raise GuestTrapped(str(pending), backtrace) from None
+        pending.__cause__ = GuestInterrupted(backtrace)
+        raise pending from pending.__cause__
 
 
 def set_async_stack_size(config: Any, size: int) -> None:
