@@ -116,6 +116,15 @@ SleepOption = Annotated[
         "again."
     ),
 ]
+ReseedOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--reseed/--no-reseed",
+        help="Tell the program that it is one of several with this history: its generation file "
+        "gets a new content, and its monotonic clock counts the time since the last session. The "
+        "default with --into.",
+    ),
+]
 
 
 @groups.flatten
@@ -132,6 +141,7 @@ def resume(  # long: it names each option
     durability: KeptDurabilityOption = None,
     in_flight: InFlightOption = InFlightChoice.REPEAT,
     sleep: SleepOption = SleepChoice.KEEP,
+    reseed: ReseedOption = None,
     *,
     policy: limits.PolicyArguments,
     snapshot_options: snapshot.SnapshotArguments,
@@ -169,6 +179,7 @@ def resume(  # long: it names each option
                 grants=mounts.parse_grants(directory or ()),
                 in_flight=library.engine.InFlightPolicy(in_flight.value),
                 sleep=library.engine.SleepPolicy(sleep.value),
+                reseed=reseed,
                 policy=policy.build(),
                 at=at,
                 into=into,

@@ -152,6 +152,7 @@ def resume(  # long: each option is a keyword with its documentation
     strict: bool = True,
     secrets: Mapping[str, str | SecretValue] | None = None,
     sleep: SleepPolicy = SleepPolicy.KEEP,
+    reseed: bool | None = None,
     on_input_wait: Callable[[bytes], object] | None = None,
     stdin: Input = None,
     stdout: Output = None,
@@ -186,6 +187,10 @@ def resume(  # long: each option is a keyword with its documentation
     ``sleep`` says whether a wait of the guest that was interrupted, for a second or longer, keeps
     its deadline or begins again. With ``KEEP`` the time since the start of the wait counts as
     waited, also on the monotonic clock of the guest.
+
+    With ``reseed`` the guest is told that it is one of several with this history: its monotonic
+    clock counts the time since the last session, and its generation file, if it has one, gets a new
+    content. By default a run that continues in a new journal is reseeded.
 
     With ``into`` the run continues in a new journal at that path, and ``path`` is not changed.
     The new journal begins with the events up to ``at``, an event's sequence number, or up to
@@ -232,6 +237,7 @@ def resume(  # long: each option is a keyword with its documentation
         secrets=check_secrets(secrets),
         sleep=check_choice("sleep", sleep, SleepPolicy),
         on_input_wait=on_input_wait,
+        reseed=into is not None if reseed is None else check_flag("reseed", reseed),
     )
     check_optional("on_input_wait", on_input_wait, check_callable)
     check_optional("module", module, check_module)

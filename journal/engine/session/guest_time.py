@@ -11,11 +11,12 @@ from journal.engine.wasi.call_context import CallContext
 from journal.errors import NotResumable
 from journal.events import codec, tag_sets
 from journal.events.definition import Event
-from journal.events.process import ClockPoint
+from journal.events.process import ClockPoint, Reseeded, SessionStart
 
 _STEP_NS = 100_000_000
 """Smallest step of the real-time clock that is recorded, in nanoseconds."""
 _WAIT_TAGS = (tag_sets.KNOWN - tag_sets.RECORDING) | {ClockPoint.tag}
+_RESEEDING_TAGS = frozenset((Reseeded.tag, SessionStart.tag))
 
 
 class SleepPolicy(Enum):
@@ -52,6 +53,12 @@ def find_interrupted_wait(recording: RecordedRun) -> InterruptedWait | None:
     return None
 
 
+def has_new_reseeding(recording: RecordedRun) -> bool:
+    """Return whether no session has started since the process was reseeded last."""
+    frames = recording.reader.last(1, tags=_RESEEDING_TAGS)
+    return any(frame.tag == Reseeded.tag for frame in frames)
+
+
 class GuestTime:
     """Monotonic clock of one guest, in the journal and after a resume.
 
@@ -70,13 +77,21 @@ class GuestTime:
         self._reading = micros, monotonic
 
     def continue_after(
-        self, last_time: int, last_monotonic: int, wait: InterruptedWait | None
+        self,
+        last_time: int,
+        last_monotonic: int,
+        wait: InterruptedWait | None,
+        *,
+        counts_pause: bool = False,
     ) -> int:
         """Continue the guest's clock after a replay, and return its value in nanoseconds.
 
         ``last_time`` is the time of the last event in µs, ``last_monotonic`` the last value that
-        the guest has read. The time since the start of ``wait`` counts as waited.
+        the guest has read. The time since the start of ``wait`` counts as waited. With
+        ``counts_pause`` the time since the last event counts, too.
         """
+        if counts_pause:
+            last_time = max(last_time, time.time_ns() // 1000)
         monotonic = last_monotonic
         if self._reading is not None:
             micros, reading = self._reading

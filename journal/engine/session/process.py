@@ -35,6 +35,7 @@ from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
 from journal.events.process import ClockPoint, ProcessTrap, RecordingLevel, SessionStart
+from journal.operations.reseeding import make_reseeded
 from journal.rewrite.progress import report_phase
 from journal.wasi_abi import ProcExit
 
@@ -336,9 +337,14 @@ class Process:
     def _continue_live(self) -> None:
         """Continue live: the journal has been replayed."""
         base = self._time.continue_after(
-            self.tape.last_time, self.tape.last_monotonic, self._replay.wait
+            self.tape.last_time,
+            self.tape.last_monotonic,
+            self._replay.wait,
+            counts_pause=self._replay.counts_pause,
         )
         self.mounts.reopen_handles()
+        if self._replay.reseeds:
+            self._writer.append(make_reseeded())
         self._writer.append(preamble.make_session_start(base))
         self.context.network.restore_sockets()
         self.context.terminal.apply_settings()

@@ -52,6 +52,8 @@ class Replay:
     ``times`` are those of the recording, for a guest that continues live. ``wait`` is the wait at
     its end if the time since then counts as waited. With ``plan`` the guest does not continue live:
     its snapshots are compared, and the run ends at the end of the journal.
+    ``reseeds`` says whether the guest is reseeded when it continues live, and ``counts_pause``
+    whether the time between the sessions counts on its monotonic clock.
     ``on_input_wait`` is called once when the guest, live, waits for input before any output has
     reached a terminal.
     """
@@ -65,3 +67,5 @@ class Replay:
     wait: InterruptedWait | None = None
     plan: CheckPlan | None = None
     on_input_wait: Callable[[], object] | None = None
+    reseeds: bool = False
+    counts_pause: bool = False

@@ -15,7 +15,11 @@ from journal.engine.program.prepared import (
 )
 from journal.engine.program.user_cache import UserCache
 from journal.engine.session import preamble
-from journal.engine.session.guest_time import SleepPolicy, find_interrupted_wait
+from journal.engine.session.guest_time import (
+    SleepPolicy,
+    find_interrupted_wait,
+    has_new_reseeding,
+)
 from journal.engine.session.host_check import compare_host, read_times, report_differences
 from journal.engine.session.journal_trust import (
     approve_recording,
@@ -99,6 +103,7 @@ class ResumeOptions:
     sleep: SleepPolicy
     on_input_wait: Callable[[bytes], object] | None
     access: HostAccess | None = None
+    reseed: bool = False
 
 
 def build_recorded(
@@ -305,6 +310,8 @@ class _Resumption:
             times=self.times,
             wait=find_interrupted_wait(recording) if options.sleep is SleepPolicy.KEEP else None,
             on_input_wait=self._make_input_wait(streams),
+            reseeds=options.reseed,
+            counts_pause=options.reseed or has_new_reseeding(recording),
         )
         check_memory(plan.variant, identity.configuration, options.policy)
         program = prepare(plan.variant, identity.configuration, config.cache, config.progress)
