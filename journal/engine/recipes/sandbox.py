@@ -1,0 +1,167 @@
+"""Sandboxes for Python and JavaScript: a warm interpreter, whose clones evaluate code."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from journal._arguments import (
+    check_callable,
+    check_each,
+    check_optional,
+    check_path,
+    check_text,
+    check_type,
+    refuse,
+)
+from journal.engine.configuration import Configuration
+from journal.engine.program.module import load_module
+from journal.engine.program.variant import Notify
+from journal.engine.recipes.cpython_driver import CPYTHON_DRIVER
+from journal.engine.recipes.quickjs_driver import QUICKJS_DRIVER
+from journal.engine.recipes.warm_journal import WarmProgram, ensure_warm_journal
+from journal.engine.session.run_config import StrPath, check_module, ignore_note
+from journal.engine.wasi.filesystem.mounts import FileCopy, check_copy
+from journal.rewrite.progress import ProgressCallback, ignore_progress
+
+_PYTHON_ARGUMENTS = ("python", "-I", "-c", CPYTHON_DRIVER)
+_PYTHON_WARM_UP = (
+    "1 + 1",
+    "value = [1]\nlen(value)",
+    "del value",
+    "1 / 0",
+    # What lives now is not collected later, so a collection in a clone changes fewer pages.
+    "__import__('gc').collect(), __import__('gc').freeze()",
+)
+_QUICKJS_ARGUMENTS = ("qjs", "--std", "--module", "--eval", QUICKJS_DRIVER)
+_QUICKJS_WARM_UP = ("1 + 1", "null.missing", "std.gc()")
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """Warm interpreter in a journal; a base class.
+
+    ``path`` is the journal, ``cache`` the directory of compiled modules, and ``is_new`` says
+    whether the journal was made by this object.
+    """
+
+    path: Path
+    cache: Path | None = None
+    is_new: bool = False
+
+    @classmethod
+    def _prepare(
+        cls,
+        path: StrPath,
+        program: WarmProgram,
+        cache: StrPath | None,
+        note: Notify,
+        progress: ProgressCallback,
+    ) -> Self:
+        path = check_path("path", path)
+        folder = check_optional("cache", cache, check_path)
+        check_callable("note", note)
+        check_callable("progress", progress)
+        is_new = ensure_warm_journal(path, program, folder, note, progress)
+        return cls(path, folder, is_new)
+
+
+class PythonSandbox(Sandbox):
+    """CPython that waits for code, with packages imported."""
+
+    __slots__ = ()
+
+    @classmethod
+    def prepare(
+        cls,
+        module: bytes | StrPath,
+        path: StrPath,
+        *,
+        imports: Iterable[str] = (),
+        setup: str = "",
+        copies: Iterable[FileCopy] = (),
+        configuration: Configuration | None = None,
+        cache: StrPath | None = None,
+        note: Notify = ignore_note,
+        progress: ProgressCallback = ignore_progress,
+    ) -> Self:
+        """Return a sandbox whose warm journal is at ``path``, and make the journal if it is not.
+
+        ``module`` is CPython for WASI, which has its standard library inside. ``imports`` are the
+        names of modules that are imported into the namespace of the code, and ``setup`` is code
+        that runs after that. ``copies`` are files of the host that the code sees; a package of
+        your own belongs under ``/packages``, where the interpreter looks for modules.
+        ``configuration`` has the limits of the engine.
+
+        The journal is made again if one of these changed, or the version of the engine. The first
+        time takes minutes, because the module is instrumented; ``cache`` is the directory that
+        keeps the result (default: one in the cache directory of the user).
+
+        Raises ``OptionError`` for invalid options, a ``path`` with another content, and a setup
+        that fails, ``ModuleRefused`` for a module that cannot be instrumented, and
+        ``StorageError`` if the disk fails.
+        """
+        names = check_each("imports", imports, _check_import, what="names")
+        lines = [*(f"import {name}" for name in names), check_text("setup", setup)]
+        program = _make_program(
+            module, _PYTHON_ARGUMENTS, "\n".join(lines), _PYTHON_WARM_UP, copies, configuration
+        )
+        return cls._prepare(path, program, cache, note, progress)
+
+
+class QuickJSSandbox(Sandbox):
+    """QuickJS that waits for code, with its setup done."""
+
+    __slots__ = ()
+
+    @classmethod
+    def prepare(
+        cls,
+        module: bytes | StrPath,
+        path: StrPath,
+        *,
+        setup: str = "",
+        copies: Iterable[FileCopy] = (),
+        configuration: Configuration | None = None,
+        cache: StrPath | None = None,
+        note: Notify = ignore_note,
+        progress: ProgressCallback = ignore_progress,
+    ) -> Self:
+        """Return a sandbox whose warm journal is at ``path``, and make the journal if it is not.
+
+        ``module`` is ``qjs`` of QuickJS-ng for WASI. ``setup`` is a script that runs before the
+        snapshot: what it declares is there for the code. The other options, and the errors, are
+        those of :meth:`PythonSandbox.prepare`.
+        """
+        check_text("setup", setup)
+        program = _make_program(
+            module, _QUICKJS_ARGUMENTS, setup, _QUICKJS_WARM_UP, copies, configuration
+        )
+        return cls._prepare(path, program, cache, note, progress)
+
+
+def _make_program(
+    module: bytes | StrPath,
+    arguments: tuple[str, ...],
+    setup: str,
+    warm_up: tuple[str, ...],
+    copies: Iterable[FileCopy],
+    configuration: Configuration | None,
+) -> WarmProgram:
+    if configuration is None:
+        configuration = Configuration()
+    return WarmProgram(
+        module=load_module(check_module("module", module)).data,
+        arguments=arguments,
+        setup=setup,
+        warm_up=warm_up,
+        copies=tuple(check_each("copies", copies, check_copy, what="copies")),
+        configuration=check_type("configuration", configuration, Configuration),
+    )
+
+
+def _check_import(name: str, module: str) -> str:
+    parts = check_text(name, module).split(".")
+    if not all(part.isidentifier() for part in parts):
+        refuse(name, "the name of a module", module)
+    return module
