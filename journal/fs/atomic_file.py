@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from journal._platform import HAS_DIRECTORY_DESCRIPTORS, NO_FOLLOW, OPEN_FLAGS
 
-_FILE_MODE = 0o600  # A journal holds the memory of a guest, and with it secrets.
+FILE_MODE = 0o600  # A journal holds the memory of a guest, and with it secrets.
 
 _NAME_SIZE_MAX = 255
 _RENAME_EXCHANGE = 2
@@ -59,7 +59,7 @@ def create_private(path: PathLike) -> int:
 
     Raises FileExistsError if ``path`` exists.
     """
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, _FILE_MODE)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, FILE_MODE)
 
 
 def publish(temporary: PathLike, path: PathLike) -> None:

@@ -49,6 +49,11 @@ class ByteSource:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the file."""
+        return self._descriptor
+
     def __getitem__(self, at: slice) -> bytes:
         start, stop = at.start, min(at.stop, self._size)
         base = start - self._window_at

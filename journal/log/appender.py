@@ -60,7 +60,7 @@ class Appender:
     ``next_seq`` is the sequence number of the next block. All events below ``durable_upto`` are
     durable. With ``keeps_unsynced``, blocks are kept in memory until they are durable, for
     fail-over. ``roll_policy`` is None in a single-file journal. After ``failure`` is set, nothing
-    may be written or synced.
+    may be written or synced. If ``is_hasty``, publication and ``close`` sync nothing.
     """
 
     __slots__ = (
@@ -79,6 +79,7 @@ class Appender:
         "clock",
         "durable_upto",
         "failure",
+        "is_hasty",
         "keeps_unsynced",
         "key",
         "next_seq",
@@ -96,6 +97,7 @@ class Appender:
         self.clock = options.clock
         self._steady_clock = choose_steady_clock(options.clock)
         self.key = options.key
+        self.is_hasty = options.origin is not None and not options.origin.is_durable
         self.keeps_unsynced = keeps_unsynced
         self._lock = start.lock
         self._temporary = start.temporary
@@ -376,9 +378,9 @@ class Appender:
     # -- publish and close ---------------------------------------------------------------------
 
     def publish(self) -> None:
-        """Give the journal its final name. Everything written must be durable."""
+        """Give the journal its final name. Everything written must be durable, unless is_hasty."""
         if self._temporary is not None:
-            publish_journal(self._temporary, self.path)
+            publish_journal(self._temporary, self.path, durable=not self.is_hasty)
             self._temporary = None
             self.set_path(self.path)
 

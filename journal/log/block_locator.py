@@ -35,7 +35,7 @@ class BlockLocator:
     def names_from(self, start: int) -> list[str]:
         """Return the names of the files, from the file that can contain event ``start``."""
         names = self._files.names()
-        if start <= 0 or not self._is_chain(names):
+        if start <= 0 or not self.is_chain(names):
             return names
         return names[self._file_of(start) :]
 
@@ -55,7 +55,7 @@ class BlockLocator:
     def _find_on_disk(self, seq: int, verify: bool) -> tuple[Block, int]:
         names = self._files.names()
         following = None
-        if self._is_chain(names):
+        if self.is_chain(names):
             at = self._file_of(seq)
             names, following = names[at : at + 1], _next_name(names, at)
             sparse = block_table.load_sparse_table(self._files, names[0])
@@ -73,7 +73,7 @@ class BlockLocator:
     def backward(self) -> Iterator[BlockTable]:
         """Yield the tables of the journal's files, the last file first."""
         names = self._files.names()
-        if not self._is_chain(names):
+        if not self.is_chain(names):
             yield block_table.build_table(self._files, names)
             return
         for at in range(len(names) - 1, -1, -1):
@@ -96,7 +96,7 @@ class BlockLocator:
     def _key(self, name: str) -> str:
         return name if self._first_seqs else _WHOLE_JOURNAL
 
-    def _is_chain(self, names: list[str]) -> bool:
+    def is_chain(self, names: list[str]) -> bool:
         """Return whether each file continues the previous file, so that no number shifts."""
         if len(names) < 2:
             return False

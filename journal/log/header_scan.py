@@ -145,7 +145,10 @@ class SegmentBytes:
 
 
 class HeaderScan(SegmentBytes):
-    """First pass over the headers of a segment. Its result is a Segment."""
+    """First pass over the headers of a segment. Its result is a Segment.
+
+    It ends at the block with the (end, hash) ``stop``, which the next file continues.
+    """
 
     def __init__(
         self,
@@ -155,8 +158,10 @@ class HeaderScan(SegmentBytes):
         header: SegmentHeader,
         budget: HashBudget,
         header_cache: dict[int, BlockHeader],
+        stop: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(data, start, header, budget, header_cache)
+        self._stop = stop
         self._segment_header = header
         self._size = size
         self._limit: int | None = None
@@ -170,6 +175,8 @@ class HeaderScan(SegmentBytes):
     def segment(self, begin: int | None = None) -> Segment:
         """Scan from the segment header or from position ``begin``, and return the segment."""
         position: int | None = begin or self._start + SEGMENT_HEADER_SIZE
+        if self._stop == (SEGMENT_HEADER_SIZE, self._segment_header.hash):
+            position = None
         while position is not None:
             position = self._step(position)
         limit = self._size if self._limit is None else self._limit
@@ -201,6 +208,8 @@ class HeaderScan(SegmentBytes):
         self._next_seq = header.first_seq + header.frame_count
         if max(len(self._recovery_links), len(self._seq_regressions)) > RECOVERY_LINKS_MAX:
             raise LimitExceeded(f"more than {RECOVERY_LINKS_MAX} crashes in one segment", position)
+        if (header.end, header.hash) == self._stop:
+            return None
         end = self._start + header.end
         following = self._header(end)
         if following and following.follows(header.end, header.hash):

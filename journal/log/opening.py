@@ -16,6 +16,7 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, Se
 from journal.fs import atomic_file, file_kind
 from journal.fs.byte_source import ByteSource
 from journal.log import journal_lock, segment_files
+from journal.log.fork_point import ForkPoint
 from journal.log.journal_lock import JournalLock
 from journal.log.scan import RecoveryMode
 from journal.log.seal_keys import choose_reading_keys, choose_writing_key
@@ -40,6 +41,8 @@ class OpenOptions(NamedTuple):
     """Sequence number of the first event of a new journal."""
     key: "SealKey | None" = None
     """Opens a sealed journal, and seals a new one."""
+    origin: ForkPoint | None = None
+    """The journal must be new, and continues another one from here."""
 
     def check(self) -> None:
         """Raise OptionError for invalid values, and on a system that cannot write journals."""
@@ -77,7 +80,7 @@ def open_journal(options: OpenOptions) -> OpenResult:
             return _create(options)
         lock = JournalLock(descriptor)
         try:
-            if not options.publish:
+            if not options.publish or options.origin is not None:
                 reason = f"{path} already exists: resume it, or choose another path"
                 raise JournalExists(reason, str(path))
             lock.acquire(path)
@@ -93,6 +96,8 @@ def open_journal(options: OpenOptions) -> OpenResult:
 def _create(options: OpenOptions) -> OpenResult:
     journal_lock.check_not_segment(options.path)
     temporary = atomic_file.make_temporary_path(options.path)
+    if options.origin is not None:
+        return _create_child(options, options.origin, temporary)
     if not options.is_directory:
         file = _create_first_segment(temporary, options)
         lock = JournalLock(os.open(temporary, os.O_RDONLY | os.O_CLOEXEC))
@@ -113,6 +118,28 @@ def _create(options: OpenOptions) -> OpenResult:
         with suppress(OSError):
             temporary.rmdir()
         raise
+
+
+def _create_child(options: OpenOptions, origin: ForkPoint, temporary: Path) -> OpenResult:
+    """Create a journal that continues another one. Raises StorageError."""
+    try:
+        temporary.mkdir(mode=0o700)
+        lock = JournalLock(os.open(temporary, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            lock.acquire(options.path)
+            file = origin.create_files(temporary, lock.descriptor)
+            journal_lock.lock(file.descriptor, options.path)
+        except BaseException:
+            lock.release()
+            raise
+    except OSError as error:
+        segment_files.remove_journal(temporary)
+        raise _make_storage_error(options.path, error, "created", origin.next_seq) from error
+    except BaseException:
+        segment_files.remove_journal(temporary)
+        raise
+    tail = OpenTail(file, origin.shift, origin.next_seq, origin.time, False)
+    return OpenResult(lock, temporary, origin.file_index, tail)
 
 
 def _open_file(lock: JournalLock, options: OpenOptions) -> OpenResult:

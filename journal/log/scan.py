@@ -18,6 +18,7 @@ from journal.errors import (
 )
 from journal.format import segment_header
 from journal.format.block import BlockHeader
+from journal.format.segment_header import SegmentHeader
 from journal.fs.byte_source import Bytes, ByteSource
 from journal.log.header_scan import HashBudget, HeaderScan, Segment
 from journal.log.scan_items import BodySelector, Damage, Debris, ScanItem, ScannedBlock, Tail
@@ -226,7 +227,10 @@ def _find_segments(
     first_error: FormatError | None = None
     has_readable, is_later = False, False
     before = resume_after.segment.header if resume_after else None
-    for file, data in enumerate(sources, resume_after.segment.file if resume_after else 0):
+    first_file = resume_after.segment.file if resume_after else 0
+    for file, (data, next_data) in enumerate(pairwise(chain(sources, [None])), first_file):
+        assert data is not None, "only the last one of a chain is followed by None"
+        next_header = _read_header(next_data)
         name = data.name if isinstance(data, ByteSource) else ""
         position, begin, size, budget = 0, None, len(data), HashBudget(len(data))
         if resume_after:
@@ -246,7 +250,10 @@ def _find_segments(
                     break
                 has_readable, before = True, header
                 cache: dict[int, BlockHeader] = {}
-                segment = HeaderScan(data, position, size, header, budget, cache).segment(begin)
+                stop = _find_continuation(header, next_header)
+                segment = HeaderScan(data, position, size, header, budget, cache, stop).segment(
+                    begin
+                )
                 limit, begin = segment.limit, None
                 yield _ReadableSegment(data, segment._replace(file=file, name=name), budget, cache)
             position, is_later = limit, False
@@ -255,6 +262,29 @@ def _find_segments(
         is_later = bool(name)
     if not has_readable:
         raise first_error or NotAJournal("the file contains no journal segment")
+
+
+def _read_header(data: Bytes | None) -> SegmentHeader | None:
+    """Return the first header of a file, None if there is no file or no valid header."""
+    if data is None:
+        return None
+    try:
+        return segment_header.read(data, 0)
+    except FormatError:
+        return None
+
+
+def _find_continuation(
+    header: SegmentHeader, following: SegmentHeader | None
+) -> tuple[int, int] | None:
+    """Return the (end, hash) of the block that the next file continues, if it continues this one.
+
+    > Why is it needed before the header scan? The writer of a shared file may have continued it on
+    its own, and may have superseded blocks on which the next file relies.
+    """
+    if following is None or not following.continues(header):
+        return None
+    return following.previous_end, following.previous_hash
 
 
 def _check_first(segment: Segment) -> Iterator[Damage]:
@@ -278,8 +308,7 @@ def _assign_seqs(
 
 
 def _set_continuation(segment: Segment, following: Segment) -> Segment:
-    header = following.header
     return segment._replace(
-        continuation=(header.previous_end, header.previous_hash),
-        continuation_seq=header.first_seq + segment.shift,
+        continuation=_find_continuation(segment.header, following.header),
+        continuation_seq=following.header.first_seq + segment.shift,
     )

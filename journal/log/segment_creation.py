@@ -23,15 +23,19 @@ def create_segment(
     header: SegmentHeader,
     wrapping: "WrappingKey | None" = None,
     previous_tag: bytes = b"",
+    *,
+    durable: bool = True,
 ) -> SegmentWriter:
-    """Create a file with a durable segment header and a reserve. Raises OSError.
+    """Create a file with a segment header and a reserve; ``durable`` syncs it. Raises OSError.
 
     The file is removed if that fails. ``wrapping`` and ``previous_tag`` are those of a sealed
     segment.
     """
     descriptor = atomic_file.create_private(path)
     try:
-        return write_segment_header(path, descriptor, header, wrapping, previous_tag)
+        return write_segment_header(
+            path, descriptor, header, wrapping, previous_tag, durable=durable
+        )
     except BaseException:
         os.close(descriptor)
         with suppress(OSError):
@@ -45,8 +49,10 @@ def write_segment_header(
     header: SegmentHeader,
     wrapping: "WrappingKey | None" = None,
     previous_tag: bytes = b"",
+    *,
+    durable: bool = True,
 ) -> SegmentWriter:
-    """Begin a segment in an empty file: write a durable header, then allocate the reserve.
+    """Begin a segment in an empty file: write a header and sync it, then allocate the reserve.
 
     The header of a sealed segment is followed by its key block. Raises OSError.
     """
@@ -59,7 +65,8 @@ def write_segment_header(
         data += new.data
     if os.pwrite(descriptor, data, 0) != len(data):
         raise OSError("the header was written in part")
-    os.fdatasync(descriptor)
+    if durable:
+        os.fdatasync(descriptor)
     if new is None:
         file = SegmentWriter(path, descriptor, header)
     else:
@@ -109,16 +116,18 @@ def name_segment(file: SegmentWriter, index: int) -> None:
     file.set_path(target)
 
 
-def publish_journal(temporary: Path, path: Path) -> None:
-    """Give a journal, whose files are durable, its durable name.
+def publish_journal(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Give a journal, whose files are durable, its name; ``durable`` makes it durable.
 
     Raises JournalExists if the name is taken, StorageError if the journal cannot be published.
     """
     try:
         if temporary.is_dir():
-            atomic_file.sync_directory(temporary)  # The directory entry of its segment.
+            if durable:
+                atomic_file.sync_directory(temporary)  # The directory entries of its segments.
             temporary.rename(path)
-            atomic_file.sync_directory(path.parent)
+            if durable:
+                atomic_file.sync_directory(path.parent)
         else:
             atomic_file.publish(temporary, path)
     except OSError as error:

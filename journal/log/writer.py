@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from journal._arguments import (
@@ -35,9 +36,10 @@ from journal.format.columns import (
 from journal.format.frame import TAG_MAX, TAG_MIN
 from journal.fs.open_resources import OPEN_RESOURCES, close_unclosed
 from journal.log.appender import Appender
-from journal.log.clock import current_microseconds, make_tick_clock
+from journal.log.clock import TickClock, current_microseconds, make_tick_clock
 from journal.log.commit_policy import CommitLevel, CommitPolicy
 from journal.log.declarations import check_kinds, read_declared
+from journal.log.fork_point import ForkPoint
 from journal.log.opening import OpenOptions
 from journal.log.pending_block import PendingBlock, WriterState
 from journal.log.roll_policy import RollPolicy
@@ -114,6 +116,18 @@ class Writer:
             check_int("first_seq", first_seq, 0, SEQ_LAST),
             check_key(key),
         )
+        self._open(options, roll, commit, make_tick_clock(clock), compress=compress)
+        self._register(declared)
+
+    def _open(
+        self,
+        options: OpenOptions,
+        roll: RollPolicy | None,
+        commit: CommitPolicy,
+        tick_clock: TickClock,
+        *,
+        compress: bool = True,
+    ) -> None:
         options.check()
         compressor = block.make_compressor() if compress else None
         try:
@@ -122,16 +136,15 @@ class Writer:
             error.path = str(self.path)
             raise
         self.journal_id = appender.header.journal_id
-        self._pending = PendingBlock(appender, make_tick_clock(clock), compressor)
+        self._pending = PendingBlock(appender, tick_clock, compressor)
         try:
             appender.write_recovery_marker()
-            if publish:
+            if options.publish:
                 appender.publish()
         except BaseException:
             appender.close()
             raise
         self._sync = WriterSync(self._pending, commit, self.path.name)
-        self._register(declared)
 
     def _register(self, kinds: "tuple[type[Event], ...]") -> None:
         """Register the open writer for forks and for the exit, and declare its kinds."""
@@ -375,7 +388,7 @@ class Writer:
     def publish(self) -> None:
         """Make an unpublished journal durable and give it its name."""
         with self._sync.exclusive():
-            self._sync.sync_exclusively()
+            self._sync.settle_exclusively(roll=True)
             with self._pending.lock:
                 self._pending.appender.publish()
 
@@ -443,7 +456,7 @@ class Writer:
                 pending.enter(WriterState.CLOSING)
             try:
                 if pending.appender.is_published:
-                    self._sync.sync_exclusively(roll=False)
+                    self._sync.settle_exclusively(roll=False)
             finally:
                 with pending.lock:
                     pending.appender.close()
@@ -468,6 +481,33 @@ class Writer:
     def _abandon(self, owner: int) -> None:
         self._sync.abandon()
         self._pending.abandon(owner)
+
+
+def create_child(
+    path: Path,
+    origin: ForkPoint,
+    *,
+    commit: CommitPolicy = CommitPolicy.EXPLICIT,
+    roll: RollPolicy | None = None,
+) -> Writer:
+    """Return the writer of a new journal that continues another one after ``origin``.
+
+    The journal is not published yet. Raises JournalExists if ``path`` exists, and StorageError.
+    """
+    writer = Writer.__new__(Writer)
+    writer.path = path
+    options = OpenOptions(
+        path,
+        is_directory=True,
+        publish=False,
+        journal_id=None,
+        clock=current_microseconds,
+        mode=RecoveryMode.STRICT,
+        origin=origin,
+    )
+    writer._open(options, roll, commit, make_tick_clock(None))
+    writer._register(())
+    return writer
 
 
 def _as_sequence(payloads: Sequence[bytes]) -> Sequence[bytes]:

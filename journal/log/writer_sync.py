@@ -80,6 +80,16 @@ class WriterSync:
             with pending.lock:
                 appender.roll()
 
+    def settle_exclusively(self, *, roll: bool) -> None:
+        """Make all events durable; only write those of a hasty journal."""
+        pending = self._pending
+        if not pending.appender.is_hasty:
+            self.sync_exclusively(roll=roll)
+            return
+        with pending.lock:
+            pending.check_writes()
+            pending.write()
+
     def stop(self) -> None:
         """End the thread that commits."""
         if self._committer is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         extract_environment,
     )
     from journal.operations.filter import FilterResult
+    from journal.operations.fork import Fork
     from journal.operations.salvage import SalvageResult
     from journal.operations.split import CutResult, JournalPart, SplitResult
     from journal.operations.statistics import (
@@ -40,6 +41,7 @@ _MODULES = {
     "ExtractFilesResult": "operations.extract",
     "ExtractMemoryResult": "operations.extract",
     "FilterResult": "operations.filter",
+    "Fork": "operations.fork",
     "JournalPart": "operations.split",
     "KindStatistics": "operations.statistics",
     "Loss": "rewrite.block_copier",
@@ -65,6 +67,7 @@ __all__ = [
     "ExtractFilesResult",
     "ExtractMemoryResult",
     "FilterResult",
+    "Fork",
     "JournalPart",
     "KindStatistics",
     "Loss",

@@ -1,48 +1,155 @@
-"""Fork: a new journal with the beginning of another journal."""
+"""Fork: new journals that begin with the events of another journal, without a copy of them."""
 
 import os
-from bisect import bisect_right
+from pathlib import Path
+from typing import NamedTuple, overload
 
-from journal._arguments import check_int, check_path
-from journal.errors import OptionError
+from journal._arguments import check_int, check_optional, check_path
+from journal.errors import NotResumable
+from journal.events.codec import encode
 from journal.events.process import ParentLink
+from journal.format import block_encoder
+from journal.format.block import BLOCK_HEADER_SIZE, Block
+from journal.format.block_header import BlockPlacement
 from journal.format.block_slice import slice_block
+from journal.format.columns import Frames
 from journal.log.commit_policy import CommitPolicy
+from journal.log.fork_search import ForkPlace, find_fork_place
 from journal.log.reader import Reader
-from journal.log.writer import Writer
+from journal.log.writer import Writer, create_child
 from journal.rewrite.block_copier import check_new_journal
+from journal.snapshots.catalog import list_snapshots
+
+FORK_COUNT_MAX = 1_000_000
+"""Maximum number of children that one call creates."""
 
 
-def fork(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], *, upto: int
-) -> ParentLink:
-    """Write the events of ``source`` up to event ``upto``, included, to the new journal ``target``.
+class Fork(NamedTuple):
+    """A new journal: a child of the journal with the id ``parent`` after its event ``seq``.
 
-    Sequence numbers and times do not change, and a ParentLink event to the source is appended.
-    ``target`` gets its name when it is complete and durable. Raises OptionError if ``source`` has
-    no such event, and the errors of reading ``source``.
+    Importable as ``journal.operations.Fork``.
+    The child shares ``shared_files`` files with its parent. Other bytes of the parent, if
+    ``is_copied``, were copied, because a hard link to them was not possible.
     """
-    old, new = check_path("source", source), check_path("target", target)
-    check_int("upto", upto)
-    check_new_journal(new, [old])
-    time = 0  # The link gets the time of the event before it, because nothing ran in between.
-    with (
-        Reader(old) as reader,
-        Writer(new, publish=False, commit=CommitPolicy.NONE, clock=lambda: time) as writer,
-    ):
-        link: ParentLink | None = None
-        for block in reader.blocks():
-            if block.first_seq > upto:
-                break
-            count = bisect_right(block.seqs, upto)
-            time = block.time(count - 1)
-            writer.append_block(slice_block(block, 0, count))
-            link = ParentLink(
-                journal=reader.journal_id, seq=block.seqs[count - 1], hash=block.header.body_hash
-            )
-        if link is None or link.seq != upto:
-            raise OptionError(f"{old} has no event {upto} to fork at")
-        writer.append(link)
-        writer.sync()
+
+    path: Path
+    seq: int
+    parent: bytes
+    shared_files: int
+    is_copied: bool
+
+
+@overload
+def fork(
+    path: str | os.PathLike[str],
+    into: str | os.PathLike[str],
+    *,
+    at: int | None = None,
+    count: None = None,
+) -> Fork: ...
+@overload
+def fork(
+    path: str | os.PathLike[str],
+    into: str | os.PathLike[str],
+    *,
+    at: int | None = None,
+    count: int,
+) -> list[Fork]: ...
+def fork(
+    path: str | os.PathLike[str],
+    into: str | os.PathLike[str],
+    *,
+    at: int | None = None,
+    count: int | None = None,
+) -> Fork | list[Fork]:
+    """Create a journal ``into`` that continues the journal ``path`` after its event ``at``.
+
+    The child is a directory. It shares the bytes of its parent by hard links, so its size on the
+    disk does not depend on that of its parent, and neither journal needs the other one afterwards.
+    Sequence numbers, times and the id do not change. A ParentLink event follows. The default of
+    ``at`` is the newest snapshot from which a guest can be resumed.
+
+    With ``count``, that many children are created and returned as a list; ``into`` gets ``-1``,
+    ``-2``, … before its suffix. Each child gets its name when it is complete and durable.
+
+    Where a hard link is not possible, as on another file system, the bytes are copied. A journal
+    that is being written can be forked; its writer is not disturbed.
+
+    Raises OptionError if ``path`` has no such event or a child exists already, NotResumable if
+    there is no snapshot to resume from, and the errors of reading ``path``.
+    """
+    parent, target = check_path("path", path), check_path("into", into)
+    check_optional("at", at, check_int)
+    check_optional("count", count, check_int, 1, FORK_COUNT_MAX)
+    children = [target] if count is None else [_number(target, i) for i in range(1, count + 1)]
+    for child in children:
+        check_new_journal(child, [parent])
+    seq = find_newest_resumable(parent) if at is None else at
+    place = find_fork_place(parent, seq)
+    forks = [create_fork(parent, place, seq, child) for child in children]
+    return forks[0] if count is None else forks
+
+
+def find_newest_resumable(path: Path) -> int:
+    """Return the sequence number of the newest snapshot from which a guest can be resumed.
+
+    Raises NotResumable if there is none.
+    """
+    with Reader(path) as reader:
+        infos = list_snapshots(reader, count_pages=False)
+        seqs = [info.seq for info in infos if info.resumable]
+    if not seqs:
+        raise NotResumable(f"{path} has no resumable snapshot: choose the event to fork at")
+    return seqs[-1]
+
+
+def create_fork(parent: Path, place: ForkPlace, seq: int, child: Path) -> Fork:
+    """Create one child at ``child`` that continues the journal ``parent`` at ``place``."""
+    with open_fork(parent, place, seq, child, CommitPolicy.NONE) as writer:
         writer.publish()
-        return link
+    shared = total = 0
+    if place.point is not None:
+        shared, total = place.point.count_shared(child), len(place.point.files)
+    return Fork(child, seq, place.journal_id, shared, is_copied=shared < total or not total)
+
+
+def open_fork(
+    parent: Path, place: ForkPlace, seq: int, child: Path, commit: CommitPolicy
+) -> Writer:
+    """Return the writer of a new child after its ParentLink event. It is not published yet."""
+    point = place.point
+    if point is not None:
+        writer = create_child(child, point, commit=commit)
+    else:
+        writer = Writer(child, publish=False, commit=commit, journal_id=place.journal_id)
+    try:
+        if point is None:
+            _copy_events(parent, writer, seq)
+        elif place.rest is not None:
+            writer.append_block(place.rest)
+        writer.append_block(_make_link(place, seq))
+    except BaseException:
+        writer.close()
+        raise
+    return writer
+
+
+def _make_link(place: ForkPlace, seq: int) -> Block:
+    """Return a block with the ParentLink. It has the time of the event before it.
+
+    > Why? Nothing ran in between.
+    """
+    link = ParentLink(journal=place.journal_id, seq=seq, hash=place.block_hash)
+    frames = Frames([link.tag], [encode(link)], [place.time])
+    data, header = block_encoder.encode(BlockPlacement(0, seq + 1, 0, 0, 0, 0), frames)
+    return Block(header, data[BLOCK_HEADER_SIZE:], seq + 1, 0)
+
+
+def _copy_events(parent: Path, writer: Writer, seq: int) -> None:
+    with Reader(parent) as reader:
+        for block in reader.blocks(stop=seq + 1):
+            writer.append_block(slice_block(block, 0, sum(each <= seq for each in block.seqs)))
+
+
+def _number(target: Path, number: int) -> Path:
+    return target.with_name(f"{target.stem}-{number}{target.suffix}")

@@ -84,7 +84,7 @@ def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path
     plain, _ = record_often(one, path, cache)
     with journal.Reader(path) as reader:
         seqs = [info.seq for info in journal.list_snapshots(reader)]
-    journal.fork(path, killed, upto=seqs[-1])
+    journal.fork(path, killed, at=seqs[-1])
     found = check(killed, target, RetentionPolicy(keep_last=2))
     match = f"was compacted: inputs before snapshot {found.snapshots[0]} are missing"
     with pytest.raises(NotResumable, match=match):

@@ -62,7 +62,7 @@ OPERATIONS: dict[str, Callable[[Path, Path], object]] = {
     "filter by kind": lambda source, target: journal.filter(
         source, target, Query(tags=frozenset({225}))
     ),
-    "fork": lambda source, target: journal.fork(source, target, upto=5),
+    "fork": lambda source, target: journal.fork(source, target, at=5),
     "salvage": journal.salvage,
     "split": lambda source, target: journal.split(source, target, at=[4]),
 }

@@ -264,7 +264,7 @@ def test_cut_and_forked_journals_have_the_same_states(
     for at, state in zip(ends, states(STORY), strict=True):
         cut(path, tmp_path / f"cut{at}", at=at)
         assert played(tmp_path / f"cut{at}") == state
-        fork(path, tmp_path / f"fork{at}", upto=at)
+        fork(path, tmp_path / f"fork{at}", at=at)
         assert played(tmp_path / f"fork{at}") == state
 
 

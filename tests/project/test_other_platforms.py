@@ -79,7 +79,7 @@ attempts = {
     "cut": lambda: journal.cut(source, target, at=3),
     "extract_files": lambda: journal.extract_files(source, target),
     "filter": lambda: journal.filter(source, target, journal.Query()),
-    "fork": lambda: journal.fork(source, target, upto=3),
+    "fork": lambda: journal.fork(source, target, at=3),
     "import_lines": lambda: journal.import_lines(BytesIO(exported.getvalue()), target),
     "salvage": lambda: journal.salvage(source, target),
     "split": lambda: journal.split(source, target, at=[3]),

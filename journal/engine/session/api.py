@@ -20,7 +20,7 @@ from journal._arguments import (
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.program.variant import Notify
 from journal.engine.session.guest_time import SleepPolicy
-from journal.engine.session.journal_trust import approve_fork, read_request
+from journal.engine.session.journal_trust import read_request
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.resource_policy import ResourcePolicy, check_journal, check_policy
 from journal.engine.session.run_config import (
@@ -52,13 +52,11 @@ from journal.engine.wasi.filesystem.mounts import (
     check_mount,
 )
 from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
-from journal.errors import NotResumable, OptionError
+from journal.errors import OptionError
 from journal.events.process import RecordingLevel
-from journal.log.reader import Reader
 from journal.log.roll_policy import RollPolicy
 from journal.operations.fork import fork
 from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
-from journal.snapshots.catalog import list_snapshots
 
 if TYPE_CHECKING:
     from journal.compaction import CompactionSchedule
@@ -193,8 +191,8 @@ def resume(  # long: each option is a keyword with its documentation
     content. By default a run that continues in a new journal is reseeded.
 
     With ``into`` the run continues in a new journal at that path, and ``path`` is not changed.
-    The new journal begins with the events up to ``at``, an event's sequence number, or up to
-    the newest resumable snapshot by default. ``at`` requires ``into``.
+    The new journal is a fork (see ``journal.fork``) with the events up to ``at``, an event's
+    sequence number, or up to the newest resumable snapshot by default. ``at`` requires ``into``.
 
     Before the guest continues, the host is compared with the recording: standard input, the
     mounted directories, and the files that the guest had open. A difference raises
@@ -251,9 +249,8 @@ def resume(  # long: each option is a keyword with its documentation
     request = read_request(path)
     has_module = module is not None
     access = decide_access(request, options.grants, config.approvals, has_module=has_module)
-    with report_phase(config.progress, "copying the journal"):
+    with report_phase(config.progress, "forking the journal"):
         path = _fork(path, at, into)
-    approve_fork(path, request, access, config)
     return build_resumed(path, config, replace(options, access=access))
 
 
@@ -298,17 +295,7 @@ def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
     """Create the journal ``into`` with the events of ``path`` up to ``at``, and return its path."""
     if into is None:
         raise OptionError("a resume at an event continues in a new journal: set its path (into)")
-    if at is None:
-        with Reader(path) as reader:
-            seqs = [
-                info.seq for info in list_snapshots(reader, count_pages=False) if info.resumable
-            ]
-        if not seqs:
-            raise NotResumable(f"{path} has no resumable snapshot: choose the event to resume at")
-        at = seqs[-1]
-    new = check_path("into", into)
-    fork(path, new, upto=at)
-    return new
+    return fork(path, check_path("into", into), at=at).path
 
 
 def _encode_argument(name: str, argument: str | bytes) -> bytes:

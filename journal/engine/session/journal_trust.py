@@ -76,16 +76,6 @@ def _approve(request: AccessRequest, config: RunConfig) -> None:
         config.note(f"a resume will need {options}, because no approval was stored: {error}")
 
 
-def approve_fork(
-    path: StrPath, request: AccessRequest, access: HostAccess, config: RunConfig
-) -> None:
-    """Approve the new journal at ``path`` as far as its source is approved."""
-    with Reader(path) as reader:
-        mounts = tuple(mount for mount in request.mounts if mount.guest not in access.named)
-        module_path = request.module_path if access.has_module_file else ""
-        _approve(AccessRequest(reader.journal_id, request.module_hash, mounts, module_path), config)
-
-
 def _add(request: AccessRequest, approvals: Path | None) -> None:
     from journal.engine.trust.approvals import Approvals  # Most runs need none.
 

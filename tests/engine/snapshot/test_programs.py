@@ -307,7 +307,7 @@ def test_from_each_snapshot_a_program_comes_to_the_next_one(
     path, _ = taken
     part = tmp_path / "part.journal"
     infos = snapshots_in(path)
-    journal.fork(path, part, upto=infos[len(infos) // 4].seq)
+    journal.fork(path, part, at=infos[len(infos) // 4].seq)
     found = journal.verify_replay(part, from_each_snapshot=True, cache=cache_dir)
     assert found.matches
     assert len(found.checks) == len(snapshots_in(part))
@@ -343,6 +343,6 @@ def test_a_program_that_cannot_be_unwound_is_executed_again(
     ]
     for info in infos:
         fork = tmp_path / f"at-{info.seq}.journal"
-        journal.fork(path, fork, upto=info.seq)
+        journal.fork(path, fork, at=info.seq)
         with journal.resume(fork, stdin=UNUSUAL, cache=cache_dir) as recorder:
             assert finish_run(recorder) == wanted, f"from {info}"

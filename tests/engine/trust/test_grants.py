@@ -243,15 +243,12 @@ def test_a_compacted_journal_and_its_parts_stay_approved(
         assert check_resume(each).obstacle == ""
 
 
-def test_a_run_that_continues_in_a_new_journal_stays_approved(
-    path: Path, tmp_path: Path, cache_dir: Path
-) -> None:
+def test_a_fork_stays_approved(path: Path, tmp_path: Path, cache_dir: Path) -> None:
     end = last_seq(path)
     journal.resume(path, at=end, into=tmp_path / "new", cache=cache_dir).close()
     journal.resume(tmp_path / "new", cache=cache_dir).close()
-    journal.fork(path, tmp_path / "fork", upto=end)
-    with pytest.raises(journal.GrantsMissing):
-        journal.resume(tmp_path / "fork", cache=cache_dir)
+    journal.fork(path, tmp_path / "fork", at=end)
+    journal.resume(tmp_path / "fork", cache=cache_dir).close()
 
 
 def test_a_run_that_continues_in_a_new_journal_by_grants_is_not_approved(
