@@ -87,6 +87,7 @@ NOT_CALLED = {
     "ModelHost.record_write": _EFFECT,
     "ModelHost.restart_module": _EFFECT,
     "ModelHost.start_process": _EFFECT,
+    "FedSource.begin_wait": _ENGINE,
     "FedSource.fileno": _ENGINE,
     "FedSource.is_ready": _ENGINE,
     "FedSource.make_opened_event": _ENGINE,
@@ -260,6 +261,7 @@ _FRAME = journal.Frame(0, 224, b"x", 0, 0)
 _SIGNING_KEY = journal.SigningKey(bytes(32))
 
 _VALUES: dict[str, Any] = {
+    "callback": lambda world: lambda: None,
     "count": 1,
     "data": b"x",
     "digest": bytes(32),

@@ -24,6 +24,7 @@ from journal.engine.session.journal_trust import read_request
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.resource_policy import ResourcePolicy, check_journal, check_policy
 from journal.engine.session.run_config import (
+    EventCallback,
     Input,
     Output,
     RunConfig,
@@ -51,7 +52,7 @@ from journal.engine.wasi.filesystem.mounts import (
     check_copy,
     check_mount,
 )
-from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
+from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy, OutputCallback
 from journal.errors import OptionError
 from journal.events.process import RecordingLevel
 from journal.log.roll_policy import RollPolicy
@@ -83,6 +84,8 @@ def record(  # long: each option is a keyword with its documentation
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
+    on_event: EventCallback | None = None,
+    on_output: OutputCallback | None = None,
     note: Notify = ignore_note,
     progress: ProgressCallback = ignore_progress,
     config: RunConfig | None = None,
@@ -112,7 +115,7 @@ def record(  # long: each option is a keyword with its documentation
     found again, and ``StorageError`` if the disk fails. On an error no journal is left at
     ``path``. Safe to call from several threads with different paths.
     """
-    streams, reporters = (stdin, stdout, stderr), (note, progress)
+    streams, reporters = (stdin, stdout, stderr), (on_event, on_output, note, progress)
     config = _choose(
         config, streams, durability, (cache, approvals), network, snapshots, compaction, reporters
     )
@@ -161,6 +164,8 @@ def resume(  # long: each option is a keyword with its documentation
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
+    on_event: EventCallback | None = None,
+    on_output: OutputCallback | None = None,
     note: Notify = ignore_note,
     progress: ProgressCallback = ignore_progress,
     config: RunConfig | None = None,
@@ -221,7 +226,7 @@ def resume(  # long: each option is a keyword with its documentation
     ``Divergence`` from :meth:`Recorder.wait`. Safe to call from several threads with different
     journals.
     """
-    streams, reporters = (stdin, stdout, stderr), (note, progress)
+    streams, reporters = (stdin, stdout, stderr), (on_event, on_output, note, progress)
     config = _choose(
         config, streams, durability, (cache, approvals), network, snapshots, compaction, reporters
     )
@@ -262,12 +267,12 @@ def _choose(
     network: bool,
     snapshots: SnapshotOptions | None,
     compaction: "CompactionSchedule | None",
-    reporters: tuple[Notify, ProgressCallback],
+    reporters: tuple[EventCallback | None, OutputCallback | None, Notify, ProgressCallback],
 ) -> RunConfig:
     """Return ``config`` if it is given, else the configuration of the keywords."""
     stdin, stdout, stderr = streams
     cache, approvals = folders
-    note, progress = reporters
+    on_event, on_output, note, progress = reporters
     keywords = RunConfig(
         stdin=stdin,
         stdout=stdout,
@@ -278,6 +283,8 @@ def _choose(
         network=network,
         snapshots=snapshots,
         compaction=compaction,
+        on_event=on_event,
+        on_output=on_output,
         note=note,
         progress=progress,
     )

@@ -13,7 +13,12 @@ from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
 from journal.engine.session.guest_descriptors import open_descriptors
 from journal.engine.session.guest_time import GuestTime
-from journal.engine.session.journal_writer import JournalWriter, SyncSchedule
+from journal.engine.session.journal_writer import (
+    JournalWriter,
+    NullWriter,
+    ObservedWriter,
+    SyncSchedule,
+)
 from journal.engine.session.recorded_run import REPLAY_PHASE
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import SessionConfig
@@ -29,7 +34,7 @@ from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.delivery import make_stream_events
 from journal.engine.wasi.stdio.outbox import Outbox
-from journal.engine.wasi.stdio.stdin import GuestStopped, Interrupter
+from journal.engine.wasi.stdio.stdin import FedSource, GuestStopped, Interrupter
 from journal.engine.wasi.terminal import Terminal, find_terminal
 from journal.errors import Divergence, NotResumable
 from journal.events import codec
@@ -73,7 +78,11 @@ class Process:
         pages: "PageIndex | None" = None,
         own: OwnFiles | None = None,
     ) -> None:
-        self._program, self._writer = program, writer
+        self._program = program
+        self._observed: ObservedWriter | None = None
+        if config.on_event is not None and not isinstance(writer, NullWriter):
+            writer = self._observed = ObservedWriter(writer, config.on_event, self._stop)
+        self._writer = writer
         self._syncs = SyncSchedule(writer, config.durability)
         self._streams, self._config, self.pages = streams, config, pages
         self._replay = replay or Replay()
@@ -183,6 +192,15 @@ class Process:
         delivered_sizes = self._replay.delivered_sizes
         for event in make_stream_events(self._streams.output_targets, delivered_sizes):
             self._writer.append(event)
+
+    def _stop(self) -> None:
+        self.context.interrupter.request_stop()
+        self.interrupt()
+
+    def check_observer(self) -> None:
+        """Raise the exception of the embedder's function that observes the events, if any."""
+        if self._observed is not None and self._observed.error is not None:
+            raise self._observed.error
 
     def interrupt(self) -> None:
         """Let the guest check for a stop request. Safe from any thread and signal handler."""
@@ -315,6 +333,9 @@ class Process:
             if not self.context.outbox.has_reached_terminal:
                 call()
         self._syncs.flush_regularly()
+        source = self._streams.source
+        if needs_input and isinstance(source, FedSource):
+            source.begin_wait()
 
     def _on_tick(self) -> None:
         self.context.interrupter.check()

@@ -19,7 +19,7 @@ from journal.events import codec, tag_sets
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
 from journal.events.process import ProcessTrap
-from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite, TargetKind
+from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
 from journal.format.block import Block
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -216,11 +216,7 @@ def deliver_remaining(
     is_opened = False
     for stream, data in writes:
         is_undelivered = output_targets[stream].delivered_size < len(data)
-        if (
-            is_undelivered
-            and not is_opened
-            and output_targets[stream].kind is not TargetKind.CAPTURED
-        ):
+        if is_undelivered and not is_opened and not output_targets[stream].is_captured:
             is_opened = True
             for event in make_stream_events(output_targets, delivered_sizes):
                 writer.append(event)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from journal._arguments import check_choice, check_flag, check_seconds, check_text
+from journal._arguments import check_callable, check_choice, check_flag, check_seconds, check_text
 from journal.engine.session.process import Process
 from journal.engine.session.run_config import RunConfig, StrPath
 from journal.engine.session.run_result import RunResult
@@ -16,7 +16,6 @@ from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.engine.wasi.stdio.stdin import FedSource, Interrupter
 from journal.errors import JournalError, OptionError
 from journal.events.snapshots import Trigger
-from journal.events.streams import TargetKind
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, OwnThread, close_unclosed
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -80,6 +79,10 @@ class Recorder:
         self._result = recorded_result
         self._is_in_haste = False
         self._error: BaseException | None = None
+        self._end_lock = threading.Lock()
+        self._end_callbacks: list[Callable[[], object]] | None = []
+        if recorded_result is not None:
+            self._end_callbacks = None
         self._home = HomeProcess()
         self.ended_before = recorded_result is not None
         self.differences = differences
@@ -138,9 +141,29 @@ class Recorder:
 
     def _run_guest(self, process: Process) -> None:
         try:
-            self._result = process.run()
+            result = process.run()
+            process.check_observer()
+            self._result = result
         except BaseException as error:
             self._error = error
+        finally:
+            with self._end_lock:
+                callbacks, self._end_callbacks = self._end_callbacks, None
+            for callback in callbacks or ():
+                callback()
+
+    def call_at_end(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` in the thread of the guest when the run has ended, or now if it has.
+
+        Afterwards :meth:`wait` returns without a delay. The callback must not raise.
+        """
+        self._home.check(self.path)
+        check_callable("callback", callback)
+        with self._end_lock:
+            if self._end_callbacks is not None:
+                self._end_callbacks.append(callback)
+                return
+        callback()
 
     def wait(self, timeout_seconds: float | None = None) -> RunResult | None:
         """Wait for the end of the run and return its result; None if the timeout ends first.
@@ -267,7 +290,9 @@ class Recorder:
     def _get_captured(self, stream: int) -> bytes:
         self._home.check(self.path)
         target = self._streams.output_targets[stream]
-        if target.kind is not TargetKind.CAPTURED:
+        if target.callback is not None:
+            raise OptionError("output is not captured: on_output receives it")
+        if not target.is_captured:
             raise OptionError("output is not captured: a target was passed for this stream")
         return bytes(target.captured)
 

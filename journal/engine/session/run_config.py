@@ -1,6 +1,7 @@
 """Configuration of one session of a run, for a new run and for a resumed one."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from journal._arguments import (
 )
 from journal.engine.configuration import SnapshotOptions
 from journal.engine.program.variant import Notify
-from journal.engine.wasi.stdio.outbox import Durability
+from journal.engine.wasi.stdio.outbox import Durability, OutputCallback
 from journal.engine.wasi.stdio.stdin import FedSource
 from journal.errors import OptionError
+from journal.format.frame import Frame
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 Input = bytes | int | IO[Any] | FedSource | None
 Output = int | IO[Any] | None
+EventCallback = Callable[[Frame], object]
+"""Function that receives an event that was appended to the journal."""
 _DESCRIPTOR_MAX = (1 << 31) - 1
 StrPath = str | os.PathLike[str]
 
@@ -74,6 +78,16 @@ class RunConfig:
     ``snapshots`` says when snapshots are taken. ``compaction`` says when the journal is
     compacted; it cannot be combined with a page index.
 
+    ``on_output`` receives the output of a stream without a target, which is not captured then: the
+    number of the stream, 1 or 2, and bytes, in the thread of the guest. It receives each byte once
+    over all sessions of a journal; after a crash the call in doubt is repeated, as for a pipe. An
+    exception in it ends the run: :meth:`Recorder.wait` raises ``OutputLost``, and a resume passes
+    the same output again.
+
+    ``on_event`` receives each event from the start of the session on, after it was appended: it may
+    not be durable yet, and its offset is -1. Any thread of the recorder may call it. An exception
+    in it stops the guest, as :meth:`Recorder.stop` does, and :meth:`Recorder.wait` raises it.
+
     ``note`` receives remarks for the user, from the calling thread or threads of the recorder.
     ``progress`` receives the phases that may take long before the guest continues: the name of a
     phase, how much of it is done, and its size. Each phase ends with a call in which both numbers
@@ -89,6 +103,8 @@ class RunConfig:
     network: bool = False
     snapshots: SnapshotOptions | None = None
     compaction: "CompactionSchedule | None" = None
+    on_event: EventCallback | None = None
+    on_output: OutputCallback | None = None
     note: Notify = ignore_note
     progress: ProgressCallback = ignore_progress
 
@@ -109,6 +125,8 @@ class RunConfig:
             from journal.compaction import CompactionSchedule  # Most runs need none.
 
             check_type("compaction", self.compaction, CompactionSchedule)
+        for name in ("on_event", "on_output"):
+            check_optional(name, getattr(self, name), check_callable)
         check_callable("note", self.note)
         check_callable("progress", self.progress)
         is_compacting = self.compaction is not None and self.compaction.is_active

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 
-from journal.engine.session.run_config import Input, Output, RunConfig
+from journal.engine.session.run_config import Input, RunConfig
 from journal.engine.wasi.stdio.delivery import StreamHistory, find_terminals
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, FedSource, StdinSource, open_source
@@ -28,7 +29,7 @@ def connect_streams(
 ) -> StandardStreams:
     """Return the streams of a session; ``histories`` are those of the recorded run, if any."""
     source = _open_stdin(config.stdin, histories[STDIN] if histories else None)
-    output_targets = _open_outputs(config.stdout, config.stderr)
+    output_targets = _open_outputs(config)
     if histories:
         return StandardStreams(source, output_targets, find_terminals(histories))
     kinds = {stream: target.kind for stream, target in output_targets.items()}
@@ -42,15 +43,16 @@ def capture_outputs() -> dict[int, OutputTarget]:
     return {stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)}
 
 
-def _open_outputs(stdout: Output, stderr: Output) -> dict[int, OutputTarget]:
+def _open_outputs(config: RunConfig) -> dict[int, OutputTarget]:
     """Return the output targets.
 
     Streams to the same regular file share one target, which keeps their order.
     """
     output_targets: dict[int, OutputTarget] = {}
-    for stream, output in ((STDOUT, stdout), (STDERR, stderr)):
+    for stream, output in ((STDOUT, config.stdout), (STDERR, config.stderr)):
         if output is None:
-            output_targets[stream] = OutputTarget(TargetKind.CAPTURED)
+            call = None if config.on_output is None else partial(config.on_output, stream)
+            output_targets[stream] = OutputTarget(TargetKind.CAPTURED, callback=call)
             continue
         target = OutputTarget.of_descriptor(_fileno(output))
         twin = output_targets.get(STDOUT)

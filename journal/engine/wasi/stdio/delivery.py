@@ -81,7 +81,7 @@ def reconcile_outputs(
         streams = {stream for stream, other in output_targets.items() if other is target}
         if target.kind is TargetKind.REGULAR:
             _reconcile_file(target, streams, histories, writes)
-        elif target.kind is not TargetKind.CAPTURED:
+        elif target.keeps_nothing:
             (stream,) = streams
             target.delivered_size = histories[stream].delivered_size
             if in_flight is InFlightPolicy.DROP:

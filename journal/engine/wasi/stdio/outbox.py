@@ -2,8 +2,8 @@
 
 A write of the guest becomes an event and waits in the outbox. It is delivered once the events
 before it are safe (:class:`Durability`). A regular file shows how much of the output it already
-holds. For a pipe or a terminal the journal records each delivered write, so a crash leaves only the
-write in flight in doubt.
+holds. For a pipe, a terminal or a function the journal records each delivered write, so a crash
+leaves only the write in flight in doubt.
 """
 
 import fcntl
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from journal._arguments import to_line
 from journal.engine.tape import TapeSink
 from journal.errors import OutputLost
 from journal.events import codec
@@ -46,6 +47,10 @@ class InFlightPolicy(Enum):
     DROP = "drop"
 
 
+OutputCallback = Callable[[int, bytes], object]
+"""Function that receives the number of a stream, 1 or 2, and bytes that the guest wrote to it."""
+
+
 class OutboxWriter(TapeSink, Protocol):
     """Methods of the journal writer that an outbox needs."""
 
@@ -59,7 +64,8 @@ class OutputTarget:
 
     ``base`` is the offset of the first byte of the output in a regular file. ``delivered_size``
     counts the bytes of the recorded output that the target holds and need not receive again.
-    ``is_writable`` is false for a descriptor that was opened only for reading.
+    ``is_writable`` is false for a descriptor that was opened only for reading. A target of the kind
+    ``CAPTURED`` passes the output to ``callback``, if it has one, and else keeps it in memory.
     """
 
     kind: TargetKind
@@ -71,6 +77,7 @@ class OutputTarget:
     delivered_size: int = 0
     captured: bytearray = field(default_factory=bytearray)
     is_writable: bool = True
+    callback: Callable[[bytes], object] | None = None
 
     @classmethod
     def of_descriptor(cls, fd: int) -> "OutputTarget":
@@ -98,12 +105,24 @@ class OutputTarget:
         )
 
     @property
+    def is_captured(self) -> bool:
+        """Return whether the target keeps the output in memory."""
+        return self.kind is TargetKind.CAPTURED and self.callback is None
+
+    @property
     def may_block(self) -> bool:
-        """Return whether a write may wait for a reader, and leaves no bytes in the target."""
+        """Return whether a write to the descriptor may wait for a reader."""
         return self.kind not in (TargetKind.REGULAR, TargetKind.CAPTURED)
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Return whether only the journal knows what the target has received."""
+        return self.may_block or self.callback is not None
 
     def write(self, data: memoryview) -> int:
         """Write the first part of ``data`` and return its size; raise ``OutputLost``."""
+        if self.callback is not None:
+            return _call(self.callback, data)
         if self.kind is TargetKind.CAPTURED:
             self.captured += data
             return len(data)
@@ -117,6 +136,18 @@ class OutputTarget:
                 "and a resume delivers it",
                 error.errno or 0,
             ) from error
+
+
+def _call(callback: Callable[[bytes], object], data: memoryview) -> int:
+    """Pass ``data`` to a function of the embedder; raise ``OutputLost`` if the function fails."""
+    try:
+        callback(bytes(data))
+    except Exception as error:
+        raise OutputLost(
+            f"output could not be delivered: on_output raised {to_line(repr(error))}; the journal "
+            "contains it, and a resume delivers it"
+        ) from error
+    return len(data)
 
 
 def _target_kind(fd: int, mode: int) -> TargetKind:
@@ -177,7 +208,7 @@ class Outbox:
         self._barrier()
         is_first = True
         for target, upto, data in self._join_writes(waiting):
-            if target.may_block and not is_first:
+            if target.keeps_nothing and not is_first:
                 # The kernel must have the StreamDelivered event of the previous write before
                 # this write begins. Otherwise a crash would leave two writes in doubt.
                 self._writer.flush()
@@ -194,7 +225,7 @@ class Outbox:
                     self._wait(target.fd)
                 remaining = remaining[target.write(remaining) :]
         finally:
-            if target.may_block or (not remaining and target.kind is TargetKind.REGULAR):
+            if target.keeps_nothing or (not remaining and target.kind is TargetKind.REGULAR):
                 for stream, offset in upto.items():
                     payload = _pack_delivered(stream, offset - len(remaining))
                     self._writer.append_frame(StreamDelivered.tag, payload)

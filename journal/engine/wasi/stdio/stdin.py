@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from journal._arguments import check_bytes
+from journal._arguments import check_bytes, check_callable
 from journal.events.streams import StreamOpened, TargetKind
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess
 
@@ -243,16 +243,20 @@ class DescriptorSource:
 class FedSource:
     """Bytes that the embedder feeds while the guest runs. Thread-safe.
 
-    In a forked child :meth:`feed` and :meth:`close` raise ``WrongProcess``.
+    ``on_wait`` is called in the thread of the guest each time the guest begins to wait for input,
+    after its output was delivered. ``is_awaited`` says whether the guest waits and has consumed all
+    input. In a forked child :meth:`feed` and :meth:`close` raise ``WrongProcess``.
     """
 
     is_rereadable = False
 
-    def __init__(self) -> None:
+    def __init__(self, on_wait: Callable[[], object] = lambda: None) -> None:
         self._lock = threading.Lock()
         self._data = bytearray()
         self._closed = False
+        self._has_waiting_guest = False
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._on_wait = check_callable("on_wait", on_wait)
         self._home = HomeProcess()
         OPEN_RESOURCES.release_in_children(self)
 
@@ -270,6 +274,8 @@ class FedSource:
         added = check_bytes("data", data)
         with self._lock:
             self._data += added
+            if added:
+                self._has_waiting_guest = False
             os.eventfd_write(self._event, 1)
 
     def close(self) -> None:
@@ -277,7 +283,19 @@ class FedSource:
         self._home.check("standard input")
         with self._lock:
             self._closed = True
+            self._has_waiting_guest = False
             os.eventfd_write(self._event, 1)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Return whether the guest waits for input that was not fed yet."""
+        return self._has_waiting_guest
+
+    def begin_wait(self) -> None:
+        """Note that the guest is about to wait for input."""
+        with self._lock:
+            self._has_waiting_guest = not self._data and not self._closed
+        self._on_wait()
 
     def make_opened_event(self) -> StreamOpened:
         """Return the event of a pipe."""
