@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         snapshots,
     )
     from journal.compaction import compact, compact_in_place, compact_online
+    from journal.engine.interactive.opening import resume_session, session, unpause
     from journal.engine.session.api import record, resume
     from journal.engine.session.recorder import Recorder
     from journal.engine.session.verify import verify_replay
@@ -134,8 +135,11 @@ _MODULES = {
     "play": "replay",
     "record": "engine.session.api",
     "resume": "engine.session.api",
+    "resume_session": "engine.interactive.opening",
     "salvage": "operations.salvage",
+    "session": "engine.interactive.opening",
     "split": "operations.split",
+    "unpause": "engine.interactive.opening",
     "verify_replay": "engine.session.verify",
 }
 """The modules of the names that are imported when they are first used."""
@@ -232,9 +236,12 @@ __all__ = [
     "record",
     "replay",
     "resume",
+    "resume_session",
     "salvage",
+    "session",
     "snapshots",
     "split",
+    "unpause",
     "verify_replay",
 ]
 

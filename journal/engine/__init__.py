@@ -21,6 +21,15 @@ if TYPE_CHECKING:
         Stacks,
         UnknownImports,
     )
+    from journal.engine.interactive.async_session import AsyncOutput, AsyncSession
+    from journal.engine.interactive.guest_session import GuestSession
+    from journal.engine.interactive.opening import (
+        ResumedSessionOptions,
+        SessionOpener,
+        SessionOptions,
+    )
+    from journal.engine.interactive.output_log import OutputChunk
+    from journal.engine.interactive.session import Session
     from journal.engine.memory.dirty_pages import DirtyPageTracking
     from journal.engine.program.preparation import ModulePreparation, prepare_module
     from journal.engine.session.api import record, resume
@@ -49,6 +58,8 @@ _MODULES = {
     "AccessRequest": "engine.trust.access_request",
     "Approval": "engine.trust.approvals",
     "Approvals": "engine.trust.approvals",
+    "AsyncOutput": "engine.interactive.async_session",
+    "AsyncSession": "engine.interactive.async_session",
     "Configuration": "engine.configuration",
     "DirtyPageTracking": "engine.memory.dirty_pages",
     "Durability": "engine.wasi.stdio.outbox",
@@ -57,6 +68,7 @@ _MODULES = {
     "FedSource": "engine.wasi.stdio.stdin",
     "FileCopy": "engine.wasi.filesystem.mounts",
     "Grants": "engine.trust.grants",
+    "GuestSession": "engine.interactive.guest_session",
     "HostDiffers": "engine.session.host_check",
     "HostMount": "engine.wasi.filesystem.mounts",
     "InFlightPolicy": "engine.wasi.stdio.outbox",
@@ -66,6 +78,7 @@ _MODULES = {
     "ModulePreparation": "engine.program.preparation",
     "OnDemand": "engine.allocation",
     "Pooling": "engine.allocation",
+    "OutputChunk": "engine.interactive.output_log",
     "RecordedOptions": "engine.session.recorded_options",
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
@@ -73,11 +86,15 @@ _MODULES = {
     "Reply": "engine.session.reply",
     "ResourcePolicy": "engine.session.resource_policy",
     "ResumeCheck": "engine.session.resume_check",
+    "ResumedSessionOptions": "engine.interactive.opening",
     "RunConfig": "engine.session.run_config",
     "RunResult": "engine.session.run_result",
     "SafePoints": "engine.configuration",
     "SecretValue": "engine.session.secret_environment",
+    "Session": "engine.interactive.session",
     "SessionLimits": "engine.session.session_limits",
+    "SessionOpener": "engine.interactive.opening",
+    "SessionOptions": "engine.interactive.opening",
     "SleepPolicy": "engine.session.guest_time",
     "SnapshotCheck": "engine.session.verify",
     "SnapshotOptions": "engine.configuration",
@@ -99,6 +116,8 @@ __all__ = [
     "AccessRequest",
     "Approval",
     "Approvals",
+    "AsyncOutput",
+    "AsyncSession",
     "Configuration",
     "DirtyPageTracking",
     "Durability",
@@ -107,6 +126,7 @@ __all__ = [
     "FedSource",
     "FileCopy",
     "Grants",
+    "GuestSession",
     "HostDiffers",
     "HostMount",
     "InFlightPolicy",
@@ -115,6 +135,7 @@ __all__ = [
     "ModuleLimits",
     "ModulePreparation",
     "OnDemand",
+    "OutputChunk",
     "Pooling",
     "RecordedOptions",
     "Recorder",
@@ -123,11 +144,15 @@ __all__ = [
     "Reply",
     "ResourcePolicy",
     "ResumeCheck",
+    "ResumedSessionOptions",
     "RunConfig",
     "RunResult",
     "SafePoints",
     "SecretValue",
+    "Session",
     "SessionLimits",
+    "SessionOpener",
+    "SessionOptions",
     "SleepPolicy",
     "SnapshotCheck",
     "SnapshotOptions",

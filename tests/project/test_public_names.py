@@ -13,6 +13,7 @@ from importlib import import_module
 from types import FunctionType, ModuleType
 
 import journal
+from journal import engine
 from journal.adapters import PipeSink, PipeSource
 from journal.events import FAMILIES
 from tests.support.programs import ROOT
@@ -28,7 +29,16 @@ ROOMS = (
 )
 """Modules with public names: docs/reference/api.md describes each."""
 
-MADE_BY_FUNCTIONS = {journal.Recorder, PipeSink, PipeSource}
+MADE_BY_FUNCTIONS = {
+    journal.Recorder,
+    PipeSink,
+    PipeSource,
+    engine.AsyncOutput,
+    engine.AsyncSession,
+    engine.GuestSession,
+    engine.Session,
+    engine.SessionOpener,
+}
 """Classes that users get from a function: their constructors are private."""
 
 

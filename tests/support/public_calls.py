@@ -47,6 +47,9 @@ _EFFECT = "effects call it with the values of events that were decoded"
 _MADE = "a function makes it"
 _TREE = "Query checks the whole tree"
 _ENGINE = "the engine calls it"
+_TWIN = "the method of Session has the same checks"
+_COROUTINES = ("aclose", "fork", "output", "pause", "read_file", "read_files", "run", "snapshot")
+_SHARED = ("close", "end_input", "feed")
 _CHECKED = "record and Grants check each"
 
 NOT_CALLED = {
@@ -95,6 +98,14 @@ NOT_CALLED = {
     "PipeSink": _MADE,
     "PipeSource": _MADE,
     "Recorder": _MADE,
+    "AsyncOutput": _MADE,
+    "AsyncSession": _MADE,
+    "GuestSession": _MADE,
+    "Session": _MADE,
+    "SessionOpener": _MADE,
+    "SessionOpener.open": "the caller closes the session",
+    **{f"AsyncSession.{name}": _TWIN for name in _COROUTINES},
+    **{f"{kind}.{name}": _TWIN for kind in ("AsyncSession", "GuestSession") for name in _SHARED},
     "And": _TREE,
     "BooleanField": _TREE,
     "Comparison": _TREE,
@@ -119,6 +130,8 @@ ALWAYS_REFUSED = {
     "PipeSource.append_frame",
     "Recorder.snapshot",  # The recorder below was started without snapshots.
     "Recorder.transaction",
+    "Session.fork",  # The session below was started without snapshots.
+    "Session.snapshot",
     "RejectingJournal.append",
     "RejectingJournal.append_frame",
 }
@@ -240,9 +253,16 @@ def _make_pipe_source(world: World) -> adapters.PipeSource:
     return source
 
 
+def _make_session(world: World) -> engine.Session:
+    copies = [engine.FileCopy(str(world / "lines.json"), "/file")]
+    no_snapshots = engine.SnapshotOptions()
+    return journal.session(_GUEST.read_bytes(), copies=copies, snapshots=no_snapshots).open()
+
+
 _MAKERS: dict[type, Callable[[World], Any]] = {
     engine.AccessRequest: lambda world: engine.AccessRequest(bytes(16), bytes(32)),
     journal.Recorder: _make_recorder,
+    engine.Session: _make_session,
     adapters.MemoryJournal: _make_memory_journal,
     adapters.PipeSink: lambda world: adapters.pipe()[0],
     adapters.PipeSource: _make_pipe_source,
@@ -328,6 +348,7 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
     "PageResolver.resolve_payload": {"payload": journal.encode(_NO_PAGES)},
     "Reader.follow": {"stop": lambda world: lambda: True, "timeout_seconds": 0.0},
     "Recorder.read_file": {"path": "/file"},
+    "Session.read_file": {"path": "/file"},
     "Recorder.set_path": {"path": lambda world: world / "recorder.journal"},
     "Recorder.wait": {"timeout_seconds": 0.0},
     "Head.parse": {"text": f"1-{bytes(32).hex()}"},
@@ -361,7 +382,9 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
     "read_request": {"path": lambda world: world / "ended.journal"},
     "record": {"path": lambda world: world / "target"},
     "resume": {"path": lambda world: world / "open.journal"},
+    "resume_session": {"path": lambda world: world / "open.journal"},
     "split": {"at": [1]},
+    "unpause": {"data": lambda world: (world / "open.journal").read_bytes()},
     "verify_replay": {"path": lambda world: world / "ended.journal"},
 }
 """Accepted values of the parameters of single calls. They come first."""
