@@ -37,6 +37,7 @@ from journal.errors import (
     FormatError,
     GrantsMissing,
     HostMismatch,
+    JobFailed,
     JournalChanged,
     JournalError,
     JournalExists,
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from journal.operations.extract import extract_files, extract_memory
     from journal.operations.filter import filter
     from journal.operations.fork import fork
+    from journal.operations.map import map
     from journal.operations.salvage import salvage
     from journal.operations.split import cut, split
     from journal.operations.verify import Verifier
@@ -132,6 +134,7 @@ _MODULES = {
     "fork": "operations.fork",
     "import_lines": "export",
     "list_snapshots": "snapshots.catalog",
+    "map": "operations.map",
     "play": "replay",
     "record": "engine.session.api",
     "resume": "engine.session.api",
@@ -173,6 +176,7 @@ __all__ = [
     "GrantsMissing",
     "HostMismatch",
     "HostMount",
+    "JobFailed",
     "JournalChanged",
     "JournalError",
     "JournalExists",
@@ -230,6 +234,7 @@ __all__ = [
     "is_compiled",
     "list_snapshots",
     "log",
+    "map",
     "operations",
     "play",
     "query",

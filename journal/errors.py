@@ -18,6 +18,7 @@
   + UnexpectedHead         a journal was cut, set back or replaced since its head was kept
   + NotSigned              a key has not signed all of a journal, or the signature is false
   + StorageError           the operating system refused a write or a sync
+  + JobFailed              a worker process returned no result for a journal
   + OptionError            the caller passed an invalid option
     - JournalExists        the path of a new journal is taken
     - ExpressionError      a query is invalid, with the position of the error
@@ -200,6 +201,15 @@ class StorageError(JournalError):
         self.reason = reason
         self.first_seq_lost = first_seq_lost
         self.path = path
+
+
+class JobFailed(JournalError):
+    """A worker process of ``map`` returned no result for a journal."""
+
+    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.timed_out = timed_out
+        """Whether the process was ended because it took too long."""
 
 
 class OptionError(JournalError):

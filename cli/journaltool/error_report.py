@@ -17,7 +17,7 @@ from journaltool.exit_codes import ExitCode, code_for_error
 from journaltool.output import terminal
 
 if TYPE_CHECKING:
-    from journal import GrantsMissing, JournalError
+    from journal import GrantsMissing
 
 
 _REPEAT_SECONDS = 0.05
@@ -145,6 +145,18 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def describe_error(error: Exception, about: Path) -> str:
+    """Return a sentence for an error that concerns one of many journals."""
+    if isinstance(error, OSError | MemoryError):
+        reason = _describe_system_error(error)
+    else:
+        from journal.errors import JournalError
+
+        is_expected = isinstance(error, JournalError)
+        reason = _describe_journal_error(error, about, None) if is_expected else repr(error)
+    return reason if str(about) in reason else f"{about}: {reason}"
+
+
 def _describe_system_error(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory"
@@ -153,9 +165,7 @@ def _describe_system_error(error: OSError | MemoryError) -> str:
     return f"{os.fsdecode(path)}: {reason}" if path else reason
 
 
-def _describe_journal_error(
-    error: "JournalError", about: Path | None, recoverable: Path | None
-) -> str:
+def _describe_journal_error(error: Exception, about: Path | None, recoverable: Path | None) -> str:
     from journal.errors import DamagedJournal, FormatError, WrongKey
 
     reason = str(error)

@@ -3,7 +3,7 @@
 The help of the commands, the man pages and the command reference are written from this table.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
 
 
@@ -59,7 +59,16 @@ CODE_OF_ERROR = {
 }
 """Exit codes by class name, without an import of ``journal.errors``; other errors are ERROR."""
 
-_GRAVEST_FIRST = (ExitCode.LOST, ExitCode.GAP, ExitCode.DAMAGED, ExitCode.ERROR)
+_LOSSES = (ExitCode.LOST, ExitCode.GAP, ExitCode.DAMAGED)
+_GRAVEST_FIRST = (
+    *_LOSSES,
+    ExitCode.STORAGE,
+    ExitCode.ERROR,
+    ExitCode.TIMEOUT,
+    ExitCode.LOCKED,
+    ExitCode.UNFINISHED,
+    ExitCode.TORN,
+)
 
 GUEST_CODES = "0-255"
 """Exit codes of a guest."""
@@ -314,4 +323,9 @@ def code_for_errors(errors: Iterable[Exception]) -> ExitCode:
     codes = {code_for_error(error) for error in errors}
     if not codes:
         return ExitCode.FINE
-    return next((code for code in _GRAVEST_FIRST if code in codes), ExitCode.ERROR)
+    return next((code for code in _LOSSES if code in codes), ExitCode.ERROR)
+
+
+def find_gravest(codes: Collection[ExitCode]) -> ExitCode:
+    """Return the gravest of the exit codes of several journals, or FINE without codes."""
+    return next((code for code in _GRAVEST_FIRST if code in codes), ExitCode.FINE)

@@ -1,8 +1,8 @@
 """Operations on whole journals, one public operation per module.
 
 ``journal`` exports the functions ``concat``, ``cut``, ``extract_files``, ``extract_memory``,
-``filter``, ``fork``, ``salvage`` and ``split``. This package exports their results, and the
-operations that are used more rarely.
+``filter``, ``fork``, ``map``, ``salvage`` and ``split``. This package exports their results, and
+the operations that are used more rarely.
 """
 
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from journal.operations.filter import FilterResult
     from journal.operations.fork import Fork
+    from journal.operations.map import MapResult, count_processors
     from journal.operations.salvage import SalvageResult
     from journal.operations.split import CutResult, JournalPart, SplitResult
     from journal.operations.statistics import (
@@ -45,6 +46,7 @@ _MODULES = {
     "JournalPart": "operations.split",
     "KindStatistics": "operations.statistics",
     "Loss": "rewrite.block_copier",
+    "MapResult": "operations.map",
     "PageStatistics": "operations.statistics",
     "ProgressCallback": "rewrite.progress",
     "SalvageResult": "operations.salvage",
@@ -55,6 +57,7 @@ _MODULES = {
     "VerifyCursor": "operations.verify",
     "archive_files": "operations.extract",
     "collect_statistics": "operations.statistics",
+    "count_processors": "operations.map",
     "extract_environment": "operations.extract",
 }
 """The modules of the public names."""
@@ -71,6 +74,7 @@ __all__ = [
     "JournalPart",
     "KindStatistics",
     "Loss",
+    "MapResult",
     "PageStatistics",
     "ProgressCallback",
     "SalvageResult",
@@ -81,6 +85,7 @@ __all__ = [
     "VerifyCursor",
     "archive_files",
     "collect_statistics",
+    "count_processors",
     "extract_environment",
 ]
 

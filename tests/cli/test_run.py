@@ -395,7 +395,11 @@ def make_keys(folder: Path) -> None:
 
 
 def write_inputs(folder: Path, arguments: list[str], files: dict[str, bytes]) -> None:
-    """Write the journals and exports that an example reads."""
+    """Write the journals and exports that an example reads. A pattern leads to one journal."""
+    for index, word in enumerate(arguments):
+        if "*" in word:
+            arguments[index] = word.replace("*", "one")
+            (folder / word).parent.mkdir()
     journal_name = "sealed.journal" if "--key-file" in arguments else "hello.journal"
     outputs = {word for option, word in pairwise(["", *arguments]) if option in OUTPUT_OPTIONS}
     for word in {*arguments} - outputs - {"whole.journal", "week.journal", "both.journal"}:

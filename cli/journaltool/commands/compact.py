@@ -1,20 +1,22 @@
 """``journaltool compact``: remove events that no retained state depends on."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, groups, source_target
+from journaltool.options import common, groups, many, source_target
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, name_kind
+from journaltool.processes import many_journals
 
 if TYPE_CHECKING:
     from journal.compaction import CompactionResult, RetentionPolicy
 
-HELP = """Write a smaller journal with the same retained states.
+HELP = f"""Write a smaller journal with the same retained states.
 
 The retained states are the states at the retained snapshots and at the end of the journal. The
 command removes overwritten pages, removed files, closed descriptors, snapshots that are not
@@ -29,6 +31,9 @@ retained snapshot can be resumed as before.
 
 SOURCE is only read, unless --in-place replaces it. SOURCE may be - for standard input. TARGET gets
 its name when it is complete and durable. TARGET may be - for standard output.
+
+{many.MANY_HELP.format(command="compact")}
+Several sources need --in-place or --dry-run.
 """
 
 EPILOG = f"""\b
@@ -38,8 +43,8 @@ Exit codes:
 \b
 Examples:
   journaltool compact work.journal --dry-run --keep-every 1000000
-  journaltool compact work.journal --in-place --keep-last 3 --keep-within 10m
   journaltool compact work.journal -o - | ssh there 'cat > small.journal'
+  journaltool compact --jobs 4 --in-place --keep-last 3 --keep-within 10m runs/*.journal
 """
 
 _SHOWN_MAX = 5
@@ -68,20 +73,86 @@ KeepWithinOption = Annotated[
 ]
 
 
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object on stdout, or on stderr with -o -, or a line for each of many.",
+    ),
+]
+
+
 @groups.flatten
 def compact(
-    source: source_target.SourceArgument,
+    sources: many.SourcesArgument,
     *,
     target_options: source_target.TargetArguments,
     keep_last: KeepLastOption = 1,
     keep_every: KeepEveryOption = None,
     keep_within: KeepWithinOption = None,
+    many_options: many.ManyArguments,
     quiet: common.QuietOption = False,
-    as_json: source_target.JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compact a journal (the help text is HELP)."""
-    target_options.check(source)
+    """Compact journals (the help text is HELP)."""
+    many_options.check(sources)
+    for source in sources:
+        target_options.check(source)
     seconds = None if keep_within is None else _parse_span(keep_within)
+    limits = keep_last, keep_every, seconds
+    if not many_options.is_given(sources):
+        _compact_alone(sources[0], target_options, limits, quiet, as_json)
+        return
+    dry_run = target_options.dry_run
+    if target_options.output is not None or any(map(source_target.is_pipe, sources)):
+        raise typer.BadParameter("several sources and --jobs need --in-place or --dry-run")
+    with error_report.reporting_errors():
+        error_report.raise_on_signals()
+        task = many_journals.ManyTask(
+            command="compact",
+            verb="compacting",
+            function=partial(compact_one, limits=limits, dry_run=dry_run),
+            find_verdict=lambda values: "compacted" if values["target"] else "examined",
+            find_code=lambda values: exit_codes.ExitCode.FINE,
+            describe=_describe_one,
+            rewrites=not dry_run,
+        )
+        code = many_journals.run_task(task, sources, many_options, quiet=quiet, as_json=as_json)
+    raise typer.Exit(code)
+
+
+Limits = tuple[int, int | None, float | None]
+"""The arguments of a RetentionPolicy."""
+
+
+def compact_one(path: Path, *, limits: Limits, dry_run: bool) -> dict[str, Any]:
+    """Compact one of many journals in place: the work of a worker process."""
+    from journal.compaction import RetentionPolicy, compact_in_place
+    from journal.log.segment_files import journal_size
+
+    size = journal_size(path)
+    with progress.defer_interrupts(progress.ignore) as on_progress:
+        result = compact_in_place(
+            path, policy=RetentionPolicy(*limits), progress=on_progress, dry_run=dry_run
+        )
+    written = None if dry_run else journal_size(path)
+    values = to_json(result, path, None if dry_run else path)
+    return values | {"file_size": size, "new_file_size": written}
+
+
+def _describe_one(values: dict[str, Any]) -> list[str]:
+    """Return the lines of the output for one of many journals."""
+    return [_describe_kept(values), *([f"reason: {values['reason']}"] * bool(values["reason"]))]
+
+
+def _compact_alone(
+    source: Path,
+    target_options: source_target.TargetArguments,
+    limits: Limits,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compact one journal in this process."""
     recoverable = None if source_target.is_pipe(source) else source
     with error_report.reporting_errors(about=source, recoverable=recoverable):
         error_report.raise_on_signals()
@@ -89,7 +160,7 @@ def compact(
         from journal.log.segment_files import journal_size
 
         in_place, dry_run = target_options.in_place, target_options.dry_run
-        policy = RetentionPolicy(keep_last, keep_every, seconds)
+        policy = RetentionPolicy(*limits)
         with (
             source_target.open_source(source) as old,
             progress.show_progress(quiet) as report_to_user,

@@ -3,26 +3,32 @@
 import gc
 import json
 import os
+import signal
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, groups, limits, mounts
+from journaltool.options import common, groups, limits, many, mounts
 from journaltool.output import progress, terminal
-from journaltool.processes import supervisor
+from journaltool.processes import many_journals, supervisor
 
 if TYPE_CHECKING:
     from journal import Divergence
-    from journal.engine import ReplayResult, RunResult, SnapshotCheck
+    from journal.engine import ReplayResult, ResourcePolicy, RunResult, SnapshotCheck
 
-HELP = """Execute a recorded program again, and compare its effects.
+HELP = f"""Execute a recorded program again, and compare its effects.
 
 The program gets the recorded inputs, and every effect is compared with the recorded effect. The
 output of the program is discarded, and no file except the journal is read or written.
 
 At each snapshot, the whole state is compared too, byte by byte. --verify prints each comparison.
+
+{many.MANY_HELP.format(command="replay")}
+--timeout then holds for each journal. With --module or --secret-env, no results are kept.
 """
 
 EPILOG = f"""\b
@@ -32,14 +38,14 @@ Exit codes:
 \b
 Examples:
   journaltool replay hello.journal
-  journaltool replay --verify work.journal
   journaltool replay --verify --each --json work.journal
+  journaltool replay --jobs 4 --timeout 600 runs/*.journal
 """
 
 
 @groups.flatten
 def replay(  # long: it names each option
-    journal: common.JournalArgument,
+    journals: many.JournalsArgument,
     verify: Annotated[
         bool, typer.Option("--verify", help="Print the comparison at each snapshot.")
     ] = False,
@@ -72,14 +78,47 @@ def replay(  # long: it names each option
     ] = None,
     *,
     policy: limits.PolicyArguments,
+    many_options: many.ManyArguments,
     quiet: common.SilentOption = False,
-    as_json: common.JsonOption = False,
+    as_json: many.JsonOption = False,
 ) -> None:
-    """Execute a program again (the help text is HELP)."""
+    """Execute programs again (the help text is HELP)."""
     if each and start is not None:
         raise typer.BadParameter(
             "--each starts at every snapshot, so --from has no effect: use only one of them"
         )
+    many_options.check(journals)
+    secrets = mounts.parse_environment(secret_env or (), os.environ)
+    options: dict[str, Any] = {"start": start, "from_each_snapshot": each, "module": module}
+    options["secrets"] = secrets
+    if not many_options.is_given(journals):
+        _replay_alone(journals[0], options, policy, timeout, verify, quiet, as_json)
+    with error_report.reporting_errors(exit_codes.ExitCode.ERROR):
+        error_report.raise_on_signals()
+        task = many_journals.ManyTask(
+            command="replay",
+            verb="replaying",
+            function=partial(replay_one, policy=policy.build(), **options),
+            find_verdict=lambda values: str(values["verdict"]),
+            find_code=_find_code,
+            describe=lambda values: _describe_one(values, verify),
+            keeps_results=module is None and not secrets,
+            seconds_max=timeout,
+        )
+        code = many_journals.run_task(task, journals, many_options, quiet=quiet, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _replay_alone(
+    journal: Path,
+    options: dict[str, Any],
+    policy: limits.PolicyArguments,
+    timeout: float | None,
+    verify: bool,
+    quiet: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Replay one journal in this process, and end the command."""
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import verify_replay
 
@@ -91,15 +130,12 @@ def replay(  # long: it names each option
         with time_limit, progress.show_progress(quiet) as on_progress:
             found = verify_replay(
                 journal,
-                start=start,
-                from_each_snapshot=each,
-                module=module,
-                secrets=mounts.parse_environment(secret_env or (), os.environ),
                 cache=common.module_cache(),
                 approvals=common.approvals_directory(),
                 policy=policy.build(),
                 note=terminal.make_note_printer(quiet),
                 progress=on_progress,
+                **options,
             )
         values = {"journal": str(journal), **to_json(found)}
         values["seconds"] = round(time.monotonic() - start_time, 6)
@@ -108,7 +144,33 @@ def replay(  # long: it names each option
         elif not quiet:
             style = "bold green" if found.matches else "bold red"
             terminal.print_table(to_table(values, verify), style={"verdict": style})
-    raise typer.Exit(exit_codes.ExitCode.FINE if found.matches else exit_codes.ExitCode.DAMAGED)
+    raise typer.Exit(_find_code(values))
+
+
+def replay_one(path: Path, *, policy: "ResourcePolicy", **options: Any) -> dict[str, Any]:
+    """Return the result for one of many journals: the work of a worker process."""
+    from journal import verify_replay
+
+    # A replay leaves no files, and native code would delay a handler of Python.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    places: dict[str, Any] = {
+        "cache": common.module_cache(),
+        "approvals": common.approvals_directory(),
+    }
+    found = verify_replay(path, policy=policy, **places, **options)
+    return {"journal": str(path), **to_json(found)}
+
+
+def _find_code(values: dict[str, Any]) -> exit_codes.ExitCode:
+    is_same = values["verdict"] == "the same"
+    return exit_codes.ExitCode.FINE if is_same else exit_codes.ExitCode.DAMAGED
+
+
+def _describe_one(values: dict[str, Any], every: bool) -> list[str]:
+    """Return the lines of the output for one of many journals."""
+    _, *rows = to_rows(values, every)
+    first = next(text for name, text in rows if name in ("ended", "diverged"))
+    return [first, *(f"{name}: {text}" for name, text in rows if text is not first)]
 
 
 def to_json(found: "ReplayResult") -> dict[str, Any]:
@@ -152,6 +214,12 @@ def _outcome_to_json(outcome: "RunResult | None") -> dict[str, Any] | None:
 
 def to_table(values: dict[str, Any], every: bool) -> list[tuple[str, str]]:
     """Return the rows of the table. With ``every``, each snapshot has a row."""
+    seconds = terminal.format_seconds(round(values["seconds"], 2))
+    return [*to_rows(values, every), ("took", seconds), ("verdict", values["verdict"])]
+
+
+def to_rows(values: dict[str, Any], every: bool) -> list[tuple[str, str]]:
+    """Return the rows about the snapshots and the end."""
     rows = [("journal", terminal.quote(values["journal"]))]
     snapshots = values["snapshots"]
     if every:
@@ -168,8 +236,7 @@ def to_table(values: dict[str, Any], every: bool) -> list[tuple[str, str]]:
         rows += [("", line) for line in terminal.indent_backtrace(diverged["backtrace"])]
     else:
         rows.append(("ended", _describe_outcome(values["ended"])))
-    seconds = terminal.format_seconds(round(values["seconds"], 2))
-    return [*rows, ("took", seconds), ("verdict", values["verdict"])]
+    return rows
 
 
 def _describe_check(one: dict[str, Any]) -> str:

@@ -2,27 +2,30 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, output_path, redaction
+from journaltool.options import common, groups, many, output_path, redaction
 from journaltool.output import declared_kinds, progress, terminal
 from journaltool.output.phrases import format_count, name_kind
+from journaltool.processes import many_journals
 
 if TYPE_CHECKING:
     from journal.operations.statistics import StatisticsResult
 
-HELP = """Print statistics of the events and pages of a journal.
+HELP = f"""Print statistics of the events and pages of a journal, or of many.
 
 For each kind of event, the table shows the number of events, their bytes, share and rate. The
 statistics also show the compression of blocks, the pages that snapshots store, repeated pages, and
 events and bytes over time. Bytes of events are counted before compression.
 
 Statistics have no contents. --redact is accepted, as by export, and changes nothing.
-"""
+
+{many.MANY_HELP.format(command="stats")}"""
 
 EPILOG = f"""\b
 Exit codes:
@@ -31,16 +34,17 @@ Exit codes:
 \b
 Examples:
   journaltool stats work.journal
-  journaltool stats --no-pages --json work.journal
   journaltool stats --svg work.svg work.journal
+  journaltool stats --jobs 4 --json backups/*.journal
 """
 
 LEVELS = "▁▂▃▄▅▆▇█"
 ASCII_LEVELS = "_.:-=+*#"
 
 
+@groups.flatten
 def stats(
-    journal: common.JournalArgument,
+    journals: many.JournalsArgument,
     pages: Annotated[
         bool, typer.Option("--pages/--no-pages", help="Count memory pages too.")
     ] = True,
@@ -48,10 +52,41 @@ def stats(
         Path | None, typer.Option(metavar="FILE", help="Write a chart as an SVG file.")
     ] = None,
     redact: redaction.RedactOption = None,
+    *,
+    many_options: many.ManyArguments,
     quiet: common.QuietOption = False,
-    as_json: common.JsonOption = False,
+    as_json: many.JsonOption = False,
 ) -> None:
     """Print statistics (the help text is HELP)."""
+    many_options.check(journals)
+    if not many_options.is_given(journals):
+        _stats_alone(journals[0], pages, svg, redact, quiet, as_json)
+    if svg is not None:
+        raise typer.BadParameter("--svg draws one journal, without --jobs")
+    with error_report.reporting_errors():
+        error_report.raise_on_signals()
+        redaction.parse_secrets(redact)
+        task = many_journals.ManyTask(
+            command="stats",
+            verb="reading",
+            function=partial(stats_one, pages=pages),
+            find_verdict=lambda values: "damaged" if values["damaged"] else "read",
+            find_code=_find_code,
+            describe=_describe_one,
+        )
+        code = many_journals.run_task(task, journals, many_options, quiet=quiet, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _stats_alone(
+    journal: Path,
+    pages: bool,
+    svg: Path | None,
+    redact: list[str] | None,
+    quiet: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Print the statistics of one journal, and end the command."""
     with error_report.reporting_errors(about=journal):
         error_report.raise_on_signals()
         from journal.operations import statistics
@@ -69,7 +104,27 @@ def stats(
             typer.echo(json.dumps(values, indent=2))
         elif not quiet:
             report(values)
-    raise typer.Exit(exit_codes.ExitCode.DAMAGED if result.damaged else exit_codes.ExitCode.FINE)
+    raise typer.Exit(_find_code(values))
+
+
+def stats_one(path: Path, *, pages: bool) -> dict[str, Any]:
+    """Return the statistics of one of many journals: the work of a worker process."""
+    from journal.operations.statistics import collect_statistics
+
+    return to_json(collect_statistics(path, pages=pages), path, pages)
+
+
+def _find_code(values: dict[str, Any]) -> exit_codes.ExitCode:
+    return exit_codes.ExitCode.DAMAGED if values["damaged"] else exit_codes.ExitCode.FINE
+
+
+def _describe_one(values: dict[str, Any]) -> list[str]:
+    """Return the line of the output for one of many journals."""
+    from journaltool.output.memory_format import format_size
+
+    events = f"{values['events']:,} events in {values['seconds']:,.3f} s"
+    size = f"{format_size(values['size'])} in {format_count(values['blocks'], 'block')}"
+    return [f"{events}, {size}, {format_count(values['snapshots'], 'snapshot')}"]
 
 
 def to_json(result: "StatisticsResult", journal: Path, pages: bool) -> dict[str, Any]:

@@ -2,21 +2,24 @@
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, signatures
+from journaltool.options import common, groups, many, signatures
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, format_location, format_seq_range
+from journaltool.processes import many_journals
 
 if TYPE_CHECKING:
     from journal.log import Finding
     from journal.log.scan import Debris
     from journal.operations.verify import Verifier, VerifyCursor
 
-HELP = """Check every byte of a journal.
+HELP = f"""Check every byte of a journal, or of many.
 
 The check covers every hash, the chain of blocks and every event, and lists each finding. The
 journal is not changed. A tail that a crash cut short is normal: a resume continues before it.
@@ -32,6 +35,9 @@ page, or to a page with other bytes, is a finding.
 
 With --max-seconds the check stops after this time and prints a cursor. --from CURSOR continues the
 check, and keeps the earlier findings.
+
+{many.MANY_HELP.format(command="verify")}
+A journal on a failing disk can lose bytes without a change of its times: use --again to find them.
 """
 
 EPILOG = f"""\b
@@ -40,9 +46,9 @@ Exit codes:
 
 \b
 Examples:
-  journaltool verify hello.journal
   journaltool verify --quiet work.journal && echo whole
   journaltool verify --json --max-seconds 60 large.journal
+  journaltool verify --jobs 4 backups/*.journal
 """
 
 FINDINGS_SHOWN_MAX = 100
@@ -63,8 +69,9 @@ HeadersOption = Annotated[
 ]
 
 
+@groups.flatten
 def verify(
-    journal: common.JournalArgument,
+    journals: many.JournalsArgument,
     max_seconds: Annotated[
         float | None,
         typer.Option(
@@ -83,12 +90,48 @@ def verify(
     pages: Annotated[
         bool, typer.Option("--pages", help="Look up each referenced page of memory.")
     ] = False,
+    *,
+    many_options: many.ManyArguments,
     quiet: common.SilentOption = False,
-    as_json: common.JsonOption = False,
+    as_json: many.JsonOption = False,
 ) -> None:
-    """Check a journal (the help text is HELP)."""
+    """Check journals (the help text is HELP)."""
     if (hashes or headers) and pages:
         raise typer.BadParameter("--pages needs decoded events: omit --hashes and --headers")
+    many_options.check(journals)
+    checks = {"decode": not hashes, "pages": pages, "headers": headers}
+    if not many_options.is_given(journals):
+        _verify_alone(journals[0], max_seconds, cursor, checks, signed_by, quiet, as_json)
+    if cursor is not None:
+        raise typer.BadParameter("--from continues the check of one journal, without --jobs")
+    with error_report.reporting_errors(exit_codes.ExitCode.ERROR):
+        error_report.raise_on_signals()
+        key = None if signed_by is None else str(signatures.parse_public_key(signed_by))
+        task = many_journals.ManyTask(
+            command="verify",
+            verb="checking",
+            function=partial(
+                verify_one, decode=not hashes, pages=pages, headers=headers, signed_by=key
+            ),
+            find_verdict=lambda values: str(values["verdict"]),
+            find_code=lambda values: _CODES[values["verdict"]],
+            describe=_describe_one,
+            total_seconds_max=max_seconds,
+        )
+        code = many_journals.run_task(task, journals, many_options, quiet=quiet, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _verify_alone(
+    journal: Path,
+    max_seconds: float | None,
+    cursor: str | None,
+    checks: dict[str, bool],
+    signed_by: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Check one journal in this process, and end the command."""
     if signed_by is not None:
         signatures.check(journal, signed_by)
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
@@ -100,10 +143,8 @@ def verify(
             check = Verifier(
                 journal,
                 cursor=_parse_cursor(cursor),
-                decode=not hashes,
-                pages=pages,
-                headers=headers,
                 progress=on_progress,
+                **checks,
             )
             found = _run_check(check, None if max_seconds is None else start_time + max_seconds)
         values = {"journal": str(journal), **to_json(check, *found)}
@@ -120,6 +161,7 @@ _CODES = {
     "torn": exit_codes.ExitCode.TORN,
     "damaged": exit_codes.ExitCode.DAMAGED,
     "unfinished": exit_codes.ExitCode.UNFINISHED,
+    "not signed": exit_codes.ExitCode.DAMAGED,
 }
 _STYLES = {
     "whole": "bold green",
@@ -127,6 +169,33 @@ _STYLES = {
     "damaged": "bold red",
     "unfinished": "bold yellow",
 }
+
+
+def verify_one(
+    path: Path, *, decode: bool, pages: bool, headers: bool, signed_by: str | None
+) -> dict[str, Any]:
+    """Return the result for one of many journals: the work of a worker process."""
+    from journal import NotSigned, PublicKey
+    from journal.log import check_signature
+    from journal.operations.verify import Verifier
+
+    if signed_by is not None:
+        try:
+            check_signature(path, PublicKey.parse(signed_by))
+        except NotSigned as error:
+            return {"journal": str(path), "verdict": "not signed", "message": str(error)}
+    check = Verifier(path, decode=decode, pages=pages, headers=headers)
+    found = _run_check(check, None)
+    return {"journal": str(path), **to_json(check, *found)}
+
+
+def _describe_one(values: dict[str, Any]) -> list[str]:
+    """Return the lines of the output for one of many journals."""
+    if values["verdict"] == "not signed":
+        return [values["message"]]
+    rows = to_table(values)
+    shown = ("torn", "debris", "finding")
+    return [dict(rows)["checked"], *(f"{name}: {text}" for name, text in rows if name in shown)]
 
 
 def _parse_cursor(text: str | None) -> "VerifyCursor | None":

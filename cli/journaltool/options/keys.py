@@ -134,6 +134,16 @@ def _use(reading: "SealKey | None", writing: "SealKey | None") -> AbstractContex
     return using_key(reading, writing=writing)
 
 
+def _find_journal(values: dict[str, Any]) -> Path:
+    """Return the only journal of a command. A head belongs to one journal."""
+    path = values.get("journal") or values.get("source")
+    if path is None:
+        path, *others = values["journals"]
+        if others:
+            raise typer.BadParameter("--expect-head belongs to one journal: name only one")
+    return Path(path)
+
+
 def _check_head(path: Path, expected: str) -> None:
     from journal.log.head import Head, check_head
 
@@ -166,8 +176,8 @@ def accept_keys(
 ) -> Callable[..., None]:
     """Return ``command`` with the options of ``group``, which set the keys before it runs.
 
-    With ``has_head``, it also has --expect-head, which checks its argument ``journal`` or
-    ``source``. ``code`` is the exit code of an error, as for ``reporting_errors``.
+    With ``has_head``, it also has --expect-head, which checks its argument ``journal``,
+    ``source`` or ``journals``. ``code`` is the exit code of an error, as for ``reporting_errors``.
     """
     signature = inspect.signature(command)
     options = fields(group)
@@ -181,7 +191,7 @@ def accept_keys(
         with _use(*chosen):
             if expected is not None:
                 with error_report.reporting_errors(code):
-                    _check_head(values.get("journal") or values["source"], expected)
+                    _check_head(_find_journal(values), expected)
             command(**values)
 
     parameters = [*signature.parameters.values(), *map(to_parameter, options)]
