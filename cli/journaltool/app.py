@@ -14,6 +14,7 @@ from journaltool.commands import (
     export,
     extract,
     filter,
+    fork,
     head,
     import_,
     index,
@@ -109,6 +110,7 @@ _CHECKING = (
     "recover",
     "split",
     "cut",
+    "fork",
     "compact",
     "export",
     "extract",
@@ -118,8 +120,9 @@ app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(
     _accept_keys("run", run.run)
 )
 _READING = (snapshots, replay, inspect, tail, info, stats, index, verify, recover, head)
-_MOVING = (concat, split, cut, filter, compact, export, import_, extract, sign, keygen, completion)
-for _command in (resume, prepare, check_resume, trust, snapshot, *_READING, *_MOVING):
+_MOVING = (concat, split, cut, fork, filter, compact, export, import_, extract)
+_OTHERS = (sign, keygen, completion)
+for _command in (resume, prepare, check_resume, trust, snapshot, *_READING, *_MOVING, *_OTHERS):
     _name = _command.__name__.rpartition(".")[2]
     # Python reserves the word import, so the function is called import_.
     app.command(

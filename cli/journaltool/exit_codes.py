@@ -231,6 +231,14 @@ CODES_OF_COMMANDS: Mapping[str, Codes] = {
         **_damage("JOURNAL"),
         **_unwritten("TARGET"),
     },
+    "fork": {
+        ExitCode.FINE: "The journal was forked.",
+        ExitCode.ERROR: "JOURNAL cannot be read or is not a journal, or has no such event or no "
+        "resumable snapshot,\nor NEW exists or cannot be written.",
+        **_USAGE,
+        **_damage("JOURNAL"),
+        **_unwritten("NEW"),
+    },
     "filter": {
         ExitCode.FINE: "The journal was filtered.",
         **_copied("SOURCE", "TARGET"),

@@ -36,7 +36,8 @@ class ForkPoint:
     ``wrapping`` encrypts the keys of segments, and ``tag`` is the tag of the block.
 
     If ``is_durable``, the block is durable, and so is each published child. Otherwise nothing of
-    a child is synced before ``Writer.sync``: a power cut can lose or damage it.
+    a child is synced before ``Writer.sync``, and no space is reserved: a power cut can lose or
+    damage the child, and a full disk can lose events that its writer had accepted.
     """
 
     files: Mapping[str, ByteSource]

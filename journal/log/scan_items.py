@@ -45,11 +45,16 @@ class ScannedBlock(NamedTuple):
 
 
 class Debris(NamedTuple):
-    """Bytes that a crash left and that a later block explains: no event is lost."""
+    """Bytes that a crash left and that a later block explains: no event is lost.
+
+    ``is_superseded`` is set for the bytes after the block that the next segment continues. The
+    writer has left the file there, or another journal has gone on in it.
+    """
 
     offset: int
     size: int
     name: str = ""
+    is_superseded: bool = False
 
 
 class Damage(NamedTuple):

@@ -26,9 +26,10 @@ def create_segment(
     *,
     durable: bool = True,
 ) -> SegmentWriter:
-    """Create a file with a segment header and a reserve; ``durable`` syncs it. Raises OSError.
+    """Create a file with a durable segment header and a reserve. Raises OSError.
 
-    The file is removed if that fails. ``wrapping`` and ``previous_tag`` are those of a sealed
+    Without ``durable``, nothing is synced, and there is no reserve. The file is removed on an
+    error. ``wrapping`` and ``previous_tag`` are those of a sealed
     segment.
     """
     descriptor = atomic_file.create_private(path)
@@ -52,9 +53,10 @@ def write_segment_header(
     *,
     durable: bool = True,
 ) -> SegmentWriter:
-    """Begin a segment in an empty file: write a header and sync it, then allocate the reserve.
+    """Begin a segment in an empty file: write a durable header, then allocate the reserve.
 
-    The header of a sealed segment is followed by its key block. Raises OSError.
+    The header of a sealed segment is followed by its key block. Without ``durable``, nothing is
+    synced, and there is no reserve. Raises OSError.
     """
     data, header = header.encode()
     new = None
@@ -73,7 +75,10 @@ def write_segment_header(
         end, link = new.header.end, (new.header.end, new.header.hash)
         sealed_end = SealedEnd(new.seal, data, 0, end)
         file = SegmentWriter(path, descriptor, header, 0, end, link, sealed_end=sealed_end)
-    file.reserve(0)
+    if durable:
+        file.reserve(0)
+    else:
+        file.forgo_reserve()
     return file
 
 

@@ -65,6 +65,13 @@ def journal_size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def count_shared_files(path: Path) -> int:
+    """Return how many segment files of a directory have another name too, as those of a fork."""
+    if not path.is_dir():
+        return 0
+    return sum((path / name).stat().st_nlink > 1 for name in list_segments(path))
+
+
 def check_only_segments(path: Path) -> None:
     """Raise OptionError for a directory with other files, which a replacement would remove."""
     if not path.is_dir():

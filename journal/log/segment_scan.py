@@ -347,7 +347,8 @@ class SegmentScanner(SegmentBytes):
     def _yield_superseded(self) -> Iterator[ScanItem]:
         """Yield the superseded bytes after the block that the next segment continues."""
         if not self._is_zero(self._position, self._limit):
-            yield Debris(self._position, self._limit - self._position, self._segment.name)
+            size = self._limit - self._position
+            yield Debris(self._position, size, self._segment.name, is_superseded=True)
         yield self._tail(self._position, 0)
 
     def _tail(self, at: int, torn_size: int) -> Tail:

@@ -148,6 +148,10 @@ class SegmentWriter:
         except DiskFull:
             self._allocate(needed)
 
+    def forgo_reserve(self) -> None:
+        """Allocate nothing ahead: a full disk is seen only when a block is written."""
+        self._allocated = None
+
     def has_space_for(self, size: int) -> bool:
         """Return whether a block fits, even if it uses the reserve."""
         if self._allocated is None:

@@ -13,7 +13,8 @@ class Summary(NamedTuple):
     """Facts from the headers of a journal. Times are in µs since the epoch.
 
     Importable as ``journal.log.Summary``. ``last_seq`` is ``first_seq - 1`` if there are no events.
-    ``debris`` holds (offset, size) pairs. Offsets are relative to the file. A later block records
+    ``debris`` holds (offset, size) pairs, without the ``superseded_size`` bytes of files that the
+    next segment supersedes. Offsets are relative to the file. A later block records
     that all bytes below ``durable_upto`` were durable.
     """
 
@@ -33,6 +34,7 @@ class Summary(NamedTuple):
     journal_id: bytes
     created: int
     version: tuple[int, int]
+    superseded_size: int = 0
 
 
 class Finding(NamedTuple):
@@ -51,21 +53,21 @@ class Finding(NamedTuple):
 def summarize(files: SegmentFiles) -> Summary:
     """Summarize the headers of a journal, without reading the bodies of blocks."""
     segments: list[Segment] = []
-    debris: list[tuple[int, int]] = []
+    debris: list[scan.Debris] = []
     damage: list[scan.Damage] = []
     tails: list[scan.Tail] = []
 
     def add_segment(segment: Segment) -> None:
         segments.append(segment)
         if tails and tails[-1].torn_size:  # A segment follows, so a crash left these bytes.
-            debris.append((tails[-1].offset, tails[-1].torn_size))
+            debris.append(scan.Debris(tails[-1].offset, tails[-1].torn_size))
 
     size, blocks, events = files.size, 0, 0
     first_time = last_time = None
     for scanned in scan.take_blocks(
         scan.scan_files(files.sources(files.names()), scan.headers_only),
         on_segment=add_segment,
-        on_debris=lambda item: debris.append((item.offset, item.size)),
+        on_debris=debris.append,
         on_damage=damage.append,
         on_tail=tails.append,
     ):
@@ -86,12 +88,13 @@ def summarize(files: SegmentFiles) -> Summary:
         size,
         tail.offset,
         tail.torn_size,
-        tuple(debris),
+        tuple((one.offset, one.size) for one in debris if not one.is_superseded),
         tuple(damage),
         _find_durable_end(segments),
         header.journal_id,
         header.created,
         (header.major, header.minor),
+        sum(one.size for one in debris if one.is_superseded),
     )
 
 
@@ -111,6 +114,19 @@ def find_time_spans(files: SegmentFiles) -> list[tuple[int, int]]:
             first = spans.pop()[0]
         spans.append((first, header.time_last))
     return spans
+
+
+def find_last_block(files: SegmentFiles, time: int) -> scan.ScannedBlock | None:
+    """Return the last block with an event that is not after ``time``, in µs since the epoch.
+
+    Only headers of blocks are read; damage is skipped.
+    """
+    found = None
+    items = scan.scan_files(files.sources(files.names()), scan.headers_only)
+    for scanned in scan.take_blocks(items, on_damage=scan.ignore):
+        if scanned.header.frame_count and scanned.header.time_first <= time:
+            found = scanned
+    return found
 
 
 def _find_durable_end(segments: list[Segment]) -> int:

@@ -77,7 +77,7 @@ def test_the_command_reference_has_both_tables() -> None:
         assert f"| {code.value} | {code.meaning} |" in text
     (row,) = re.findall(r"\| 8 \| .*", text)
     assert row.endswith(
-        "| `StorageError` | `concat` `split` `cut` `filter` `compact` `import` `sign` |"
+        "| `StorageError` | `concat` `split` `cut` `fork` `filter` `compact` `import` `sign` |"
     )
     (row,) = re.findall(r"\| 1 \| .*", text)
     assert row.endswith("| any other | all except `completion` |")

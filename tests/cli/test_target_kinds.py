@@ -20,6 +20,7 @@ TARGETS = {
     "stats": ("stats", "a", "--svg", "target"),
     "recover": ("recover", "a", "target"),
     "cut": ("cut", "a", "--at", "3", "-o", "target"),
+    "fork": ("fork", "a", "--at", "3", "--into", "target"),
     "split": ("split", "a", "--at", "3", "-o", "target"),
     "extract": ("extract", "a", "--files", "target"),
 }

@@ -107,7 +107,7 @@ def test_a_summary_says_what_the_headers_say(path: Path) -> None:
         assert reader.tail == path.stat().st_size
         assert reader.torn_size == 0
     assert summary._replace(size=0, tail=0, durable_upto=0) == (
-        (1, 2, 6, 0, 5, 110, 160, 0, 0, 0, (), (), 0, b"n" * 16, 100, (1, 1))
+        (1, 2, 6, 0, 5, 110, 160, 0, 0, 0, (), (), 0, b"n" * 16, 100, (1, 1), 0)
     )
     assert summary.size == summary.tail == path.stat().st_size
     assert summary.durable_upto == summary.size - BLOCK_HEADER_SIZE

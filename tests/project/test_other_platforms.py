@@ -218,6 +218,7 @@ def test_the_command_line_refuses_to_write_in_one_sentence(system: str, tmp_path
         ("compact", "--in-place", source): writing,
         ("concat", source, source, "-o", target): writing,
         ("cut", source, "-o", target): writing,
+        ("fork", source, "--at", "1", "--into", target): writing,
         ("filter", "--kind", "MemoryPages", source, "-o", target): writing,
         ("import", exported, "-o", target): writing,
         ("recover", source, target): writing,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common
+from journaltool.options import common, moment
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
 
@@ -20,7 +20,8 @@ The copy has the same id, sequence numbers and times, and can be resumed and rep
 could at that event. Without --at, the copy ends with the newest snapshot that a resume can start
 from. Blocks after the last event are not read, so a journal can be cut before damage.
 
-To resume at that event, use resume --at NUMBER --into NEW, which also makes a new journal.
+To resume at that event, use resume --at MOMENT --into NEW, which also makes a new journal. A fork
+shares the bytes instead of a copy; a cut is one file.
 
 JOURNAL is only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
@@ -39,14 +40,7 @@ Examples:
 def cut(
     source: common.JournalArgument,
     output: common.NewJournalOption,
-    at: Annotated[
-        int | None,
-        typer.Option(
-            metavar="NUMBER",
-            click_type=common.Number(min=0),
-            help="The sequence number of the last event to copy.",
-        ),
-    ] = None,
+    at: Annotated[str | None, moment.moment_option("The last event to copy.")] = None,
     quiet: common.QuietOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -55,7 +49,9 @@ def cut(
         error_report.raise_on_signals()
         from journal.operations import split
 
-        last = _find_newest_resumable(source) if at is None else at
+        last = moment.find(source, at)
+        if last is None:
+            last = _find_newest_resumable(source)
         with progress.show_progress(quiet) as on_progress:
             result = split.cut(source, output, at=last, progress=on_progress)
         if as_json:

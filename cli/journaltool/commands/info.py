@@ -85,6 +85,7 @@ def to_json(
         values["mounts"] = [_mount_to_json(mount) for mount in facts.mounts]
     if facts.parent is not None:
         values["parent"] = {"id": facts.parent.journal.hex(), "seq": facts.parent.seq}
+        values |= {"files": facts.files, "shared_files": facts.shared_files}
     values |= {
         "created": format_time(summary.created),
         "last_event": format_time(summary.last_time) if summary.events else None,
@@ -97,6 +98,7 @@ def to_json(
         "tail": summary.tail,
         "torn_size": summary.torn_size,
         "durable_upto": summary.durable_upto,
+        "superseded_size": summary.superseded_size,
         "debris": [{"offset": offset, "size": size} for offset, size in summary.debris],
         "damage": [_damage_to_json(one) for one in summary.damage],
         "sealed": facts.sealed,
@@ -199,6 +201,7 @@ def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]
         rows.append(
             ("parent", f"{values['parent']['id']}, after its event {values['parent']['seq']}")
         )
+        rows.append(("shared", _describe_shared(values)))
     last = f", the last at {values['last_event']}" if summary.events else ""
     if "module" in values:
         rows.append(("sessions", str(values["sessions"])))
@@ -217,6 +220,9 @@ def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]
         rows.append(("durable", f"at least up to offset {summary.durable_upto}"))
     if note := lenient_reader.describe_torn_tail(summary, values["tail_file"]):
         rows.append(("torn", note))
+    if summary.superseded_size:
+        ignored = format_count(summary.superseded_size, "byte")
+        rows.append(("superseded", f"{ignored} of files that a later file continues before them"))
     rows += [
         ("debris", f"{format_count(size, 'byte')} at offset {offset}, left by a crash")
         for offset, size in summary.debris
@@ -274,6 +280,14 @@ def _describe_resumable(values: dict[str, Any]) -> str:
     if not values["resumable"]:
         return f"no: {values['obstacle']}"
     return "yes" if values["checked"] else "yes, by its headers: check-resume reads all of it"
+
+
+def _describe_shared(values: dict[str, Any]) -> str:
+    verb = "is" if values["shared_files"] == 1 else "are"
+    return (
+        f"{values['shared_files']} of {format_count(values['files'], 'file')} {verb} shared with "
+        "other journals"
+    )
 
 
 def _describe_writer(values: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from journaltool.options import (
     compaction,
     groups,
     limits,
+    moment,
     mounts,
     session,
     signatures,
@@ -72,19 +73,15 @@ class SleepChoice(StrEnum):
 
 
 AtOption = Annotated[
-    int | None,
-    typer.Option(
-        click_type=common.Number(min=0),
-        metavar="NUMBER",
-        help="Resume at this event in a new journal. See journaltool snapshots.",
-    ),
+    str | None,
+    moment.moment_option("Resume at this event in a new journal. See journaltool snapshots."),
 ]
 IntoOption = Annotated[
     Path | None,
     typer.Option(
         metavar="NEW",
-        help="Resume in a new journal. JOURNAL does not change. The default for --at is the "
-        "newest snapshot that can be resumed.",
+        help="Resume in a new journal, a fork. JOURNAL does not change. The default for --at is "
+        "the newest snapshot that can be resumed.",
     ),
 ]
 ReexecuteOption = Annotated[
@@ -181,7 +178,7 @@ def resume(  # long: it names each option
                 sleep=library.engine.SleepPolicy(sleep.value),
                 reseed=reseed,
                 policy=policy.build(),
-                at=at,
+                at=moment.find(journal, at),
                 into=into,
                 reexecute=reexecute,
                 strict=strict,

@@ -244,7 +244,15 @@ def to_json(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]"
         "torn_size": torn_size,
         "debris_size": figures.debris_size,
         "debris_count": figures.debris_count,
-        "debris": [{"file": one.name, "offset": one.offset, "size": one.size} for one in debris],
+        "debris": [
+            {
+                "file": one.name,
+                "offset": one.offset,
+                "size": one.size,
+                "superseded": one.is_superseded,
+            }
+            for one in debris
+        ],
         "unknown_events": figures.unknown_events,
         "named_pages": figures.referenced_pages,
         "gaps": figures.gaps,
@@ -280,7 +288,8 @@ def to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("torn", f"{format_count(values['torn_size'], 'byte')} {where}"))
     for one in values["debris"]:
         where = format_location(one["offset"], one["file"])
-        rows.append(("debris", f"{format_count(one['size'], 'byte')} {where}, left by a crash"))
+        why = "superseded by a later file" if one["superseded"] else "left by a crash"
+        rows.append(("debris", f"{format_count(one['size'], 'byte')} {where}, {why}"))
     if values["unknown_events"]:
         rows.append(
             (

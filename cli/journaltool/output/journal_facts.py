@@ -19,7 +19,8 @@ class JournalFacts:
     """Header summary and rare events of a journal. A missing event is None.
 
     ``writer`` is the id of the process that writes the journal: None if no process does, 0 if its
-    id is not known. ``is_checked`` says whether all that a resume reads has been read.
+    id is not known. ``is_checked`` says whether all that a resume reads has been read. Of the
+    ``files`` of a directory, ``shared_files`` have another name too, as those of a fork.
     """
 
     summary: "Summary"
@@ -31,6 +32,8 @@ class JournalFacts:
     sealed: bool = False
     writer: int | None = None
     is_checked: bool = True
+    files: int = 1
+    shared_files: int = 0
 
 
 CHECK_SIZE_MAX = 32 << 20
@@ -48,7 +51,10 @@ def collect_facts(reader: "Reader") -> JournalFacts:
     if not _is_process_journal(reader, facts.summary):
         return facts
     from journal.events import core, process
+    from journal.log.segment_files import count_shared_files, list_segments
 
+    facts.shared_files = count_shared_files(reader.path)
+    facts.files = len(list_segments(reader.path)) if reader.path.is_dir() else 1
     for event in _read_rare_events(reader):
         if isinstance(event, process.ProcessStart):
             facts.start = facts.start or event

@@ -1,0 +1,33 @@
+"""The option ``--at``, which names a moment of a journal."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def moment_option(help_text: str) -> Any:
+    """Return the declaration of ``--at`` with its help."""
+    return typer.Option(
+        "--at",
+        metavar="MOMENT",
+        help=f"{help_text} An event's number, a time as for --since, or snapshot:N, which counts "
+        "from 1 for the first or from -1 for the newest.",
+    )
+
+
+def find(journal: Path, text: str | None) -> int | None:
+    """Return the number of the last event at a moment; None if there is no option.
+
+    Raises ``typer.BadParameter`` for a text that is not a moment.
+    """
+    if text is None:
+        return None
+    from journal.errors import OptionError
+    from journal.operations import moments
+
+    try:
+        moment = moments.parse(text)
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from None
+    return moments.find_event(journal, moment)
