@@ -16,7 +16,7 @@ from benchmarks.figures import Figure
 from benchmarks.peers import ROOT
 from benchmarks.stopwatch import FOLDER, Stopwatch
 from journal.engine.configuration import Configuration
-from journal.engine.program.module import make_engine
+from journal.engine.program.engine import make_engine
 from tools import programs
 
 START_MILLISECONDS_MAX = 250

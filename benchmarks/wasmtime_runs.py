@@ -13,7 +13,7 @@ import wasmtime
 from benchmarks.peers import Measurement, Plan, Span, compute_digest, output_path
 from benchmarks.stopwatch import Stopwatch, module_folder
 from journal.engine.configuration import Configuration
-from journal.engine.program.module import make_engine
+from journal.engine.program.engine import make_engine
 from journal.engine.runtime import bindings
 
 _STACK_SIZE = 32 << 20

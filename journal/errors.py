@@ -30,6 +30,7 @@
     - NotResumable         the journal does not contain the data that a resume needs
     - GrantsMissing        the journal asks for access to the host that nobody granted
     - ResourceRefused      the journal may need more of a resource than its user allows
+    - InstanceTrapped      a call of an instance ended with a trap
     - PoolFull             a pool has no free slot
     - HostMismatch         the host differs from the recording, or refuses to reopen a file
     - Divergence           a replay differs from the journal
@@ -295,6 +296,19 @@ class GrantsMissing(EngineError):
 
 class ResourceRefused(EngineError):
     """The journal may need more of a resource than its user allows."""
+
+
+class InstanceTrapped(EngineError):
+    """A call of an instance ended with a trap.
+
+    ``kind`` is its short name, such as ``integer division by zero``, and ``backtrace`` the call
+    stack of the guest, innermost function first.
+    """
+
+    def __init__(self, kind: str, backtrace: str = "") -> None:
+        super().__init__(f"the guest trapped: {kind}")
+        self.kind = kind
+        self.backtrace = backtrace
 
 
 class PoolFull(EngineError):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from journal.engine.interactive.output_log import OutputChunk
     from journal.engine.interactive.session import Session
     from journal.engine.memory.dirty_pages import DirtyPageTracking
+    from journal.engine.program.instance_pool import InstancePool, PooledInstance
     from journal.engine.program.preparation import ModulePreparation, prepare_module
     from journal.engine.session.api import record, resume
     from journal.engine.session.guest_time import SleepPolicy
@@ -73,10 +74,12 @@ _MODULES = {
     "HostMount": "engine.wasi.filesystem.mounts",
     "InFlightPolicy": "engine.wasi.stdio.outbox",
     "InstanceAllocationStrategy": "engine.allocation",
+    "InstancePool": "engine.program.instance_pool",
     "MemoryMount": "engine.wasi.filesystem.mounts",
     "ModuleLimits": "engine.allocation",
     "ModulePreparation": "engine.program.preparation",
     "OnDemand": "engine.allocation",
+    "PooledInstance": "engine.program.instance_pool",
     "Pooling": "engine.allocation",
     "OutputChunk": "engine.interactive.output_log",
     "RecordedOptions": "engine.session.recorded_options",
@@ -131,11 +134,13 @@ __all__ = [
     "HostMount",
     "InFlightPolicy",
     "InstanceAllocationStrategy",
+    "InstancePool",
     "MemoryMount",
     "ModuleLimits",
     "ModulePreparation",
     "OnDemand",
     "OutputChunk",
+    "PooledInstance",
     "Pooling",
     "RecordedOptions",
     "Recorder",

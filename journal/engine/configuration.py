@@ -127,8 +127,9 @@ class SnapshotOptions:
 class Configuration:
     """Limits and options that a guest can observe. Sizes are in bytes.
 
-    ``memory_size_max`` bounds each linear memory, ``files_size_max`` each in-memory file system and
-    ``stack_size`` the guest's call stack. ``instrumentation`` is the name of the tool that
+    ``memory_size_max`` bounds each linear memory, ``files_size_max`` each in-memory file system,
+    ``stack_size`` the guest's call stack, and ``table_elements_max`` the elements of each table.
+    ``instrumentation`` is the name of the tool that
     instrumented the module; the recorder sets it.
     """
 
@@ -137,6 +138,7 @@ class Configuration:
     stack_size: int = 8 << 20
     unknown_imports: UnknownImports = UnknownImports.REFUSE
     instrumentation: str = ""
+    table_elements_max: int = TABLE_ELEMENTS_MAX
 
     def __post_init__(self) -> None:
         for name in ("memory_size_max", "files_size_max", "stack_size"):
@@ -144,6 +146,7 @@ class Configuration:
         imports = check_choice("unknown_imports", self.unknown_imports, UnknownImports)
         object.__setattr__(self, "unknown_imports", imports)
         check_text("instrumentation", self.instrumentation)
+        check_int("table_elements_max", self.table_elements_max, 0, TABLE_ELEMENTS_MAX)
         if not PAGE_SIZE <= self.memory_size_max <= MEMORY_SIZE_MAX:
             raise OptionError(
                 f"the memory limit must be {PAGE_SIZE} to {MEMORY_SIZE_MAX} bytes, "
@@ -165,9 +168,19 @@ class Configuration:
         return self.stack_size * (_INSTRUMENTED_FACTOR if self.instrumentation else 1)
 
     def to_pairs(self) -> tuple[tuple[str, str], ...]:
-        """Return names and values as the journal stores them."""
-        texts = ((field.name, _to_text(getattr(self, field.name))) for field in fields(self))
-        return tuple((name, text) for name, text in texts if text or name != "instrumentation")
+        """Return names and values as the journal stores them, without options that are not used."""
+        values = [(field, getattr(self, field.name)) for field in fields(self)]
+        return tuple(
+            (field.name, _to_text(value))
+            for field, value in values
+            if field.name not in _OMITTED_DEFAULTS or value != field.default
+        )
+
+
+_OMITTED_DEFAULTS = ("instrumentation", "table_elements_max")
+"""Options that a journal stores only if they differ from their defaults: older versions of this
+library know fewer options.
+"""
 
 
 def _to_text(value: Any) -> str:

@@ -36,6 +36,7 @@ MADE_BY_FUNCTIONS = {
     engine.AsyncOutput,
     engine.AsyncSession,
     engine.GuestSession,
+    engine.PooledInstance,
     engine.Session,
     engine.SessionOpener,
 }

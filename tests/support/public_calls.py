@@ -25,6 +25,7 @@ from journal.log.writer import Writer
 from tests.support.programs import ROOT
 from tests.support.sample_events import process_start, region, snapshot
 from tests.support.signatures import read_hints
+from tests.support.wat import module
 
 ROOMS = (
     "journal",
@@ -98,6 +99,7 @@ NOT_CALLED = {
     "FedSource.make_opened_event": _ENGINE,
     "FedSource.read": _ENGINE,
     "PipeSink": _MADE,
+    "PooledInstance": _MADE,
     "PipeSource": _MADE,
     "Recorder": _MADE,
     "AsyncOutput": _MADE,
@@ -140,6 +142,7 @@ ALWAYS_REFUSED = {
 """Calls that raise OptionError for all arguments."""
 
 _GUEST = ROOT / "fixtures/guests/exit7.wasm"
+_LIBRARY = module('(module (memory (export "memory") 1) (func (export "one")))')
 _ITEMS_MAX = 4
 """Number of items that are taken from an iterator."""
 
@@ -261,8 +264,15 @@ def _make_session(world: World) -> engine.Session:
     return journal.session(_GUEST.read_bytes(), copies=copies, snapshots=no_snapshots).open()
 
 
+def _make_instance(world: World) -> engine.PooledInstance:
+    pool = engine.InstancePool(_LIBRARY, allocation=engine.OnDemand())
+    world.opened.append(pool)
+    return pool.instantiate()
+
+
 _MAKERS: dict[type, Callable[[World], Any]] = {
     engine.AccessRequest: lambda world: engine.AccessRequest(bytes(16), bytes(32)),
+    engine.PooledInstance: _make_instance,
     journal.Recorder: _make_recorder,
     engine.Session: _make_session,
     adapters.MemoryJournal: _make_memory_journal,
@@ -345,7 +355,13 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
     "CombinedJournal": {"source": _make_memory_journal},
     "ConcatenatedSource": {"sources": lambda world: [_make_memory_journal(world)]},
     "DirectoryHost": {"path": lambda world: world / "empty"},
+    "PooledInstance.call": {"name": "one"},
+    "PooledInstance.read": {"offset": 0, "size": 1},
+    "PooledInstance.write": {"offset": 0},
     "parse_allocation": {"text": "pooling:total_memories=2"},
+    "InstancePool": {"module": _LIBRARY, "allocation": engine.OnDemand()},
+    "InstancePool.call": {"name": "one"},
+    "InstancePool.call_many": {"name": "one", "arguments": [()]},
     "PageResolver.cache": {"event": _NO_PAGES},
     "PageResolver.find_errors": {"event": _NO_PAGES},
     "PageResolver.resolve_event": {"event": _NO_PAGES},
@@ -453,8 +469,10 @@ class PublicCall(NamedTuple):
         """Make the call, and take the first items of an iterator that it returns."""
         function: Any = self.owner if self.is_constructor else self.function
         named = dict(arguments)
+        names = [each.name for each in self.parameters]
         several = [each.name for each in self.parameters if each.kind is each.VAR_POSITIONAL]
-        positional = [named.pop(name) for name in several if name in named]
+        count = names.index(several[0]) + 1 if several and several[0] in named else 0
+        positional = [named.pop(name) for name in names[:count]]
         result = function(*([owner] if self.is_method else []), *positional, **named)
         try:
             if isinstance(result, Iterator):

@@ -11,7 +11,7 @@ from typing import Any
 import wasmtime
 
 from journal.engine.configuration import Configuration
-from journal.engine.program.module import make_engine
+from journal.engine.program.engine import make_engine
 from journal.engine.runtime import bindings
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 

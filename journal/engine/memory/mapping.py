@@ -35,9 +35,25 @@ def map_over(address: int, size: int, fd: int, offset: int) -> None:
         _map(address, size, mmap.MAP_PRIVATE | _FIXED, fd, offset)
 
 
-def _map(address: int, size: int, flags: int, fd: int, offset: int) -> int:
+def reserve(size: int, protection: int) -> int:
+    """Reserve addresses that take no memory until they are written, and return the first one.
+
+    Raises ``OSError`` if the process cannot have so many.
+    """
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+    return _map(0, size, flags, -1, 0, protection)
+
+
+def unmap(address: int, size: int) -> None:
+    """Remove the mappings of a range."""
+    _munmap(address, size)
+
+
+def _map(
+    address: int, size: int, flags: int, fd: int, offset: int, protection: int = _READ_WRITE
+) -> int:
     assert not (address | size | offset) % PAGE_SIZE, "mappings consist of whole pages"
-    result: int = _mmap(address, size, _READ_WRITE, flags, fd, offset)
+    result: int = _mmap(address, size, protection, flags, fd, offset)
     if result == _FAILED:
         error = ctypes.get_errno()
         raise OSError(error, f"mmap: {os.strerror(error)}")
@@ -51,8 +67,7 @@ class Mirror:
     """
 
     def __init__(self, size_max: int) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
-        self.address = _map(0, size_max, flags, -1, 0)
+        self.address = reserve(size_max, _READ_WRITE)
         self._size = size_max
         array = (ctypes.c_ubyte * size_max).from_address(self.address)
         self._view = memoryview(array).cast("B")
@@ -73,5 +88,5 @@ class Mirror:
         """Unmap the range."""
         if self._size:
             self._view.release()
-            _munmap(self.address, self._size)
+            unmap(self.address, self._size)
             self._size = 0

@@ -17,7 +17,7 @@ from journal.engine.program import asyncify_worker, binaryen
 from journal.engine.program.abandonable import call_abandonable
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.binaryen import BinaryenTool, InstrumentTimeout, NotInstrumentable
-from journal.engine.program.module import make_engine
+from journal.engine.program.engine import make_engine
 from journal.engine.program.refusal import join_causes
 from journal.engine.program.user_cache import UserCache, is_private
 from journal.engine.wasm import binary

@@ -11,19 +11,18 @@ import wasmtime
 
 from journal._arguments import quote, to_line
 from journal.engine.configuration import (
-    MEMORY_SIZE_MAX,
     PAGE_SIZE,
-    TABLE_ELEMENTS_MAX,
     Configuration,
     UnknownImports,
 )
 from journal.engine.program.abandonable import call_abandonable
-from journal.engine.program.refusal import check_format, describe_invalid, is_text
+from journal.engine.program.engine import EngineSettings, make_engine
+from journal.engine.program.refusal import check_format, describe_invalid, describe_refused, is_text
 from journal.engine.program.user_cache import UserCache
 from journal.engine.runtime import bindings
 from journal.engine.wasi.functions import IMPORTS
 from journal.engine.wasm.binary import MAGIC, iter_sections
-from journal.engine.wasm.import_types import find_vector_imports
+from journal.engine.wasm.function_types import find_vector_imports
 from journal.engine.wasm.module_info import read_module_info
 from journal.errors import ModuleMismatch, ModuleRefused
 from journal.fs import file_kind
@@ -110,64 +109,37 @@ def load_module(
         raise ModuleRefused(f"cannot read module {to_line(str(path))}: {error.strerror}") from error
 
 
+def to_binary(module: GuestModule) -> bytes:
+    """Return the bytes of a module in the binary format; raises ``ModuleRefused``."""
+    data = module.data
+    if not is_text(data):
+        return data
+    try:
+        return bytes(wasmtime.wat2wasm(data))
+    except wasmtime.WasmtimeError as error:
+        raise ModuleRefused(describe_invalid(data, str(error))) from None
+
+
 def read_memory_limits(module: GuestModule) -> list[int | None]:
     """Return the largest size of each memory in pages of 64 KiB, None for one without a limit.
 
     Raises ``ModuleRefused`` for an invalid module.
     """
-    data = module.data
-    if is_text(data):
-        try:
-            data = bytes(wasmtime.wat2wasm(data))
-        except wasmtime.WasmtimeError as error:
-            raise ModuleRefused(describe_invalid(data, str(error))) from None
-    return [memory.maximum for memory in read_module_info(data).memories]
-
-
-def make_engine(configuration: Configuration) -> Any:
-    """Return a wasmtime engine whose runs are repeatable.
-
-    The engine fixes details that the specification leaves open: the bits of a NaN, relaxed SIMD,
-    and the call depth.
-    """
-    return wasmtime.Engine(_make_config(configuration))
-
-
-def _make_config(configuration: Configuration) -> Any:
-    config = wasmtime.Config()
-    # The async stack must be larger than max_wasm_stack, else wasmtime aborts the process.
-    bindings.set_async_stack_size(config, configuration.native_stack_size + (1 << 20))
-    for name, value in _wasmtime_settings(configuration).items():
-        setattr(config, name, value)
-    return config
-
-
-def _wasmtime_settings(configuration: Configuration) -> dict[str, int | bool]:
-    """Return wasmtime's settings by name. Compiled code is reused only with the same settings."""
-    return {
-        "max_wasm_stack": configuration.native_stack_size,
-        "epoch_interruption": True,
-        "cranelift_nan_canonicalization": True,
-        "wasm_relaxed_simd_deterministic": True,
-        # GuestMemory requires that a memory grows without moving.
-        "memory_reservation": MEMORY_SIZE_MAX,
-        "memory_may_move": False,
-        "wasm_threads": False,
-        "wasm_exceptions": True,
-        "wasm_tail_call": True,
-        "wasm_multi_memory": True,
-    }
+    return [memory.maximum for memory in read_module_info(to_binary(module)).memories]
 
 
 def compile_module(
     engine: Any,
     module: GuestModule,
-    configuration: Configuration,
+    settings: EngineSettings,
     cache: UserCache,
     progress: ProgressCallback = ignore_progress,
 ) -> Any:
-    """Return the compiled module, from the cache if possible; raises ``ModuleRefused``."""
-    identity = _compiled_identity(module, configuration)
+    """Return the compiled module, from the cache if possible; raises ``ModuleRefused``.
+
+    ``settings`` are those of the engine.
+    """
+    identity = _compiled_identity(module, settings)
     for path in cache.find_mapped(_COMPILED, identity):
         # wasmtime rejects code for another kind of processor. Such code may be in the same cache.
         with suppress(wasmtime.WasmtimeError):
@@ -177,11 +149,9 @@ def compile_module(
     return result
 
 
-def find_compiled(
-    module: GuestModule, configuration: Configuration, cache: UserCache
-) -> Path | None:
+def find_compiled(module: GuestModule, settings: EngineSettings, cache: UserCache) -> Path | None:
     """Return the file of the compiled module in the cache, or None if there is none."""
-    return next(cache.find_mapped(_COMPILED, _compiled_identity(module, configuration)), None)
+    return next(cache.find_mapped(_COMPILED, _compiled_identity(module, settings)), None)
 
 
 def check_program(module: Any, configuration: Configuration) -> None:
@@ -200,10 +170,11 @@ def check_program(module: Any, configuration: Configuration) -> None:
                 raise ModuleRefused(
                     f"memory {_shorten(name)} has {size} bytes, more than the limit of {limit}"
                 )
-        if isinstance(type_, wasmtime.TableType) and type_.limits.min > TABLE_ELEMENTS_MAX:
+        elements_max = configuration.table_elements_max
+        if isinstance(type_, wasmtime.TableType) and type_.limits.min > elements_max:
             raise ModuleRefused(
                 f"table {_shorten(name)} has {type_.limits.min} elements, more than the limit of "
-                f"{TABLE_ELEMENTS_MAX}"
+                f"{elements_max}"
             )
 
 
@@ -213,8 +184,8 @@ def _compile(engine: Any, module: GuestModule, progress: ProgressCallback) -> An
             data = module.data
             compiled = call_abandonable(lambda: wasmtime.Module(engine, data))
     except wasmtime.WasmtimeError as error:
-        raise ModuleRefused(describe_invalid(module.data, str(error))) from None
-    _refuse_vectors(bytes(wasmtime.wat2wasm(data)) if is_text(data) else data)
+        raise ModuleRefused(describe_refused(module.data, str(error))) from None
+    _refuse_vectors(to_binary(module))
     return compiled
 
 
@@ -228,9 +199,9 @@ def _refuse_vectors(module: bytes) -> None:
             )
 
 
-def _compiled_identity(module: GuestModule, configuration: Configuration) -> bytes:
-    """Return what compiled code depends on: the module, the engine and the configuration."""
-    parts = (module.hash.hex(), bindings.VERSION, repr(_wasmtime_settings(configuration)))
+def _compiled_identity(module: GuestModule, settings: EngineSettings) -> bytes:
+    """Return what compiled code depends on: the module, the engine and its settings."""
+    parts = (module.hash.hex(), bindings.VERSION, repr(settings))
     return "\0".join(parts).encode()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from journal._arguments import check_callable, check_optional, check_path, check_type
 from journal.engine.configuration import Configuration, SnapshotOptions
+from journal.engine.program.engine import make_settings
 from journal.engine.program.instrument import INSTRUMENT_PHASE
 from journal.engine.program.module import COMPILE_PHASE, find_compiled, load_module
 from journal.engine.program.prepared import prepare_new_run
@@ -68,7 +69,7 @@ def prepare_module(
     original = load_module(module)
     program = prepare_new_run(original, snapshots, configuration, folder, note, times.report)
     variant = program.variant
-    code = find_compiled(variant.module, program.configuration, files)
+    code = find_compiled(variant.module, make_settings(program.configuration), files)
     if code is None:
         raise OptionError(
             f"the cache {folder} cannot keep the code: it must be writable for this user only"

@@ -4,15 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from journal.engine.allocation import DEFAULT_STRATEGY, InstanceAllocationStrategy
 from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptions, Stacks
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
+from journal.engine.program.engine import make_engine, make_settings
 from journal.engine.program.module import (
     GuestModule,
     check_imports,
     check_program,
     compile_module,
-    make_engine,
 )
+from journal.engine.program.module_limits import check_growth, check_limits, lower_limits
 from journal.engine.program.user_cache import UserCache
 from journal.engine.program.variant import ModuleVariant, Notify, select_variant
 from journal.rewrite.progress import ProgressCallback, ignore_progress
@@ -37,16 +39,19 @@ def prepare_new_run(
     cache: Path | None,
     note: Notify,
     progress: ProgressCallback,
+    allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
 ) -> PreparedModule:
     """Instrument and compile a module for a new run, or load it from the cache.
 
     Raises ``ModuleRefused``.
     """
+    configuration = lower_limits(configuration, allocation)
     if snapshots.is_enabled:
         check_imports(module, configuration)
+        check_limits(module, allocation)  # Before the instrumentation, which takes minutes.
     snapshots = without_stacks_in_small_memory(snapshots, configuration)
     variant = select_variant(module, snapshots, cache, note, progress)
-    return prepare(variant, configuration, cache, progress)
+    return prepare(variant, configuration, cache, progress, allocation)
 
 
 def without_stacks_in_small_memory(
@@ -66,11 +71,19 @@ def prepare(
     configuration: Configuration,
     cache: Path | None,
     progress: ProgressCallback = ignore_progress,
+    allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
 ) -> PreparedModule:
-    """Compile a module, or load it from the cache; raises ``ModuleRefused``."""
+    """Compile a module, or load it from the cache.
+
+    Raises ``ModuleRefused``, and ``OptionError`` for a strategy with which the guest would differ
+    from its recording.
+    """
     configuration = replace(configuration, instrumentation=variant.instrumentation)
-    engine = make_engine(configuration)
+    check_limits(variant.original, allocation)
+    check_growth(variant.original, configuration, allocation)
+    engine = make_engine(configuration, allocation)
     files = UserCache.open(cache)
-    compiled = compile_module(engine, variant.module, configuration, files, progress)
+    settings = make_settings(configuration, allocation)
+    compiled = compile_module(engine, variant.module, settings, files, progress)
     check_program(compiled, configuration)
     return PreparedModule(engine, compiled, variant, configuration)

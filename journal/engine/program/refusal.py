@@ -45,6 +45,25 @@ def describe_invalid(module: bytes, message: str) -> str:
     return f"the module is not valid: {reason}"
 
 
+_INSTANCE_SIZE = re.compile(r"requires (\d+) bytes which exceeds the configured maximum of (\d+)")
+_DOES_NOT_FIT = "does not fit in pooling allocator requirements"
+
+
+def describe_refused(module: bytes, message: str) -> str:
+    """Return the sentence for a module that wasmtime does not compile, as ``describe_invalid``, or
+    because it does not fit into the pool of the engine.
+    """
+    if _DOES_NOT_FIT not in message:
+        return describe_invalid(module, message)
+    found = _INSTANCE_SIZE.search(message)
+    if found is None:
+        return f"the module does not fit into the pool: {join_causes(message)}"
+    return (
+        f"the allocation strategy has max_core_instance_size={found[2]}, but the module needs "
+        f"{found[1]}: the size of the record of its instance in bytes"
+    )
+
+
 def join_causes(message: str) -> str:
     """Return a message of wasmtime in one line, with its causes and without its headings."""
     causes: list[str] = []

@@ -468,10 +468,8 @@ class Instance:
         wasmtime.
         """
         if isinstance(error, wasmtime.Trap):
-            if error.trap_code is None:
-                raise _engine_error(str(error)) from None
-            kind = error.trap_code.name.lower().replace("_", " ")
-            raise GuestTrapped(kind, _extract_guest_frames(str(error))) from None
+            trap = find_trap(error)
+            raise (_engine_error(str(error)) if trap is None else GuestTrapped(*trap)) from None
         pending, self._pending_error = self._pending_error, None
         backtrace = _extract_guest_frames(str(error))
         if pending is None:
@@ -496,9 +494,17 @@ def _make_trap() -> int:
 def read_signature(type_: Any) -> Signature:
     """Return parameters and results of a function type, as names such as ``i32``.
 
-    A ``v128`` among them aborts the process; see :mod:`journal.engine.wasm.import_types`.
+    A ``v128`` among them aborts the process; see :mod:`journal.engine.wasm.function_types`.
     """
     return tuple(str(p) for p in type_.params), tuple(str(r) for r in type_.results)
+
+
+def find_trap(error: Exception) -> tuple[str, str] | None:
+    """Return kind and backtrace of a trap of the guest, or None for another error."""
+    if not isinstance(error, wasmtime.Trap) or error.trap_code is None:
+        return None
+    kind = error.trap_code.name.lower().replace("_", " ")
+    return kind, _extract_guest_frames(str(error))
 
 
 def get_guest_backtrace(error: BaseException) -> str:
@@ -528,6 +534,7 @@ __all__ = [
     "Instance",
     "Signature",
     "UnknownImport",
+    "find_trap",
     "get_guest_backtrace",
     "read_signature",
     "set_async_stack_size",

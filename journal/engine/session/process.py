@@ -4,7 +4,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX
+from journal.engine.configuration import MEMORIES_MAX
 from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule
 from journal.engine.runtime.bindings import GuestTrapped, Instance, get_guest_backtrace
@@ -111,7 +111,7 @@ class Process:
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
             memories=MEMORIES_MAX + program.variant.has_stacks,
-            table_elements=TABLE_ELEMENTS_MAX,
+            table_elements=identity.configuration.table_elements_max,
         )
         define_imports(self._instance, program.compiled, identity.configuration, self.context)
 

@@ -4,16 +4,19 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from journal.engine.wasm import binary
-from journal.engine.wasm.binary import BinaryReader, Section
+from journal.engine.wasm.binary import NUMBER_TYPES, BinaryReader, Section
 from journal.engine.wasm.function_bodies import skip_expression
 from journal.errors import ModuleRefused
 
 _FUNCTION_TYPE = 0x60
+_FUNCTION_REFERENCES = (0x70, 0x73)
+"""Types of references to functions, and of the null among them."""
+_TABLE_WITH_EXPRESSION = 0x40
 _HAS_MAXIMUM, _IS_SHARED, _HAS_64_BITS, _HAS_PAGE_SIZE = 1, 2, 4, 8
 
 
 class MemoryLimits(NamedTuple):
-    """Minimum and maximum size of a memory in pages, and its other flags."""
+    """Minimum and maximum size of a memory in pages or of a table in elements, and other flags."""
 
     minimum: int
     maximum: int | None
@@ -23,12 +26,13 @@ class MemoryLimits(NamedTuple):
 
 
 class ModuleInfo:
-    """Declarations of a module. Imports come first in ``counts`` and ``memories``.
+    """Declarations of a module. Imports come first in ``counts``, ``memories`` and ``tables``.
 
     ``parameters`` has the set of parameter types of each function type, up to the first type that
     is not a function type; then ``has_objects`` is true. ``functions`` has the type index of each
     function that is not imported. ``mutable_globals`` has the value type of each mutable global by
     its index, ``exports`` the kind and the index of each exported item by its name.
+    ``has_references`` is true if a table or a global holds references other than functions.
     """
 
     def __init__(self) -> None:
@@ -37,6 +41,8 @@ class ModuleInfo:
         self.has_objects = False
         self.functions: list[int] = []
         self.memories: list[MemoryLimits] = []
+        self.tables: list[MemoryLimits] = []
+        self.has_references = False
         self.mutable_globals: dict[int, int] = {}
         self.import_counts = [0] * 5
         self.counts = [0] * 5
@@ -73,11 +79,11 @@ def _read_section(id_: int, reader: BinaryReader, info: ModuleInfo) -> None:
             info.memories += (read_limits(reader) for _ in _iter_entries(reader))
             info.counts[binary.MEMORY] = len(info.memories)
         case binary.TABLES:
-            info.counts[binary.TABLE] += reader.read_count()
+            _read_tables(reader, info)
+        case binary.TAGS:
+            info.counts[binary.TAG] += reader.read_count()
         case binary.GLOBALS:
-            for _ in _iter_entries(reader):
-                _read_global_type(reader, info)
-                skip_expression(reader)
+            _read_globals(reader, info)
         case binary.EXPORTS:
             info.exports.update(_read_export(reader) for _ in _iter_entries(reader))
         case binary.START:
@@ -111,8 +117,7 @@ def _read_import(reader: BinaryReader, info: ModuleInfo) -> None:
         case binary.FUNCTION:
             reader.read_number()
         case binary.TABLE:
-            reader.read_type()
-            read_limits(reader)
+            _read_table_type(reader.read_type(), reader, info)
         case binary.MEMORY:
             info.memories.append(read_limits(reader))
         case binary.GLOBAL:
@@ -128,8 +133,38 @@ def _read_import(reader: BinaryReader, info: ModuleInfo) -> None:
     info.counts[kind] += 1
 
 
+def _read_globals(reader: BinaryReader, info: ModuleInfo) -> None:
+    for _ in _iter_entries(reader):
+        _read_global_type(reader, info)
+        skip_expression(reader)
+
+
+def _read_tables(reader: BinaryReader, info: ModuleInfo) -> None:
+    for _ in _iter_entries(reader):
+        _read_table(reader, info)
+    info.counts[binary.TABLE] = len(info.tables)
+
+
+def _read_table(reader: BinaryReader, info: ModuleInfo) -> None:
+    """Read a table, which may have an expression for its first elements."""
+    first = reader.read_byte()
+    if first != _TABLE_WITH_EXPRESSION:
+        reader.offset -= 1
+        _read_table_type(reader.read_type(), reader, info)
+        return
+    reader.skip(1)
+    _read_table_type(reader.read_type(), reader, info)
+    skip_expression(reader)
+
+
+def _read_table_type(type_: int, reader: BinaryReader, info: ModuleInfo) -> None:
+    info.has_references |= type_ not in _FUNCTION_REFERENCES
+    info.tables.append(read_limits(reader))
+
+
 def _read_global_type(reader: BinaryReader, info: ModuleInfo) -> None:
     type_, is_mutable = reader.read_type(), reader.read_byte()
+    info.has_references |= type_ not in NUMBER_TYPES and type_ not in _FUNCTION_REFERENCES
     if is_mutable:
         info.mutable_globals[info.counts[binary.GLOBAL]] = type_
     info.counts[binary.GLOBAL] += 1

@@ -21,6 +21,7 @@ from hypothesis import given
 from journal.engine.configuration import Configuration
 from journal.engine.program import binaryen
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
+from journal.engine.program.engine import make_engine
 from journal.engine.program.instrument import (
     ASYNCIFY_FUNCTIONS,
     InstrumentedModule,
@@ -30,7 +31,6 @@ from journal.engine.program.instrument import (
 from journal.engine.program.instrument import (
     instrument as instrument_with,
 )
-from journal.engine.program.module import make_engine
 from journal.engine.wasm.module_info import MemoryLimits, read_module_info
 from journal.engine.wasm.state_exports import export_state
 from journal.errors import JournalError, ModuleRefused

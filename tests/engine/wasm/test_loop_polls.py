@@ -10,7 +10,7 @@ import wasmtime
 from hypothesis import given
 
 from journal.engine.configuration import Configuration
-from journal.engine.program.module import make_engine
+from journal.engine.program.engine import make_engine
 from journal.engine.wasm.binary import CUSTOM, BinaryReader, add_size_prefix, encode_leb128
 from journal.engine.wasm.feature_check import find_features
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE, insert_polls
