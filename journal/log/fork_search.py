@@ -22,13 +22,15 @@ from journal.log.tail_recovery import SEQ_LAST
 
 
 class ForkPlace(NamedTuple):
-    """An event of a journal with which the shared events of a child end.
+    """Event ``seq`` of the journal at ``path``, with which the shared events of a child end.
 
     ``point`` is the end of the last whole block, and ``rest`` has the events of the next block up
     to the event, None if there are none. ``block_hash`` is the body hash of the block that holds
     the event, ``time`` its time. ``point`` is None if a child cannot share the files.
     """
 
+    path: Path
+    seq: int
     journal_id: bytes
     point: ForkPoint | None
     rest: Block | None
@@ -130,9 +132,8 @@ def _make_place(files: SegmentFiles, found: _Found, seq: int, *, durable: bool) 
         rest = slice_block(events, 0, count)
     if next_seq > SEQ_LAST:
         raise LimitExceeded("the sequence numbers have run out", block.offset, segment.name)
-    place = ForkPlace(
-        segment.header.journal_id, None, rest, header.body_hash, events.time(count - 1)
-    )
+    journal_id, time_of_event = segment.header.journal_id, events.time(count - 1)
+    place = ForkPlace(files.path, seq, journal_id, None, rest, header.body_hash, time_of_event)
     if not found.is_chain or segment.offset or not _can_continue(segment):
         return place
     sources = {name or segment_files.segment_name(0): files.open(name) for name in found.names}

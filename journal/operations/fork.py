@@ -1,10 +1,11 @@
 """Fork: new journals that begin with the events of another journal, without a copy of them."""
 
 import os
+from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple, overload
 
-from journal._arguments import check_int, check_optional, check_path
+from journal._arguments import check_flag, check_int, check_optional, check_path
 from journal.errors import NotResumable
 from journal.events.codec import encode
 from journal.events.process import ParentLink
@@ -17,6 +18,7 @@ from journal.log.commit_policy import CommitPolicy
 from journal.log.fork_search import ForkPlace, find_fork_place
 from journal.log.reader import Reader
 from journal.log.writer import Writer, create_child
+from journal.operations.reseeding import make_reseeded
 from journal.rewrite.block_copier import check_new_journal
 from journal.snapshots.catalog import list_snapshots
 
@@ -46,6 +48,7 @@ def fork(
     *,
     at: int | None = None,
     count: None = None,
+    reseed: bool = True,
 ) -> Fork: ...
 @overload
 def fork(
@@ -54,6 +57,7 @@ def fork(
     *,
     at: int | None = None,
     count: int,
+    reseed: bool = True,
 ) -> list[Fork]: ...
 def fork(
     path: str | os.PathLike[str],
@@ -61,6 +65,7 @@ def fork(
     *,
     at: int | None = None,
     count: int | None = None,
+    reseed: bool = True,
 ) -> Fork | list[Fork]:
     """Create a journal ``into`` that continues the journal ``path`` after its event ``at``.
 
@@ -71,6 +76,9 @@ def fork(
 
     With ``count``, that many children are created and returned as a list; ``into`` gets ``-1``,
     ``-2``, … before its suffix. Each child gets its name when it is complete and durable.
+
+    With ``reseed``, a child of a recorded process gets a Reseeded event: its clocks count the time
+    since the fork, and its generation file, if it has one, a new content.
 
     Where a hard link is not possible, as on another file system, the bytes are copied. A journal
     that is being written can be forked; its writer is not disturbed.
@@ -86,7 +94,8 @@ def fork(
         check_new_journal(child, [parent])
     seq = find_newest_resumable(parent) if at is None else at
     place = find_fork_place(parent, seq)
-    forks = [create_fork(parent, place, seq, child) for child in children]
+    reseed = check_flag("reseed", reseed) and _records_process(parent)
+    forks = [create_fork(place, child, reseed=reseed) for child in children]
     return forks[0] if count is None else forks
 
 
@@ -103,20 +112,23 @@ def find_newest_resumable(path: Path) -> int:
     return seqs[-1]
 
 
-def create_fork(parent: Path, place: ForkPlace, seq: int, child: Path) -> Fork:
-    """Create one child at ``child`` that continues the journal ``parent`` at ``place``."""
-    with open_fork(parent, place, seq, child, CommitPolicy.NONE) as writer:
+def create_fork(place: ForkPlace, child: Path, *, reseed: bool) -> Fork:
+    """Create one child at ``child`` that continues a journal at ``place``."""
+    with open_fork(place, child, CommitPolicy.NONE, reseed=reseed) as writer:
         writer.publish()
     shared = total = 0
     if place.point is not None:
         shared, total = place.point.count_shared(child), len(place.point.files)
-    return Fork(child, seq, place.journal_id, shared, is_copied=shared < total or not total)
+    is_copied = shared < total or not total
+    return Fork(child, place.seq, place.journal_id, shared, is_copied=is_copied)
 
 
-def open_fork(
-    parent: Path, place: ForkPlace, seq: int, child: Path, commit: CommitPolicy
-) -> Writer:
-    """Return the writer of a new child after its ParentLink event. It is not published yet."""
+def open_fork(place: ForkPlace, child: Path, commit: CommitPolicy, *, reseed: bool) -> Writer:
+    """Return the writer of a new child that continues a journal at ``place``.
+
+    The child has its ParentLink event, and is not published yet. ``reseed`` is for children of a
+    recorded process.
+    """
     point = place.point
     if point is not None:
         writer = create_child(child, point, commit=commit)
@@ -124,31 +136,39 @@ def open_fork(
         writer = Writer(child, publish=False, commit=commit, journal_id=place.journal_id)
     try:
         if point is None:
-            _copy_events(parent, writer, seq)
+            _copy_events(place, writer)
         elif place.rest is not None:
             writer.append_block(place.rest)
-        writer.append_block(_make_link(place, seq))
+        writer.append_block(_make_link(place))
+        if reseed:
+            writer.append(make_reseeded())
     except BaseException:
         writer.close()
         raise
     return writer
 
 
-def _make_link(place: ForkPlace, seq: int) -> Block:
+def _make_link(place: ForkPlace) -> Block:
     """Return a block with the ParentLink. It has the time of the event before it.
 
     > Why? Nothing ran in between.
     """
+    seq = place.seq
     link = ParentLink(journal=place.journal_id, seq=seq, hash=place.block_hash)
     frames = Frames([link.tag], [encode(link)], [place.time])
     data, header = block_encoder.encode(BlockPlacement(0, seq + 1, 0, 0, 0, 0), frames)
     return Block(header, data[BLOCK_HEADER_SIZE:], seq + 1, 0)
 
 
-def _copy_events(parent: Path, writer: Writer, seq: int) -> None:
-    with Reader(parent) as reader:
-        for block in reader.blocks(stop=seq + 1):
-            writer.append_block(slice_block(block, 0, sum(each <= seq for each in block.seqs)))
+def _copy_events(place: ForkPlace, writer: Writer) -> None:
+    with Reader(place.path) as reader:
+        for block in reader.blocks(stop=place.seq + 1):
+            writer.append_block(slice_block(block, 0, bisect_right(block.seqs, place.seq)))
+
+
+def _records_process(path: Path) -> bool:
+    with Reader(path) as reader:
+        return reader.records_process()
 
 
 def _number(target: Path, number: int) -> Path:

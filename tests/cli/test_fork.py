@@ -30,7 +30,7 @@ def test_a_fork_begins_after_the_newest_snapshot_by_default(recorded: Path, tmp_
     assert (done.returncode, done.stderr) == (0, b"")
     assert f"after event {newest}" in done.stdout.decode()
     assert "new, shares 1 file" in done.stdout.decode()
-    assert last_shared(tmp_path / "new") == newest
+    assert last_shared(tmp_path / "new") == newest + 1
     info = run_inside("info", "new", at=tmp_path).stdout.decode()
     assert f"after its event {newest}" in info
     assert "1 of 2 files is shared" in info

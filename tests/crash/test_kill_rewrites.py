@@ -60,6 +60,12 @@ WORKS = [
     ),
     Work("split", "a", "b", ("split", "a", "-o", "b", "--at", "50", "--at", "99")),
     Work("cut", "a", "b", ("cut", "a", "-o", "b", "--at", "60")),
+    Work("fork", "a", "b", ("fork", "a", "--into", "b", "--at", "64", "--no-reseed")),
+    Work(
+        "fork a directory",
+        *("parts", "b"),
+        ("fork", "parts", "--into", "b", "--at", "40", "--no-reseed"),
+    ),
     Work("concat", "parts", "b", ("concat", "parts", "old", "-o", "b")),
     Work("import", "a.jsonl", "b", ("import", "a.jsonl", "-o", "b")),
     Work("export", "a", "b", ("export", "a", "-o", "b")),

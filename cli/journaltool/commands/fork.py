@@ -54,6 +54,14 @@ def fork(
             click_type=common.Number(min=1), metavar="N", help="The number of new journals."
         ),
     ] = None,
+    reseed: Annotated[
+        bool,
+        typer.Option(
+            "--reseed/--no-reseed",
+            help="Tell the program that it is one of several with this history: its generation "
+            "file gets a new content, and its monotonic clock counts the time since the fork.",
+        ),
+    ] = True,
     quiet: common.QuietOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
@@ -65,9 +73,9 @@ def fork(
         with progress.show_phase("forking the journal", quiet=quiet):
             seq = moment.find(journal, at)
             if count is None:
-                forks = [library.fork(journal, into, at=seq)]
+                forks = [library.fork(journal, into, at=seq, reseed=reseed)]
             else:
-                forks = library.fork(journal, into, at=seq, count=count)
+                forks = library.fork(journal, into, at=seq, count=count, reseed=reseed)
         if as_json:
             typer.echo(json.dumps(to_json(forks, journal), indent=2))
         elif not quiet:

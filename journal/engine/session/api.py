@@ -302,7 +302,8 @@ def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
     """Create the journal ``into`` with the events of ``path`` up to ``at``, and return its path."""
     if into is None:
         raise OptionError("a resume at an event continues in a new journal: set its path (into)")
-    return fork(path, check_path("into", into), at=at).path
+    # The session that begins now reseeds.
+    return fork(path, check_path("into", into), at=at, reseed=False).path
 
 
 def _encode_argument(name: str, argument: str | bytes) -> bytes:
