@@ -47,12 +47,9 @@ class AsyncSession(GuestSession):
         Raises ``OptionError`` if the guest has ended before, and the error that ended the run, if
         any, as :meth:`Recorder.wait` does.
         """
-        self._begin_call(data, end_input)
-        try:
+        with self._calling(data, end_input) as call:
             await self._until(self._is_resting)
-            return self._make_reply()
-        finally:
-            self._state.end_call()
+            return self._make_reply(call)
 
     def output(self, *, until_waiting: bool = False) -> "AsyncOutput":
         """Iterate over the output as it comes, until the guest has ended.

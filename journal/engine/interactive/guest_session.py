@@ -1,8 +1,8 @@
 """Guest session: the common part of sessions for threads and of sessions for event loops."""
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from journal.engine.session.reply import Ending, Reply
 from journal.engine.session.run_config import StrPath
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.session_limits import SessionLimits
+from journal.engine.session.telemetry import CallTrace, trace_call
 from journal.engine.wasi.stdio.outbox import OutputCallback
 from journal.errors import NotResumable, OptionError
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
@@ -176,12 +177,19 @@ class GuestSession:
         if self._closed:
             raise OptionError("the session is closed")
 
-    def _begin_call(self, data: bytes, end_input: bool) -> None:
+    @contextmanager
+    def _calling(self, data: bytes, end_input: bool) -> Iterator[CallTrace]:
+        """Feed the guest; the body waits for the reply, and sets the ending of the call."""
         self._check()
         check_flag("end_input", end_input)
         if self._ending is not None:
             raise OptionError(f"the guest has ended ({self._ending.value}): it takes no more input")
-        self._state.begin_call(data, end_input=end_input)
+        with trace_call(str(self.path)) as call:
+            self._state.begin_call(data, end_input=end_input)
+            try:
+                yield call
+            finally:
+                self._state.end_call()
 
     def _is_resting(self) -> bool:
         return self._state.is_resting
@@ -194,8 +202,13 @@ class GuestSession:
         if self._has_ended():
             self._recorder.wait()
 
-    def _make_reply(self) -> Reply:
+    def _make_reply(self, call: CallTrace) -> Reply:
         """Return the reply of a guest that rests."""
+        reply = self._collect_reply()
+        call.ending = reply.ending.value
+        return reply
+
+    def _collect_reply(self) -> Reply:
         if not self._has_ended():
             stdout, stderr = self._state.take_reply()
             return Reply(Ending.WAITING, stdout, stderr)

@@ -42,16 +42,13 @@ class Session(GuestSession):
         """
         if timeout_seconds is not None:
             timeout_seconds = check_seconds("timeout_seconds", timeout_seconds)
-        self._begin_call(data, end_input)
-        try:
+        with self._calling(data, end_input) as call:
             if not self._state.wait(self._is_resting, timeout_seconds):
                 raise TimeoutError(
                     f"the guest has neither ended nor waited for input within {timeout_seconds:g} "
                     "seconds: it runs on, and run() waits for it again"
                 )
-            return self._make_reply()
-        finally:
-            self._state.end_call()
+            return self._make_reply(call)
 
     def output(self, *, until_waiting: bool = False) -> Iterator[OutputChunk]:
         """Iterate over the output as it comes, until the guest has ended.

@@ -22,6 +22,7 @@ from journal.engine.session.journal_writer import (
 from journal.engine.session.recorded_run import REPLAY_PHASE
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import SessionConfig
+from journal.engine.session.run_monitor import RunMonitor
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.snapshot_check import SnapshotCheckCoordinator
 from journal.engine.session.standard_streams import StandardStreams
@@ -79,6 +80,7 @@ class Process:
         own: OwnFiles | None = None,
     ) -> None:
         self._program = program
+        self.monitor: RunMonitor | None = None
         self._observed: ObservedWriter | None = None
         if config.on_event is not None and not isinstance(writer, NullWriter):
             writer = self._observed = ObservedWriter(writer, config.on_event, self._stop)
@@ -196,6 +198,12 @@ class Process:
     def _stop(self) -> None:
         self.context.interrupter.request_stop()
         self.interrupt()
+
+    def report_to(self, monitor: RunMonitor) -> None:
+        """Report the stages of the run to ``monitor``."""
+        self.monitor = monitor
+        if self.coordinator is not None:
+            self.coordinator.on_snapshot = monitor.take_snapshot
 
     def check_observer(self) -> None:
         """Raise the exception of the embedder's function that observes the events, if any."""
@@ -372,6 +380,8 @@ class Process:
         self.context.outbox.deliver()
         if self.coordinator is not None:
             self.coordinator.go_live()
+        if self.monitor is not None:
+            self.monitor.continue_live(self._writer.next_seq)
 
     def _stop_at_end(self) -> None:
         """Stop at the end of the journal, unless the guest has ended or checks remain."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from journal._arguments import check_callable, check_choice, check_flag, check_seconds, check_text
 from journal.engine.session.process import Process
 from journal.engine.session.run_config import RunConfig, StrPath
+from journal.engine.session.run_monitor import RunMonitor
 from journal.engine.session.run_result import RunResult
 from journal.engine.session.standard_streams import StandardStreams
 from journal.engine.snapshot.suspension import SnapshotCoordinator
@@ -79,6 +80,7 @@ class Recorder:
         self._result = recorded_result
         self._is_in_haste = False
         self._error: BaseException | None = None
+        self._monitor = RunMonitor(writer.path)
         self._end_lock = threading.Lock()
         self._end_callbacks: list[Callable[[], object]] | None = []
         if recorded_result is not None:
@@ -116,6 +118,8 @@ class Recorder:
         self._home.check(self.path)
         if self._result is None and self._thread is None:
             assert self._process is not None
+            self._process.report_to(self._monitor)
+            self._monitor.start(is_resumed=self._process.tape.replaying)
             self._start_thread(self._process)
             if self._compaction is not None and self._compaction.is_active:
                 self._start_compactor(self._compaction, self._process)
@@ -128,13 +132,19 @@ class Recorder:
             self._writer,
             compaction,
             is_allowed=lambda: not process.tape.replaying,
-            report=self._note_failure,
+            report=self._report_compaction,
         )
         self._compactor.start()
 
-    def _note_failure(self, result: "OnlineCompactionResult | JournalError") -> None:
+    def _report_compaction(self, result: "OnlineCompactionResult | JournalError") -> None:
         if isinstance(result, JournalError):
-            self._note(f"the journal was not compacted and stays unchanged: {result}")
+            self._note_failure(result)
+        else:
+            self._monitor.end_compaction(result.compaction)
+
+    def _note_failure(self, error: JournalError) -> None:
+        self._monitor.end_compaction(error)
+        self._note(f"the journal was not compacted and stays unchanged: {error}")
 
     def _start_thread(self, process: Process) -> None:
         self._thread = start_guest_thread(lambda: self._run_guest(process), process.stack_size)
@@ -147,6 +157,8 @@ class Recorder:
         except BaseException as error:
             self._error = error
         finally:
+            if process.monitor is not None:
+                process.monitor.end(self._result, self._error)
             with self._end_lock:
                 callbacks, self._end_callbacks = self._end_callbacks, None
             for callback in callbacks or ():
@@ -370,7 +382,8 @@ class Recorder:
 
         try:
             check()
-            compact_in_place(self.path, policy=compaction.policy, progress=check)
+            result = compact_in_place(self.path, policy=compaction.policy, progress=check)
+            self._monitor.end_compaction(result)
         except _CompactionAbandoned:
             self._note("the journal was not compacted, because the run was stopped")
         except JournalError as error:

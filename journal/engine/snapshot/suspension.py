@@ -33,6 +33,11 @@ _COUNTED = (Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
 _AT_STDIN = CALLS_BY_TRIGGER[Trigger.FIRST_STDIN]
 
 
+SnapshotCallback = Callable[[Trigger, int, int], object]
+"""Function that receives the trigger and the number of a new snapshot, and the time at which its
+guest was suspended, in nanoseconds since the epoch."""
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest:
     """A snapshot that is about to be taken; ``ticket`` belongs to an explicit request."""
@@ -72,6 +77,8 @@ class SnapshotCoordinator:
         self.interceptor = interceptor
         self.interceptor.on_call, self.interceptor.on_suspend = self._on_call, self._on_suspend_call
         self.queue = SnapshotQueue(self._on_request)
+        self.on_snapshot: SnapshotCallback = lambda trigger, seq, start_ns: None
+        self._start_ns = 0
         self._idle_call = -1
         self._request: SnapshotRequest | None = None
         self._entry = self._function = ""
@@ -304,6 +311,7 @@ class SnapshotCoordinator:
 
     def _write_state(self, request: SnapshotRequest, stack: bytes | None) -> None:
         assert self._capture is not None
+        self._start_ns = time.time_ns()
         self._capture.write_state(request.point, stack, self._variant.code)
 
     def _commit(self, request: SnapshotRequest) -> None:
@@ -311,6 +319,7 @@ class SnapshotCoordinator:
         assert self._capture is not None
         captured = self._capture.commit(request.trigger)
         self._triggers.reset(time.monotonic(), *self._counts())
+        self.on_snapshot(request.trigger, captured.seq, self._start_ns)
         if request.ticket is not None:
             self.queue.complete(request.ticket, captured.seq)
         self._update_interception()
