@@ -17,6 +17,7 @@ from journal.format.columns import Frames
 from journal.log.commit_policy import CommitPolicy
 from journal.log.fork_search import ForkPlace, find_fork_place
 from journal.log.reader import Reader
+from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer, create_child
 from journal.operations.reseeding import make_reseeded
 from journal.rewrite.block_copier import check_new_journal
@@ -123,7 +124,14 @@ def create_fork(place: ForkPlace, child: Path, *, reseed: bool) -> Fork:
     return Fork(child, place.seq, place.journal_id, shared, is_copied=is_copied)
 
 
-def open_fork(place: ForkPlace, child: Path, commit: CommitPolicy, *, reseed: bool) -> Writer:
+def open_fork(
+    place: ForkPlace,
+    child: Path,
+    commit: CommitPolicy,
+    *,
+    reseed: bool,
+    roll: RollPolicy | None = None,
+) -> Writer:
     """Return the writer of a new child that continues a journal at ``place``.
 
     The child has its ParentLink event, and is not published yet. ``reseed`` is for children of a
@@ -131,7 +139,7 @@ def open_fork(place: ForkPlace, child: Path, commit: CommitPolicy, *, reseed: bo
     """
     point = place.point
     if point is not None:
-        writer = create_child(child, point, commit=commit)
+        writer = create_child(child, point, commit=commit, roll=roll)
     else:
         writer = Writer(child, publish=False, commit=commit, journal_id=place.journal_id)
     try:

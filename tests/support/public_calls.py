@@ -132,7 +132,8 @@ ALWAYS_REFUSED = {
     "FilteredSource.append_frame",
     "PipeSource.append",
     "PipeSource.append_frame",
-    "Recorder.snapshot",  # The recorder below was started without snapshots.
+    "Recorder.fork",  # The recorder below was started without snapshots.
+    "Recorder.snapshot",
     "Recorder.transaction",
     "Session.fork",  # The session below was started without snapshots.
     "Session.snapshot",

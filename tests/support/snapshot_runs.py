@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def resume_run(
             assert not recorder.ended_before
             return finish_run(recorder)
     finally:
-        fork.unlink(missing_ok=True)
+        shutil.rmtree(fork, ignore_errors=True)
 
 
 def check_resumes(

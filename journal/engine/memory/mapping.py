@@ -24,6 +24,8 @@ _FAILED = ctypes.c_void_p(-1).value
 _FIXED = 0x10
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+_SPARSE_SIZE = 1 << 20
+_ZEROS = bytes(_SPARSE_SIZE)
 
 
 def map_over(address: int, size: int, fd: int, offset: int) -> None:
@@ -58,6 +60,16 @@ def _map(
         error = ctypes.get_errno()
         raise OSError(error, f"mmap: {os.strerror(error)}")
     return result
+
+
+def write_sparse(fd: int, offset: int, data: memoryview) -> None:
+    """Write bytes at an offset of an empty file, and leave holes where they are zeros."""
+    for start in range(0, len(data), _SPARSE_SIZE):
+        part = data[start : start + _SPARSE_SIZE]
+        if part != _ZEROS[: len(part)]:
+            written = 0
+            while written < len(part):
+                written += os.pwrite(fd, part[written:], offset + start + written)
 
 
 class Mirror:

@@ -255,8 +255,8 @@ def resume(  # long: each option is a keyword with its documentation
     has_module = module is not None
     access = decide_access(request, options.grants, config.approvals, has_module=has_module)
     with report_phase(config.progress, "forking the journal"):
-        path = _fork(path, at, into)
-    return build_resumed(path, config, replace(options, access=access))
+        path = _fork(path, at, into, reseed=options.reseed)
+    return build_resumed(path, config, replace(options, access=access, reseed=False))
 
 
 def _choose(
@@ -298,12 +298,11 @@ def _choose(
     return config
 
 
-def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
+def _fork(path: StrPath, at: int | None, into: StrPath | None, *, reseed: bool) -> StrPath:
     """Create the journal ``into`` with the events of ``path`` up to ``at``, and return its path."""
     if into is None:
         raise OptionError("a resume at an event continues in a new journal: set its path (into)")
-    # The session that begins now reseeds.
-    return fork(path, check_path("into", into), at=at, reseed=False).path
+    return fork(path, check_path("into", into), at=at, reseed=reseed).path
 
 
 def _encode_argument(name: str, argument: str | bytes) -> bytes:

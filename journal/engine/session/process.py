@@ -1,6 +1,7 @@
 """One running guest: its wasm instance, its state, and its run from start to end."""
 
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -30,7 +31,7 @@ from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.tape import Tape, check_between
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.delivery import make_stream_events
@@ -41,6 +42,7 @@ from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
 from journal.events.process import ClockPoint, ProcessTrap, RecordingLevel, SessionStart
+from journal.events.snapshots import Trigger
 from journal.operations.reseeding import make_reseeded
 from journal.rewrite.progress import report_phase
 from journal.wasi_abi import ProcExit
@@ -79,14 +81,14 @@ class Process:
         pages: "PageIndex | None" = None,
         own: OwnFiles | None = None,
     ) -> None:
-        self._program = program
+        self.program, self.identity = program, identity
         self.monitor: RunMonitor | None = None
         self._observed: ObservedWriter | None = None
         if config.on_event is not None and not isinstance(writer, NullWriter):
             writer = self._observed = ObservedWriter(writer, config.on_event, self._stop)
         self._writer = writer
         self._syncs = SyncSchedule(writer, config.durability)
-        self._streams, self._config, self.pages = streams, config, pages
+        self.streams, self._config, self.pages = streams, config, pages
         self._replay = replay or Replay()
         self._start, self._plan = self._replay.start, self._replay.plan
         self._on_input_wait = self._replay.on_input_wait
@@ -119,7 +121,7 @@ class Process:
 
     def _open_descriptors(self, identity: preamble.Identity, own: OwnFiles | None) -> Mounts:
         """Open the standard streams and the mounts, whose long operations can be stopped."""
-        streams, replay = self._streams, self._replay
+        streams, replay = self.streams, self._replay
         mounts = open_descriptors(
             self.context,
             identity,
@@ -137,7 +139,7 @@ class Process:
 
     def _make_context(self, identity: preamble.Identity, interrupter: Interrupter) -> CallContext:
         """Return the context of the host functions, without descriptors."""
-        streams = self._streams
+        streams = self.streams
         outbox = Outbox(
             streams.output_targets,
             self._writer,
@@ -168,7 +170,7 @@ class Process:
         kind = SnapshotCoordinator if self._plan is None else SnapshotCheckCoordinator
         coordinator = kind(
             self._config.snapshots,
-            self._program.variant,
+            self.program.variant,
             self.context,
             interceptor,
             self._get_journal_counts,
@@ -182,7 +184,17 @@ class Process:
     @property
     def stack_size(self) -> int:
         """Return the size of the native stack of the guest's thread in bytes."""
-        return self._program.configuration.native_stack_size
+        return self.program.configuration.native_stack_size
+
+    @property
+    def directories(self) -> Mapping[str, HostMount]:
+        """Return the granted directories of the host by the guest paths of their mounts."""
+        return self._replay.directories
+
+    @property
+    def fired(self) -> frozenset[Trigger]:
+        """Return the triggers that do not fire any more."""
+        return frozenset() if self.coordinator is None else self.coordinator.fired
 
     def begin_session(self) -> None:
         """Append the start of the session and the targets of its streams."""
@@ -190,9 +202,9 @@ class Process:
         self._open_streams()
 
     def _open_streams(self) -> None:
-        self._writer.append(self._streams.source.make_opened_event())
+        self._writer.append(self.streams.source.make_opened_event())
         delivered_sizes = self._replay.delivered_sizes
-        for event in make_stream_events(self._streams.output_targets, delivered_sizes):
+        for event in make_stream_events(self.streams.output_targets, delivered_sizes):
             self._writer.append(event)
 
     def _stop(self) -> None:
@@ -241,7 +253,7 @@ class Process:
         finally:
             self._ticker.close()
             if self.coordinator is not None:
-                self.coordinator.queue.end()
+                self.coordinator.end()
             if self._machine is not None:
                 self._machine.close()
             self.context.close()
@@ -274,15 +286,15 @@ class Process:
 
     def _run_guest(self) -> None:
         """Call the entry functions of the module, from the first function or from a snapshot on."""
-        instance, entries, stack = self._instance, list(self._program.variant.entries), None
+        instance, entries, stack = self._instance, list(self.program.variant.entries), None
         if self.coordinator is None:
             self.tape.start()
-            self.context.memory = instance.instantiate(self._program.compiled)
+            self.context.memory = instance.instantiate(self.program.compiled)
             for entry in entries:
                 instance.call(entry)
             return
-        self.context.memory = instance.instantiate(self._program.compiled)
-        self._machine = MachineState.from_instance(instance, self._program.variant)
+        self.context.memory = instance.instantiate(self.program.compiled)
+        self._machine = MachineState.from_instance(instance, self.program.variant)
         capture = SnapshotCapture(
             self._machine, self.context, self._writer, self._config.snapshots.dirty_page_tracking
         )
@@ -341,7 +353,7 @@ class Process:
             if not self.context.outbox.has_reached_terminal:
                 call()
         self._syncs.flush_regularly()
-        source = self._streams.source
+        source = self.streams.source
         if needs_input and isinstance(source, FedSource):
             source.begin_wait()
 

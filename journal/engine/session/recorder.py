@@ -6,28 +6,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from journal._arguments import check_callable, check_choice, check_flag, check_seconds, check_text
+from journal._arguments import (
+    check_callable,
+    check_choice,
+    check_flag,
+    check_int,
+    check_path,
+    check_seconds,
+    check_text,
+)
 from journal.engine.session.process import Process
-from journal.engine.session.run_config import RunConfig, StrPath
+from journal.engine.session.run_config import SessionConfig, StrPath
 from journal.engine.session.run_monitor import RunMonitor
 from journal.engine.session.run_result import RunResult
 from journal.engine.session.standard_streams import StandardStreams
 from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.engine.wasi.stdio.stdin import FedSource, Interrupter
-from journal.errors import JournalError, OptionError
+from journal.errors import JournalError, NotResumable, OptionError
 from journal.events.snapshots import Trigger
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, OwnThread, close_unclosed
 from journal.log.reader import Reader
 from journal.log.writer import Writer
+from journal.rewrite.block_copier import check_new_journal
 
 if TYPE_CHECKING:
     from journal.compaction import BackgroundCompactor, CompactionSchedule, OnlineCompactionResult
+    from journal.engine.snapshot.forked_state import ForkedState
 
 #: Stack size in bytes for Python frames below and above the frames of the guest.
 THREAD_STACK_EXTRA = 16 << 20
 
 _NO_SNAPSHOTS = "snapshots cannot be taken: the run was started without snapshots"
+_ENDED = "the guest has ended: it cannot be forked while it runs; fork its journal"
+_NO_SAFE_POINT = "the guest was not forked: it reached no safe point before the timeout"
+
+FORK_COUNT_MAX = 1024
+"""Largest number of children of one fork of a running guest."""
+
 _STACK_SIZE_LOCK = threading.Lock()
 
 
@@ -59,7 +75,7 @@ class Recorder:
         writer: Writer,
         streams: StandardStreams,
         interrupter: Interrupter,
-        config: RunConfig,
+        config: SessionConfig,
         *,
         process: Process | None = None,
         recorded_result: RunResult | None = None,
@@ -68,6 +84,7 @@ class Recorder:
         differences: tuple[str, ...] = (),
     ) -> None:
         self._writer = writer
+        self._config = config
         self._compaction = config.compaction
         self._note = config.note
         self._compactor: BackgroundCompactor | None = None
@@ -241,6 +258,74 @@ class Recorder:
         assert self._process is not None
         self._process.interrupt()
         return coordinator.queue.wait(ticket, timeout_seconds)
+
+    def fork(
+        self,
+        count: int = 1,
+        *,
+        into: StrPath,
+        reseed: bool = True,
+        timeout_seconds: float | None = None,
+    ) -> "list[Recorder]":
+        """Fork the running guest into children, and return their recorders, which run.
+
+        A snapshot is taken at the next safe point of the guest, from whose memory each child
+        starts. The journals of the children are named ``into`` with ``-1``, ``-2``, … before its
+        suffix. They begin with the events of this journal, and are independent of it.
+
+        A child has the options of this session, except that its input is fed and its output
+        captured. It has read the input that its parent had read. Its ``stdout`` begins at the
+        fork: the parent delivers what was written before. With ``reseed`` the children are told
+        that they are some of several, as in :func:`resume`. The caller closes each recorder.
+
+        Raises ``NotResumable`` if the guest has ended, the timeout ends first, or snapshots of its
+        module have no stacks, and ``OptionError`` if the run was started without snapshots or a
+        journal exists. On an error no child is left. Safe from any thread.
+        """
+        from journal.engine.session.forking import Family, fork_guest  # It imports this module.
+
+        self._home.check(self.path)
+        check_int("count", count, 1, FORK_COUNT_MAX)
+        target = check_path("into", into)
+        check_flag("reseed", reseed)
+        if timeout_seconds is not None:
+            timeout_seconds = check_seconds("timeout_seconds", timeout_seconds)
+        names = (f"{target.stem}-{number}{target.suffix}" for number in range(1, count + 1))
+        paths = [target.with_name(name) for name in names]
+        for path in paths:
+            check_new_journal(path, [self.path])
+        with self._copy_state(timeout_seconds) as state:
+            assert self._process is not None, "the guest runs"
+            family = Family(
+                path=self.path,
+                process=self._process,
+                config=self._config,
+                state=state,
+                reseeds=reseed,
+            )
+            return fork_guest(family, paths)
+
+    def _copy_state(self, timeout_seconds: float | None) -> "ForkedState":
+        """Take a snapshot of the guest, and return a copy of its state."""
+        coordinator = self._coordinator
+        if self.ended_before:
+            raise NotResumable(_ENDED)
+        if coordinator is None:
+            raise OptionError(_NO_SNAPSHOTS)
+        if not coordinator.has_stacks:
+            raise NotResumable("the guest cannot be forked: snapshots of its module have no stacks")
+        ticket = coordinator.queue.add(Trigger.EXPLICIT, copies_state=True)
+        assert self._process is not None
+        self._process.interrupt()
+        try:
+            coordinator.queue.wait(ticket, timeout_seconds)
+        except BaseException:
+            coordinator.queue.cancel_copy(ticket)
+            raise
+        if ticket.state is None:
+            coordinator.queue.cancel_copy(ticket)
+            raise NotResumable(_ENDED if coordinator.queue.has_ended else _NO_SAFE_POINT)
+        return ticket.state
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

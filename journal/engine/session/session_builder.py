@@ -133,7 +133,7 @@ def _build_recorded(
     streams = connect_streams(config)
     interrupter = Interrupter()
     writer = Writer(path, publish=False, roll=options.roll)
-    with _close_on_error(writer, interrupter):
+    with close_on_error(writer, interrupter):
         has_variant = options.embed or options.level is RecordingLevel.STATE
         identity = preamble.write(
             writer,
@@ -158,7 +158,7 @@ def _build_recorded(
             interrupter,
             config,
             replay=Replay(directories=access.directories),
-            pages=_make_page_index(path, config, is_sealed=writer.is_sealed),
+            pages=make_page_index(path, config, is_sealed=writer.is_sealed),
             own=own,
         )
         process.begin_session()
@@ -182,7 +182,7 @@ def build_resumed(path: StrPath, config: RunConfig, options: ResumeOptions) -> R
     interrupter = Interrupter()
     with report_phase(config.progress, "opening the journal"):
         writer = Writer(path, roll=roll)
-    with _close_on_error(writer, interrupter), ExitStack() as stack:
+    with close_on_error(writer, interrupter), ExitStack() as stack:
         with report_phase(config.progress, "reading the journal"):
             recording = stack.enter_context(
                 RecordedRun(writer.path, writer.next_seq, options.policy)
@@ -219,7 +219,7 @@ def _build_resumed(
         recording, delivered_sizes, interrupter, config, options, access, times
     )
     if recording.result is None:
-        pages = _make_page_index(path, config, is_sealed=writer.is_sealed)
+        pages = make_page_index(path, config, is_sealed=writer.is_sealed)
         with ExitStack() as stack:
             if pages is not None:
                 stack.enter_context(pages).open()
@@ -340,9 +340,7 @@ class _Resumption:
         return lambda: call(recording.read_unfinished_line(terminals))
 
 
-def _make_page_index(
-    path: StrPath, config: SessionConfig, *, is_sealed: bool
-) -> "PageIndex | None":
+def make_page_index(path: StrPath, config: SessionConfig, *, is_sealed: bool) -> "PageIndex | None":
     """Return a page index of the journal if the options request one, else None."""
     if not config.snapshots.page_index:
         return None
@@ -356,7 +354,7 @@ def _make_page_index(
 
 
 @contextmanager
-def _close_on_error(writer: Writer, interrupter: Interrupter) -> Iterator[None]:
+def close_on_error(writer: Writer, interrupter: Interrupter) -> Iterator[None]:
     """Close ``writer`` and ``interrupter`` if the body fails and no recorder takes them over."""
     try:
         yield

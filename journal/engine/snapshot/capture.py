@@ -120,7 +120,8 @@ class SnapshotCapture:
     ``whole`` means that the next snapshot contains the complete state, because the journal has no
     base snapshot. ``on_payload`` receives the payloads that the digest covers besides memory,
     ``on_pages`` the events of pages.
-    ``pages`` finds pages that the journal already contains.
+    ``pages`` finds pages that the journal already contains. ``parts`` are the events of the last
+    snapshot other than memory.
     """
 
     machine: MachineState
@@ -132,6 +133,7 @@ class SnapshotCapture:
     on_payload: Callable[[int, bytes], None] = field(default=lambda tag, payload: None)
     on_pages: Callable[[MemoryPages], None] = field(default=lambda event: None)
     pages: "PageIndex | None" = None
+    parts: list[Event] = field(default_factory=list)
     _last_seq: int = -1
 
     def write_state(self, point: SuspendPoint, stack: bytes | None, code: bytes) -> None:
@@ -183,7 +185,7 @@ class SnapshotCapture:
         if stack is not None:
             events.append(make_thread_event(stack))
         events += [capture_positions(self.context), *capture_listings(self.context)]
-        payloads = []
+        self.parts, payloads = events, []
         for event in events:
             payloads.append(codec.encode(event))
             self.sink.append_frame(event.tag, payloads[-1])

@@ -21,6 +21,7 @@ from journal.engine.runtime.asyncify_stack import (
 from journal.engine.runtime.bindings import Instance
 from journal.engine.runtime.call_gate import CallInterceptor, SuspendCall
 from journal.engine.snapshot.capture import SnapshotCapture, SuspendPoint
+from journal.engine.snapshot.forked_state import ForkedState, copy_state
 from journal.engine.snapshot.snapshot_queue import PendingSnapshot, SnapshotQueue
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream
@@ -85,6 +86,7 @@ class SnapshotCoordinator:
         self._stack: AsyncifyStack | None = None
         self._instance: Instance | None = None
         self._capture: SnapshotCapture | None = None
+        self._copy: ForkedState | None = None
 
     # -- before and between the calls of the guest's functions -------------------------------------
 
@@ -149,6 +151,24 @@ class SnapshotCoordinator:
         self.interceptor.intercept_all()
         if self._variant.polls_loops:
             self._set_polling(1)
+
+    @property
+    def fired(self) -> frozenset[Trigger]:
+        """Return the triggers that are not armed, or not any more."""
+        armed = self._triggers.is_armed
+        return frozenset(trigger for trigger in Trigger if not armed(trigger))
+
+    @property
+    def has_stacks(self) -> bool:
+        """Return whether a snapshot has the stacks of the guest."""
+        return self._variant.has_stacks
+
+    def end(self) -> None:
+        """End the guest: no pending snapshot will be taken."""
+        self.queue.end()
+        if self._copy is not None:  # The guest ended before its snapshot was complete.
+            self._copy.close()
+            self._copy = None
 
     # -- from any thread ---------------------------------------------------------------------------
 
@@ -313,6 +333,11 @@ class SnapshotCoordinator:
         assert self._capture is not None
         self._start_ns = time.time_ns()
         self._capture.write_state(request.point, stack, self._variant.code)
+        ticket = request.ticket
+        if ticket is not None and ticket.copies_state:
+            self._copy = copy_state(
+                request.point, self._variant.code, request.trigger, self._capture, self._context
+            )
 
     def _commit(self, request: SnapshotRequest) -> None:
         """Complete the snapshot; raises ``GuestStopped`` if the run ends with it."""
@@ -321,7 +346,9 @@ class SnapshotCoordinator:
         self._triggers.reset(time.monotonic(), *self._counts())
         self.on_snapshot(request.trigger, captured.seq, self._start_ns)
         if request.ticket is not None:
-            self.queue.complete(request.ticket, captured.seq)
+            copy, self._copy = self._copy, None
+            state = None if copy is None else copy.complete(captured)
+            self.queue.complete(request.ticket, captured.seq, state)
         self._update_interception()
         if self._snapshots.stop_after:
             raise GuestStopped

@@ -1,0 +1,192 @@
+"""Fork of a running guest into children, which start from a copy of its memory.
+
+A child is a journal that begins with the events of its parent, and a guest that continues after
+them. Of the parent's journal only the events of files and descriptors are read.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+from journal.engine.session.guest_time import InterruptedWait
+from journal.engine.session.own_paths import find_own_files
+from journal.engine.session.process import Process
+from journal.engine.session.recorded_options import parse_options
+from journal.engine.session.recorded_run import REBUILD_CACHE_SIZE_MAX
+from journal.engine.session.recorder import Recorder
+from journal.engine.session.replay import Replay
+from journal.engine.session.run_config import SessionConfig
+from journal.engine.session.session_builder import close_on_error, make_page_index
+from journal.engine.session.standard_streams import StandardStreams, capture_outputs
+from journal.engine.snapshot.forked_state import ForkedState
+from journal.engine.tape import Batch
+from journal.engine.wasi.filesystem.reopening import RecordedTimes
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
+from journal.engine.wasi.stdio.stdin import FedSource, Interrupter
+from journal.errors import JournalError
+from journal.events import codec
+from journal.events.streams import StreamWrite
+from journal.log.commit_policy import CommitPolicy
+from journal.log.fork_search import ForkPlace, find_fork_place
+from journal.log.reader import Reader
+from journal.log.writer import Writer
+from journal.operations.fork import open_fork
+
+_WRITE_TAGS = frozenset((StreamWrite.tag,))
+_unpack_write = codec.make_unpacker(StreamWrite)
+
+
+def fork_guest(family: "Family", paths: Sequence[Path]) -> list[Recorder]:
+    """Return running recorders of children of a guest, one for each of ``paths``.
+
+    On an error no child is left.
+    """
+    with ExitStack() as stack:
+        children = []
+        for path in paths:
+            children.append(family.make_child(path))
+            stack.callback(_discard, children[-1])
+        for child in children:
+            child.start()
+        stack.pop_all()
+        return children
+
+
+def _discard(child: Recorder) -> None:
+    """Stop a child and remove its journal."""
+    with suppress(JournalError):
+        child.stop(compact=False)
+        child.close()
+    shutil.rmtree(child.path, ignore_errors=True)
+
+
+@dataclass(kw_only=True)
+class Family:
+    """A running guest and what its children share.
+
+    ``path`` is the journal of the guest, ``process`` runs it, and ``state`` is a copy of its state.
+    ``config`` are the options of its session, which hold for the children except for the streams.
+    ``reseeds`` says whether the children are told that they are some of several.
+    """
+
+    path: Path
+    process: Process
+    config: SessionConfig
+    state: ForkedState
+    reseeds: bool
+    _history: list[list[Batch] | None] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def make_child(self, path: Path) -> Recorder:
+        """Return the recorder of a new child with its journal at ``path``. It does not run yet."""
+        parent, interrupter = self.process, Interrupter()
+        config = replace(self.config, stdin=None, stdout=None, stderr=None, on_event=None)
+        writer = self._create_journal(path)
+        with close_on_error(writer, interrupter), ExitStack() as stack:
+            streams = StandardStreams(FedSource(), capture_outputs(), parent.streams.terminals)
+            pages = make_page_index(path, config, is_sealed=writer.is_sealed)
+            if pages is not None:
+                stack.enter_context(pages).open()
+            own = find_own_files(writer.path, config.cache, config.approvals)
+            process = Process(
+                parent.program,
+                parent.identity,
+                writer,
+                streams,
+                interrupter,
+                config,
+                replay=self._make_replay(path),
+                pages=pages,
+                own=own,
+            )
+            writer.publish()
+            own.add(writer.path)  # The journal has its file under this name only now.
+            stack.pop_all()  # The recorder closes the page index.
+        return Recorder(writer, streams, interrupter, config, process=process)
+
+    def _create_journal(self, path: Path) -> Writer:
+        """Create the journal of a child, and return its writer. It is not published yet."""
+        roll = parse_options(self.process.identity.start.configuration).roll
+        commit = CommitPolicy.EXPLICIT
+        return open_fork(self._place, path, commit, reseed=self.reseeds, roll=roll)
+
+    @cached_property
+    def _place(self) -> ForkPlace:
+        """Place of the snapshot in the journal of the parent.
+
+        Nothing is synced for a child here: the child does it before its first output.
+        """
+        return find_fork_place(self.path, self.state.info.seq, durable=False)
+
+    def _make_replay(self, path: Path) -> Replay:
+        """Return the replay of a child, which has no events: it begins at the copied state."""
+        parent, now = self.process, time.time_ns()
+        return Replay(
+            batches=iter(()),
+            start=self.state.make_start(partial(self._read_history, path)),
+            fired=parent.fired,
+            delivered_sizes=self._output_sizes,
+            directories=parent.directories,
+            times=RecordedTimes(parent.identity.start.realtime, now, now),
+            wait=self._find_wait(),
+            counts_pause=self.reseeds,
+        )
+
+    def _find_wait(self) -> InterruptedWait | None:
+        """Return the wait in which the children begin, which has begun in their parent."""
+        info, waited = self.state.info, self.state.waited
+        if waited is None:
+            return None
+        return InterruptedWait(info.time * 1000 - waited, info.monotonic - waited)
+
+    @cached_property
+    def _output_sizes(self) -> dict[int, int]:
+        """Return the size of the output to each stream, which the parent delivers."""
+        sizes = dict(self.state.output_sizes)
+        for stream in {STDOUT, STDERR} - sizes.keys():  # The guest has closed it.
+            sizes[stream] = _find_output_size(self.path, stream, self.state.info.seq)
+        return sizes
+
+    def _read_history(self, path: Path, tags: frozenset[int]) -> Iterable[Batch]:
+        """Return the events that rebuild files and descriptors.
+
+        They are read once for all children if they are small, else from the journal of each.
+        """
+        with self._lock:
+            if not self._history:
+                self._history.append(_read_small_history(self.path, tags, self.state.info.seq))
+        batches = self._history[0]
+        return _read_batches(path, tags, self.state.info.seq) if batches is None else batches
+
+
+def _find_output_size(path: Path, stream: int, upto: int) -> int:
+    """Return how many bytes the guest had written to a stream before event ``upto``."""
+    with Reader(path) as reader:
+        for frame in reader.backward(upto, tags=_WRITE_TAGS):
+            found, offset, data = _unpack_write(frame.payload, frame.offset)
+            if found == stream:
+                return int(offset + len(data))
+    return 0
+
+
+def _read_small_history(path: Path, tags: frozenset[int], upto: int) -> list[Batch] | None:
+    """Return the events with these tags before event ``upto``, None if they are large."""
+    batches, size = [], 0
+    for batch in _read_batches(path, tags, upto):
+        batches.append(batch)
+        size += sum(map(len, batch.payloads))
+        if size > REBUILD_CACHE_SIZE_MAX:
+            return None
+    return batches
+
+
+def _read_batches(path: Path, tags: frozenset[int], upto: int) -> Iterator[Batch]:
+    """Yield the blocks that have events with these tags before event ``upto``."""
+    with Reader(path) as reader:
+        for block in reader.blocks(tags=tags, stop=upto):
+            yield Batch(block.seqs, block.tags, block.payloads(), block.times)
