@@ -181,6 +181,29 @@ def test_a_directory_of_segments_is_hidden_with_later_segments(tmp_path: Path) -
     shutil.rmtree(segments)
 
 
+def test_the_files_that_a_fork_shares_are_hidden_under_each_name(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    for name, roll in (("file", None), ("directory", journal.log.RollPolicy(1))):
+        parent, child = room.root / name, room.root / f"fork of {name}"
+        with journal.Writer(parent, roll=roll) as writer:
+            for _ in range(3):
+                writer.append_frame(224, b"x")
+                writer.sync()
+        journal.fork(parent, child, at=2)
+        shared = "file" if roll is None else "directory/0000000000.journal"
+        for own, other in ((child, shared), (parent, f"fork of {name}/0000000000.journal")):
+            room.own = OwnFiles()
+            room.own.add_journal(own)
+            room.guest = HostDirectory(room.mount())
+            assert errno_of(partial(room.open, other)) is Errno.NOENT
+            assert errno_of(partial(room.open, other, CREATE)) is Errno.ACCES
+            assert errno_of(partial(room.open, "sub/other")) is None
+    before = (room.root / "file").stat()
+    os.link(room.sub / "other", room.root / "second")
+    assert errno_of(partial(room.open, "second")) is None
+    assert before.st_size == (room.root / "file").stat().st_size > 0
+
+
 def test_a_forged_journal_reopens_no_journal(room: Room) -> None:
     """Events may say that the guest had its journal open."""
     for name, errno in (("x.journal", Errno.STALE), ("other", None)):

@@ -14,7 +14,9 @@ def find_own_files(journal: Path, cache: Path | None, approvals: Path | None = N
 
     A guest that could write approvals would grant other journals what it wants.
     """
-    paths = [journal, Approvals(approvals).directory, Approvals().directory]
+    paths = [Approvals(approvals).directory, Approvals().directory]
     for modules in {resolve_cache(cache), resolve_cache(None)}:
         paths += [modules, modules.parent / IMAGES_NAME, modules.parent / user_key.NAME]
-    return OwnFiles(paths)
+    own = OwnFiles(paths)
+    own.add_journal(journal)
+    return own

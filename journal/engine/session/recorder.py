@@ -128,7 +128,7 @@ class Recorder:
         if self._process is not None and self._process.pages is not None:
             self._process.pages.set_path(path)
         if self._process is not None:
-            self._process.mounts.own_files.add(path)
+            self._process.mounts.own_files.add_journal(path)
 
     def start(self) -> None:
         """Start the guest in its thread."""

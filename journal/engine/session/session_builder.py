@@ -163,7 +163,7 @@ def _build_recorded(
         )
         process.begin_session()
         writer.publish()
-        own.add(writer.path)  # The journal has its file under this name only now.
+        own.add_journal(writer.path)  # The journal has its file under this name only now.
         return Recorder(writer, streams, interrupter, config, process=process)
 
 

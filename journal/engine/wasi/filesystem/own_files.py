@@ -5,12 +5,15 @@ rewrite its own history, or put another journal in its place for the next resume
 not exist for a guest. Lookups fail with ``NOENT``, new names with ``ACCES``. Listings omit them.
 
 A file is recognized by its identity (device and inode), and by its name in its directory, because
-a compaction replaces the journal by another file with this name. The directories and links that
-lead to it cannot be renamed or removed: ``BUSY``, as for a mount point.
+a compaction replaces the journal by another file with this name. A fork and its parent share files,
+so the parent does not exist for the guest of the fork, nor the fork for the guest of the parent.
+The directories and links that lead to a journal cannot be renamed or removed: ``BUSY``, as for a
+mount point.
 """
 
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,6 +22,7 @@ from pathlib import Path
 
 from journal._arguments import to_line
 from journal.errors import OptionError
+from journal.log import segment_files
 from journal.vfs.path_resolution import PathLocation
 from journal.wasi_abi import Errno, WasiError
 
@@ -43,6 +47,7 @@ class OwnFiles:
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]] = ()) -> None:
         self._paths: list[Path] = []
+        self._journals: list[Path] = []
         self._nodes: set[_Identity] = set()
         self._names: dict[_Identity, set[str]] = {}
         self._ways: dict[_Identity, Path] = {}
@@ -64,6 +69,15 @@ class OwnFiles:
             name = real.relative_to(parent).parts[0]
             self._names.setdefault(identity, set()).add(_fold(name))
             return
+
+    def add_journal(self, path: str | os.PathLike[str]) -> None:
+        """Add a journal, which need not exist yet.
+
+        The segment files of a directory are part of it under all their names: a fork shares them
+        with its parent.
+        """
+        self.add(path)
+        self._journals.append(self._paths[-1])
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Keep the names of all directories and links that lead to ``path``."""
@@ -105,10 +119,22 @@ class OwnFiles:
         """
         identity = _identify(status)
         if identity not in self._nodes:
-            return False
+            return status.st_nlink > 1 and self._is_segment(status)
         if any(_has_identity(path, identity) for path in self._paths):
             return True
         self._nodes.discard(identity)
+        return False
+
+    def _is_segment(self, status: os.stat_result) -> bool:
+        """Return whether a file with several names is a segment file of a journal."""
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        identity = _identify(status)
+        for journal in self._journals:
+            with suppress(OSError):
+                names = segment_files.list_segments(journal)
+                if any(_has_identity(journal / name, identity) for name in names):
+                    return True
         return False
 
     def _is_way(self, status: os.stat_result) -> bool:
