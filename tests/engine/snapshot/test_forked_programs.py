@@ -1,0 +1,91 @@
+"""Forks of real programs go on as their parents would, and have random numbers of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import journal
+from tests.support.snapshot_runs import snapshots_in
+from tests.support.warm_programs import (
+    WARM_PROGRAMS,
+    ReachedState,
+    WarmJournal,
+    WarmProgram,
+    feed_piece,
+    run_resume,
+)
+
+pytestmark = pytest.mark.deep
+
+
+@pytest.fixture(scope="module", params=WARM_PROGRAMS, ids=str)
+def warm(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
+) -> WarmJournal:
+    """Return a warm program."""
+    program = request.param
+    assert isinstance(program, WarmProgram)
+    path = tmp_path_factory.mktemp(program.name) / "warm.journal"
+    return WarmJournal(program, path, program.record(path, cache_dir))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    warm: WarmJournal, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
+) -> ReachedState:
+    """Return the state that a resume of the program reaches with all its input."""
+    path = tmp_path_factory.mktemp("whole") / "fork.journal"
+    pieces = warm.program.pieces
+    state = run_resume(warm.path, path, pieces, cache_dir, warm.seq)
+    assert all(
+        output.endswith(piece.end) for output, piece in zip(state.outputs, pieces, strict=True)
+    )
+    return state
+
+
+def test_a_fork_of_a_fork_goes_on_where_it_was_forked(
+    warm: WarmJournal, whole: ReachedState, tmp_path: Path, cache_dir: Path
+) -> None:
+    pieces = warm.program.pieces
+    half = len(pieces) // 2
+    child, grandchild = tmp_path / "child.journal", tmp_path / "grandchild.journal"
+    first = run_resume(warm.path, child, pieces[:half], cache_dir, warm.seq)
+    journal.fork(child, grandchild)
+    found = run_resume(grandchild, None, pieces[half:], cache_dir)
+    found = found._replace(outputs=first.outputs + found.outputs)
+    assert found.without_clock(warm.program) == whole.without_clock(warm.program)
+
+
+def test_a_fork_of_a_compacted_journal_is_the_same(
+    warm: WarmJournal, whole: ReachedState, tmp_path: Path, cache_dir: Path
+) -> None:
+    path, child = tmp_path / "compact.journal", tmp_path / "child.journal"
+    journal.compact(warm.path, path)
+    journal.fork(path, child)
+    found = run_resume(child, None, warm.program.pieces, cache_dir)
+    assert found.without_clock(warm.program) == whole.without_clock(warm.program)
+
+
+def test_reseeded_children_differ_only_after_their_first_random_byte(
+    warm: WarmJournal, whole: ReachedState, tmp_path: Path, cache_dir: Path
+) -> None:
+    if not warm.program.random:
+        pytest.skip(f"{warm.program} draws no random numbers from the host")
+    children = [
+        *journal.fork(warm.path, tmp_path / "child.journal", at=warm.seq, count=2),
+        journal.fork(warm.path, tmp_path / "plain.journal", at=warm.seq, reseed=False),
+    ]
+    digests, numbers = [], []
+    for child in children:
+        with journal.resume(child.path, cache=cache_dir) as guest:
+            guest.snapshot()  # The outputs before this moment are delivered.
+            outputs = [feed_piece(guest, piece) for piece in warm.program.pieces]
+            guest.snapshot()
+            assert (outputs, guest.files) == (whole.outputs, whole.files)
+            numbers.append([feed_piece(guest, piece) for piece in warm.program.random])
+        digests.append(snapshots_in(child.path)[-1].digest)
+    if not warm.program.has_clock:
+        assert set(digests) == {whole.digest}
+    assert numbers[0] != numbers[1] != numbers[2] != numbers[0]
