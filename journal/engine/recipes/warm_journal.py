@@ -162,8 +162,9 @@ def _record(
     ) as guest:
         result = _evaluate(guest, "<setup>", program.setup)
         if result.error:
-            last_line = result.error.strip().rpartition("\n")[2]
-            raise OptionError(f"the setup of the sandbox failed: {to_line(last_line)}")
+            # Python has its message below the traceback, and QuickJS above it.
+            message = [line for line in result.error.splitlines() if line and line[0] != " "][-1]
+            raise OptionError(f"the setup of the sandbox failed: {to_line(message)}")
         for code in program.warm_up:
             _evaluate(guest, "<warm-up>", code)
         if guest.snapshot() is None:

@@ -11,17 +11,18 @@ from journal.engine import FileCopy
 from journal.engine.recipes.sandbox import PythonSandbox, QuickJSSandbox
 from tests.support.resumed_sandboxes import ResumedSandbox
 from tests.support.sandbox_codes import JAVASCRIPT, PYTHON, check_case
+from tests.support.tiny_interpreter import TINY_INTERPRETER
 
 
-def test_the_journal_is_made_again_after_a_change_alone(
-    tmp_path: Path, cache_dir: Path, quickjs: Path
-) -> None:
+def test_the_journal_is_made_again_after_a_change_alone(tmp_path: Path, cache_dir: Path) -> None:
     path, file = tmp_path / "warm.journal", tmp_path / "file"
     file.write_bytes(b"one")
 
     def prepare(setup: str = "") -> QuickJSSandbox:
         copies = [FileCopy(str(file), "/work/file")]
-        return QuickJSSandbox.prepare(quickjs, path, setup=setup, copies=copies, cache=cache_dir)
+        return QuickJSSandbox.prepare(
+            TINY_INTERPRETER, path, setup=setup, copies=copies, cache=cache_dir
+        )
 
     assert prepare().is_new
     first = path.read_bytes()
@@ -34,6 +35,7 @@ def test_the_journal_is_made_again_after_a_change_alone(
     assert sorted(tmp_path.iterdir()) == [file, path]
 
 
+@pytest.mark.deep
 def test_the_setup_is_in_the_snapshot(tmp_path: Path, cache_dir: Path, quickjs: Path) -> None:
     path = tmp_path / "warm.journal"
     QuickJSSandbox.prepare(quickjs, path, setup="let kept = 41", cache=cache_dir)
@@ -47,6 +49,7 @@ def test_the_setup_is_in_the_snapshot(tmp_path: Path, cache_dir: Path, quickjs: 
     assert len({*numbers, *others}) == 4, "each clone has random numbers of its own"
 
 
+@pytest.mark.deep
 def test_javascript_gives_value_output_and_files(
     tmp_path: Path, cache_dir: Path, quickjs: Path
 ) -> None:
@@ -59,33 +62,42 @@ def test_javascript_gives_value_output_and_files(
         assert ended.error == "the code ended its process with exit code 3"
 
 
-def test_a_setup_that_fails_leaves_no_journal(
-    tmp_path: Path, cache_dir: Path, quickjs: Path
+@pytest.mark.parametrize("setup", ["exit", "trap at"])
+def test_an_interpreter_that_ends_leaves_no_journal(
+    tmp_path: Path, cache_dir: Path, setup: str
 ) -> None:
-    for setup, reason in (("null.x", "setup of the sandbox failed: "), ("std.exit(3)", "ended")):
-        with pytest.raises(journal.OptionError, match=reason):
-            QuickJSSandbox.prepare(quickjs, tmp_path / "j", setup=setup, cache=cache_dir)
+    with pytest.raises(journal.OptionError, match="ended during its setup"):
+        QuickJSSandbox.prepare(TINY_INTERPRETER, tmp_path / "j", setup=setup, cache=cache_dir)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_file_is_not_replaced(tmp_path: Path, cache_dir: Path, quickjs: Path) -> None:
+@pytest.mark.deep
+def test_a_setup_that_fails_leaves_no_journal(
+    tmp_path: Path, cache_dir: Path, quickjs: Path
+) -> None:
+    with pytest.raises(journal.OptionError, match="setup of the sandbox failed: TypeError: cannot"):
+        QuickJSSandbox.prepare(quickjs, tmp_path / "j", setup="null.x", cache=cache_dir)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_is_not_replaced(tmp_path: Path, cache_dir: Path) -> None:
     text, log = tmp_path / "text", tmp_path / "log.journal"
     text.write_text("a text")
     with journal.Writer(log) as writer:
         writer.append_payloads(224, [b"one"])
     for path in (text, log, tmp_path):
         with pytest.raises(journal.OptionError, match="not the journal of a sandbox"):
-            QuickJSSandbox.prepare(quickjs, path, cache=cache_dir)
+            QuickJSSandbox.prepare(TINY_INTERPRETER, path, cache=cache_dir)
     assert text.read_text() == "a text"
     copies = [FileCopy(str(tmp_path / "none"), "/work/none")]
     with pytest.raises(journal.OptionError, match="none does not exist"):
-        QuickJSSandbox.prepare(quickjs, tmp_path / "j", copies=copies, cache=cache_dir)
+        QuickJSSandbox.prepare(TINY_INTERPRETER, tmp_path / "j", copies=copies, cache=cache_dir)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a;b", "os.", "import os"])
-def test_a_name_of_a_module_is_checked(tmp_path: Path, quickjs: Path, name: str) -> None:
+def test_a_name_of_a_module_is_checked(tmp_path: Path, name: str) -> None:
     with pytest.raises(journal.OptionError, match="the name of a module"):
-        PythonSandbox.prepare(quickjs, tmp_path / "j", imports=[name])
+        PythonSandbox.prepare(TINY_INTERPRETER, tmp_path / "j", imports=[name])
 
 
 @pytest.mark.deep
