@@ -209,9 +209,7 @@ assert len(KNOBS) == 20
 
 
 def check_allocation(name: str, value: Any) -> InstanceAllocationStrategy:
-    """Return an allocation strategy; None stands for the default one."""
-    if value is None:
-        return DEFAULT_STRATEGY
+    """Return an allocation strategy."""
     if not isinstance(value, OnDemand | Pooling):
         raise OptionError(f"{name} must be OnDemand(...) or Pooling(...), got {quote(value)}")
     return value

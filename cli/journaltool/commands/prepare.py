@@ -8,12 +8,17 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.commands.run import LimitArguments
-from journaltool.options import common, groups
+from journaltool.options import common, groups, session
 from journaltool.options.snapshot import SafePointsChoice, StacksChoice
 from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
-    from journal.engine import Configuration, ModulePreparation, SnapshotOptions
+    from journal.engine import (
+        Configuration,
+        InstanceAllocationStrategy,
+        ModulePreparation,
+        SnapshotOptions,
+    )
 
 HELP = """Instrument and compile programs into the cache, before they run.
 
@@ -57,12 +62,13 @@ def prepare(
     stacks: StacksOption = StacksChoice.AUTO,
     safe_points: SafePointsOption = SafePointsChoice.CALLS,
     limits: LimitArguments,
+    allocation: session.AllocationOption = "on-demand",
     quiet: common.QuietOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
     """Prepare programs (the help text is HELP)."""
     with error_report.reporting_errors():
-        from journal.engine import SafePoints, SnapshotOptions, Stacks
+        from journal.engine import SafePoints, SnapshotOptions, Stacks, parse_allocation
 
         error_report.die_on_sigint()
         uses = [SnapshotOptions()]
@@ -73,7 +79,10 @@ def prepare(
                 safe_points=SafePoints(safe_points.value),
             )
             uses.append(with_snapshots)
-        reports = [_prepare(module, uses, limits.build(), quiet, as_json) for module in modules]
+        configuration, strategy = limits.build(), parse_allocation(allocation)
+        reports = [
+            _prepare(module, uses, configuration, strategy, quiet, as_json) for module in modules
+        ]
         if as_json:
             cache = reports[0]["prepared"][0]["code"]
             values = {"cache": str(Path(cache).parent), "modules": reports}
@@ -84,6 +93,7 @@ def _prepare(
     module: Path,
     uses: "list[SnapshotOptions]",
     configuration: "Configuration",
+    allocation: "InstanceAllocationStrategy",
     quiet: bool,
     as_json: bool,
 ) -> dict[str, Any]:
@@ -97,6 +107,7 @@ def _prepare(
                 snapshots=use,
                 configuration=configuration,
                 cache=common.module_cache(),
+                allocation=allocation,
                 note=terminal.make_note_printer(quiet),
                 progress=on_progress,
             )

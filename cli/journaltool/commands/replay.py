@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, groups, limits, many, mounts
+from journaltool.options import common, groups, limits, many, mounts, session
 from journaltool.output import progress, terminal
 from journaltool.processes import many_journals, supervisor
 
@@ -78,6 +78,7 @@ def replay(  # long: it names each option
     ] = None,
     *,
     policy: limits.PolicyArguments,
+    allocation: session.AllocationOption = "on-demand",
     many_options: many.ManyArguments,
     quiet: common.SilentOption = False,
     as_json: many.JsonOption = False,
@@ -91,6 +92,10 @@ def replay(  # long: it names each option
     secrets = mounts.parse_environment(secret_env or (), os.environ)
     options: dict[str, Any] = {"start": start, "from_each_snapshot": each, "module": module}
     options["secrets"] = secrets
+    with error_report.reporting_errors(exit_codes.ExitCode.ERROR):
+        from journal.engine import parse_allocation
+
+        options["allocation"] = parse_allocation(allocation)
     if not many_options.is_given(journals):
         _replay_alone(journals[0], options, policy, timeout, verify, quiet, as_json)
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR):

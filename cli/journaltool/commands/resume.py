@@ -143,6 +143,7 @@ def resume(  # long: it names each option
     policy: limits.PolicyArguments,
     snapshot_options: snapshot.SnapshotArguments,
     compaction_options: compaction.CompactionArguments,
+    allocation: session.AllocationOption = "on-demand",
     timeout: session.TimeoutOption = None,
     sign_key: signatures.SignKeyOption = None,
     quiet: common.QuietOption = False,
@@ -191,6 +192,7 @@ def resume(  # long: it names each option
                     schedule,
                     quiet,
                     on_progress,
+                    allocation,
                 ),
             )
         result = supervisor.run_until_end(recorder, timeout, snapshots)

@@ -138,6 +138,7 @@ def run(  # long: it names each option
     level: LevelOption = LevelChoice.FULL,
     no_embed: NoEmbedOption = False,
     limits: LimitArguments,
+    allocation: session.AllocationOption = "on-demand",
     segments: SegmentsOption = None,
     snapshot_options: snapshot.SnapshotArguments,
     compaction_options: compaction.CompactionArguments,
@@ -171,7 +172,9 @@ def run(  # long: it names each option
         first_argument = module.name if guest.arg0 is None else guest.arg0
         record = library.record  # This imports the engine.
         error_report.die_on_sigint()
-        config = session.build_config(durability, net, snapshots, schedule, quiet, on_progress)
+        config = session.build_config(
+            durability, net, snapshots, schedule, quiet, on_progress, allocation
+        )
 
         def create(path: Path) -> "Recorder":
             with output_path.prepare_output(path, force) as target:

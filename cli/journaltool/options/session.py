@@ -43,6 +43,17 @@ JsonOption = Annotated[
 ]
 
 
+AllocationOption = Annotated[
+    str,
+    typer.Option(
+        metavar="STRATEGY",
+        help="Let wasmtime allocate on-demand, or from a pool: pooling, or "
+        "pooling:total_memories=10,max_memory_size=64MiB and other options of "
+        "journal.engine.Pooling.",
+    ),
+]
+
+
 def build_config(
     durability: DurabilityChoice,
     net: bool,
@@ -50,9 +61,10 @@ def build_config(
     schedule: "CompactionSchedule | None",
     quiet: bool,
     report: progress.ProgressCallback,
+    allocation: str,
 ) -> "RunConfig":
     """Return the configuration of a guest that uses the standard streams of this process."""
-    from journal.engine import Durability, RunConfig
+    from journal.engine import Durability, RunConfig, parse_allocation
 
     return RunConfig(
         stdin=0,
@@ -64,6 +76,7 @@ def build_config(
         network=net,
         snapshots=snapshots,
         compaction=schedule,
+        allocation=parse_allocation(allocation),
         note=terminal.make_note_printer(quiet),
         progress=report,
     )

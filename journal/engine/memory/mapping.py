@@ -1,6 +1,7 @@
 """Memory mappings of this process: reserved ranges, and private mappings over existing ranges."""
 
 import ctypes
+import errno
 import mmap
 import os
 
@@ -20,6 +21,10 @@ _mmap.argtypes = [
 _munmap = _libc.munmap
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
+_memcmp = _libc.memcmp
+_memcmp.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+_ZEROS = bytes(1 << 16)
+
 _FAILED = ctypes.c_void_p(-1).value
 _FIXED = 0x10
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
@@ -35,6 +40,43 @@ def map_over(address: int, size: int, fd: int, offset: int) -> None:
     """
     if size:
         _map(address, size, mmap.MAP_PRIVATE | _FIXED, fd, offset)
+
+
+def copy_over(address: int, size: int, fd: int, offset: int) -> None:
+    """Set ``size`` bytes at ``address`` to those of a file, in the mapping that is there.
+
+    Pages that are zero already, and in a hole of the file, are not written.
+    """
+    view = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+    position = 0
+    while position < size:
+        start = min(size, _find_data(fd, offset + position, offset + size) - offset)
+        _clear(address + position, start - position)
+        position = start
+        stop = min(size, os.lseek(fd, offset + start, os.SEEK_HOLE) - offset) if start < size else 0
+        while position < stop:
+            count = os.preadv(fd, [view[position:stop]], offset + position)
+            if not count:
+                raise OSError(errno.EIO, "the memory image is cut short")
+            position += count
+
+
+def _find_data(fd: int, offset: int, end: int) -> int:
+    """Return where the next bytes of a file are that are not in a hole, or ``end``."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return end
+
+
+def _clear(address: int, size: int) -> None:
+    """Set a range to zeros, and do not write pages that are."""
+    for start in range(address, address + size, len(_ZEROS)):
+        count = min(len(_ZEROS), address + size - start)
+        if _memcmp(start, _ZEROS, count):
+            ctypes.memset(start, 0, count)
 
 
 def reserve(size: int, protection: int) -> int:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journal._arguments import check_callable, check_optional, check_path, check_type
+from journal.engine.allocation import (
+    DEFAULT_STRATEGY,
+    InstanceAllocationStrategy,
+    check_allocation,
+)
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.program.engine import make_settings
 from journal.engine.program.instrument import INSTRUMENT_PHASE
@@ -46,15 +51,16 @@ def prepare_module(
     snapshots: SnapshotOptions | None = None,
     configuration: Configuration | None = None,
     cache: Path | None = None,
+    allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
     note: Notify = lambda text: None,
     progress: ProgressCallback = ignore_progress,
 ) -> ModulePreparation:
     """Instrument and compile ``module`` into the cache, as far as it is not there.
 
-    A following :func:`record` with the same ``snapshots``, ``configuration`` and ``cache`` starts
-    without either, as does a resume of its journal. ``note`` receives remarks for the user, and
-    ``progress`` the phases. Raises ``ModuleRefused`` if the engine cannot run the module, and
-    ``OptionError`` for invalid options or a cache that cannot be used.
+    A following :func:`record` with the same ``snapshots``, ``configuration``, ``cache`` and
+    ``allocation`` starts without either, as does a resume of its journal. ``note`` receives
+    remarks for the user, and ``progress`` the phases. Raises ``ModuleRefused`` if the engine cannot
+    run the module, and ``OptionError`` for invalid options or a cache that cannot be used.
     """
     if not isinstance(module, bytes):
         check_path("module", module)
@@ -63,13 +69,16 @@ def prepare_module(
     snapshots, configuration = snapshots or SnapshotOptions(), configuration or Configuration()
     folder = get_default_cache() if cache is None else check_path("cache", cache)
     files = UserCache.open(folder)
+    check_allocation("allocation", allocation)
     check_callable("note", note)
     check_callable("progress", progress)
     times = _PhaseTimes(progress)
     original = load_module(module)
-    program = prepare_new_run(original, snapshots, configuration, folder, note, times.report)
+    program = prepare_new_run(
+        original, snapshots, configuration, folder, note, times.report, allocation
+    )
     variant = program.variant
-    code = find_compiled(variant.module, make_settings(program.configuration), files)
+    code = find_compiled(variant.module, make_settings(program.configuration, allocation), files)
     if code is None:
         raise OptionError(
             f"the cache {folder} cannot keep the code: it must be writable for this user only"

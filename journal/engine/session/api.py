@@ -17,6 +17,7 @@ from journal._arguments import (
     check_type,
     refuse,
 )
+from journal.engine.allocation import DEFAULT_STRATEGY, InstanceAllocationStrategy
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.program.variant import Notify
 from journal.engine.session.guest_time import SleepPolicy
@@ -84,6 +85,7 @@ def record(  # long: each option is a keyword with its documentation
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
+    allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
     on_event: EventCallback | None = None,
     on_output: OutputCallback | None = None,
     note: Notify = ignore_note,
@@ -116,9 +118,8 @@ def record(  # long: each option is a keyword with its documentation
     ``path``. Safe to call from several threads with different paths.
     """
     streams, reporters = (stdin, stdout, stderr), (on_event, on_output, note, progress)
-    config = _choose(
-        config, streams, durability, (cache, approvals), network, snapshots, compaction, reporters
-    )
+    engine = (cache, approvals, allocation)
+    config = _choose(config, streams, durability, engine, network, snapshots, compaction, reporters)
     if mounts is None:
         mounts = [MemoryMount("/")]
     if roll is not None:
@@ -164,6 +165,7 @@ def resume(  # long: each option is a keyword with its documentation
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
+    allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
     on_event: EventCallback | None = None,
     on_output: OutputCallback | None = None,
     note: Notify = ignore_note,
@@ -227,9 +229,8 @@ def resume(  # long: each option is a keyword with its documentation
     journals.
     """
     streams, reporters = (stdin, stdout, stderr), (on_event, on_output, note, progress)
-    config = _choose(
-        config, streams, durability, (cache, approvals), network, snapshots, compaction, reporters
-    )
+    engine = (cache, approvals, allocation)
+    config = _choose(config, streams, durability, engine, network, snapshots, compaction, reporters)
     options = ResumeOptions(
         module=module,
         grants=Grants() if grants is None else check_type("grants", grants, Grants),
@@ -263,7 +264,7 @@ def _choose(
     config: RunConfig | None,
     streams: tuple[Input, Output, Output],
     durability: Durability | None,
-    folders: tuple[Path | None, Path | None],
+    engine: tuple[Path | None, Path | None, InstanceAllocationStrategy],
     network: bool,
     snapshots: SnapshotOptions | None,
     compaction: "CompactionSchedule | None",
@@ -271,7 +272,7 @@ def _choose(
 ) -> RunConfig:
     """Return ``config`` if it is given, else the configuration of the keywords."""
     stdin, stdout, stderr = streams
-    cache, approvals = folders
+    cache, approvals, allocation = engine
     on_event, on_output, note, progress = reporters
     keywords = RunConfig(
         stdin=stdin,
@@ -283,6 +284,7 @@ def _choose(
         network=network,
         snapshots=snapshots,
         compaction=compaction,
+        allocation=allocation,
         on_event=on_event,
         on_output=on_output,
         note=note,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
+from journal.engine.allocation import Pooling
 from journal.engine.configuration import MEMORIES_MAX
 from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule
@@ -295,6 +296,7 @@ class Process:
             return
         self.context.memory = instance.instantiate(self.program.compiled)
         self._machine = MachineState.from_instance(instance, self.program.variant)
+        self._machine.is_pooled = isinstance(self._config.allocation, Pooling)
         capture = SnapshotCapture(
             self._machine, self.context, self._writer, self._config.snapshots.dirty_page_tracking
         )

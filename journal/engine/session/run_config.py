@@ -16,6 +16,11 @@ from journal._arguments import (
     check_type,
     refuse,
 )
+from journal.engine.allocation import (
+    DEFAULT_STRATEGY,
+    InstanceAllocationStrategy,
+    check_allocation,
+)
 from journal.engine.configuration import SnapshotOptions
 from journal.engine.program.variant import Notify
 from journal.engine.wasi.stdio.outbox import Durability, OutputCallback
@@ -78,6 +83,10 @@ class RunConfig:
     ``snapshots`` says when snapshots are taken. ``compaction`` says when the journal is
     compacted; it cannot be combined with a page index.
 
+    ``allocation`` is the strategy by which wasmtime allocates the instance: :class:`OnDemand` or
+    :class:`Pooling`. A new run records its limits of growth, so that a resume with another strategy
+    is exact. A resume refuses a strategy that allows the guest less than its recording.
+
     ``on_output`` receives the output of a stream without a target, which is not captured then: the
     number of the stream, 1 or 2, and bytes, in the thread of the guest. It receives each byte once
     over all sessions of a journal; after a crash the call in doubt is repeated, as for a pipe. An
@@ -103,6 +112,7 @@ class RunConfig:
     network: bool = False
     snapshots: SnapshotOptions | None = None
     compaction: "CompactionSchedule | None" = None
+    allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY
     on_event: EventCallback | None = None
     on_output: OutputCallback | None = None
     note: Notify = ignore_note
@@ -125,6 +135,7 @@ class RunConfig:
             from journal.compaction import CompactionSchedule  # Most runs need none.
 
             check_type("compaction", self.compaction, CompactionSchedule)
+        check_allocation("allocation", self.allocation)
         for name in ("on_event", "on_output"):
             check_optional(name, getattr(self, name), check_callable)
         check_callable("note", self.note)

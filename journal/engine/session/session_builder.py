@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from journal.engine.configuration import Configuration
 from journal.engine.program.module import load_module
+from journal.engine.program.module_limits import lower_limits
 from journal.engine.program.prepared import (
     prepare,
     prepare_new_run,
@@ -110,6 +111,8 @@ def build_recorded(
     module: bytes | StrPath, path: StrPath, config: RunConfig, options: RecordOptions
 ) -> Recorder:
     """Create a journal at ``path`` and return a recorder that runs ``module`` in it."""
+    configuration = lower_limits(options.configuration, config.allocation)
+    options = replace(options, configuration=configuration)
     recorded_options = make_pairs(config, options.roll)
     session = _make_session(config, RecordedOptions(), options.configuration)
     return _build_recorded(module, path, session, options, recorded_options)
@@ -129,6 +132,7 @@ def _build_recorded(
         config.cache,
         config.note,
         config.progress,
+        config.allocation,
     )
     streams = connect_streams(config)
     interrupter = Interrupter()
@@ -314,7 +318,13 @@ class _Resumption:
             counts_pause=options.reseed or has_new_reseeding(recording),
         )
         check_memory(plan.variant, identity.configuration, options.policy)
-        program = prepare(plan.variant, identity.configuration, config.cache, config.progress)
+        program = prepare(
+            plan.variant,
+            identity.configuration,
+            config.cache,
+            config.progress,
+            config.allocation,
+        )
         own = None
         if isinstance(writer, Writer):
             own = find_own_files(writer.path, config.cache, config.approvals)

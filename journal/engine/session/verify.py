@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from journal._arguments import check_callable, check_flag, check_int, check_optional, check_path
+from journal.engine.allocation import DEFAULT_STRATEGY, InstanceAllocationStrategy
 from journal.engine.program.module import GuestModule
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import ModuleVariant, Notify, make_unmodified_variant
@@ -165,6 +166,7 @@ def verify_replay(  # long: each option is a keyword with its documentation
     cache: Path | None = None,
     approvals: Path | None = None,
     policy: ResourcePolicy | None = None,
+    allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
     note: Notify = ignore_note,
     on_check: Callable[[SnapshotCheck], None] = lambda check: None,
     progress: ProgressCallback = ignore_progress,
@@ -177,7 +179,8 @@ def verify_replay(  # long: each option is a keyword with its documentation
     needed only if the journal does not contain its module, and ``secrets`` if environment
     variables were secret. ``cache`` is the directory of compiled modules. ``approvals`` is the
     directory of approvals, without which the path that a journal names as its module is not read.
-    ``policy`` bounds what the journal may use. ``note`` receives remarks for the user, ``on_check``
+    ``policy`` bounds what the journal may use, and ``allocation`` is the strategy by which wasmtime
+    allocates the instances. ``note`` receives remarks for the user, ``on_check``
     each finished check, and ``progress`` the phases as :class:`SessionConfig` says.
 
     Nothing else of the host is read, and nothing is written. Raises ``NotResumable``,
@@ -194,7 +197,7 @@ def verify_replay(  # long: each option is a keyword with its documentation
     values = check_secrets(secrets)
     policy = check_policy(policy)
     check_journal(journal, policy)
-    config = SessionConfig(cache=cache, note=note, progress=progress)
+    config = SessionConfig(cache=cache, allocation=allocation, note=note, progress=progress)
     with ExitStack() as stack:
         with report_phase(progress, "reading the journal"):
             recording = stack.enter_context(RecordedRun(journal, policy=policy))
@@ -300,7 +303,13 @@ class _ReplayRunner:
         interrupter = Interrupter()
         try:
             process = Process(
-                prepare(variant, identity.configuration, self.config.cache, self.config.progress),
+                prepare(
+                    variant,
+                    identity.configuration,
+                    self.config.cache,
+                    self.config.progress,
+                    self.config.allocation,
+                ),
                 identity,
                 NullWriter(),
                 streams,

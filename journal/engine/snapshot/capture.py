@@ -88,11 +88,16 @@ class CapturedSnapshot(NamedTuple):
 
 @dataclass(slots=True)
 class MachineState:
-    """Captured state of an instance: memories, globals, and tables if code changes them."""
+    """Captured state of an instance: memories, globals, and tables if code changes them.
+
+    ``is_pooled`` means that the memories lie in slots of a pool. The pool keeps the mappings of a
+    slot for its next instance, so nothing may be mapped over such a memory.
+    """
 
     memories: list[TrackedMemory]
     globals: InstanceGlobals
     tables: InstanceTables | None
+    is_pooled: bool = False
 
     @classmethod
     def from_instance(cls, instance: Instance, variant: ModuleVariant) -> "MachineState":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from journal.engine.memory.mapping import map_over
+from journal.engine.memory.mapping import copy_over, map_over
 from journal.engine.snapshot import memory_image
 from journal.engine.snapshot.capture import MAIN_THREAD, MachineState
 from journal.engine.snapshot.memory_image import ImageCache, ImageKey, MemoryImage
@@ -203,7 +203,8 @@ class SnapshotRestorer:
             tracked = memories[region.memory_index]
             tracked.memory.grow(region.size)
             if region.size:
-                map_over(tracked.memory.address, region.size, self.image.fd, region.offset)
+                restore = copy_over if machine.is_pooled else map_over
+                restore(tracked.memory.address, region.size, self.image.fd, region.offset)
                 tracked.mirror.map_file(region.size, self.image.fd, region.offset)
             tracked.hash_sum = region.hash_sum
         self.image.close()
