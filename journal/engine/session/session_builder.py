@@ -125,15 +125,8 @@ def _build_recorded(
     options: RecordOptions,
     recorded_options: Pairs,
 ) -> Recorder:
-    program = prepare_new_run(
-        load_module(module),
-        config.snapshots,
-        options.configuration,
-        config.cache,
-        config.note,
-        config.progress,
-        config.allocation,
-    )
+    loaded, settings = load_module(module), (config.snapshots, options.configuration, config.cache)
+    program = prepare_new_run(loaded, *settings, config.note, config.progress, config.allocation)
     streams = connect_streams(config)
     interrupter = Interrupter()
     writer = Writer(path, publish=False, roll=options.roll)
@@ -318,13 +311,8 @@ class _Resumption:
             counts_pause=options.reseed or has_new_reseeding(recording),
         )
         check_memory(plan.variant, identity.configuration, options.policy)
-        program = prepare(
-            plan.variant,
-            identity.configuration,
-            config.cache,
-            config.progress,
-            config.allocation,
-        )
+        settings = identity.configuration, config.cache, config.progress, config.allocation
+        program = prepare(plan.variant, *settings)
         own = None
         if isinstance(writer, Writer):
             own = find_own_files(writer.path, config.cache, config.approvals)
