@@ -32,5 +32,10 @@ def call_abandonable(work: Callable[[], T]) -> T:
     threading.Thread(target=run, name="journal-native", daemon=True).start()
     is_done.wait()
     if errors:
-        raise errors[0]
+        try:
+            raise errors[0]
+        finally:
+            # The error refers to this frame. A cycle would keep what the work used, such as the
+            # addresses of an engine, until the next garbage collection.
+            errors.clear()
     return results[0]
