@@ -79,12 +79,14 @@ class AsyncSession(GuestSession):
         """
         return await run_in_thread(self._snapshot)
 
-    async def fork(self, count: int = 1, *, into: StrPath | None = None) -> "list[Self]":
-        """Return ``count`` new sessions that continue at the present state of the guest.
+    async def fork(
+        self, count: int = 1, *, into: StrPath | None = None, reseed: bool = True
+    ) -> "list[Self]":
+        """Return ``count`` new sessions that continue at the next safe point of the guest.
 
-        See :meth:`Session.fork`. After a cancellation the children are closed.
+        See :meth:`Session.fork`. After a cancellation no child is left.
         """
-        return await run_in_thread(lambda: self._fork(count, into), undo=_close_all)
+        return await run_in_thread(lambda: self._fork(count, into, reseed), undo=_discard_all)
 
     async def pause(self) -> bytes:
         """Take a snapshot, close the session, and return its journal as bytes.
@@ -132,6 +134,6 @@ class AsyncOutput:
         return chunk
 
 
-def _close_all(sessions: Sequence[GuestSession]) -> None:
+def _discard_all(sessions: Sequence[GuestSession]) -> None:
     for session in sessions:
-        session.close()
+        session._discard()

@@ -1,17 +1,17 @@
 """Guest session: the common part of sessions for threads and of sessions for event loops."""
 
+import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from journal._arguments import check_flag, check_int
+from journal._arguments import check_flag, check_int, check_optional, check_seconds
 from journal.engine.interactive.journal_place import JournalPlace, number_paths
 from journal.engine.interactive.pausing import pack_journal
 from journal.engine.interactive.session_state import SessionState
-from journal.engine.session.api import resume
+from journal.engine.session.forking import Family, copy_guest
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.reply import Ending, Reply
 from journal.engine.session.run_config import StrPath
@@ -19,8 +19,10 @@ from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.session_limits import SessionLimits
 from journal.engine.session.telemetry import CallTrace, trace_call
 from journal.engine.wasi.stdio.outbox import OutputCallback
-from journal.errors import NotResumable, OptionError
+from journal.errors import OptionError
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
+from journal.operations.fork import FORK_COUNT_MAX
+from journal.rewrite.block_copier import check_new_journal
 
 _ENDINGS = {
     ExitKind.EXITED: Ending.EXITED,
@@ -31,29 +33,25 @@ _ENDINGS = {
 OpenRecorder = Callable[[Path, SessionState], Recorder]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    """Settings that the forks of a session share; ``resume`` are keywords of :func:`resume`."""
-
-    limits: SessionLimits
-    on_output: OutputCallback | None
-    resume: Mapping[str, Any]
-
-
 class GuestSession:
     """A guest with its recorder, its journal and its state.
 
     The guest runs from the construction on. ``place`` says where the journal is, and
-    ``open_recorder`` creates its recorder. Subclasses have the methods that wait.
+    ``open_recorder`` creates its recorder. ``on_output`` receives the output, too. Subclasses have
+    the methods that wait.
     """
 
     _closed = True
 
     def __init__(
-        self, place: JournalPlace, settings: SessionSettings, open_recorder: OpenRecorder
+        self,
+        place: JournalPlace,
+        limits: SessionLimits,
+        open_recorder: OpenRecorder,
+        on_output: OutputCallback | None = None,
     ) -> None:
-        self._place, self._settings = place, settings
-        self._state = SessionState(settings.limits, settings.on_output)
+        self._place, self._limits = place, limits
+        self._state = SessionState(limits, on_output)
         self._ending: Ending | None = None
         self._closing = threading.Lock()
         self._home = HomeProcess()
@@ -103,37 +101,39 @@ class GuestSession:
         self._check()
         return self._recorder.snapshot(timeout_seconds=timeout_seconds)
 
-    def _fork(self, count: int, into: StrPath | None) -> "list[Self]":
+    def _fork(
+        self, count: int, into: StrPath | None, reseed: bool, timeout_seconds: float | None = None
+    ) -> "list[Self]":
         self._check()
-        check_int("count", count, 1)
-        places = [JournalPlace(path) for path in number_paths(into, count)]
-        with ExitStack() as stack:
-            for place in places:
-                stack.callback(place.remove)
-            seq = self._recorder.snapshot()
-            if seq is None:
-                raise NotResumable("the guest has ended: it cannot be forked")
+        check_int("count", count, 1, FORK_COUNT_MAX)
+        check_flag("reseed", reseed)
+        seconds = check_optional("timeout_seconds", timeout_seconds, check_seconds)
+        paths = number_paths(into, count)
+        for path in paths:
+            if path is not None:
+                check_new_journal(path, [self.path])
+        with (
+            copy_guest(self._recorder, reseed=reseed, timeout_seconds=seconds) as family,
+            ExitStack() as stack,
+        ):
             children = []
-            for place in places:
-                children.append(type(self)(place, self._settings, self._fork_at(seq)))
-                stack.callback(children[-1].close)
+            for path in paths:
+                child = self._make_child(JournalPlace(path), family)
+                children.append(child)
+                stack.callback(child._discard)
             stack.pop_all()
         return children
 
-    def _fork_at(self, seq: int) -> OpenRecorder:
-        """Return the function that opens the recorder of a child at snapshot ``seq``."""
-
+    def _make_child(self, place: JournalPlace, family: Family) -> Self:
         def open_recorder(path: Path, state: SessionState) -> Recorder:
-            return resume(
-                self.path,
-                at=seq,
-                into=path,
-                stdin=state.source,
-                on_output=state.put,
-                **self._settings.resume,
-            )
+            return family.make_child(path, state.source, state.put)
 
-        return open_recorder
+        return type(self)(place, self._limits, open_recorder)
+
+    def _discard(self) -> None:
+        """Close the session, and remove its journal."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _pause(self) -> bytes:
         self._check()
@@ -219,7 +219,7 @@ class GuestSession:
             ending = self._state.stopped_by
         stdout, stderr = self._state.take_reply()
         self._ending = ending
-        message = _describe(ending, result, self._settings.limits)
+        message = _describe(ending, result, self._limits)
         return Reply(ending, stdout, stderr, result.code, message)
 
 

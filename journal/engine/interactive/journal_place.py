@@ -44,10 +44,8 @@ def make_folder() -> Path:
 
 
 def number_paths(path: StrPath | None, count: int) -> list[Path | None]:
-    """Return ``count`` paths: with several, each gets a number before its suffix."""
+    """Return ``count`` paths: ``path`` with ``-1``, ``-2``, … before its suffix, or None."""
     if path is None:
         return [None] * count
     base = check_path("into", path)
-    if count == 1:
-        return [base]
-    return [base.with_stem(f"{base.stem}-{number}") for number in range(1, count + 1)]
+    return [base.with_name(f"{base.stem}-{n}{base.suffix}") for n in range(1, count + 1)]

@@ -13,10 +13,11 @@ from journal._arguments import (
     check_type,
     quote,
 )
+from journal.engine.allocation import InstanceAllocationStrategy
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.interactive.async_session import AsyncSession
 from journal.engine.interactive.event_loop import run_in_thread
-from journal.engine.interactive.guest_session import GuestSession, OpenRecorder, SessionSettings
+from journal.engine.interactive.guest_session import GuestSession, OpenRecorder
 from journal.engine.interactive.journal_place import JournalPlace
 from journal.engine.interactive.pausing import check_complete, unpack_journal
 from journal.engine.interactive.session import Session
@@ -53,6 +54,7 @@ class _Keywords(TypedDict, total=False):
     network: bool
     snapshots: SnapshotOptions
     compaction: "CompactionSchedule"
+    allocation: InstanceAllocationStrategy
     on_event: EventCallback
     on_output: OutputCallback
     note: Notify
@@ -97,10 +99,15 @@ class SessionOpener:
     """
 
     def __init__(
-        self, path: StrPath | None, settings: SessionSettings, open_recorder: OpenRecorder
+        self,
+        path: StrPath | None,
+        limits: SessionLimits,
+        open_recorder: OpenRecorder,
+        on_output: OutputCallback | None,
     ) -> None:
         check_optional("path", path, check_path)
-        self._path, self._settings, self._open_recorder = path, settings, open_recorder
+        self._path, self._limits = path, limits
+        self._open_recorder, self._on_output = open_recorder, on_output
         self._session: GuestSession | None = None
         self._has_begun = False
 
@@ -138,7 +145,7 @@ class SessionOpener:
         self._has_begun = True
 
     def _make(self, kind: type[S]) -> S:
-        return kind(JournalPlace(self._path), self._settings, self._open_recorder)
+        return kind(JournalPlace(self._path), self._limits, self._open_recorder, self._on_output)
 
 
 def session(
@@ -172,11 +179,7 @@ def session(
         source, put = state.source, state.put
         return record(module, journal, stdin=source, on_output=put, **keywords)
 
-    shared = {name: keywords[name] for name in _Keywords.__annotations__ if name in keywords}
-    environment = keywords.get("env") or {}
-    secrets = {name: value for name, value in environment.items() if isinstance(value, SecretValue)}
-    settings = SessionSettings(limits, on_output, {**shared, "secrets": secrets})
-    return SessionOpener(path, settings, open_recorder)
+    return SessionOpener(path, limits, open_recorder, on_output)
 
 
 def resume_session(
@@ -192,8 +195,9 @@ def resume_session(
     or files is refused. Entering raises the errors of :func:`resume`.
     """
     check_path("path", path)
-    settings = _make_settings(limits, _check_options(options, ResumedSessionOptions))
-    return SessionOpener(path, settings, _open_resumed(settings))
+    limits, keywords = _limit_resume(limits, _check_options(options, ResumedSessionOptions))
+    on_output = keywords.pop("on_output", None)
+    return SessionOpener(path, limits, _open_resumed(keywords), on_output)
 
 
 def unpause(
@@ -210,8 +214,9 @@ def unpause(
     in a temporary directory. ``limits`` and ``options`` are those of :func:`resume_session`.
     """
     data = check_bytes("data", data)
-    settings = _make_settings(limits, _check_options(options, ResumedSessionOptions))
-    open_resumed = _open_resumed(settings)
+    limits, keywords = _limit_resume(limits, _check_options(options, ResumedSessionOptions))
+    on_output = keywords.pop("on_output", None)
+    open_resumed = _open_resumed(keywords)
 
     def open_recorder(journal: Path, state: SessionState) -> Recorder:
         unpack_journal(data, journal)
@@ -222,21 +227,23 @@ def unpause(
             journal.unlink(missing_ok=True)
             raise
 
-    return SessionOpener(path, settings, open_recorder)
+    return SessionOpener(path, limits, open_recorder, on_output)
 
 
-def _open_resumed(settings: SessionSettings) -> OpenRecorder:
+def _open_resumed(keywords: dict[str, Any]) -> OpenRecorder:
     """Return the function that resumes a journal for a session."""
 
     def open_recorder(journal: Path, state: SessionState) -> Recorder:
         source, put = state.source, state.put
-        return resume(journal, stdin=source, on_output=put, **settings.resume)
+        return resume(journal, stdin=source, on_output=put, **keywords)
 
     return open_recorder
 
 
-def _make_settings(limits: SessionLimits | None, options: dict[str, Any]) -> SessionSettings:
-    """Return the settings of a resumed session."""
+def _limit_resume(
+    limits: SessionLimits | None, options: dict[str, Any]
+) -> tuple[SessionLimits, dict[str, Any]]:
+    """Return the limits of a resumed session, and its keywords for :func:`resume`."""
     limits = _check_limits(limits)
     sizes = {
         name: size
@@ -247,7 +254,7 @@ def _make_settings(limits: SessionLimits | None, options: dict[str, Any]) -> Ses
     if sizes:
         policy = keywords.get("policy") or ResourcePolicy()
         keywords["policy"] = replace(check_type("policy", policy, ResourcePolicy), **sizes)
-    return SessionSettings(limits, keywords.pop("on_output", None), keywords)
+    return limits, keywords
 
 
 def _check_limits(limits: SessionLimits | None) -> SessionLimits:

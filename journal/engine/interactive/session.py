@@ -92,15 +92,27 @@ class Session(GuestSession):
         """
         return self._snapshot(timeout_seconds)
 
-    def fork(self, count: int = 1, *, into: StrPath | None = None) -> "list[Self]":
-        """Return ``count`` new sessions that continue at the present state of the guest.
+    def fork(
+        self,
+        count: int = 1,
+        *,
+        into: StrPath | None = None,
+        reseed: bool = True,
+        timeout_seconds: float | None = None,
+    ) -> "list[Self]":
+        """Return ``count`` new sessions that continue at the next safe point of the guest.
 
         This session goes on. Each child has a journal of its own: in a temporary directory, or at
-        ``into``; with several children a number stands before the suffix of that name. Input that
-        the guest has not read and output that it has written belong to this session alone. The
-        caller closes the children. Raises ``NotResumable`` if the guest has ended.
+        ``into`` with ``-1``, ``-2``, … before its suffix. Input that the guest has not read and
+        output that it has written belong to this session alone. A child has the limits of this
+        session, but not its functions ``on_output`` and ``on_event``. With ``reseed`` the children
+        are told that they are some of several. The caller closes them.
+
+        Raises ``NotResumable`` if the guest has ended, the timeout ends first, or snapshots of its
+        module have no stacks, and ``OptionError`` if the session was started without snapshots or a
+        journal exists. On an error no child is left.
         """
-        return self._fork(count, into)
+        return self._fork(count, into, reseed, timeout_seconds)
 
     def pause(self) -> bytes:
         """Take a snapshot, close the session, and return its journal as bytes.

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from journal.engine.session.standard_streams import StandardStreams, capture_out
 from journal.engine.snapshot.forked_state import ForkedState
 from journal.engine.tape import Batch
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
-from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputCallback
 from journal.engine.wasi.stdio.stdin import FedSource, Interrupter
 from journal.errors import JournalError
 from journal.events import codec
@@ -39,6 +39,25 @@ from journal.operations.fork import open_fork
 
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
 _unpack_write = codec.make_unpacker(StreamWrite)
+
+
+@contextmanager
+def copy_guest(
+    recorder: Recorder, *, reseed: bool, timeout_seconds: float | None
+) -> "Iterator[Family]":
+    """Copy the state of a running guest, from which the body makes children.
+
+    Raises the errors of :meth:`Recorder.fork`.
+    """
+    with recorder._copy_state(timeout_seconds) as state:
+        assert recorder._process is not None, "the guest runs"
+        yield Family(
+            path=recorder.path,
+            process=recorder._process,
+            config=recorder._config,
+            state=state,
+            reseeds=reseed,
+        )
 
 
 def fork_guest(family: "Family", paths: Sequence[Path]) -> list[Recorder]:
@@ -82,13 +101,21 @@ class Family:
     _history: list[list[Batch] | None] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def make_child(self, path: Path) -> Recorder:
-        """Return the recorder of a new child with its journal at ``path``. It does not run yet."""
+    def make_child(
+        self, path: Path, source: FedSource | None = None, on_output: OutputCallback | None = None
+    ) -> Recorder:
+        """Return the recorder of a new child with its journal at ``path``. It does not run yet.
+
+        The default of ``source`` is a new one. Without ``on_output`` the output is captured.
+        """
         parent, interrupter = self.process, Interrupter()
-        config = replace(self.config, stdin=None, stdout=None, stderr=None, on_event=None)
+        config = replace(
+            self.config, stdin=None, stdout=None, stderr=None, on_event=None, on_output=on_output
+        )
         writer = self._create_journal(path)
         with close_on_error(writer, interrupter), ExitStack() as stack:
-            streams = StandardStreams(FedSource(), capture_outputs(), parent.streams.terminals)
+            outputs = capture_outputs(on_output)
+            streams = StandardStreams(source or FedSource(), outputs, parent.streams.terminals)
             pages = make_page_index(path, config, is_sealed=writer.is_sealed)
             if pages is not None:
                 stack.enter_context(pages).open()

@@ -282,7 +282,8 @@ class Recorder:
         module have no stacks, and ``OptionError`` if the run was started without snapshots or a
         journal exists. On an error no child is left. Safe from any thread.
         """
-        from journal.engine.session.forking import Family, fork_guest  # It imports this module.
+        # It imports this module.
+        from journal.engine.session.forking import copy_guest, fork_guest
 
         self._home.check(self.path)
         check_int("count", count, 1, FORK_COUNT_MAX)
@@ -294,15 +295,7 @@ class Recorder:
         paths = [target.with_name(name) for name in names]
         for path in paths:
             check_new_journal(path, [self.path])
-        with self._copy_state(timeout_seconds) as state:
-            assert self._process is not None, "the guest runs"
-            family = Family(
-                path=self.path,
-                process=self._process,
-                config=self._config,
-                state=state,
-                reseeds=reseed,
-            )
+        with copy_guest(self, reseed=reseed, timeout_seconds=timeout_seconds) as family:
             return fork_guest(family, paths)
 
     def _copy_state(self, timeout_seconds: float | None) -> "ForkedState":

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from journal.engine.session.run_config import Input, RunConfig
 from journal.engine.wasi.stdio.delivery import StreamHistory, find_terminals
-from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, OutputTarget
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, OutputCallback, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, FedSource, StdinSource, open_source
 from journal.events.streams import TargetKind
 
@@ -38,9 +38,14 @@ def connect_streams(
     return StandardStreams(source, output_targets, terminals)
 
 
-def capture_outputs() -> dict[int, OutputTarget]:
-    """Return targets in memory for both outputs."""
-    return {stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)}
+def capture_outputs(on_output: OutputCallback | None = None) -> dict[int, OutputTarget]:
+    """Return targets for both outputs: ``on_output``, or else the memory."""
+    return {stream: _capture(stream, on_output) for stream in (STDOUT, STDERR)}
+
+
+def _capture(stream: int, on_output: OutputCallback | None) -> OutputTarget:
+    callback = None if on_output is None else partial(on_output, stream)
+    return OutputTarget(TargetKind.CAPTURED, callback=callback)
 
 
 def _open_outputs(config: RunConfig) -> dict[int, OutputTarget]:
@@ -51,8 +56,7 @@ def _open_outputs(config: RunConfig) -> dict[int, OutputTarget]:
     output_targets: dict[int, OutputTarget] = {}
     for stream, output in ((STDOUT, config.stdout), (STDERR, config.stderr)):
         if output is None:
-            call = None if config.on_output is None else partial(config.on_output, stream)
-            output_targets[stream] = OutputTarget(TargetKind.CAPTURED, callback=call)
+            output_targets[stream] = _capture(stream, config.on_output)
             continue
         target = OutputTarget.of_descriptor(_fileno(output))
         twin = output_targets.get(STDOUT)

@@ -191,13 +191,41 @@ def test_children_get_numbered_paths_and_their_journals_stay(
         assert parent.run(b"get a\n").stdout == b"1\n3> "
 
 
+def test_a_failed_fork_leaves_no_child(tmp_path: Path, prompt: SessionOpener) -> None:
+    (tmp_path / "child-2.journal").touch()
+    with prompt as session:
+        session.run()
+        with pytest.raises(OptionError, match="already exists"):
+            session.fork(2, into=tmp_path / "child.journal")
+        assert [path.name for path in tmp_path.iterdir()] == ["child-2.journal"]
+        assert session.run(b"get a\n").stdout == b"there is none\n2> "
+
+
+def test_functions_of_a_session_do_not_reach_its_children(cache_dir: Path) -> None:
+    parts: list[bytes] = []
+    frames: list[journal.Frame] = []
+    with journal.session(
+        guest("prompt"),
+        args=["prompt"],
+        cache=cache_dir,
+        on_output=lambda stream, data: parts.append(data),
+        on_event=frames.append,
+    ) as session:
+        session.run()
+        (child,) = session.fork()
+        count = len(frames)
+        with child:
+            assert child.run(b"get a\n").stdout == b"there is none\n2> "
+        assert (len(frames), parts) == (count, [b"1> "])
+
+
 def test_an_ended_guest_is_not_forked_and_leaves_nothing(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with journal.session(program(""), cache=cache_dir) as session:
         session.run()
-        with pytest.raises(journal.NotResumable, match="the guest has ended"):
+        with pytest.raises(journal.NotResumable, match="has ended"):
             session.fork(3)
     assert list(tmp_path.iterdir()) == []
 
