@@ -250,7 +250,7 @@ def _find_segments(
                     break
                 has_readable, before = True, header
                 cache: dict[int, BlockHeader] = {}
-                stop = _find_continuation(header, next_header)
+                stop = _find_shared_end(header, next_header)
                 segment = HeaderScan(data, position, size, header, budget, cache, stop).segment(
                     begin
                 )
@@ -274,7 +274,7 @@ def _read_header(data: Bytes | None) -> SegmentHeader | None:
         return None
 
 
-def _find_continuation(
+def _find_shared_end(
     header: SegmentHeader, following: SegmentHeader | None
 ) -> tuple[int, int] | None:
     """Return the (end, hash) of the block that the next file continues, if it continues this one.
@@ -282,7 +282,7 @@ def _find_continuation(
     > Why is it needed before the header scan? The writer of a shared file may have continued it on
     its own, and may have superseded blocks on which the next file relies.
     """
-    if following is None or not following.continues(header):
+    if following is None or segment_header.find_misplacement(following, header):
         return None
     return following.previous_end, following.previous_hash
 
@@ -308,7 +308,8 @@ def _assign_seqs(
 
 
 def _set_continuation(segment: Segment, following: Segment) -> Segment:
+    header = following.header
     return segment._replace(
-        continuation=_find_continuation(segment.header, following.header),
-        continuation_seq=following.header.first_seq + segment.shift,
+        continuation=(header.previous_end, header.previous_hash),
+        continuation_seq=header.first_seq + segment.shift,
     )

@@ -18,6 +18,7 @@ from journal.log.writer import Writer
 from tests.rigs import needs
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
+from tests.support.plain_reader import reading
 
 Count = Callable[[int], None]
 Row = tuple[int, bytes]
@@ -163,6 +164,10 @@ def test_a_parent_that_fails_over_keeps_its_children(
         assert is_child(tmp_path / f"child{at}", at)
         with Reader(tmp_path / f"child{at}") as reader:
             assert list(reader.verify(decode=False)) == []
+        files = sorted((tmp_path / f"child{at}").iterdir())
+        plain = reading(*[file.read_bytes() for file in files])
+        assert [row.seq for row in plain.rows] == list(range(at + 3))
+        assert plain.damage == []
 
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOENT])

@@ -180,7 +180,7 @@ def flawed(header: cs.Container) -> bool:
 class Segment:
     """One segment of a file. It finds all headers first, then walks the blocks."""
 
-    def __init__(self, data: bytes, file: int, start: int) -> None:
+    def __init__(self, data: bytes, file: int, start: int, following: bytes = b"") -> None:
         header = segment_header(data, start)
         if (
             header is None
@@ -198,6 +198,7 @@ class Segment:
         self.claims: dict[Link, int] = {}
         self.numbers: list[tuple[int, int]] = []
         self.durable = 0
+        self.stop = _find_stop(header, following)
         self._survey()
 
     def continues(self, other: "Segment") -> bool:
@@ -232,6 +233,8 @@ class Segment:
     def _survey(self) -> None:
         at: int | None = self.start + SEGMENT_SIZE
         bounded = False
+        if self.stop == self.link:
+            return
         while at is not None:
             header = self.unflawed(at)
             if header is not None:
@@ -241,6 +244,8 @@ class Segment:
                     self.claims[header.previous_end, header.previous_hash] = at
                 end = self.end(header)
                 link = (end - self.start, header.hash)
+                if link == self.stop:
+                    return
                 if self.named_by(self.header(end), link) or self.body_holds(header):
                     at = end
                     continue
@@ -494,7 +499,11 @@ def reading(*files: bytes) -> Reading:
     version.
     """
     found = Reading()
-    segments = [item for file, data in enumerate(files) for item in _segments(data, file)]
+    segments = [
+        item
+        for file, (data, following) in enumerate(zip(files, [*files[1:], b""], strict=True))
+        for item in _segments(data, file, following)
+    ]
     if not any(isinstance(item, Segment) for item in segments):
         raise NotReadable("no segment")
     if len(files) > 1:
@@ -520,11 +529,27 @@ def reading(*files: bytes) -> Reading:
     return found
 
 
-def _segments(data: bytes, file: int) -> Iterator[Segment | Lost]:
+def _find_stop(header: cs.Container, following: bytes) -> Link | None:
+    """Return the link of the block that the next file continues, if it belongs after a segment."""
+    after = segment_header(following, 0)
+    if (
+        after is None
+        or (after.major, after.header_size, after.incompatible) != (1, 128, 0)
+        or after.first_seq >= 1 << 63
+        or not after.previous_hash
+        or after.journal_id != header.journal_id
+        or after.hash == header.hash
+        or after.first_seq < header.first_seq
+    ):
+        return None
+    return after.previous_end, after.previous_hash
+
+
+def _segments(data: bytes, file: int, following: bytes) -> Iterator[Segment | Lost]:
     position = 0
     while not position or position < len(data):
         try:
-            segment = Segment(data, file, position)
+            segment = Segment(data, file, position, following)
         except NotReadable:
             limit = next_segment(data, position + 1)
             yield Lost(file, position, limit - position, 0, -1, False)
