@@ -16,9 +16,12 @@ from typing import Any
 
 from benchmarks import (
     chart,
+    jobs_verify,
     log_suite,
     micro,
     replays,
+    scaling_cases,
+    scaling_runs,
     snap_suite,
     stacks,
     startup,
@@ -50,11 +53,16 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
     parts["startup"] = partial(startup.figures, QUICK_STARTS if quick else STARTS)
     parts |= snap_suite.parts(rounds, snap_suite.QUICK if quick else snap_suite.FULL)
     parts |= log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
+    journals = jobs_verify.QUICK_COUNT if quick else jobs_verify.COUNT
+    parts["jobs-verify"] = partial(jobs_verify.figures, rounds, journals)
+    seconds = scaling_runs.QUICK_SECONDS if quick else scaling_runs.SECONDS
+    for number, name in enumerate(scaling_cases.CASES, 1):
+        parts[f"scaling-{number}"] = partial(scaling_runs.figures, name, rounds, seconds)
     kit = toolkit_suite.QUICK if quick else toolkit_suite.FULL
     return parts | toolkit_suite.parts(rounds, toolkit_suite.scale_counts(scale) if scale else kit)
 
 
-def _machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Return the properties that the figures depend on: kinds and versions only."""
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -100,7 +108,7 @@ def main() -> None:
     if not selected:
         sys.exit(f"no part has the prefix {', '.join(options.only)}; parts are {', '.join(parts)}")
     module_folder()
-    machine = _machine()
+    machine = describe_machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(
         f"{rounds} rounds; a ratio compares adjacent runs of a round; targets apply to the median"

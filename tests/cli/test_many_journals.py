@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 import journal
 from journal.operations.finished_work import read_identity
-from tests.support.command_line import build_environment, run_inside, run_tool
+from tests.support.command_line import build_environment, run_inside, run_tool, start_tool
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.numbered_journals import damage_block
 from tests.support.programs import ROOT, guest
@@ -139,6 +140,19 @@ def test_options_of_one_journal_are_refused(
     assert done.returncode == 2
     assert reason in " ".join(done.stderr.decode().replace("│", " ").split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.deep
+def test_an_interrupted_compaction_leaves_no_unfinished_file(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append_payloads(224, [os.urandom(1 << 12)] * 60_000)
+    with start_tool(tmp_path, "compact", "--jobs", "1", "--in-place", "a") as process:
+        wait_until(lambda: len(list(tmp_path.iterdir())) > 1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 130, said
+    assert said.endswith(b"stopped after 0 of 1 journal; the same command continues\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 HANGING_COMMAND = """

@@ -14,11 +14,15 @@ import pytest
 
 from benchmarks import (
     chart,
+    jobs_verify,
     log_events,
     log_field,
     log_race,
     log_suite,
     micro,
+    scaling_cases,
+    scaling_process,
+    scaling_runs,
     snap_guests,
     snap_resume,
     snap_suite,
@@ -214,6 +218,44 @@ def test_a_part_of_the_toolkit_measures_something(
     assert all(figure.values for figure in figures)
     assert "\n".join(lines(figures))
     ElementTree.fromstring(chart.render_svg(name, chart.group_bars(figures)))
+
+
+@pytest.mark.parametrize("name", sorted(scaling_cases.CASES))
+def test_a_case_of_the_scaling_benchmark_counts_its_calls(name: str) -> None:
+    with scaling_cases.opened(scaling_cases.CASES[name]) as make_operation:
+        costs = scaling_process.measure([make_operation(), make_operation()], 0.0001)
+    assert costs["calls"] % scaling_cases.BATCH == 0
+    assert costs["calls"] >= 0
+
+
+def test_a_rewound_instance_is_as_it_was_before_the_call() -> None:
+    with scaling_cases.opened(scaling_cases.CASES["writes 3 pages of 1 MiB: rewinding"]) as make:
+        operation = make()
+        rewinder = operation.__self__  # type: ignore[attr-defined]
+        for _ in range(2):
+            operation()
+            assert bytes(rewinder._memory) == bytes(rewinder._image)
+
+
+def test_the_table_of_the_scaling_benchmark_has_the_costs_of_a_call() -> None:
+    run = scaling_runs.Run(
+        calls=1000, seconds=0.5, user=0.001, system=0.002, faults=3000, shootdowns=500
+    )
+    runs = {setting: [run] for setting in scaling_runs.SETTINGS}
+    table = scaling_runs.render_table([("returns 1: pooling", runs)])
+    assert "### A guest that returns 1" in table
+    assert "| pooling | 1 thread | 2.0 | 1.00 | 1.0 | 2.0 | 3.00 | 0.500 |" in table
+    figures = list(scaling_runs.make_figures("returns 1: pooling", runs))
+    assert [one.verdict for one in figures if one.verdict] == ["MISSED"]
+
+
+@pytest.mark.deep
+def test_the_parts_of_many_processes_measure_something() -> None:
+    for figures in (
+        jobs_verify.figures(1, 2),
+        scaling_runs.figures("returns 1: pooling", 1, 0.01),
+    ):
+        assert any(figure.verdict for figure in figures)
 
 
 def test_the_journal_of_a_service_plays_and_is_the_same_each_time(tmp_path: Path) -> None:

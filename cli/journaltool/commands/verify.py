@@ -10,14 +10,12 @@ import typer
 
 from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, many, signatures
-from journaltool.output import progress, terminal
+from journaltool.output import progress, terminal, verify_values
 from journaltool.output.phrases import format_count, format_location, format_seq_range
 from journaltool.processes import many_journals
 
 if TYPE_CHECKING:
-    from journal.log import Finding
-    from journal.log.scan import Debris
-    from journal.operations.verify import Verifier, VerifyCursor
+    from journal.operations.verify import VerifyCursor
 
 HELP = f"""Check every byte of a journal, or of many.
 
@@ -51,8 +49,6 @@ Examples:
   journaltool verify --jobs 4 backups/*.journal
 """
 
-FINDINGS_SHOWN_MAX = 100
-
 CursorOption = Annotated[
     str | None, typer.Option("--from", metavar="CURSOR", help="Continue a stopped check.")
 ]
@@ -70,7 +66,7 @@ HeadersOption = Annotated[
 
 
 @groups.flatten
-def verify(
+def verify(  # long: it names each option
     journals: many.JournalsArgument,
     max_seconds: Annotated[
         float | None,
@@ -111,7 +107,11 @@ def verify(
             command="verify",
             verb="checking",
             function=partial(
-                verify_one, decode=not hashes, pages=pages, headers=headers, signed_by=key
+                verify_values.verify_one,
+                decode=not hashes,
+                pages=pages,
+                headers=headers,
+                signed_by=key,
             ),
             find_verdict=lambda values: str(values["verdict"]),
             find_code=lambda values: _CODES[values["verdict"]],
@@ -146,8 +146,10 @@ def _verify_alone(
                 progress=on_progress,
                 **checks,
             )
-            found = _run_check(check, None if max_seconds is None else start_time + max_seconds)
-        values = {"journal": str(journal), **to_json(check, *found)}
+            found = verify_values.run_check(
+                check, None if max_seconds is None else start_time + max_seconds
+            )
+        values = {"journal": str(journal), **verify_values.to_json(check, *found)}
         values["seconds"] = round(time.monotonic() - start_time, 6)
         if as_json:
             typer.echo(json.dumps(values, indent=2))
@@ -171,24 +173,6 @@ _STYLES = {
 }
 
 
-def verify_one(
-    path: Path, *, decode: bool, pages: bool, headers: bool, signed_by: str | None
-) -> dict[str, Any]:
-    """Return the result for one of many journals: the work of a worker process."""
-    from journal import NotSigned, PublicKey
-    from journal.log import check_signature
-    from journal.operations.verify import Verifier
-
-    if signed_by is not None:
-        try:
-            check_signature(path, PublicKey.parse(signed_by))
-        except NotSigned as error:
-            return {"journal": str(path), "verdict": "not signed", "message": str(error)}
-    check = Verifier(path, decode=decode, pages=pages, headers=headers)
-    found = _run_check(check, None)
-    return {"journal": str(path), **to_json(check, *found)}
-
-
 def _describe_one(values: dict[str, Any]) -> list[str]:
     """Return the lines of the output for one of many journals."""
     if values["verdict"] == "not signed":
@@ -206,74 +190,6 @@ def _parse_cursor(text: str | None) -> "VerifyCursor | None":
         return None if text is None else VerifyCursor.parse(text)
     except OptionError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def _run_check(check: "Verifier", deadline: float | None) -> "tuple[list[Finding], list[Debris]]":
-    """Run the check, and return the first findings and debris."""
-    from journal.log.scan import Debris
-
-    findings: list[Finding] = []
-    debris: list[Debris] = []
-    stop = None if deadline is None else lambda: time.monotonic() >= deadline
-    for one in check.run(stop):
-        if isinstance(one, Debris):
-            if len(debris) < FINDINGS_SHOWN_MAX:
-                debris.append(one)
-        elif len(findings) < FINDINGS_SHOWN_MAX:
-            findings.append(one)
-    return findings, debris
-
-
-def to_json(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]") -> dict[str, Any]:
-    """Return the result of the check as JSON values."""
-    figures, tail = check.counts, check.tail
-    torn_size = tail.torn_size if tail else 0
-    verdict = "damaged" if figures.findings else "torn" if torn_size else "whole"
-    if check.cursor is not None and not figures.findings:
-        verdict = "unfinished"
-    return {
-        "verdict": verdict,
-        "finished": check.cursor is None,
-        "cursor": None if check.cursor is None else str(check.cursor),
-        "size": check.size,
-        "segments": figures.segments,
-        "blocks": figures.blocks,
-        "events": figures.events,
-        "tail": tail.offset if tail else None,
-        "tail_file": tail.segment.name if tail else None,
-        "torn_size": torn_size,
-        "debris_size": figures.debris_size,
-        "debris_count": figures.debris_count,
-        "debris": [
-            {
-                "file": one.name,
-                "offset": one.offset,
-                "size": one.size,
-                "superseded": one.is_superseded,
-            }
-            for one in debris
-        ],
-        "unknown_events": figures.unknown_events,
-        "named_pages": figures.referenced_pages,
-        "gaps": figures.gaps,
-        "lost_events": figures.lost_events,
-        "lost_size": figures.lost_size,
-        "findings_count": figures.findings,
-        "findings": [_finding_to_json(one) for one in findings],
-    }
-
-
-def _finding_to_json(finding: "Finding") -> dict[str, Any]:
-    return {
-        "error": type(finding.error).__name__,
-        "message": str(finding.error),
-        "file": finding.error.file,
-        "offset": finding.offset,
-        "size": finding.size,
-        "first_seq": finding.first_seq,
-        "last_seq": finding.last_seq,
-        "durable": bool(getattr(finding.error, "acknowledged", False)),
-    }
 
 
 def to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
