@@ -61,6 +61,7 @@ from journal.errors import (
     UnexpectedHead,
     UnknownEvent,
     UnsupportedVersion,
+    WorkerDied,
     WrongKey,
     WrongProcess,
 )
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     )
     from journal.compaction import compact, compact_in_place, compact_online
     from journal.engine.interactive.opening import resume_session, session, unpause
+    from journal.engine.pool.pool import Pool
     from journal.engine.session.api import record, resume
     from journal.engine.session.recorder import Recorder
     from journal.engine.session.verify import verify_replay
@@ -112,6 +114,7 @@ _MODULES = {
     "HostMount": "engine.wasi.filesystem.mounts",
     "MemoryMount": "engine.wasi.filesystem.mounts",
     "OpaqueEvent": "events.opaque",
+    "Pool": "engine.pool.pool",
     "PublicKey": "format.signature",
     "Query": "query.selection",
     "Reader": "log.reader",
@@ -196,6 +199,7 @@ __all__ = [
     "OpaqueEvent",
     "OptionError",
     "OutputLost",
+    "Pool",
     "PoolFull",
     "PublicKey",
     "Query",
@@ -210,6 +214,7 @@ __all__ = [
     "UnknownEvent",
     "UnsupportedVersion",
     "Verifier",
+    "WorkerDied",
     "Writer",
     "WrongKey",
     "WrongProcess",

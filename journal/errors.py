@@ -35,6 +35,7 @@
     - HostMismatch         the host differs from the recording, or refuses to reopen a file
     - Divergence           a replay differs from the journal
     - OutputLost           an output could not be delivered to its target
+    - WorkerDied           a worker of a pool has died, and with it the sessions that it served
 """
 
 from typing import Any
@@ -356,3 +357,10 @@ class OutputLost(EngineError):
     def __init__(self, reason: str, errno: int = 0) -> None:
         super().__init__(reason)
         self.errno = errno
+
+
+class WorkerDied(EngineError):
+    """A worker of a pool has died, and with it the sessions that it served.
+
+    The pool replaces the worker. Nothing of the session is left, except its journal in a file.
+    """

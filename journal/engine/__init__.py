@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from journal.engine.interactive.output_log import OutputChunk
     from journal.engine.interactive.session import Session
     from journal.engine.memory.dirty_pages import DirtyPageTracking
+    from journal.engine.pool.pool import Pool, PoolStatus
+    from journal.engine.pool.pooled_session import AsyncPooledSession, PooledSession
+    from journal.engine.pool.recorded_clone import MEMORY, JournalKind
+    from journal.engine.pool.slots import SlotSelection
     from journal.engine.program.instance_pool import InstancePool, PooledInstance
     from journal.engine.program.preparation import ModulePreparation, prepare_module
     from journal.engine.session.api import record, resume
@@ -60,6 +64,7 @@ _MODULES = {
     "Approval": "engine.trust.approvals",
     "Approvals": "engine.trust.approvals",
     "AsyncOutput": "engine.interactive.async_session",
+    "AsyncPooledSession": "engine.pool.pooled_session",
     "AsyncSession": "engine.interactive.async_session",
     "Configuration": "engine.configuration",
     "DirtyPageTracking": "engine.memory.dirty_pages",
@@ -75,13 +80,18 @@ _MODULES = {
     "InFlightPolicy": "engine.wasi.stdio.outbox",
     "InstanceAllocationStrategy": "engine.allocation",
     "InstancePool": "engine.program.instance_pool",
+    "JournalKind": "engine.pool.recorded_clone",
+    "MEMORY": "engine.pool.recorded_clone",
     "MemoryMount": "engine.wasi.filesystem.mounts",
     "ModuleLimits": "engine.allocation",
     "ModulePreparation": "engine.program.preparation",
     "OnDemand": "engine.allocation",
-    "PooledInstance": "engine.program.instance_pool",
-    "Pooling": "engine.allocation",
     "OutputChunk": "engine.interactive.output_log",
+    "Pool": "engine.pool.pool",
+    "PoolStatus": "engine.pool.pool",
+    "PooledInstance": "engine.program.instance_pool",
+    "PooledSession": "engine.pool.pooled_session",
+    "Pooling": "engine.allocation",
     "RecordedOptions": "engine.session.recorded_options",
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
@@ -99,6 +109,7 @@ _MODULES = {
     "SessionOpener": "engine.interactive.opening",
     "SessionOptions": "engine.interactive.opening",
     "SleepPolicy": "engine.session.guest_time",
+    "SlotSelection": "engine.pool.slots",
     "SnapshotCheck": "engine.session.verify",
     "SnapshotOptions": "engine.configuration",
     "Stacks": "engine.configuration",
@@ -116,10 +127,12 @@ _MODULES = {
 """The modules of the public names."""
 
 __all__ = [
+    "MEMORY",
     "AccessRequest",
     "Approval",
     "Approvals",
     "AsyncOutput",
+    "AsyncPooledSession",
     "AsyncSession",
     "Configuration",
     "DirtyPageTracking",
@@ -135,12 +148,16 @@ __all__ = [
     "InFlightPolicy",
     "InstanceAllocationStrategy",
     "InstancePool",
+    "JournalKind",
     "MemoryMount",
     "ModuleLimits",
     "ModulePreparation",
     "OnDemand",
     "OutputChunk",
+    "Pool",
+    "PoolStatus",
     "PooledInstance",
+    "PooledSession",
     "Pooling",
     "RecordedOptions",
     "Recorder",
@@ -159,6 +176,7 @@ __all__ = [
     "SessionOpener",
     "SessionOptions",
     "SleepPolicy",
+    "SlotSelection",
     "SnapshotCheck",
     "SnapshotOptions",
     "Stacks",

@@ -51,6 +51,8 @@ _ENGINE = "the engine calls it"
 _TWIN = "the method of Session has the same checks"
 _COROUTINES = ("aclose", "fork", "output", "pause", "read_file", "read_files", "run", "snapshot")
 _SHARED = ("close", "end_input", "feed")
+_WORKERS = "it needs a guest that waits: tests/engine/pool calls it"
+_POOLED = ("begin", "close", "read_file", "run", "save_journal", "stop")
 _CHECKED = "record and Grants check each"
 
 NOT_CALLED = {
@@ -100,6 +102,12 @@ NOT_CALLED = {
     "FedSource.read": _ENGINE,
     "PipeSink": _MADE,
     "PooledInstance": _MADE,
+    "PooledSession": _MADE,
+    "AsyncPooledSession": _MADE,
+    "PoolStatus": _RESULT,
+    **{f"Pool.{name}": _WORKERS for name in ("checkout", "checkout_async", "start")},
+    **{f"PooledSession.{name}": _WORKERS for name in _POOLED},
+    **{f"AsyncPooledSession.{name}": _WORKERS for name in (*_POOLED, "read_files")},
     "PipeSource": _MADE,
     "Recorder": _MADE,
     "AsyncOutput": _MADE,

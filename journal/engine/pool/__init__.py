@@ -1,0 +1,1 @@
+"""Pools: worker processes with clones that wait for sessions."""
