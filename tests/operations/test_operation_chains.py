@@ -35,7 +35,7 @@ from journal.adapters import (
     copy,
 )
 from journal.compaction import RetentionPolicy, compact, compact_in_place
-from journal.events.process import InstrumentedPart, ProcessStart, RecordingLevel, Seal
+from journal.events.process import InstrumentedPart, ParentLink, ProcessStart, RecordingLevel, Seal
 from journal.export import export_lines, import_lines
 from journal.export.parquet import export_parquet, import_parquet
 from journal.log import RollPolicy
@@ -105,6 +105,15 @@ def convert_to_table(source: Path, target: Path, random: Random) -> None:
 
 def recover_journal(source: Path, target: Path, random: Random) -> None:
     journal.salvage(source, target)
+
+
+def fork_at_end(source: Path, target: Path, random: Random) -> None:
+    """Fork after the last event. The source is removed: a fork does not need it."""
+    whole = target.with_suffix(".parent")
+    source.rename(whole)
+    journal.fork(whole, target, at=frames_of(whole)[-1].seq, reseed=False)
+    shutil.copytree(whole, source) if whole.is_dir() else shutil.copy(whole, source)
+    shutil.rmtree(whole) if whole.is_dir() else whole.unlink()
 
 
 def copy_to_segments(source: Path, target: Path, random: Random) -> None:
@@ -187,6 +196,7 @@ OPERATIONS: dict[str, Operation] = {
     "as lines": convert_to_lines,
     "as a table": convert_to_table,
     "recovered": recover_journal,
+    "forked": fork_at_end,
     "in segments": copy_to_segments,
     "through adapters": copy_through_adapters,
 }
@@ -206,9 +216,14 @@ def apply_chain(source: Path, chain: Sequence[str], seed: int) -> Path:
     return at
 
 
+def _without_links(path: Path) -> list[Frame]:
+    """Return the frames of a journal, without the links that forks add."""
+    return [frame for frame in frames_of(path) if frame.tag != ParentLink.tag]
+
+
 def check_states(source: Path, target: Path, chain: Sequence[str]) -> list[int]:
     """Compare the states at each remaining snapshot and at the end; return those snapshots."""
-    before, after = frames_of(source), frames_of(target)
+    before, after = _without_links(source), _without_links(target)
     seqs = kept_of(after)
     if COMPACTING_OPERATIONS.isdisjoint(chain):
         assert [frame for frame in before if frame.tag != Seal.tag] == [
