@@ -11,6 +11,7 @@ from benchmarks import (
     log_checks,
     log_durable,
     log_field,
+    log_forks,
     log_info,
     log_limits,
     log_reads,
@@ -48,6 +49,7 @@ def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure
         "log-check": partial(log_checks.figures, rounds, events, pages, mebibytes),
         "log-sealed": partial(log_sealed.figures, rounds, events, pages // 4, commits * 4),
         "log-info": partial(log_info.figures, starts, events),
+        "log-forks": partial(log_forks.figures, rounds, mebibytes),
     }
 
 
