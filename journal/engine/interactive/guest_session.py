@@ -68,7 +68,7 @@ class GuestSession:
     @property
     def path(self) -> Path:
         """Return the path of the journal."""
-        return self._place.path
+        return self._recorder.path
 
     @property
     def recorder(self) -> Recorder:

@@ -49,9 +49,8 @@ class SessionState:
             self._on_output(stream, data)
         with self._condition:
             self._log.append(OutputChunk(stream, data))
-            is_over = self._log.size > self._limits.output_size_max
-        if is_over:
-            self._stop(Ending.OUTPUT_LIMIT)
+            if self._log.size > self._limits.output_size_max:
+                self._stop(Ending.OUTPUT_LIMIT)
         self._change()
 
     def _change(self) -> None:
@@ -71,11 +70,10 @@ class SessionState:
         self._change()
 
     def _stop(self, ending: Ending) -> None:
-        with self._condition:
-            self.stopped_by = self.stopped_by or ending
-            recorder = self._recorder
-        if recorder is not None:
-            recorder.stop()
+        """Stop the guest, which rests when it has ended. The caller holds the lock."""
+        self.stopped_by = self.stopped_by or ending
+        if self._recorder is not None:
+            self._recorder.stop()
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -86,8 +84,11 @@ class SessionState:
 
     @property
     def is_resting(self) -> bool:
-        """Return whether the guest has ended, or waits and has consumed its input."""
-        return self._has_ended or self.source.is_awaited
+        """Return whether the guest has ended, or waits and has consumed its input.
+
+        A guest that was stopped while it waits is about to end.
+        """
+        return self._has_ended or (self.source.is_awaited and self.stopped_by is None)
 
     def begin_call(self, data: bytes, *, end_input: bool) -> None:
         """Feed the guest, and start the time limit of the call."""
@@ -113,9 +114,8 @@ class SessionState:
 
     def _expire(self, timer: threading.Timer) -> None:
         with self._condition:
-            is_late = self._deadline is timer and not self.is_resting
-        if is_late:
-            self._stop(Ending.TIMED_OUT)
+            if self._deadline is timer and not self.is_resting:
+                self._stop(Ending.TIMED_OUT)
 
     def wait(self, predicate: Callable[[], bool], timeout_seconds: float | None) -> bool:
         """Wait until ``predicate`` is true; return whether it is, or else the timeout came."""

@@ -102,6 +102,27 @@ def test_too_much_output_stops_the_guest(cache_dir: Path) -> None:
         assert len(reply.stdout) > 100_000
 
 
+def test_a_guest_that_waits_after_too_much_output_has_ended(cache_dir: Path) -> None:
+    limits = SessionLimits(output_size_max=20)
+    with journal.session(
+        guest("prompt"), args=["prompt"], cache=cache_dir, limits=limits
+    ) as session:
+        assert session.run(b"get a\n").ending is Ending.WAITING  # 20 bytes.
+        assert session.run(b"\n").ending is Ending.OUTPUT_LIMIT
+
+
+def test_a_session_that_continues_elsewhere_has_the_path_of_its_journal(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path, new = tmp_path / "a.journal", tmp_path / "b.journal"
+    with journal.session(guest("prompt"), path, args=["prompt"], cache=cache_dir) as session:
+        session.run()
+        session.snapshot()
+    with journal.resume_session(path, into=new, cache=cache_dir) as session:
+        assert session.path == new
+        assert len(session.pause()) > 0
+
+
 def test_limits_of_memory_and_files_are_those_of_the_recording(
     tmp_path: Path, cache_dir: Path
 ) -> None:
