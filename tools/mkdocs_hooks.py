@@ -73,7 +73,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def read_included(path: str) -> str:
     """Return a file of the repository, with links as from a page at the top of the site."""
     text = (ROOT / path).read_text()
-    for folder, target in (("docs/", ""), ("spec/decisions/", "decisions/")):
+    # The page of a file in a folder is in a folder of the site, too.
+    decisions = (("spec/decisions/", "decisions/"), ("../spec/decisions/", "../decisions/"))
+    for folder, target in (("docs/", ""), *decisions):
         text = text.replace(f"]({folder}", f"]({target}")
     return text.replace("](spec/format.md", "](reference/format.md")
 
