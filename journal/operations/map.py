@@ -22,7 +22,7 @@ from journal._arguments import (
     check_seconds,
 )
 from journal._platform import find_interpreter
-from journal.errors import JobFailed, OptionError
+from journal.errors import JobFailed, OptionError, WrongProcess
 from journal.operations.finished_work import FinishedWork
 from journal.operations.map_worker import JobReply, MapWorker, WorkerSetup, serialize_keys
 from journal.rewrite.progress import ProgressCallback, check_progress
@@ -164,7 +164,7 @@ class _Run(Generic[T]):
         report: ProgressCallback,
     ) -> None:
         self._paths, self._setup, self._limits, self._work = paths, setup, limits, work
-        self._report = report
+        self._report, self._process = report, os.getpid()
         self._finished: dict[int, MapResult[T]] = {}
         self._workers: list[MapWorker] = []
         self._started = self._yielded = self._done = 0
@@ -178,6 +178,7 @@ class _Run(Generic[T]):
             if count:
                 self._report(self._what, 0, count)
             while self._yielded < count:
+                self._check_process()
                 self._start_jobs()
                 if self._yielded not in self._finished:
                     if self._limits.stop is not None and self._limits.stop():
@@ -194,6 +195,11 @@ class _Run(Generic[T]):
             self._close(at_once=not is_complete)
             if count:
                 self._report(self._what, count, count)
+
+    def _check_process(self) -> None:
+        process = os.getpid()
+        if process != self._process:
+            raise WrongProcess("the iterator of map", self._process, process)
 
     def _start_jobs(self) -> None:
         """Give journals to idle workers, and take stored results for others."""
@@ -291,7 +297,9 @@ class _Run(Generic[T]):
             self._report(self._what, self._done, len(self._paths))
 
     def _close(self, *, at_once: bool) -> None:
-        """End all workers, and tidy the file of stored results."""
+        """End all workers, and tidy the file of stored results, except in a forked child."""
+        if os.getpid() != self._process:
+            return
         try:
             for worker in self._workers:
                 worker.request_end(at_once=at_once)
