@@ -18,7 +18,7 @@ from journaltool.processes import many_journals, supervisor
 
 if TYPE_CHECKING:
     from journal import Divergence
-    from journal.engine import ReplayResult, ResourcePolicy, RunResult, SnapshotCheck
+    from journal.engine import ReplayResult, RunResult, SnapshotCheck
 
 HELP = f"""Execute a recorded program again, and compare its effects.
 
@@ -100,10 +100,14 @@ def replay(  # long: it names each option
         _replay_alone(journals[0], options, policy, timeout, verify, quiet, as_json)
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR):
         error_report.raise_on_signals()
+        from importlib.metadata import version  # Slow to import.
+
+        options["policy"] = policy.build()  # Without wasmtime, it raises EngineError.
+        options["engine"] = version("wasmtime")
         task = many_journals.ManyTask(
             command="replay",
             verb="replaying",
-            function=partial(replay_one, policy=policy.build(), **options),
+            function=partial(replay_one, **options),
             find_verdict=lambda values: str(values["verdict"]),
             find_code=_find_code,
             describe=lambda values: _describe_one(values, verify),
@@ -152,8 +156,11 @@ def _replay_alone(
     raise typer.Exit(_find_code(values))
 
 
-def replay_one(path: Path, *, policy: "ResourcePolicy", **options: Any) -> dict[str, Any]:
-    """Return the result for one of many journals: the work of a worker process."""
+def replay_one(path: Path, *, engine: str, **options: Any) -> dict[str, Any]:
+    """Return the result for one of many journals: the work of a worker process.
+
+    ``engine`` is the version of wasmtime: results of another one are not used.
+    """
     from journal import verify_replay
 
     # A replay leaves no files, and native code would delay a handler of Python.
@@ -162,7 +169,7 @@ def replay_one(path: Path, *, policy: "ResourcePolicy", **options: Any) -> dict[
         "cache": common.module_cache(),
         "approvals": common.approvals_directory(),
     }
-    found = verify_replay(path, policy=policy, **places, **options)
+    found = verify_replay(path, **places, **options)
     return {"journal": str(path), **to_json(found)}
 
 

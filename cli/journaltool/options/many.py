@@ -77,9 +77,19 @@ MEMORY_SIZE_MIN = 64 << 20
 
 
 def find_state(command: str) -> Path | None:
-    """Return the file of the results of a command, or None if there is no place for it."""
+    """Return the file of the results of a command, or None if there is no place for it.
+
+    Results are authenticated with the key of the user, which only Linux can store.
+    """
+    from journal._platform import require_linux
+    from journal.errors import OptionError
+
+    try:
+        require_linux("storing results")
+    except OptionError:
+        return None
     state, home = (os.environ.get(name, "") for name in ("XDG_STATE_HOME", "HOME"))
     base = state or (home and f"{home}/.local/state")
-    if not base.startswith("/") or not hasattr(os, "posix_fallocate"):
-        return None  # Other systems than Linux have no key of the user.
+    if not base.startswith("/"):
+        return None
     return Path(base) / "wasm-journal" / "finished" / f"{command}.state"
