@@ -10,11 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import journal
-from journal.engine import SnapshotOptions
+from journal.engine import Configuration, SnapshotOptions
 from journal.events.snapshots import Trigger
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.wat import CREATE, path_open, program
 
+MEMORY_SIZE_MAX = 64 << 20
+"""Limit of the memory of the guest, so that `g` comes to its end."""
 _BYTE, _COUNT, _LINE = 64, 68, 72
 """Addresses of the command, of the digit of the count, and of a line."""
 _CANARIES, _CANARIES_SIZE = 65536, 65536
@@ -72,6 +74,7 @@ def record_waiting(path: Path, cache: Path) -> Path:
         make_module(),
         path,
         cache=cache,
+        configuration=Configuration(memory_size_max=MEMORY_SIZE_MAX),
         durability=journal.engine.Durability.NONE,
         snapshots=SnapshotOptions(on=frozenset({Trigger.EXPLICIT})),
     ) as recorder:
