@@ -224,7 +224,7 @@ def test_readers_and_forks_beside_a_live_writer_see_whole_events(tmp_path: Path)
     with Writer(tmp_path / "parent") as writer:
         writer.append_frame(224, payload(0))
         writer.sync()
-        for round_number in range(30):
+        for round_number in range(12):
             for _ in range(chooser.randrange(1, 9)):
                 writer.append_frame(224, payload(writer.next_seq))
             chooser.choice((writer.flush, writer.sync))()
