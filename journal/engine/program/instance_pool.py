@@ -1,7 +1,6 @@
 """Instances of one module, made, called and dropped at the speed of wasmtime, without a journal."""
 
 import os
-import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -38,15 +37,14 @@ from journal.engine.program.raw_call import (
     count_cells,
     make_function,
 )
-from journal.engine.program.refusal import join_causes
 from journal.engine.program.user_cache import UserCache, get_default_cache
 from journal.engine.runtime import raw_instances
-from journal.engine.runtime.bindings import find_trap
+from journal.engine.runtime.bindings import find_trap, make_error
 from journal.engine.runtime.epoch_ticker import EpochTicker
 from journal.engine.wasm import binary
 from journal.engine.wasm.function_types import list_functions
 from journal.engine.wasm.module_info import read_module_info
-from journal.errors import EngineError, InstanceTrapped, ModuleRefused, OptionError, PoolFull
+from journal.errors import InstanceTrapped, ModuleRefused, OptionError, PoolFull
 from journal.fs.open_resources import OPEN_RESOURCES
 
 STACK_SIZE = 1 << 19
@@ -55,14 +53,6 @@ STACK_SIZE = 1 << 19
 _TICKS = 4
 """Ticks of the clock in the time limit of a call."""
 _NO_DEADLINE = 1 << 62
-
-_FULL = re.compile(r"maximum concurrent limit of (\d+) for ([\w ]+) reached")
-_KNOBS = {
-    "core instances": "total_core_instances",
-    "tables": "total_tables",
-    "GC heaps": "total_gc_heaps",
-    "memory": "total_memories",
-}
 
 
 class _Program(NamedTuple):
@@ -139,6 +129,11 @@ class InstancePool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        ticker = getattr(self, "_ticker", None)  # A module that was refused leaves no ticker.
+        if ticker is not None:
+            ticker.close()
 
     def call(self, name: str, *arguments: Value) -> Result:
         """Call an exported function in a new instance, drop the instance, and return the result.
@@ -298,6 +293,7 @@ class PooledInstance:
     def call(self, name: str, *arguments: Value) -> Result:
         """Call an exported function, and return the result as :meth:`InstancePool.call` does."""
         self._check()
+        raw_instances.set_deadline(self._context, self._pool._deadline)
         return _invoke(self._context, self._buffers, self._pool._get_function(name), arguments)
 
     def read(self, offset: int, size: int, *, memory: str = "memory") -> bytes:
@@ -377,12 +373,7 @@ def _raise(error: int | None, trap: int) -> NoReturn:
             raise InstanceTrapped(*found)
     else:
         failure = raw_instances.take_error(error or 0)
-    reason = join_causes(str(failure))
-    full = _FULL.search(reason)
-    if full is None:
-        raise EngineError(f"wasmtime could not run the instance: {reason}")
-    knob = next((_KNOBS[name] for name in _KNOBS if full[2].startswith(name)), full[2])
-    raise PoolFull(f"the pool is full: {knob}={full[1]} are in use")
+    raise make_error(str(failure))
 
 
 def _find_store_limits(strategy: InstanceAllocationStrategy) -> tuple[int, ...] | None:

@@ -8,6 +8,7 @@ renewed when the memory has grown.
 """
 
 import ctypes
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from wasmtime import _ffi
 from journal.engine.runtime.call_gate import CallInterceptor, SuspendCall
 from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
 from journal.engine.wasm.state_exports import ExportedGlobal
-from journal.errors import EngineError, EngineMismatch
+from journal.errors import EngineError, EngineMismatch, PoolFull
 from journal.wasi_abi import MemoryFault, WasiError
 
 
@@ -469,11 +470,11 @@ class Instance:
         """
         if isinstance(error, wasmtime.Trap):
             trap = find_trap(error)
-            raise (_engine_error(str(error)) if trap is None else GuestTrapped(*trap)) from None
+            raise (make_error(str(error)) if trap is None else GuestTrapped(*trap)) from None
         pending, self._pending_error = self._pending_error, None
         backtrace = _extract_guest_frames(str(error))
         if pending is None:
-            raise _engine_error(str(error)) from None
+            raise make_error(str(error)) from None
         if isinstance(pending, MemoryFault):
             # The text becomes the kind of ProcessTrap. It is part of the format: a replay
             # compares the kind with the recorded kind.
@@ -513,7 +514,20 @@ def get_guest_backtrace(error: BaseException) -> str:
     return cause.backtrace if isinstance(cause, GuestInterrupted) else ""
 
 
-def _engine_error(message: str) -> EngineError:
+_FULL = re.compile(r"maximum concurrent limit of (\d+) for ([\w ]+) reached")
+_KNOBS = {
+    "core instances": "total_core_instances",
+    "tables": "total_tables",
+    "GC heaps": "total_gc_heaps",
+    "memory stripe 0": "total_memories",
+}
+
+
+def make_error(message: str) -> EngineError:
+    """Return the exception for an error of wasmtime that no guest has caused."""
+    full = _FULL.search(message)
+    if full is not None:
+        return PoolFull(f"the pool is full: {_KNOBS.get(full[2], full[2])}={full[1]} are in use")
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return EngineError(f"wasmtime could not run the guest: {lines[-1] if lines else 'unknown'}")
 
@@ -536,6 +550,7 @@ __all__ = [
     "UnknownImport",
     "find_trap",
     "get_guest_backtrace",
+    "make_error",
     "read_signature",
     "set_async_stack_size",
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from journal.engine import InstancePool, ModuleLimits, OnDemand, Pooling
+from journal.engine.runtime.epoch_ticker import EpochTicker
 from journal.errors import InstanceTrapped, ModuleRefused, OptionError, PoolFull
 from tests.support.deadlines import wait_until
 from tests.support.forks import run_in_child
@@ -157,7 +159,34 @@ def test_a_long_call_ends(cache_dir: Path) -> None:
     with InstancePool(MODULE, allocation=SMALL, seconds_max=0.05, cache=cache_dir) as pool:
         with pytest.raises(InstanceTrapped, match="interrupt"):
             pool.call("spin")
+        with pool.instantiate() as instance:
+            ticks: list[float] = []
+            clock = EpochTicker(lambda: ticks.append(0), 0.1)
+            clock.start()
+            wait_until(lambda: len(ticks) == 2)  # An open instance may be older than a call.
+            clock.close()
+            assert instance.call("count") == 4
+            with pytest.raises(InstanceTrapped, match="interrupt"):
+                instance.call("spin")
         assert pool.call("count") == 4
+
+
+def test_threads_share_the_slots_of_a_pool(cache_dir: Path) -> None:
+    strategy = replace(SMALL, full_wait_seconds=600)
+    with InstancePool(MODULE, allocation=strategy, cache=cache_dir) as pool:
+
+        def work() -> None:
+            for _ in range(50):
+                results.append(pool.call("values", 1, 2, 3, 4))
+                results.extend(pool.call_many("values", [(1, 2, 3, 4)] * 5))
+
+        results: list[object] = []
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [(4.0, 3.0, 2, 1)] * 1200
 
 
 def test_a_module_with_imports_is_refused(cache_dir: Path) -> None:
