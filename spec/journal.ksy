@@ -1028,7 +1028,8 @@ types:
     doc: |
       A directory that the guest has from its start, preopened as `fd` with the name `guest`.
 
-      `host` is the directory of the host; it is empty for files in memory.
+      `host` is the directory of the host; it is empty for files in memory. Each read of a
+      generation file has a HostResult.
     seq:
       - id: fd
         type: u4
@@ -1614,6 +1615,7 @@ enums:
     0: memory
     1: host
     2: host_read_only
+    3: generation
   recording_level:
     0: state
     1: full

@@ -52,6 +52,12 @@ class MountKind(IntEnum):
     """A directory of the host."""
     HOST_READ_ONLY = 2
     """A directory of the host that the guest cannot change."""
+    GENERATION = 3
+    """One file in memory, the generation file, which the host changes and the guest cannot."""
+
+
+HOST_MOUNTS = frozenset((MountKind.HOST, MountKind.HOST_READ_ONLY))
+"""Kinds of mounts of directories of the host."""
 
 
 RecordingLevelField = Annotated[RecordingLevel, Enumerated(cs.Int8ul, RecordingLevel)]
@@ -108,7 +114,8 @@ class InstrumentedPart(Event):
 class Mount(Event):
     """A directory that the guest has from its start, preopened as ``fd`` with the name ``guest``.
 
-    ``host`` is the directory of the host; it is empty for files in memory.
+    ``host`` is the directory of the host; it is empty for files in memory. Each read of a
+    generation file has a HostResult.
     """
 
     fd: Fd

@@ -43,6 +43,9 @@ class Host(Protocol):
     def restart_module(self) -> None:
         """Restart the process with the existing files. Only its mounts are open."""
 
+    def set_generation(self, generation: bytes) -> None:
+        """Replace the content of the generation file, if the guest has one."""
+
     def end_process(self) -> None:
         """End the process: discard its descriptors, memory and threads."""
 

@@ -123,6 +123,14 @@ SegmentsOption = Annotated[
     int | None,
     common.size_option("Write the journal as a directory of segments of this size."),
 ]
+GenerationFileOption = Annotated[
+    bool,
+    typer.Option(
+        "--generation-file",
+        help="Give the program the file /run/journal/generation, whose content changes in each "
+        "fork.",
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing journal.")]
 
 
@@ -133,6 +141,7 @@ def run(  # long: it names each option
     journal: JournalOption = None,
     *,
     guest: mounts.GuestArguments,
+    generation_file: GenerationFileOption = False,
     net: session.NetOption = False,
     durability: session.DurabilityOption = session.DurabilityChoice.OUTPUT,
     level: LevelOption = LevelChoice.FULL,
@@ -185,6 +194,7 @@ def run(  # long: it names each option
                     env=variables,
                     mounts=guest_mounts,
                     copies=copies,
+                    generation_file=generation_file,
                     level=library.engine.RecordingLevel[level.name],
                     embed=not no_embed,
                     configuration=limits.build(),

@@ -47,7 +47,9 @@ from journal.engine.session.session_builder import (
 from journal.engine.trust.access import decide_access
 from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import (
+    AnyMount,
     FileCopy,
+    GenerationMount,
     HostMount,
     MemoryMount,
     check_copy,
@@ -72,6 +74,7 @@ def record(  # long: each option is a keyword with its documentation
     env: Mapping[str, str | SecretValue] | None = None,
     mounts: Iterable[HostMount | MemoryMount] | None = None,
     copies: Iterable[FileCopy] = (),
+    generation_file: bool = False,
     level: RecordingLevel = RecordingLevel.FULL,
     embed: bool = True,
     configuration: Configuration | None = None,
@@ -102,7 +105,9 @@ def record(  # long: each option is a keyword with its documentation
     the environment of the host is not inherited. The journal does not contain a value that is a
     :class:`SecretValue`, and a resume needs it again. ``mounts`` are the directories of the guest
     (default: one memory directory ``/``). ``copies`` are host files that are copied into memory
-    directories before the start.
+    directories before the start. With ``generation_file`` the guest has the file
+    ``/run/journal/generation``: 32 random digits, which change whenever the guest is reseeded, as
+    in a fork. The guest cannot change the file.
 
     With ``level`` ``STATE`` inputs are not recorded, so the run can be resumed only from a
     snapshot. ``embed`` stores the module in the journal; without it a resume reads the module
@@ -122,6 +127,9 @@ def record(  # long: each option is a keyword with its documentation
     config = _choose(config, streams, durability, engine, network, snapshots, compaction, reporters)
     if mounts is None:
         mounts = [MemoryMount("/")]
+    checked: list[AnyMount] = [*check_each("mounts", mounts, check_mount, what="mounts")]
+    if check_flag("generation_file", generation_file):
+        checked.append(GenerationMount())
     if roll is not None:
         check_type("roll", roll, RollPolicy).check()
     if configuration is None:
@@ -129,7 +137,7 @@ def record(  # long: each option is a keyword with its documentation
     options = RecordOptions(
         arguments=check_each("args", args, _encode_argument, what="texts") or [b"program"],
         environment=encode_environment({} if env is None else env),
-        mounts=check_each("mounts", mounts, check_mount, what="mounts"),
+        mounts=checked,
         copies=check_each("copies", copies, check_copy, what="copies"),
         level=check_choice("level", level, RecordingLevel),
         embed=check_flag("embed", embed),

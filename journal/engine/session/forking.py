@@ -36,6 +36,7 @@ from journal.log.fork_search import ForkPlace, find_fork_place
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.operations.fork import open_fork
+from journal.operations.reseeding import make_reseeded
 
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
 _unpack_write = codec.make_unpacker(StreamWrite)
@@ -114,6 +115,7 @@ class Family:
         )
         writer = self._create_journal(path)
         with close_on_error(writer, interrupter), ExitStack() as stack:
+            generation = self._reseed(writer)
             outputs = capture_outputs(on_output)
             streams = StandardStreams(source or FedSource(), outputs, parent.streams.terminals)
             pages = make_page_index(path, config, is_sealed=writer.is_sealed)
@@ -127,7 +129,7 @@ class Family:
                 streams,
                 interrupter,
                 config,
-                replay=self._make_replay(path),
+                replay=self._make_replay(path, generation),
                 pages=pages,
                 own=own,
             )
@@ -136,11 +138,19 @@ class Family:
             stack.pop_all()  # The recorder closes the page index.
         return Recorder(writer, streams, interrupter, config, process=process)
 
+    def _reseed(self, writer: Writer) -> bytes | None:
+        """Mark a new child if it is reseeded, and return its generation."""
+        if not self.reseeds:
+            return self.process.generation
+        mark = make_reseeded()
+        writer.append(mark)
+        return mark.generation
+
     def _create_journal(self, path: Path) -> Writer:
         """Create the journal of a child, and return its writer. It is not published yet."""
         roll = parse_options(self.process.identity.start.configuration).roll
         commit = CommitPolicy.EXPLICIT
-        return open_fork(self._place, path, commit, reseed=self.reseeds, roll=roll)
+        return open_fork(self._place, path, commit, reseed=False, roll=roll)
 
     @cached_property
     def _place(self) -> ForkPlace:
@@ -150,7 +160,7 @@ class Family:
         """
         return find_fork_place(self.path, self.state.info.seq, durable=False)
 
-    def _make_replay(self, path: Path) -> Replay:
+    def _make_replay(self, path: Path, generation: bytes | None) -> Replay:
         """Return the replay of a child, which has no events: it begins at the copied state."""
         parent, now = self.process, time.time_ns()
         return Replay(
@@ -162,6 +172,7 @@ class Family:
             times=RecordedTimes(parent.identity.start.realtime, now, now),
             wait=self._find_wait(),
             counts_pause=self.reseeds,
+            generation=generation,
         )
 
     def _find_wait(self) -> InterruptedWait | None:

@@ -11,14 +11,12 @@ from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.errors import NotResumable, OptionError
-from journal.events.process import MountKind
-
-_HOST_MOUNTS = (MountKind.HOST, MountKind.HOST_READ_ONLY)
+from journal.events.process import HOST_MOUNTS
 
 
 def has_host_mounts(identity: Identity) -> bool:
     """Return whether the guest has a directory of the host."""
-    return any(mount.kind in _HOST_MOUNTS for mount in identity.mounts)
+    return any(mount.kind in HOST_MOUNTS for mount in identity.mounts)
 
 
 def open_descriptors(

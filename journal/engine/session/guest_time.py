@@ -16,6 +16,7 @@ from journal.events.process import ClockPoint, Reseeded, SessionStart
 _STEP_NS = 100_000_000
 """Smallest step of the real-time clock that is recorded, in nanoseconds."""
 _WAIT_TAGS = (tag_sets.KNOWN - tag_sets.RECORDING) | {ClockPoint.tag}
+_GENERATION_TAGS = frozenset((Reseeded.tag,))
 _RESEEDING_TAGS = frozenset((Reseeded.tag, SessionStart.tag))
 
 
@@ -57,6 +58,15 @@ def has_new_reseeding(recording: RecordedRun) -> bool:
     """Return whether no session has started since the process was reseeded last."""
     frames = recording.reader.last(1, tags=_RESEEDING_TAGS)
     return any(frame.tag == Reseeded.tag for frame in frames)
+
+
+def find_generation(recording: RecordedRun) -> bytes | None:
+    """Return the generation of the last reseeding, None if the process was never reseeded."""
+    for frame in recording.reader.last(1, tags=_GENERATION_TAGS):
+        event = codec.decode(frame.tag, frame.payload, frame.offset)
+        assert isinstance(event, Reseeded), "the tag says so"
+        return event.generation
+    return None
 
 
 class GuestTime:

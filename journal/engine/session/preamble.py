@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeVar
 
 from journal._version import VERSION
@@ -28,9 +29,8 @@ from journal.engine.session.secret_environment import GuestEnvironment, reveal_e
 from journal.engine.trust.access import HostAccess
 from journal.engine.trust.access_request import AccessRequest
 from journal.engine.wasi.filesystem.mounts import (
+    AnyMount,
     FileCopy,
-    HostMount,
-    MemoryMount,
     list_host_mounts,
     make_copy_events,
     make_mount_events,
@@ -46,6 +46,7 @@ from journal.events import codec, tag_sets
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import (
+    HOST_MOUNTS,
     InstrumentedPart,
     ModulePart,
     Mount,
@@ -58,7 +59,9 @@ from journal.events.streams import StreamDelivered, StreamOpened
 from journal.format.block import Block
 from journal.format.block_header import BLOCK_PAYLOAD_SIZE_MAX
 from journal.log.writer import Writer
+from journal.operations.reseeding import GENERATION_SIZE
 from journal.snapshots.resume_flags import list_secret_names
+from journal.vfs.generation import make_generation_file
 
 PART_SIZE = 1 << 20
 Part = TypeVar("Part", ModulePart, InstrumentedPart)
@@ -89,7 +92,7 @@ class Identity:
     @property
     def memory_mount_count(self) -> int:
         """Return the number of in-memory directories."""
-        return sum(mount.kind is MountKind.MEMORY for mount in self.mounts)
+        return sum(mount.kind not in HOST_MOUNTS for mount in self.mounts)
 
 
 def write(  # long: it fills each field of ProcessStart
@@ -100,7 +103,7 @@ def write(  # long: it fills each field of ProcessStart
     *,
     arguments: Sequence[bytes],
     environment: GuestEnvironment,
-    mounts: Sequence[HostMount | MemoryMount],
+    mounts: Sequence[AnyMount],
     copies: Sequence[FileCopy],
     level: RecordingLevel,
     embed: bool,
@@ -145,6 +148,8 @@ def write(  # long: it fills each field of ProcessStart
         writer.append(event)
     count = identity.memory_mount_count
     files = _bound_copies(copies, configuration.files_size_max, count)
+    if any(mount.kind is MountKind.GENERATION for mount in identity.mounts):
+        files = chain((make_generation_file(os.urandom(GENERATION_SIZE)),), files)
     identity.copied_files = list(_write_copies(writer, files))
     return identity
 

@@ -15,7 +15,7 @@ from journal.engine.wasi.filesystem.mounts import FIRST_DESCRIPTOR, MOUNTS_MAX, 
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.errors import NotResumable
 from journal.events.paths import FilePlaced
-from journal.events.process import Mount, MountKind, ProcessStart
+from journal.events.process import HOST_MOUNTS, Mount, ProcessStart
 from journal.events.streams import StreamOpened
 from journal.snapshots.resume_flags import find_secrets_hash
 from journal.vfs.memory_backend import ENTRY_SIZE
@@ -80,7 +80,7 @@ class FilesCheck:
             raise NotResumable(f"mount {number}: {fault}")
         self._names.add(tuple(split_path(mount.guest)))
         name = f"the host path of mount {number}"
-        if mount.kind is MountKind.MEMORY:
+        if mount.kind not in HOST_MOUNTS:
             self._memory_count += 1
             if mount.host:
                 _refuse(name, "empty for files in memory", mount.host)

@@ -85,6 +85,8 @@ class Process:
         self.program, self.identity = program, identity
         self.monitor: RunMonitor | None = None
         self._observed: ObservedWriter | None = None
+        self._machine: MachineState | None = None
+        self._has_ended = False
         if config.on_event is not None and not isinstance(writer, NullWriter):
             writer = self._observed = ObservedWriter(writer, config.on_event, self._stop)
         self._writer = writer
@@ -92,9 +94,7 @@ class Process:
         self.streams, self._config, self.pages = streams, config, pages
         self._replay = replay or Replay()
         self._start, self._plan = self._replay.start, self._replay.plan
-        self._on_input_wait = self._replay.on_input_wait
-        self._has_ended = False
-        batches = self._replay.batches
+        self._on_input_wait, batches = self._replay.on_input_wait, self._replay.batches
         self.tape = Tape(
             writer,
             None if batches is None else check_between(batches, interrupter.check),
@@ -110,8 +110,8 @@ class Process:
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
         self.context = self._make_context(identity, interrupter)
         self.mounts = self._open_descriptors(identity, own)
+        self._set_generation(self._replay.generation)
         self._time = GuestTime(self.context, writer.append)
-        self._machine: MachineState | None = None
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
@@ -137,6 +137,12 @@ class Process:
         if own is not None:
             mounts.protect_own_files()
         return mounts
+
+    def _set_generation(self, generation: bytes | None) -> None:
+        """Set the generation; None if the process was never reseeded."""
+        self.generation = generation
+        if generation is not None:
+            self.mounts.set_generation(generation)
 
     def _make_context(self, identity: preamble.Identity, interrupter: Interrupter) -> CallContext:
         """Return the context of the host functions, without descriptors."""
@@ -387,7 +393,9 @@ class Process:
         )
         self.mounts.reopen_handles()
         if self._replay.reseeds:
-            self._writer.append(make_reseeded())
+            mark = make_reseeded()
+            self._writer.append(mark)
+            self._set_generation(mark.generation)
         self._writer.append(preamble.make_session_start(base))
         self.context.network.restore_sockets()
         self.context.terminal.apply_settings()

@@ -53,7 +53,8 @@ class Replay:
     its end if the time since then counts as waited. With ``plan`` the guest does not continue live:
     its snapshots are compared, and the run ends at the end of the journal.
     ``reseeds`` says whether the guest is reseeded when it continues live, and ``counts_pause``
-    whether the time between the sessions counts on its monotonic clock.
+    whether the time between the sessions counts on its monotonic clock. ``generation`` is that of
+    the last reseeding, None if there was none.
     ``on_input_wait`` is called once when the guest, live, waits for input before any output has
     reached a terminal.
     """
@@ -69,3 +70,4 @@ class Replay:
     on_input_wait: Callable[[], object] | None = None
     reseeds: bool = False
     counts_pause: bool = False
+    generation: bytes | None = None

@@ -18,6 +18,7 @@ from journal.engine.program.user_cache import UserCache
 from journal.engine.session import preamble
 from journal.engine.session.guest_time import (
     SleepPolicy,
+    find_generation,
     find_interrupted_wait,
     has_new_reseeding,
 )
@@ -57,7 +58,7 @@ from journal.engine.session.standard_streams import (
 )
 from journal.engine.trust.access import HostAccess
 from journal.engine.trust.grants import Grants
-from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+from journal.engine.wasi.filesystem.mounts import AnyMount, FileCopy
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.delivery import reconcile_outputs
 from journal.engine.wasi.stdio.outbox import InFlightPolicy
@@ -79,7 +80,7 @@ class RecordOptions:
 
     arguments: Sequence[bytes]
     environment: GuestEnvironment
-    mounts: Sequence[HostMount | MemoryMount]
+    mounts: Sequence[AnyMount]
     copies: Sequence[FileCopy]
     level: RecordingLevel
     embed: bool
@@ -309,6 +310,7 @@ class _Resumption:
             on_input_wait=self._make_input_wait(streams),
             reseeds=options.reseed,
             counts_pause=options.reseed or has_new_reseeding(recording),
+            generation=find_generation(recording),
         )
         check_memory(plan.variant, identity.configuration, options.policy)
         settings = identity.configuration, config.cache, config.progress, config.allocation

@@ -49,6 +49,7 @@ def _(event: process.ClockPoint, host: Host) -> None:
 @apply_effect.register
 def _(event: process.Reseeded, host: Host) -> None:
     host.process.reseeding = event
+    host.set_generation(event.generation)
 
 
 @apply_effect.register

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from journal._arguments import check_optional, check_type
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced, FileType
-from journal.events.process import Mount, MountKind
+from journal.events.process import HOST_MOUNTS, Mount, MountKind
 from journal.pages import PageResolver
 from journal.replay.limits import MOUNTS_COUNT_MAX, ReplayError, ReplayLimits, check_count
 from journal.replay.state.descriptor_table import HostNode, OpenMountDirectory, ReplayTable
@@ -15,6 +15,7 @@ from journal.replay.state.process_state import InputState, NetworkState, Process
 from journal.vfs.backend import FileBackend
 from journal.vfs.directory import MountDirectory
 from journal.vfs.errors import quote_path
+from journal.vfs.generation import write_generation
 from journal.vfs.path_resolution import find_mount, split_path
 from journal.vfs.placement import place_file
 
@@ -70,7 +71,7 @@ class BaseHost(ABC, Generic[K]):
         if any(split_path(other.guest) == names for other in self.process.mounts.values()):
             raise ReplayError(f"the mount {quote_path(event.guest)} already exists")
         self.table.check_free(event.fd)
-        if event.kind is MountKind.MEMORY:
+        if event.kind not in HOST_MOUNTS:
             self.backends[event.guest] = self.make_backend(event.guest)
         self.process.mounts[event.fd] = event
         self._preopen(event)
@@ -84,6 +85,12 @@ class BaseHost(ABC, Generic[K]):
             raise ReplayError(f"the path {quote_path(event.path)} is outside all mounts in memory")
         guest, names = mount
         place_file(self.backends[guest], names, event, self.now)
+
+    def set_generation(self, generation: bytes) -> None:
+        """Replace the content of the generation file, if the guest has one."""
+        for event in self.process.mounts.values():
+            if event.kind is MountKind.GENERATION:
+                write_generation(self.backends[event.guest], generation)
 
     # -- recorder of the effects on files: each exists in the journal ----------------------------
 
@@ -106,7 +113,7 @@ class BaseHost(ABC, Generic[K]):
         self.network = NetworkState()
 
     def _preopen(self, event: Mount) -> None:
-        if event.kind is not MountKind.MEMORY:
+        if event.kind in HOST_MOUNTS:
             self.table.add(event.fd, HostNode(FileType.DIRECTORY, event.guest))
             return
         backend = self.backends[event.guest]

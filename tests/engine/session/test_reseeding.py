@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import journal
-from journal.engine import SnapshotOptions
-from journal.errors import OptionError
-from journal.events.process import ParentLink, Reseeded, SessionStart
+from journal import MemoryMount
+from journal.engine import FileCopy, SnapshotOptions
+from journal.errors import NotResumable, OptionError
+from journal.events import codec
+from journal.events.definition import Event, field_dict
+from journal.events.inputs import HostResult
+from journal.events.paths import FilePlaced
+from journal.events.process import ParentLink, RecordingLevel, Reseeded, SessionStart
 from journal.format.frame import Frame
 from journal.snapshots import Trigger
 from tests.support.asking_guest import ask, asking_guest, to_number
@@ -120,3 +126,175 @@ def test_compaction_keeps_each_mark(tmp_path: Path, cache_dir: Path) -> None:
 def test_another_value_is_refused(reseed: Any, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="reseed must be"):
         journal.resume(tmp_path / "j", reseed=reseed)
+
+
+# -- the generation file --------------------------------------------------------------------------
+
+FILE = "/run/journal/generation"
+PERM = 63
+
+
+def record_with_file(path: Path, cache: Path, letters: str) -> list[bytes]:
+    """Record a guest with a generation file, which is asked and stopped after a snapshot."""
+    with journal.record(
+        asking_guest(4), path, cache=cache, snapshots=EXPLICIT, generation_file=True
+    ) as recorder:
+        answers = ask(recorder, letters)
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+        return answers
+
+
+def content_of(event: Reseeded) -> bytes:
+    return f"{event.generation.hex()}\n".encode()
+
+
+def test_the_generation_file_changes_with_each_reseeding(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "j"
+    opened, first, again = record_with_file(path, cache_dir, "ogg")
+    assert to_number(opened) == 0
+    assert first == again
+    assert len(bytes.fromhex(first.decode())) == 16
+    seen, asked = [first], "ogg"
+    for reseed in (True, False, True):
+        with journal.resume(path, cache=cache_dir, reseed=reseed) as recorder:
+            assert ask(recorder, "g", asked) == [recorder.read_file(FILE)]
+            seen.append(recorder.read_file(FILE))
+        asked += "g"
+    marks = [content_of(event) for event in reseedings_of(path)]
+    assert seen == [first, marks[0], marks[0], marks[1]]
+    assert journal.verify_replay(path, cache=cache_dir).matches
+    with journal.resume(path, cache=cache_dir, reexecute=True) as recorder:
+        assert ask(recorder, "g", asked) == [marks[1]]
+    assert journal.extract_files(path, tmp_path / "files")
+    assert (tmp_path / "files" / FILE.lstrip("/")).read_bytes() == marks[1]
+
+
+def test_a_read_between_two_events_is_replayed_as_it_was(tmp_path: Path, cache_dir: Path) -> None:
+    """The guest reads the file just before and just after the fork, with no event in between."""
+    path, child = tmp_path / "j", tmp_path / "child"
+    *_, before = record_with_file(path, cache_dir, "og")
+    with journal.resume(path, into=child, cache=cache_dir) as recorder:
+        (after,) = ask(recorder, "g", "og")
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+    assert before != after
+    journal.compact(child, tmp_path / "small")
+    for path in (child, tmp_path / "small"):
+        with journal.resume(path, cache=cache_dir) as recorder:
+            assert ask(recorder, "g", "ogg") == [after]
+    result = journal.verify_replay(child, cache=cache_dir, from_each_snapshot=True)
+    assert result.matches
+    assert len(result.checks) == 2
+
+
+def test_children_of_a_running_guest_have_their_own_generations(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    with (
+        journal.record(
+            asking_guest(4),
+            tmp_path / "j",
+            cache=cache_dir,
+            snapshots=EXPLICIT,
+            generation_file=True,
+        ) as parent,
+        ExitStack() as stack,
+    ):
+        _, own = ask(parent, "og")
+        children = parent.fork(2, into=tmp_path / "child")
+        (same,) = parent.fork(1, into=tmp_path / "same", reseed=False)
+        for child in (*children, same):
+            stack.enter_context(child)
+        contents = [ask(child, "g")[0] for child in children]
+        assert ask(same, "g") == ask(parent, "g", "og") == [own]
+        assert len({own, *contents}) == 3
+        assert [content_of(*reseedings_of(child.path)) for child in children] == contents
+        (grandchild,) = children[0].fork(1, into=tmp_path / "grandchild", reseed=False)
+        with grandchild:
+            assert ask(grandchild, "g") == contents[:1]
+
+
+def test_the_guest_cannot_change_the_generation_file(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "j"
+    _, first, *refused, last = record_with_file(path, cache_dir, "ogwtug")
+    assert [to_number(answer) for answer in refused] == [PERM] * 3
+    assert first == last
+
+
+def test_a_journal_without_inputs_has_the_newest_generation(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with journal.record(
+        asking_guest(4),
+        path,
+        cache=cache_dir,
+        snapshots=EXPLICIT,
+        generation_file=True,
+        level=RecordingLevel.STATE,
+    ) as recorder:
+        ask(recorder, "og")
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+    with journal.resume(path, cache=cache_dir, into=tmp_path / "child") as recorder:
+        (content,) = ask(recorder, "g", "og")
+    assert [content] == [content_of(event) for event in reseedings_of(tmp_path / "child")]
+
+
+def test_no_copied_file_takes_the_place_of_the_generation_file(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    for content, name in ((bytes(33), FILE), (b"x", "/run/journal/other")):
+        (tmp_path / "file").write_bytes(content)
+        with pytest.raises(OptionError, match="the mount has one file"):
+            journal.record(
+                asking_guest(4),
+                tmp_path / "j",
+                cache=cache_dir,
+                generation_file=True,
+                copies=[FileCopy(str(tmp_path / "file"), name)],
+            )
+    with pytest.raises(OptionError, match="used twice"):
+        journal.record(
+            asking_guest(4),
+            tmp_path / "j",
+            cache=cache_dir,
+            generation_file=True,
+            mounts=[MemoryMount("/run/journal")],
+        )
+    assert not (tmp_path / "j").exists()
+
+
+def forge(path: Path, kind: type[Event], **fields: Any) -> Path:
+    """Return a copy of a journal in which the events of a kind have other values."""
+
+    def change(frames: list[Frame]) -> list[Frame]:
+        changed = []
+        for frame in frames:
+            event = codec.decode(frame.tag, frame.payload)
+            if isinstance(event, kind):
+                forged = kind(**(field_dict(event) | fields))
+                frame = frame._replace(payload=codec.encode(forged))
+            changed.append(frame)
+        return changed
+
+    return rewrite(path, path.with_name("forged"), change)
+
+
+@pytest.mark.parametrize("size", [0, 32, 34, 1 << 20])
+def test_a_forged_generation_file_is_refused(size: int, tmp_path: Path, cache_dir: Path) -> None:
+    record_with_file(tmp_path / "j", cache_dir, "o")
+    forged = forge(tmp_path / "j", FilePlaced, data=bytes(size))
+    with (
+        pytest.raises(NotResumable, match="the mount has one file"),
+        journal.resume(forged, cache=cache_dir) as recorder,
+    ):
+        recorder.wait(DEADLINE_SECONDS)
+
+
+def test_a_forged_read_of_the_generation_is_refused(tmp_path: Path, cache_dir: Path) -> None:
+    record_with_file(tmp_path / "j", cache_dir, "og")
+    forged = forge(tmp_path / "j", HostResult, value=bytes(1 << 20))
+    with (
+        pytest.raises(NotResumable, match="recorded read of the generation"),
+        journal.resume(forged, cache=cache_dir, reexecute=True) as recorder,
+    ):
+        recorder.wait(DEADLINE_SECONDS)

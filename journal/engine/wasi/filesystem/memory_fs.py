@@ -13,7 +13,7 @@ class MemoryDirectory(MountDirectory[DirectoryNode]):
     """An open in-memory directory, with the queries and the access checks of a running guest."""
 
     backend: MemoryBackend
-    writable = True
+    writable: bool = True
 
     def stat(self, fd: int) -> FileStat:
         """Return the attributes."""

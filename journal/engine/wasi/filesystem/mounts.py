@@ -17,6 +17,7 @@ from journal._arguments import (
 )
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors, GuestDirectory, OpenDirectory
+from journal.engine.wasi.filesystem.generation_fs import GenerationBackend, GenerationDirectory
 from journal.engine.wasi.filesystem.host_files import HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory, read_host_file
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
@@ -29,9 +30,10 @@ from journal.engine.wasi.filesystem.reopening import (
 from journal.engine.wasi.filesystem.tape_recorder import TapeRecorder
 from journal.errors import HostMismatch, JournalError, OptionError
 from journal.events.paths import FilePlaced, FileType
-from journal.events.process import Mount, MountKind
+from journal.events.process import HOST_MOUNTS, Mount, MountKind
 from journal.fs import file_kind
 from journal.vfs.errors import FileError
+from journal.vfs.generation import GENERATION_MOUNT
 from journal.vfs.memory_backend import MemoryBackend
 from journal.vfs.nodes import FileNode
 from journal.vfs.path_resolution import PATH_SIZE_MAX, find_mount, resolve, split_path
@@ -71,6 +73,16 @@ class MemoryMount:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationMount:
+    """The directory of the generation file, mounted at ``guest``."""
+
+    guest: str = GENERATION_MOUNT
+
+
+AnyMount = HostMount | MemoryMount | GenerationMount
+
+
+@dataclass(frozen=True, slots=True)
 class FileCopy:
     """A host file or directory, copied to ``guest`` in a memory mount before the guest starts."""
 
@@ -97,7 +109,7 @@ def check_copy(name: str, copy: FileCopy) -> FileCopy:
     return copy
 
 
-def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
+def make_mount_events(mounts: Iterable[AnyMount]) -> list[Mount]:
     """Return the events of the mounts; raise ``OptionError`` for an invalid mount."""
     events: list[Mount] = []
     used: set[tuple[str, ...]] = set()
@@ -108,8 +120,10 @@ def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
         used.add(tuple(split_path(mount.guest)))
         if len(events) >= MOUNTS_MAX:
             raise OptionError(f"a guest has at most {MOUNTS_MAX} mounts")
-        if isinstance(mount, MemoryMount):
-            events.append(Mount(fd=fd, kind=MountKind.MEMORY, guest=mount.guest, host=""))
+        if not isinstance(mount, HostMount):
+            is_memory = isinstance(mount, MemoryMount)
+            kind = MountKind.MEMORY if is_memory else MountKind.GENERATION
+            events.append(Mount(fd=fd, kind=kind, guest=mount.guest, host=""))
             continue
         kind = MountKind.HOST_READ_ONLY if mount.read_only else MountKind.HOST
         host = _check_directory(mount.host, mount.guest)
@@ -139,7 +153,7 @@ def list_host_mounts(events: Iterable[Mount]) -> tuple[HostMount, ...]:
     return tuple(
         HostMount(event.host, event.guest, event.kind is MountKind.HOST_READ_ONLY)
         for event in events
-        if event.kind is not MountKind.MEMORY
+        if event.kind in HOST_MOUNTS
     )
 
 
@@ -264,6 +278,9 @@ class Mounts:
                     files_size_max, TapeRecorder(tape), event.fd
                 )
                 continue
+            if event.kind is MountKind.GENERATION:
+                self._memory[event.guest] = GenerationBackend(tape, event.guest, event.fd)
+                continue
             directory = directories.get(event.guest)
             path = "" if directory is None else directory.host
             self._host[event.guest] = HostTree(
@@ -304,6 +321,12 @@ class Mounts:
                 )
             os.close(tree.open_root())
 
+    def set_generation(self, generation: bytes) -> None:
+        """Replace the content of the generation file, if the guest has one."""
+        for backend in self._memory.values():
+            if isinstance(backend, GenerationBackend):
+                backend.set_generation(generation)
+
     @property
     def host_trees(self) -> Iterable[HostTree]:
         """Return the mounted host directories."""
@@ -325,7 +348,9 @@ class Mounts:
             directory: GuestDirectory
             if event.guest in self._memory:
                 backend = self._memory[event.guest]
-                directory = MemoryDirectory(backend, backend.root(), is_root=True)
+                is_fixed = isinstance(backend, GenerationBackend)
+                kind = GenerationDirectory if is_fixed else MemoryDirectory
+                directory = kind(backend, backend.root(), is_root=True)
             else:
                 directory = HostDirectory(self._host[event.guest])
             fd = descriptors.add(OpenDirectory(directory, preopen=event.guest))
@@ -357,8 +382,11 @@ class Mounts:
                 "files can be copied into memory mounts only"
             )
         self._tape.last_effect_seq = seq  # New inode numbers contain it.
+        backend = self._memory[guest]
         try:
-            place_file(self._memory[guest], names, event, now)
+            if isinstance(backend, GenerationBackend):
+                backend.check_placement(event)
+            place_file(backend, names, event, now)
         except FileError as error:
             raise OptionError(_explain_refused_copy(event, self._memory[guest], error)) from error
 
