@@ -75,7 +75,7 @@ def read_included(path: str) -> str:
     text = (ROOT / path).read_text()
     # The page of a file in a folder is in a folder of the site, too.
     decisions = (("spec/decisions/", "decisions/"), ("../spec/decisions/", "../decisions/"))
-    for folder, target in (("docs/", ""), *decisions):
+    for folder, target in (("docs/", ""), ("../docs/", "../"), *decisions):
         text = text.replace(f"]({folder}", f"]({target}")
     return text.replace("](spec/format.md", "](reference/format.md")
 

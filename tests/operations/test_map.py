@@ -16,6 +16,7 @@ import pytest
 import journal
 from journal.errors import JobFailed, MalformedEvent, OptionError
 from journal.operations import finished_work
+from journal.operations import map as operations_map
 from journal.operations.finished_work import FinishedWork, read_identity
 from journal.operations.map_worker import serialize_keys
 from tests.support import map_jobs
@@ -140,6 +141,24 @@ def test_a_stop_ends_the_iteration_and_its_processes(tmp_path: Path) -> None:
     results = list(journal.map(map_jobs.behave, paths, jobs=1, stop=begun.exists))
     assert [one.value for one in results] == ["one"]
     assert not is_running(read_pid(paths[1]))
+
+
+@pytest.mark.deep
+def test_few_results_wait_for_a_slow_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations_map, "_RESULTS_AHEAD_MAX", 2)
+    paths = write(tmp_path, "hang", "one", "two")
+    begun = [path.with_suffix(".begun") for path in paths]
+    polls = iter(range(5))  # A third job would begin between these polls.
+    results = journal.map(
+        map_jobs.behave,
+        paths,
+        jobs=2,
+        stop=lambda: begun[1].exists() and next(polls, None) is None,
+    )
+    assert list(results) == []
+    assert [path.exists() for path in begun] == [True, True, False]
 
 
 PARENT = """

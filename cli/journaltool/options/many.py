@@ -38,7 +38,7 @@ class ManyArguments:
         typer.Option(
             "--jobs",
             metavar="N",
-            click_type=common.Number(min=1, max=1024),
+            click_type=common.Number(min=1),
             help="Use N worker processes. The default for several journals is the number of "
             "processors.",
         ),
