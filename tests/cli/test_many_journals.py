@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from journaltool.output import progress
 
 import journal
 from journal.operations.finished_work import read_identity
@@ -79,12 +82,22 @@ def test_results_are_kept_until_a_journal_changes(tmp_path: Path) -> None:
     assert again.returncode == 3
 
 
-def test_compact_in_place_is_done_once(tmp_path: Path) -> None:
+def test_compact_in_place_is_done_once_and_shows_one_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def show(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+        yield lambda *phase: shown.append(phase)
+
+    monkeypatch.setattr(progress, "show_progress", show)
     write_journals(tmp_path, "a", "b")
     compact = ("compact", "--in-place", "--jobs", "1", "a", "b")
     first = run_inside(*compact, at=tmp_path)
     assert first.returncode == 0
     assert first.stdout.splitlines()[-1] == b"2 journals: 2 compacted"
+    assert shown == [("compacting 2 journals", done, 2) for done in range(3)]
     second = run_inside(*compact, at=tmp_path)
     assert b"2 unchanged since an earlier run" in second.stdout
     assert not [path for path in tmp_path.iterdir() if path.name not in ("a", "b")]
