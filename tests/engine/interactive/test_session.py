@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from journal import OptionError
 from journal.engine import (
     Ending,
     OutputChunk,
+    ResumedSessionOptions,
     SessionLimits,
     SessionOpener,
+    SessionOptions,
     SnapshotOptions,
 )
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
@@ -302,6 +305,15 @@ def test_a_session_begins_once(prompt: SessionOpener) -> None:
         pass
     with pytest.raises(OptionError, match="has begun before"):
         prompt.open()
+
+
+def test_sessions_have_the_options_of_record_and_resume() -> None:
+    streams = {"stdin", "stdout", "stderr", "config", "path"}
+    one_file = {"module", "embed", "roll"}
+    options = set(SessionOptions.__annotations__)
+    assert options == set(signature(journal.record).parameters) - streams - one_file
+    options = set(ResumedSessionOptions.__annotations__)
+    assert options == set(signature(journal.resume).parameters) - streams - {"on_input_wait"}
 
 
 def test_an_unknown_option_is_refused(cache_dir: Path) -> None:
