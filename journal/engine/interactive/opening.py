@@ -95,7 +95,8 @@ class SessionOpener:
     """A session that begins when it is entered.
 
     ``with`` gives a :class:`Session`, ``async with`` an :class:`AsyncSession`. :meth:`open` and
-    ``await`` return one that the caller closes. A session begins once.
+    ``await`` return one that the caller closes. A session begins once. A cancelled opening goes on
+    in its thread, because compiling a module cannot be interrupted, and is closed there.
     """
 
     def __init__(

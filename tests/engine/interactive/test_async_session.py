@@ -104,14 +104,15 @@ def test_a_cancelled_program_leaves_a_journal_that_is_resumed(
 ) -> None:
     path = tmp_path / "a.journal"
 
-    async def work() -> None:
+    async def work(has_begun: asyncio.Event) -> None:
         async with open_spinning(cache_dir, path) as session:
+            has_begun.set()
             await session.run()
 
     async def main() -> None:
-        task = asyncio.create_task(work())
-        while not path.exists():
-            await asyncio.sleep(0.001)
+        has_begun = asyncio.Event()
+        task = asyncio.create_task(work(has_begun))
+        await has_begun.wait()
         await cancel(task)
         async with journal.resume_session(path, cache=cache_dir) as session:
             assert session.is_alive
@@ -158,9 +159,10 @@ def test_output_is_iterated_over_as_it_comes(cache_dir: Path) -> None:
 def test_a_closed_session_ends_an_iteration(cache_dir: Path) -> None:
     async def main() -> None:
         session = await open_prompt(cache_dir)
+        output = session.output()  # It begins here, not where the task runs first.
 
         async def gather() -> list[int]:
-            return [chunk.stream async for chunk in session.output()]
+            return [chunk.stream async for chunk in output]
 
         task = asyncio.create_task(gather())
         await session.run()
