@@ -19,6 +19,7 @@ from journal.fs.open_resources import OPEN_RESOURCES
 from journal.log import segment_files
 from journal.log.clock import choose_steady_clock
 from journal.log.fail_over import UnsyncedBlock, UnsyncedBlocks, reopen_past_failure
+from journal.log.fork_point import ForkPoint
 from journal.log.opening import OpenOptions, open_journal
 from journal.log.roll_policy import RollPolicy
 from journal.log.segment_creation import create_next_segment, name_segment, publish_journal
@@ -40,6 +41,8 @@ class PendingSync(NamedTuple):
     link: tuple[int, int]
     next_seq: int
     unsynced_count: int
+    origin: ForkPoint | None = None
+    """Shared files of a fork that are to be synced too."""
 
     def sync(self) -> None:
         """Wait until the data is on the disk, and check that the path leads to it.
@@ -48,10 +51,19 @@ class PendingSync(NamedTuple):
         """
         try:
             os.fdatasync(self.descriptor)
+            if self.origin is not None:
+                self._sync_origin(self.origin)
             self.file.check_name()
         except BaseException as error:
             # It stays there, because an interrupt may come before ``finish_sync``.
             self.file.sync_error = error
+
+    def _sync_origin(self, origin: ForkPoint) -> None:
+        try:
+            origin.sync(self.file.path.parent)
+        except OSError as error:  # A fail-over would not write the shared files again.
+            reason = error.strerror or str(error)
+            raise NameLost(f"the files of a fork cannot be synced: {reason}") from error
 
 
 class Appender:
@@ -60,7 +72,8 @@ class Appender:
     ``next_seq`` is the sequence number of the next block. All events below ``durable_upto`` are
     durable. With ``keeps_unsynced``, blocks are kept in memory until they are durable, for
     fail-over. ``roll_policy`` is None in a single-file journal. After ``failure`` is set, nothing
-    may be written or synced. If ``is_hasty``, publication and ``close`` sync nothing.
+    may be written or synced. While ``is_hasty``, publication and ``close`` sync nothing; the first
+    sync after the publication makes the journal an ordinary one.
     """
 
     __slots__ = (
@@ -70,6 +83,7 @@ class Appender:
         "_has_events",
         "_lock",
         "_needs_recovery_marker",
+        "_origin",
         "_retry_end",
         "_segment_start",
         "_shift",
@@ -79,7 +93,6 @@ class Appender:
         "clock",
         "durable_upto",
         "failure",
-        "is_hasty",
         "keeps_unsynced",
         "key",
         "next_seq",
@@ -97,7 +110,8 @@ class Appender:
         self.clock = options.clock
         self._steady_clock = choose_steady_clock(options.clock)
         self.key = options.key
-        self.is_hasty = options.origin is not None and not options.origin.is_durable
+        origin = options.origin
+        self._origin = None if origin is None or origin.is_durable else origin
         self.keeps_unsynced = keeps_unsynced
         self._lock = start.lock
         self._temporary = start.temporary
@@ -136,6 +150,11 @@ class Appender:
     def is_published(self) -> bool:
         """Return whether the journal has its final name."""
         return self._temporary is None
+
+    @property
+    def is_hasty(self) -> bool:
+        """Return whether the journal is a fork of which nothing was synced yet."""
+        return self._origin is not None
 
     @property
     def must_sync(self) -> bool:
@@ -231,11 +250,11 @@ class Appender:
     def pending_sync(self) -> PendingSync | None:
         """Return the state that a sync would make durable now; None if everything is durable."""
         file = self._file
-        if self.durable_upto == self.next_seq and file.durable[0] == file.end:
+        is_durable = self.durable_upto == self.next_seq and file.durable[0] == file.end
+        if is_durable and self._origin is None:
             return None
-        return PendingSync(
-            file, file.descriptor, file.end, file.link, self.next_seq, len(self._unsynced)
-        )
+        count, origin = len(self._unsynced), self._origin if self.is_published else None
+        return PendingSync(file, file.descriptor, file.end, file.link, self.next_seq, count, origin)
 
     def finish_sync(self, pending: PendingSync) -> None:
         """Record the result of a sync."""
@@ -252,6 +271,9 @@ class Appender:
             pending.file.durable = (pending.end, pending.link)
             self.durable_upto = pending.next_seq
             self._unsynced.drop(pending.unsynced_count)
+            if pending.origin is not None:
+                self._origin = None
+                self._file.restore_reserve()
 
     def sync(self) -> None:
         """Make all blocks durable."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from journal.format.segment_header import SegmentHeader
+from journal.fs import atomic_file
 from journal.fs.byte_source import ByteSource
 from journal.fs.file_link import link_or_copy
 from journal.log import segment_files
@@ -35,9 +36,10 @@ class ForkPoint:
     event has the sequence number ``next_seq``, the last one the time ``time``. In a sealed journal
     ``wrapping`` encrypts the keys of segments, and ``tag`` is the tag of the block.
 
-    If ``is_durable``, the block is durable, and so is each published child. Otherwise nothing of
-    a child is synced before ``Writer.sync``, and no space is reserved: a power cut can lose or
-    damage the child, and a full disk can lose events that its writer had accepted.
+    If ``is_durable``, the block is durable, and so is each published child. Otherwise nothing is
+    synced before the first ``Writer.sync`` of a published child, which makes all of it durable, and
+    no space is reserved: until then a power cut can lose or damage the child, and a full disk can
+    lose events that its writer had accepted.
     """
 
     files: Mapping[str, ByteSource]
@@ -73,6 +75,16 @@ class ForkPoint:
         )
         path = directory / segment_files.segment_name(self.file_index)
         return create_segment(path, header, self.wrapping, self.tag, durable=self.is_durable)
+
+    def sync(self, child: Path) -> None:
+        """Make what a published child shares durable, and its name. Raises OSError.
+
+        The last file of the child is synced by its writer.
+        """
+        for name in segment_files.list_segments(child)[:-1]:
+            atomic_file.sync_file(child / name)
+        atomic_file.sync_directory(child)
+        atomic_file.sync_directory(child.parent)
 
     def count_shared(self, child: Path) -> int:
         """Return how many files a child at this path shares with the journal."""

@@ -152,6 +152,10 @@ class SegmentWriter:
         """Allocate nothing ahead: a full disk is seen only when a block is written."""
         self._allocated = None
 
+    def restore_reserve(self) -> None:
+        """Allocate space ahead again, from the next block on."""
+        self._allocated = os.fstat(self.descriptor).st_size
+
     def has_space_for(self, size: int) -> bool:
         """Return whether a block fits, even if it uses the reserve."""
         if self._allocated is None:

@@ -6,15 +6,18 @@ import errno
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import journal
 from journal.errors import JournalError, StorageError
-from journal.log import RollPolicy
+from journal.log import CommitPolicy, RollPolicy
+from journal.log.fork_search import find_fork_place
 from journal.log.reader import Reader
 from journal.log.writer import Writer
+from journal.operations.fork import open_fork
 from tests.rigs import needs
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
@@ -109,6 +112,42 @@ def test_a_power_cut_at_any_call_leaves_a_whole_child_or_none(
     served: Served, roll: RollPolicy | None, step: int, at: int, count_states: Count
 ) -> None:
     count_states(cut_at_each(served, roll, at, step, 5))
+
+
+@needs.mark(needs.why_no_fuse())
+def test_the_first_sync_of_a_hasty_child_makes_all_of_it_durable(served: Served) -> None:
+    served.ask("begin", faults=(), size_max=0, calls=0)
+    folder = served.mount_point
+    parent = write_unsynced(folder / "parent", None)
+    place = find_fork_place(folder / "parent", 37, durable=False)
+    child = open_fork(place, folder / "child", CommitPolicy.EXPLICIT, reseed=False)
+    child.publish()
+    for number in range(3):
+        child.append_frame(224, b"own %d" % number)
+        child.sync()
+    served.ask("cut")
+    for writer in (parent, child):
+        with suppress(JournalError):  # Only the parent has unsynced events.
+            writer.close()
+    for seed in range(20):
+        served.ask("crash", seed=seed)
+        rows = rows_of(folder / "child")
+        assert rows[:38] == [(seq, payload(seq)) for seq in range(38)]
+        assert rows[39:] == [(39 + number, b"own %d" % number) for number in range(3)]
+
+
+def test_a_hasty_child_that_is_not_synced_syncs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with write_unsynced(tmp_path / "parent", None):
+        monkeypatch.setattr(os, "fsync", refusing(errno.EIO))
+        monkeypatch.setattr(os, "fdatasync", refusing(errno.EIO))
+        place = find_fork_place(tmp_path / "parent", 37, durable=False)
+        with open_fork(place, tmp_path / "child", CommitPolicy.NONE, reseed=False) as child:
+            child.publish()
+            child.append_frame(224, b"own")
+        monkeypatch.undo()
+    assert rows_of(tmp_path / "child")[39:] == [(39, b"own")]
 
 
 @needs.mark(needs.why_no_fuse())

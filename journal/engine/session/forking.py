@@ -134,7 +134,7 @@ class Family:
                 own=own,
             )
             writer.publish()
-            own.add(writer.path)  # The journal has its file under this name only now.
+            own.add_journal(writer.path)  # The journal has its file under this name only now.
             stack.pop_all()  # The recorder closes the page index.
         return Recorder(writer, streams, interrupter, config, process=process)
 
