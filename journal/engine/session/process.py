@@ -9,7 +9,7 @@ from journal.engine.allocation import Pooling
 from journal.engine.configuration import MEMORIES_MAX
 from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule
-from journal.engine.runtime.bindings import GuestTrapped, Instance, get_guest_backtrace
+from journal.engine.runtime.bindings import GuestMemory, GuestTrapped, Instance, get_guest_backtrace
 from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
@@ -265,6 +265,12 @@ class Process:
                 self._machine.close()
             self.context.close()
             self.mounts.close()
+            self._free_instance()
+
+    def _free_instance(self) -> None:
+        """Free the memories of the guest, and its slots in a pool, before the recorder is freed."""
+        self.context.memory = GuestMemory()
+        self._instance.close()
 
     def _run(self) -> RunResult:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from journal.engine import (
     OnDemand,
     Pooling,
     SnapshotOptions,
+    Stacks,
     prepare_module,
 )
 from journal.engine.configuration import PAGE_SIZE, parse_configuration
@@ -163,3 +165,26 @@ def test_the_option_of_the_commands_is_a_text(tmp_path: Path) -> None:
         assert b"has no option 'slots'" in done.stderr
     done = run_inside("resume", "--allocation", "heap", "grow.journal", at=tmp_path)
     assert b"'heap' is not an allocation strategy" in done.stderr
+
+
+def test_a_guest_frees_its_slot_at_its_end(tmp_path: Path, cache_dir: Path) -> None:
+    two = replace(SMALL, total_core_instances=2, total_memories=2, total_tables=2)
+    with journal.record(
+        guest("cat"),
+        tmp_path / "j",
+        cache=cache_dir,
+        allocation=two,
+        snapshots=SnapshotOptions(stacks=Stacks.ALWAYS, every_events=1),
+    ) as recorder:
+        recorder.feed(b"first\n")
+        children = []  # One slot is that of the parent. An ended child is not freed itself.
+        for number in range(3):
+            [child] = recorder.fork(1, into=tmp_path / f"child {number}")
+            children.append(child)
+            with child:
+                child.close_stdin()
+                assert wait_for_end(child).code == 0
+        with recorder.fork(1, into=tmp_path / "running")[0]:
+            [refused] = recorder.fork(1, into=tmp_path / "refused")
+            with refused, pytest.raises(journal.PoolFull, match="core_instances=2 are in use"):
+                wait_for_end(refused)
