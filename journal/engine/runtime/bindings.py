@@ -13,7 +13,9 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import CFUNCTYPE, addressof, c_size_t, c_uint64, c_void_p, cast
+from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import Any, NoReturn
 
 import wasmtime
@@ -231,6 +233,12 @@ _SUSPEND_SOURCE = """except SuspendCall:
             interceptor.on_suspend(name)"""
 
 
+@lru_cache(maxsize=64)
+def _compile_callback(source: str) -> CodeType:
+    """Return the code of a callback; each signature has one, which all instances share."""
+    return compile(source, "<callback>", "exec")
+
+
 class _ArgumentViews(dict[int, memoryview]):
     """Views of raw call arguments as 64-bit numbers, by address; created at first use.
 
@@ -442,7 +450,9 @@ class Instance:
             else _INTERCEPT_SOURCE.format(arguments=names and f"{names},"),
             otherwise="" if interceptor is None else _SUSPEND_SOURCE,
         )
-        exec(source, scope)  # The source is a constant; no name comes from a module.
+        exec(
+            _compile_callback(source), scope
+        )  # The source is a constant; no name comes from a module.
         callback: Callable[..., int] = scope["call"]
         return callback
 

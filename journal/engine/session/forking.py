@@ -5,26 +5,25 @@ them. Of the parent's journal only the events of files and descriptors are read.
 """
 
 import shutil
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from journal.engine.session.guest_descriptors import has_host_mounts
 from journal.engine.session.guest_time import InterruptedWait
 from journal.engine.session.own_paths import find_own_files
 from journal.engine.session.process import Process
 from journal.engine.session.recorded_options import parse_options
-from journal.engine.session.recorded_run import REBUILD_CACHE_SIZE_MAX
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import SessionConfig
 from journal.engine.session.session_builder import close_on_error, make_page_index
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
 from journal.engine.snapshot.forked_state import ForkedState
-from journal.engine.tape import Batch
+from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputCallback
 from journal.engine.wasi.stdio.stdin import FedSource, Interrupter
@@ -99,8 +98,6 @@ class Family:
     config: SessionConfig
     state: ForkedState
     reseeds: bool
-    _history: list[list[Batch] | None] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def make_child(
         self, path: Path, source: FedSource | None = None, on_output: OutputCallback | None = None
@@ -121,7 +118,7 @@ class Family:
             pages = make_page_index(path, config, is_sealed=writer.is_sealed)
             if pages is not None:
                 stack.enter_context(pages).open()
-            own = find_own_files(writer.path, config.cache, config.approvals)
+            own = self._find_own_files(path)
             process = Process(
                 parent.program,
                 parent.identity,
@@ -134,9 +131,16 @@ class Family:
                 own=own,
             )
             writer.publish()
-            own.add_journal(writer.path)  # The journal has its file under this name only now.
+            if own is not None:
+                own.add_journal(path)  # The journal has its files under this name only now.
             stack.pop_all()  # The recorder closes the page index.
         return Recorder(writer, streams, interrupter, config, process=process)
+
+    def _find_own_files(self, path: Path) -> OwnFiles | None:
+        """Return the files that a child does not reach through its mounts of the host, if any."""
+        if not has_host_mounts(self.process.identity):
+            return None
+        return find_own_files(path, self.config.cache, self.config.approvals)
 
     def _reseed(self, writer: Writer) -> bytes | None:
         """Mark a new child if it is reseeded, and return its generation."""
@@ -163,9 +167,10 @@ class Family:
     def _make_replay(self, path: Path, generation: bytes | None) -> Replay:
         """Return the replay of a child, which has no events: it begins at the copied state."""
         parent, now = self.process, time.time_ns()
+        history = parent.file_history.read(self.path, self.state.info.seq, path)
         return Replay(
             batches=iter(()),
-            start=self.state.make_start(partial(self._read_history, path)),
+            start=self.state.make_start(lambda _: history),
             fired=parent.fired,
             delivered_sizes=self._output_sizes,
             directories=parent.directories,
@@ -190,17 +195,6 @@ class Family:
             sizes[stream] = _find_output_size(self.path, stream, self.state.info.seq)
         return sizes
 
-    def _read_history(self, path: Path, tags: frozenset[int]) -> Iterable[Batch]:
-        """Return the events that rebuild files and descriptors.
-
-        They are read once for all children if they are small, else from the journal of each.
-        """
-        with self._lock:
-            if not self._history:
-                self._history.append(_read_small_history(self.path, tags, self.state.info.seq))
-        batches = self._history[0]
-        return _read_batches(path, tags, self.state.info.seq) if batches is None else batches
-
 
 def _find_output_size(path: Path, stream: int, upto: int) -> int:
     """Return how many bytes the guest had written to a stream before event ``upto``."""
@@ -210,21 +204,3 @@ def _find_output_size(path: Path, stream: int, upto: int) -> int:
             if found == stream:
                 return int(offset + len(data))
     return 0
-
-
-def _read_small_history(path: Path, tags: frozenset[int], upto: int) -> list[Batch] | None:
-    """Return the events with these tags before event ``upto``, None if they are large."""
-    batches, size = [], 0
-    for batch in _read_batches(path, tags, upto):
-        batches.append(batch)
-        size += sum(map(len, batch.payloads))
-        if size > REBUILD_CACHE_SIZE_MAX:
-            return None
-    return batches
-
-
-def _read_batches(path: Path, tags: frozenset[int], upto: int) -> Iterator[Batch]:
-    """Yield the blocks that have events with these tags before event ``upto``."""
-    with Reader(path) as reader:
-        for block in reader.blocks(tags=tags, stop=upto):
-            yield Batch(block.seqs, block.tags, block.payloads(), block.times)

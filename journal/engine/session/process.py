@@ -13,6 +13,7 @@ from journal.engine.runtime.bindings import GuestMemory, GuestTrapped, Instance,
 from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
+from journal.engine.session.file_history import FileHistory
 from journal.engine.session.guest_descriptors import open_descriptors
 from journal.engine.session.guest_time import GuestTime
 from journal.engine.session.journal_writer import (
@@ -82,7 +83,7 @@ class Process:
         pages: "PageIndex | None" = None,
         own: OwnFiles | None = None,
     ) -> None:
-        self.program, self.identity = program, identity
+        self.program, self.identity, self.file_history = program, identity, FileHistory()
         self.monitor: RunMonitor | None = None
         self._observed: ObservedWriter | None = None
         self._machine: MachineState | None = None

@@ -14,7 +14,6 @@ import pytest
 import journal
 from journal.engine import SnapshotOptions, Stacks
 from journal.engine.session import forking
-from journal.engine.session.own_paths import find_own_files
 from journal.errors import NotResumable, OptionError
 from journal.events.process import ParentLink, Reseeded, SessionStart
 from journal.events.streams import StreamWrite
@@ -135,13 +134,12 @@ def test_a_failure_removes_the_children_before_it(
 ) -> None:
     made: list[Path] = []
 
-    def fail_at_the_third(journal_path: Path, *others: Any) -> Any:
+    def fail_at_the_third(journal_path: Path, *others: Any, **options: Any) -> None:
         made.append(journal_path)
         if len(made) == 3:
             raise OSError("the disk is full")
-        return find_own_files(journal_path, *others)
 
-    monkeypatch.setattr(forking, "find_own_files", fail_at_the_third)
+    monkeypatch.setattr(forking, "make_page_index", fail_at_the_third)
     ask(parent, "r")
     with pytest.raises(OSError, match="the disk is full"):
         parent.fork(3, into=tmp_path / "child", timeout_seconds=DEADLINE_SECONDS)
