@@ -20,6 +20,7 @@ from benchmarks import (
     jobs_verify,
     log_suite,
     micro,
+    pool_sessions,
     replays,
     scaling_cases,
     scaling_runs,
@@ -57,6 +58,9 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
     parts |= log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
     journals = jobs_verify.QUICK_COUNT if quick else jobs_verify.COUNT
     parts["jobs-verify"] = partial(jobs_verify.figures, rounds, journals)
+    sessions = pool_sessions.QUICK_SESSIONS if quick else pool_sessions.SESSIONS
+    for name in pool_sessions.CASES:
+        parts[f"pool-{name}"] = partial(pool_sessions.figures, name, rounds, sessions)
     seconds = scaling_runs.QUICK_SECONDS if quick else scaling_runs.SECONDS
     for number, name in enumerate(scaling_cases.CASES, 1):
         parts[f"scaling-{number}"] = partial(scaling_runs.figures, name, rounds, seconds)
