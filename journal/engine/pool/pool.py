@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -21,14 +21,16 @@ from journal._arguments import (
     refuse,
 )
 from journal.engine.pool.messages import MESSAGE_SIZE_MAX
-from journal.engine.pool.pool_options import PoolOptions
+from journal.engine.pool.pool_options import PoolOptions, read_keys
 from journal.engine.pool.pooled_session import AsyncPooledSession, PooledSession
 from journal.engine.pool.recorded_clone import JournalKind
 from journal.engine.pool.slot_lease import SlotLease
 from journal.engine.pool.slots import CLOSED, Slot, SlotQueue, SlotSelection
 from journal.engine.pool.supervisor import Supervisor
 from journal.engine.session.run_config import StrPath
+from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.session_limits import SessionLimits
+from journal.engine.trust.grants import Grants
 from journal.errors import OptionError
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
 
@@ -75,6 +77,9 @@ class Pool:  # long: each option is a keyword with its documentation
     whole state of a clone is compared with the snapshot after each session, which takes as long
     as reading its memory.
 
+    ``grants``, ``secrets``, ``cache`` and ``approvals`` are those of :func:`journal.resume`. The
+    workers read a sealed journal with the key that this process uses when the pool is created.
+
     A worker that dies is replaced, and its sessions raise ``WorkerDied``. All methods may be
     called from any thread. In a forked child each call raises ``WrongProcess``.
     """
@@ -94,6 +99,8 @@ class Pool:  # long: each option is a keyword with its documentation
         recycle_after: int | None = None,
         grace_seconds: float = GRACE_SECONDS,
         paranoid: bool = False,
+        grants: Grants | None = None,
+        secrets: Mapping[str, str | SecretValue] | None = None,
         cache: StrPath | None = None,
         approvals: StrPath | None = None,
     ) -> None:
@@ -103,8 +110,11 @@ class Pool:  # long: each option is a keyword with its documentation
             slot_count=check_int("slots", slots, 1, SLOTS_MAX),
             limits=_check_limits("limits", SessionLimits() if limits is None else limits),
             is_paranoid=check_flag("paranoid", paranoid),
+            grants=Grants() if grants is None else check_type("grants", grants, Grants),
+            secrets=check_secrets(secrets),
             cache=check_optional("cache", cache, check_path),
             approvals=check_optional("approvals", approvals, check_path),
+            **read_keys(),
         )
         self._worker_count = check_int("workers", workers, 0, WORKERS_MAX)
         self._grace_seconds = check_seconds("grace_seconds", grace_seconds)

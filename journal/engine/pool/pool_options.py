@@ -1,11 +1,17 @@
 """Options that a pool sends to its workers."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from journal.engine.pool.recorded_clone import RecordedTemplate
 from journal.engine.session.session_limits import SessionLimits
+from journal.engine.trust.grants import Grants
+from journal.engine.wasi.filesystem.mounts import HostMount
+from journal.log.seal_keys import PROCESS_KEYS
+
+_PATHS = ("path", "cache", "approvals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +19,8 @@ class PoolOptions:
     """Options of a pool that its workers need.
 
     ``path`` and ``at`` name the snapshot, ``slot_count`` is the number of slots of each worker.
+    ``reading_key`` and ``writing_key`` are the keys of this process for sealed journals, in
+    hexadecimal digits; empty for none.
     """
 
     path: Path
@@ -20,29 +28,55 @@ class PoolOptions:
     slot_count: int = 1
     limits: SessionLimits = field(default_factory=SessionLimits)
     is_paranoid: bool = False
+    grants: Grants = field(default_factory=Grants)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     cache: Path | None = None
     approvals: Path | None = None
+    reading_key: str = field(default="", repr=False)
+    writing_key: str = field(default="", repr=False)
 
     def load_template(self) -> RecordedTemplate:
         """Return the template of the snapshot. Raises as its ``load`` does."""
         return RecordedTemplate.load(
-            self.path, at=self.at, cache=self.cache, approvals=self.approvals
+            self.path,
+            at=self.at,
+            grants=self.grants,
+            secrets=self.secrets,
+            cache=self.cache,
+            approvals=self.approvals,
         )
+
+    def use_keys(self) -> None:
+        """Let this process, which is a worker, use the keys of the pool."""
+        if not (self.reading_key or self.writing_key):
+            return
+        from journal.format.seal_key import SealKey  # Slow to import, and rarely needed.
+
+        for name in ("reading", "writing"):
+            digits = getattr(self, f"{name}_key")
+            if digits:
+                setattr(PROCESS_KEYS, name, SealKey.deserialize(bytes.fromhex(digits)))
 
     def to_values(self) -> dict[str, Any]:
         """Return the options as plain values."""
         values = asdict(self)
-        for name in ("path", "cache", "approvals"):
-            values[name] = None if values[name] is None else str(values[name])
-        return values
+        paths = {name: values[name] and str(values[name]) for name in _PATHS}
+        return values | paths
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "PoolOptions":
         """Return the options of plain values that ``to_values`` made."""
-        paths = {name: values[name] for name in ("path", "cache", "approvals")}
-        limits = SessionLimits(**values["limits"])
-        return cls(
-            **values
-            | {"limits": limits}
-            | {name: None if path is None else Path(path) for name, path in paths.items()}
-        )
+        grants = values["grants"]
+        directories = [HostMount(**each) for each in grants["directories"]]
+        paths = {name: values[name] and Path(values[name]) for name in _PATHS}
+        made = {
+            "limits": SessionLimits(**values["limits"]),
+            "grants": Grants(directories=directories, module_files=grants["module_files"]),
+        }
+        return cls(**values | made | paths)
+
+
+def read_keys() -> dict[str, str]:
+    """Return the keys of this process as options."""
+    keys = {"reading_key": PROCESS_KEYS.reading, "writing_key": PROCESS_KEYS.writing}
+    return {name: "" if key is None else key.serialize().hex() for name, key in keys.items()}

@@ -1,6 +1,7 @@
 """Clone of a snapshot that is a recorded guest: each session resumes the journal into a new one."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -10,6 +11,7 @@ from journal.engine.interactive.opening import ResumedSessionOptions, resume_ses
 from journal.engine.interactive.session import Session
 from journal.engine.session.reply import Reply
 from journal.engine.session.session_limits import SessionLimits
+from journal.engine.trust.grants import Grants
 from journal.engine.wasi.stdio.outbox import Durability
 from journal.errors import JournalExists, NotResumable, OptionError
 from journal.log.reader import Reader
@@ -34,8 +36,8 @@ class RecordedTemplate:
 
     stack_size = STACK_SIZE
 
-    def __init__(self, path: Path, at: int, cache: Path | None, approvals: Path | None) -> None:
-        self.path, self.at, self.cache, self.approvals = path, at, cache, approvals
+    def __init__(self, path: Path, at: int, options: ResumedSessionOptions) -> None:
+        self.path, self.at, self.options = path, at, options
         with Reader(path) as reader:
             host = ModelHost()
             play(reader.frames(), host, upto=at)
@@ -44,7 +46,14 @@ class RecordedTemplate:
 
     @classmethod
     def load(
-        cls, path: Path, *, at: int | None, cache: Path | None, approvals: Path | None
+        cls,
+        path: Path,
+        *,
+        at: int | None,
+        grants: Grants,
+        secrets: Mapping[str, str],
+        cache: Path | None,
+        approvals: Path | None,
     ) -> "RecordedTemplate":
         """Return the template of the snapshot ``at``, or of the newest one."""
         with Reader(path) as reader:
@@ -54,7 +63,12 @@ class RecordedTemplate:
         if at not in found:
             missing = "no snapshot" if at is None else f"no snapshot at event {at}"
             raise NotResumable(f"{path} has {missing} that can be resumed")
-        return cls(path, at, cache, approvals)
+        options: ResumedSessionOptions = {"at": at, "grants": grants, "secrets": secrets}
+        if cache is not None:
+            options["cache"] = cache
+        if approvals is not None:
+            options["approvals"] = approvals
+        return cls(path, at, options)
 
     def make_clone(self) -> "RecordedClone":
         """Return a clone."""
@@ -84,14 +98,10 @@ class RecordedClone:
         self._skipped_sizes = template.output_sizes
         self._keeps_journal = isinstance(journal, JournalKind)
         options: ResumedSessionOptions = {
-            "at": template.at,
+            **template.options,
             "into": self._place.path,
             "durability": Durability.OUTPUT if is_named else Durability.NONE,
         }
-        if template.approvals is not None:
-            options["approvals"] = template.approvals
-        if template.cache is not None:
-            options["cache"] = template.cache
         self._session = resume_session(template.path, limits=limits, **options).open()
 
     def run(self, data: bytes, *, end_input: bool = False) -> Reply:

@@ -26,7 +26,8 @@ def main(descriptors: list[int]) -> None:
     sys.setswitchinterval(_SWITCH_PERIOD_SECONDS)
     code = 0
     try:
-        WorkerServer([socket.socket(fileno=number) for number in descriptors]).serve()
+        ends = [socket.socket(fileno=number) for number in descriptors]
+        WorkerServer(ends, owns_process=True).serve()
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         code = 1
@@ -34,9 +35,10 @@ def main(descriptors: list[int]) -> None:
 
 
 class WorkerServer:
-    """Server of the slots of one worker."""
+    """Server of the slots of one worker. ``owns_process`` is false in a process of the pool."""
 
-    def __init__(self, ends: list[socket.socket]) -> None:
+    def __init__(self, ends: list[socket.socket], *, owns_process: bool = False) -> None:
+        self._owns_process = owns_process
         self._control, *self._channels = map(Channel, ends)
         self._servers: list[SlotServer] = []
         self._threads: list[threading.Thread] = []
@@ -52,6 +54,8 @@ class WorkerServer:
             with suppress(ChannelClosed):
                 try:
                     options = PoolOptions.from_values(decode_values(self._control.receive().body))
+                    if self._owns_process:
+                        options.use_keys()
                     template = options.load_template()
                     self._start_slots(template, options)
                 except Exception as error:
