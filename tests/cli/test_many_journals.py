@@ -27,7 +27,9 @@ from tests.support.sealed_journals import KEY
 
 @pytest.fixture(autouse=True)
 def _state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.setattr("journal.fs.user_key.get_default_path", lambda: folder / "user.key")
 
 
 def write_journals(folder: Path, *names: str, **options: Any) -> None:
