@@ -19,6 +19,12 @@ The engine needs the extra ``engine`` (wasmtime)::
 
     with journal.resume("guest.journal") as guest:
         outcome = guest.wait()
+
+A session feeds a guest and waits for its reply, in threads or, with ``async``, in an event loop::
+
+    with journal.session("guest.wasm", args=["guest"]) as guest:
+        reply = guest.run(b"hello\\n")
+        children = guest.fork(4)
 """
 
 from importlib import import_module
