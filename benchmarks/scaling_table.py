@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="the file of results (default: in results/)")
     parser.add_argument("--page", action="store_true", help="put the tables into docs/scaling.md")
     options = parser.parse_args()
+    if options.only and options.page:
+        parser.error("--page needs all cases: omit --only")
     machine = suite.describe_machine()
     results: list[tuple[str, scaling_runs.Runs]] = []
     for name in scaling_cases.CASES:
@@ -54,7 +56,8 @@ def main() -> None:
         for figure in scaling_runs.make_figures(name, runs)
     ]
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    path = options.json or RESULTS / f"scaling-{date}.json"
+    name = "scaling-part" if options.only else "scaling"
+    path = options.json or RESULTS / f"{name}-{date}.json"
     values = {**machine, "load_after": load, "figures": figures}
     path.write_text(json.dumps(values, indent=1) + "\n")
 
