@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks import (
     chart,
+    fork_guest,
     instances,
     jobs_verify,
     log_suite,
@@ -53,6 +54,7 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
     for name in stacks.CASES:
         parts[f"stacks-{name}"] = partial(stacks.figures, name, rounds)
     parts["instances"] = partial(instances.figures, rounds, quick=quick)
+    parts["fork-guest"] = partial(fork_guest.figures, rounds, 16 if quick else 64)
     parts["startup"] = partial(startup.figures, QUICK_STARTS if quick else STARTS)
     parts |= snap_suite.parts(rounds, snap_suite.QUICK if quick else snap_suite.FULL)
     parts |= log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
