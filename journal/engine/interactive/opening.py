@@ -70,6 +70,7 @@ class SessionOptions(_Keywords, total=False):
     copies: Iterable[FileCopy]
     level: RecordingLevel
     configuration: Configuration
+    generation_file: bool
 
 
 class ResumedSessionOptions(_Keywords, total=False):
