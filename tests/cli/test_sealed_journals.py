@@ -127,6 +127,21 @@ def test_a_command_that_writes_a_journal_keeps_the_seal(
     assert not files_with_secrets(folder)
 
 
+def test_a_fork_keeps_the_seal_of_the_files_that_it_shares(sealed: Path, folder: Path) -> None:
+    fork = ["fork", "a.journal", "--at", "3", "--into", "b.journal"]
+    check_refused(run_inside(*fork, at=folder), "its key is needed")
+    assert not (folder / "b.journal").exists()
+    done = run_inside(*fork, "--key-file", "key", at=folder)
+    assert done.returncode == 0, done.stderr
+    assert b"shares 1 file" in done.stdout
+    files = sorted((folder / "b.journal").iterdir())
+    assert files[0].samefile(sealed)
+    assert all(map(is_sealed, files))
+    check_refused(run_inside("verify", "b.journal", at=folder), "its key is needed")
+    done = run_inside("verify", "--key-file", "key", "b.journal", at=folder)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_passphrase_comes_from_a_file_or_the_environment(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
