@@ -30,6 +30,7 @@ MODULES = (
     "vfs/descriptor_table",
     "vfs/memory_backend",
     "vfs/nodes",
+    "vfs/resettable_backend",
     "replay/state/descriptor_table",
     "compaction/liveness/dependency_graph",
     "compaction/liveness/seq_bitset",

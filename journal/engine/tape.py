@@ -105,6 +105,12 @@ class Tape:
         """Latest reading of the monotonic clock in a replay, in nanoseconds."""
         return int.from_bytes(self._last_clock[1:], "little")
 
+    def record_to(self, sink: TapeSink, *, keep_inputs: bool = True) -> None:
+        """Continue live, and record in another sink. No event is replayed any more."""
+        self._live = _make_recorder(self, sink, keep_inputs=keep_inputs)
+        self.replaying = False
+        self.record_effect, self.request_input = self._live
+
     def start(self) -> None:
         """Load the first batch; without frames to replay, the guest is live at once."""
         if self.replaying:

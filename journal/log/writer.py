@@ -489,10 +489,12 @@ def create_child(
     *,
     commit: CommitPolicy = CommitPolicy.EXPLICIT,
     roll: RollPolicy | None = None,
+    clock: Callable[[], int] | None = None,
 ) -> Writer:
     """Return the writer of a new journal that continues another one after ``origin``.
 
-    The journal is not published yet. Raises JournalExists if ``path`` exists, and StorageError.
+    The journal is not published yet. ``clock`` is that of :class:`Writer`. Raises JournalExists if
+    ``path`` exists, and StorageError.
     """
     writer = Writer.__new__(Writer)
     writer.path = path
@@ -501,11 +503,11 @@ def create_child(
         is_directory=True,
         publish=False,
         journal_id=None,
-        clock=current_microseconds,
+        clock=clock or current_microseconds,
         mode=RecoveryMode.STRICT,
         origin=origin,
     )
-    writer._open(options, roll, commit, make_tick_clock(None))
+    writer._open(options, roll, commit, make_tick_clock(clock))
     writer._register(())
     return writer
 

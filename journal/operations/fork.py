@@ -2,6 +2,7 @@
 
 import os
 from bisect import bisect_right
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -131,17 +132,19 @@ def open_fork(
     *,
     reseed: bool,
     roll: RollPolicy | None = None,
+    clock: Callable[[], int] | None = None,
 ) -> Writer:
     """Return the writer of a new child that continues a journal at ``place``.
 
     The child has its ParentLink event, and is not published yet. ``reseed`` is for children of a
-    recorded process.
+    recorded process. ``clock`` is that of :class:`Writer`.
     """
     point = place.point
     if point is not None:
-        writer = create_child(child, point, commit=commit, roll=roll)
+        writer = create_child(child, point, commit=commit, roll=roll, clock=clock)
     else:
-        writer = Writer(child, publish=False, commit=commit, journal_id=place.journal_id)
+        identity = place.journal_id
+        writer = Writer(child, publish=False, commit=commit, journal_id=identity, clock=clock)
     try:
         if point is None:
             _copy_events(place, writer)

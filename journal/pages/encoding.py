@@ -273,6 +273,16 @@ def update_hash_sum(total: int, added: int, removed: int) -> int:
     return (total + added - removed) % _HASHES
 
 
+def hash_memory(memory: int, view: memoryview) -> int:
+    """Return the sum of the hashes of all pages of a memory modulo 2**128."""
+    total = 0
+    for start in range(0, len(view), PAGE_SIZE):
+        page = view[start : start + PAGE_SIZE].tobytes()
+        if page != ZERO_PAGE:
+            total += hash_page(memory, start // PAGE_SIZE, page)
+    return total % _HASHES
+
+
 def encode_table(table: int, functions: Sequence[int]) -> Iterator[bytes]:
     """Yield the TableSet payloads with all elements of a table, as hashed into a state digest."""
     for start in range(0, max(len(functions), 1), TABLE_CHUNK_COUNT):

@@ -73,7 +73,7 @@ class MemoryBackend:
         node = at.entries.get(name)
         if not isinstance(node, FileNode):
             raise FileError(Errno.INVAL, "{} is not a file", name)
-        return MemoryFile(self, node)
+        return self._open(node)
 
     def list_directory(self, at: DirectoryNode) -> list[DirectoryEntry]:
         """Return the entries of a directory, sorted by name."""
@@ -138,7 +138,7 @@ class MemoryBackend:
         """Create and open a regular file."""
         node = FileNode(self._next_inode())
         self._make(at, name, node, now)
-        return MemoryFile(self, node)
+        return self._open(node)
 
     def make_directory(self, at: DirectoryNode, name: str, now: int) -> None:
         """Create a directory."""
@@ -210,6 +210,9 @@ class MemoryBackend:
         if not node.links and not node.open_count:
             self.size -= len(node.data)
             node.data.clear()
+
+    def _open(self, node: FileNode) -> "MemoryFile":
+        return MemoryFile(self, node)
 
     def _make(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
         self._add(at, name, node, now)

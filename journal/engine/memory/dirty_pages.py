@@ -139,6 +139,18 @@ class KernelDirtyPages:
             self._size = size
         return list(_merge_adjacent(ranges))
 
+    def find(self) -> list[PageRange]:
+        """Return the page ranges written since they were last protected; leave them unprotected.
+
+        The memory is taken to have its size at the last ``collect``.
+        """
+        begin = self._address
+        return self._scan(begin, begin + self._size, _CHECK_ASYNCHRONOUS, _PageCategories(_WRITTEN))
+
+    def protect(self, pages: PageRange) -> None:
+        """Protect pages again, so that the next write to each is found."""
+        self._protect(pages[0] * PAGE_SIZE, pages[1] * PAGE_SIZE)
+
     def close(self) -> None:
         """Release the descriptors; the kernel ends the tracking."""
         for descriptor in (self._faults, self._pagemap):

@@ -114,6 +114,26 @@ def write_sparse(fd: int, offset: int, data: memoryview) -> None:
                 written += os.pwrite(fd, part[written:], offset + start + written)
 
 
+class MappedImage:
+    """A part of a file, mapped to be read only, and to be mapped over memories.
+
+    ``fd`` and ``offset`` are those of the file; the caller keeps it open.
+    """
+
+    def __init__(self, size: int, fd: int, offset: int) -> None:
+        self.size, self.fd, self.offset = size, fd, offset
+        self.address = _map(0, size, mmap.MAP_PRIVATE, fd, offset, mmap.PROT_READ) if size else 0
+        array = (ctypes.c_ubyte * size).from_address(self.address) if size else bytearray()
+        self.view = memoryview(array).cast("B").toreadonly()
+
+    def close(self) -> None:
+        """Unmap the image. Memories over which it was mapped remain valid."""
+        if self.size:
+            self.view.release()
+            unmap(self.address, self.size)
+            self.size = 0
+
+
 class Mirror:
     """Copy of a memory at its last snapshot, initially zeros.
 

@@ -46,12 +46,30 @@ class AsyncifyStack:
         """Return the saved stack after the guest has returned; raises EngineError if it is too
         large.
         """
+        return self._memory.read(_STACK_AT, self.pause())
+
+    def pause(self) -> int:
+        """End the unwind after the guest has returned, and leave the stack in its memory.
+
+        Returns the size of the stack; raises EngineError if it is too large.
+        """
         self._instance.call("asyncify_stop_unwind")
         self.phase = StackPhase.RUNNING
         end, _ = self._memory.unpack(_HEAD, 0)
-        if end - _STACK_AT > STACK_SIZE_MAX:
+        size: int = end - _STACK_AT
+        if size > STACK_SIZE_MAX:
             raise stack_overflow_error()
+        return size
+
+    def read_paused(self) -> bytes:
+        """Return the stack that ``pause`` has left in its memory."""
+        end, _ = self._memory.unpack(_HEAD, 0)
         return self._memory.read(_STACK_AT, end - _STACK_AT)
+
+    def rewind_paused(self) -> None:
+        """Prepare the next call of the guest to rewind the stack that ``pause`` has left."""
+        self._instance.call("asyncify_start_rewind", 0)
+        self.phase = StackPhase.REWINDING
 
     def rewind(self, stack: bytes) -> None:
         """Prepare the next call of the guest to rewind a saved stack.
@@ -66,8 +84,11 @@ class AsyncifyStack:
             )
         self._memory.write(0, _HEAD.pack(end, self._memory.size))
         self._memory.write(_STACK_AT, stack)
-        self._instance.call("asyncify_start_rewind", 0)
-        self.phase = StackPhase.REWINDING
+        self.rewind_paused()
+
+    def erase(self, size: int) -> None:
+        """Overwrite a saved stack of ``size`` bytes with zeros."""
+        self._memory.write(0, bytes(_STACK_AT + size))
 
     def finish_rewind(self) -> bool:
         """Return whether the rewind has consumed the whole saved stack; if so, resume normal

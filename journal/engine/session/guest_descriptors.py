@@ -12,6 +12,7 @@ from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.errors import NotResumable, OptionError
 from journal.events.process import HOST_MOUNTS
+from journal.vfs.memory_backend import MemoryBackend
 
 
 def has_host_mounts(identity: Identity) -> bool:
@@ -27,13 +28,15 @@ def open_descriptors(
     directories: Mapping[str, HostMount],
     times: RecordedTimes,
     own: OwnFiles | None = None,
+    make_backend: type[MemoryBackend] = MemoryBackend,
 ) -> Mounts:
     """Add the standard streams and the mounts to the descriptors, and return the mounts.
 
     ``directories`` has the granted directories of the host by the guest paths of their mounts, and
-    ``own`` are the files that the guest does not reach. The copied files are in the mounts. The
-    caller closes the mounts. Raises ``OptionError`` for a copy that is impossible; if a journal has
-    that copy, raises ``NotResumable``.
+    ``own`` are the files that the guest does not reach. ``make_backend`` makes the backend of each
+    in-memory directory. The copied files are in the mounts. The caller closes the mounts. Raises
+    ``OptionError`` for a copy that is impossible; if a journal has that copy, raises
+    ``NotResumable``.
     """
     context.descriptors.add(InputStream(source, STDIN in terminals))
     for stream in (STDOUT, STDERR):
@@ -45,6 +48,7 @@ def open_descriptors(
         directories,
         times,
         own,
+        make_backend,
     )
     mounts.preopen(context.descriptors)
     mounts.add_copies(identity.copied_files, NotResumable if identity.is_recorded else OptionError)

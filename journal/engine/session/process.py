@@ -293,9 +293,7 @@ class Process:
                 f"event {self.tape.last_input_seq} is not a valid result of the call: {error}"
             ) from error
         self._mark_ended()
-        self.tape.record_effect(
-            ProcessExit.tag, codec.encode(ProcessExit(exit_code=_to_signed(code)))
-        )
+        self.tape.record_effect(ProcessExit.tag, codec.encode(make_exit_event(code)))
         return RunResult(ExitKind.EXITED, code)
 
     def _run_guest(self) -> None:
@@ -337,7 +335,7 @@ class Process:
         self.context.close()
 
     def _record_trap(self, kind: str, backtrace: str) -> RunResult:
-        event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
+        event = make_trap_event(kind, backtrace)
         payload = self.tape.peek(ProcessTrap.tag)
         if payload is not None:
             # An instrumented module has another backtrace, so a replay keeps the recorded one.
@@ -422,5 +420,11 @@ def _raise_stopped(*_: object) -> NoReturn:
     raise GuestStopped
 
 
-def _to_signed(code: int) -> int:
-    return code - (1 << 32) if code >= 1 << 31 else code
+def make_exit_event(code: int) -> ProcessExit:
+    """Return the event of a guest that ended with an unsigned exit code."""
+    return ProcessExit(exit_code=code - (1 << 32) if code >= 1 << 31 else code)
+
+
+def make_trap_event(kind: str, backtrace: str) -> ProcessTrap:
+    """Return the event of a guest that trapped. A long backtrace is cut."""
+    return ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])

@@ -44,7 +44,7 @@ _NO_SAFE_POINT = "the guest was not forked: it reached no safe point before the 
 FORK_COUNT_MAX = 1024
 """Largest number of children of one fork of a running guest."""
 
-_STACK_SIZE_LOCK = threading.Lock()
+STACK_SIZE_LOCK = threading.Lock()
 
 
 class _CompactionAbandoned(Exception):
@@ -473,7 +473,7 @@ class Recorder:
 def start_guest_thread(work: Callable[[], None], stack_size: int) -> threading.Thread:
     """Start a thread with a stack of ``stack_size`` bytes for the guest, and return it."""
     thread = OwnThread(target=work, name="journal-guest", daemon=True)
-    with _STACK_SIZE_LOCK:
+    with STACK_SIZE_LOCK:
         old_size = threading.stack_size(stack_size + THREAD_STACK_EXTRA)
         try:
             thread.start()

@@ -14,6 +14,7 @@ class Ending(Enum):
     TIMED_OUT = "timed-out"
     OUT_OF_MEMORY = "out-of-memory"
     OUTPUT_LIMIT = "output-limit"
+    FILES_LIMIT = "files-limit"
     STOPPED = "stopped"
 
 

@@ -69,7 +69,7 @@ def plan_resume(
         _check_effects(recording, info)
         check_inputs(recording, info.seq)
         try:
-            return ResumePlan(variant, _make_restorer(recording, info, variant, config))
+            return ResumePlan(variant, make_restorer(recording, info, variant, config))
         except NotResumable as error:
             config.note(f"{error}; an earlier snapshot is used")
     _check_level(recording)
@@ -128,7 +128,7 @@ def plan_resume_at(
         raise NotResumable(f"snapshot {seq} cannot be resumed: its module variant is not available")
     _check_effects(recording, info)
     check_inputs(recording, info.seq)
-    return ResumePlan(variant, _make_restorer(recording, info, variant, config))
+    return ResumePlan(variant, make_restorer(recording, info, variant, config))
 
 
 def find_snapshot_variant(
@@ -215,9 +215,10 @@ def check_inputs(recording: RecordedRun, seq: int) -> None:
         )
 
 
-def _make_restorer(
+def make_restorer(
     recording: RecordedRun, info: SnapshotInfo, variant: ModuleVariant, config: SessionConfig
 ) -> SnapshotRestorer:
+    """Return the restorer of a snapshot. Raises ``NotResumable`` if it cannot be restored."""
     if info.entry and info.entry not in variant.entries:
         raise NotResumable(
             f"snapshot {info.seq} was taken in {quote(info.entry)}: this is not an entry function"

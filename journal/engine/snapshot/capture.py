@@ -184,14 +184,10 @@ class SnapshotCapture:
 
     def _write_rest(self, stack: bytes | None) -> bytes:
         """Write the state other than memory, and return the digest of the whole state."""
-        events: list[Event] = [GlobalsSet(globals=self.machine.globals.read())]
-        if self.machine.tables is not None:
-            events += _make_table_events(self.machine.tables)
-        if stack is not None:
-            events.append(make_thread_event(stack))
-        events += [capture_positions(self.context), *capture_listings(self.context)]
-        self.parts, payloads = events, []
-        for event in events:
+        machine = self.machine
+        self.parts = capture_rest(machine.globals, machine.tables, stack, self.context)
+        payloads = []
+        for event in self.parts:
             payloads.append(codec.encode(event))
             self.sink.append_frame(event.tag, payloads[-1])
             self.on_payload(event.tag, payloads[-1])
@@ -246,6 +242,21 @@ def _update_mirror(tracked: TrackedMemory, number: int, page: bytes, old_page: b
     new_hash = 0 if page == zero else encoding.hash_page(tracked.index, number, page)
     old_hash = 0 if old_page == zero else encoding.hash_page(tracked.index, number, old_page)
     tracked.hash_sum = encoding.update_hash_sum(tracked.hash_sum, new_hash, old_hash)
+
+
+def capture_rest(
+    globals_: InstanceGlobals,
+    tables: InstanceTables | None,
+    stack: bytes | None,
+    context: CallContext,
+) -> list[Event]:
+    """Return the events of the state other than memory, in the order of a snapshot."""
+    events: list[Event] = [GlobalsSet(globals=globals_.read())]
+    if tables is not None:
+        events += _make_table_events(tables)
+    if stack is not None:
+        events.append(make_thread_event(stack))
+    return [*events, capture_positions(context), *capture_listings(context)]
 
 
 def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:

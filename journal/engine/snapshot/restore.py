@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from journal.engine.memory.mapping import copy_over, map_over
+from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
 from journal.engine.snapshot import memory_image
 from journal.engine.snapshot.capture import MAIN_THREAD, MachineState
 from journal.engine.snapshot.memory_image import ImageCache, ImageKey, MemoryImage
@@ -181,19 +182,25 @@ class SnapshotRestorer:
         """Restore the machine and the context; return the stack to rewind, or None."""
         try:
             self._apply_memories(machine)
-            self._apply_rest(machine)
+            self.apply_rest(machine.globals, machine.tables)
         except EngineError as error:
-            raise NotResumable(
-                f"snapshot {self.info.seq} does not match the module: {error}"
-            ) from error
+            raise self.mismatch_error(error) from error
+        self.apply_context(context)
+        self.queue_undelivered(context)
+        return self.parts.stack
+
+    def apply_context(self, context: CallContext) -> None:
+        """Restore the files and the descriptors of a guest that has not started."""
         batches = check_between(self.history(REBUILD_TAGS), context.interrupter.check)
         rebuild_state(context, batches, self.info.seq)
         assert self.parts.positions is not None, "read_parts checks this"
         apply_positions(context, self.parts.positions)
         for listing in self.parts.listings:
             apply_listing(context, listing)
-        self.queue_undelivered(context)
-        return self.parts.stack
+
+    def mismatch_error(self, error: EngineError) -> NotResumable:
+        """Return the error for a snapshot that does not fit the module."""
+        return NotResumable(f"snapshot {self.info.seq} does not match the module: {error}")
 
     def _apply_memories(self, machine: MachineState) -> None:
         memories = {tracked.index: tracked for tracked in machine.memories}
@@ -209,10 +216,10 @@ class SnapshotRestorer:
             tracked.hash_sum = region.hash_sum
         self.image.close()
 
-    def _apply_rest(self, machine: MachineState) -> None:
+    def apply_rest(self, globals_: InstanceGlobals, tables: InstanceTables | None) -> None:
+        """Set the globals and tables; raises ``EngineError`` if they do not match."""
         assert self.parts.globals is not None, "read_parts checks this"
-        machine.globals.write(self.parts.globals.globals)
-        tables = machine.tables
+        globals_.write(self.parts.globals.globals)
         if sorted(self.parts.tables) != list(range(len(tables) if tables is not None else 0)):
             raise EngineError("its tables differ")
         for table, functions in self.parts.tables.items():

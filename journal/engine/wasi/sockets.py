@@ -120,6 +120,10 @@ class GuestNetwork:
     def close(self) -> None:
         """Close the sockets of the host, and create no more."""
         self._is_closed = True
+        self.close_sockets()
+
+    def close_sockets(self) -> None:
+        """Close the sockets of the host that the guest has now."""
         for descriptor in self._descriptors.used.values():
             if isinstance(descriptor, Socket):
                 descriptor.close()

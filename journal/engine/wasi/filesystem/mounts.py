@@ -255,7 +255,7 @@ class Mounts:
     ``directories`` has the directory of the host for each host mount, by guest path; their paths
     have no links. A host mount without one is closed: no file of the host is opened for it.
     ``times`` are those of the recording of a run that is resumed. ``own`` are the files that the
-    guest does not reach.
+    guest does not reach. ``make_backend`` makes the backend of each in-memory directory.
     """
 
     def __init__(
@@ -266,6 +266,7 @@ class Mounts:
         directories: Mapping[str, HostMount],
         times: RecordedTimes | None = None,
         own: OwnFiles | None = None,
+        make_backend: type[MemoryBackend] = MemoryBackend,
     ) -> None:
         self._tape = tape
         self.own_files = own or OwnFiles()
@@ -274,7 +275,7 @@ class Mounts:
         self._events = list(events)
         for event in self._events:
             if event.kind is MountKind.MEMORY:
-                self._memory[event.guest] = MemoryBackend(
+                self._memory[event.guest] = make_backend(
                     files_size_max, TapeRecorder(tape), event.fd
                 )
                 continue
@@ -326,6 +327,11 @@ class Mounts:
         for backend in self._memory.values():
             if isinstance(backend, GenerationBackend):
                 backend.set_generation(generation)
+
+    @property
+    def memory_backends(self) -> Mapping[str, MemoryBackend]:
+        """Return the backends of the in-memory directories by their paths in the guest."""
+        return self._memory
 
     @property
     def host_trees(self) -> Iterable[HostTree]:

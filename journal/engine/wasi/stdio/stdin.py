@@ -167,7 +167,7 @@ class FileSource:
     def make_opened_event(self) -> StreamOpened:
         """Return the event of a regular file, with the offset of the first byte of the guest."""
         status = os.fstat(self._fd)
-        return _make_opened_event(TargetKind.REGULAR, self._base, status.st_dev, status.st_ino)
+        return make_opened_event(TargetKind.REGULAR, self._base, status.st_dev, status.st_ino)
 
     def fileno(self) -> int:
         """Return the descriptor of the file."""
@@ -192,7 +192,7 @@ class BytesSource:
 
     def make_opened_event(self) -> StreamOpened:
         """Return the event of a file that begins with the first byte of the guest."""
-        return _make_opened_event(TargetKind.REGULAR, 0)
+        return make_opened_event(TargetKind.REGULAR, 0)
 
     def fileno(self) -> int:
         """Raise ``AssertionError``: bytes are always ready, so no wait needs a descriptor."""
@@ -219,9 +219,7 @@ class DescriptorSource:
 
     def make_opened_event(self) -> StreamOpened:
         """Return the event of a terminal or a pipe."""
-        return _make_opened_event(
-            TargetKind.TERMINAL if os.isatty(self._fd) else TargetKind.PIPE, 0
-        )
+        return make_opened_event(TargetKind.TERMINAL if os.isatty(self._fd) else TargetKind.PIPE, 0)
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -299,7 +297,7 @@ class FedSource:
 
     def make_opened_event(self) -> StreamOpened:
         """Return the event of a pipe."""
-        return _make_opened_event(TargetKind.PIPE, 0)
+        return make_opened_event(TargetKind.PIPE, 0)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when input is available."""
@@ -335,9 +333,8 @@ def open_source(fd: int, earlier: StreamOpened | None = None) -> StdinSource:
     return FileSource(fd)
 
 
-def _make_opened_event(
-    kind: TargetKind, base: int, device: int = 0, inode: int = 0
-) -> StreamOpened:
+def make_opened_event(kind: TargetKind, base: int, device: int = 0, inode: int = 0) -> StreamOpened:
+    """Return the event of a source whose first byte of the guest is at offset ``base``."""
     return StreamOpened(
         stream=0, kind=kind, append=False, position=base, device=device, inode=inode
     )

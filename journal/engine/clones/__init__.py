@@ -1,0 +1,1 @@
+"""Clones of a warm guest in one process: many short sessions, each from the same snapshot."""

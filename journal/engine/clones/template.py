@@ -1,0 +1,221 @@
+"""Template of clones: a snapshot of a journal, made ready once for many clones."""
+
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Self
+
+from journal._arguments import (
+    check_choice,
+    check_flag,
+    check_int,
+    check_optional,
+    check_path,
+    check_type,
+)
+from journal.engine.allocation import DEFAULT_STRATEGY, InstanceAllocationStrategy
+from journal.engine.clones.clone import Clone
+from journal.engine.clones.machine import MachineImage
+from journal.engine.clones.native_stack import GuestStack
+from journal.engine.clones.watchdog import Watchdog
+from journal.engine.memory.dirty_pages import DirtyPageTracking
+from journal.engine.memory.mapping import MappedImage
+from journal.engine.program.module import GuestModule
+from journal.engine.program.prepared import prepare
+from journal.engine.session import preamble
+from journal.engine.session.journal_trust import decide
+from journal.engine.session.own_paths import find_own_files
+from journal.engine.session.recorded_run import RecordedRun
+from journal.engine.session.resource_policy import ResourcePolicy, check_memory, check_policy
+from journal.engine.session.resume_plan import plan_resume_at
+from journal.engine.session.run_config import SessionConfig, StrPath, check_module
+from journal.engine.session.secret_environment import SecretValue, check_secrets
+from journal.engine.session.session_limits import SessionLimits
+from journal.engine.trust.access import HostAccess
+from journal.engine.trust.grants import Grants
+from journal.engine.wasi.stdio.delivery import find_terminals
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
+from journal.errors import NotResumable, OptionError
+from journal.log.fork_search import ForkPlace, find_fork_place
+from journal.rewrite.progress import ProgressCallback, ignore_progress
+
+PRIVATE_SIZE_MAX = 32 << 20
+"""Default of the bytes that a clone keeps of the pages that its sessions wrote."""
+
+
+class CloneTemplate:
+    """A snapshot that is ready to be cloned; a context manager.
+
+    The template has what all clones share: the compiled module, the memory image, and the state
+    of files and descriptors. ``make_clone`` may be called from any thread. :meth:`load` creates
+    templates. ``seq`` is the sequence number of the snapshot, and ``path`` the journal.
+    """
+
+    def __init__(
+        self,
+        recording: RecordedRun,
+        image: MachineImage,
+        config: SessionConfig,
+        access: HostAccess,
+        limits: SessionLimits,
+    ) -> None:
+        self._recording, self._config = recording, config
+        self.path = recording.reader.path
+        self.identity, self.image, self.limits = recording.identity, image, limits
+        self.seq = image.start.info.seq
+        self.access = access
+        self.own_files = find_own_files(self.path, config.cache, config.approvals)
+        self.terminals = tuple(sorted(find_terminals(recording.histories)))
+        self.has_network = config.network
+        sizes = {STDOUT: 0, STDERR: 0}
+        for stream, data in recording.writes(self.seq):
+            sizes[stream] += len(data)
+        self.output_sizes = sizes
+        """Bytes of output of each stream before the snapshot."""
+        self.stack = GuestStack(image.program.configuration.native_stack_size)
+        self.watchdog = Watchdog()
+        self.files_digest = b""
+        """Hash of files and descriptors at the snapshot, known after the first clone is made."""
+        self._lock = threading.Lock()
+        self._clones: list[Clone] = []
+        self._is_closed = False
+
+    @classmethod
+    def load(  # long: each option is a keyword with its documentation
+        cls,
+        path: StrPath,
+        *,
+        at: int | None = None,
+        module: bytes | StrPath | None = None,
+        grants: Grants | None = None,
+        policy: ResourcePolicy | None = None,
+        secrets: Mapping[str, str | SecretValue] | None = None,
+        limits: SessionLimits | None = None,
+        allocation: InstanceAllocationStrategy | None = None,
+        network: bool = False,
+        tracking: DirtyPageTracking = DirtyPageTracking.AUTO,
+        private_size_max: int = PRIVATE_SIZE_MAX,
+        cache: StrPath | None = None,
+        approvals: StrPath | None = None,
+        progress: ProgressCallback = ignore_progress,
+    ) -> Self:
+        """Return the template of snapshot ``at`` of a journal, by default of the newest one.
+
+        The journal is not changed, and may be in use. ``module``, ``grants``, ``policy``,
+        ``secrets``, ``network``, ``cache``, ``approvals`` and ``progress`` are those of
+        :func:`journal.resume`. ``limits`` are the default limits of a session. ``allocation`` must
+        be on demand, because the memory image is mapped over the memory of each instance.
+        ``tracking`` selects how written pages are found. A clone keeps at most ``private_size_max``
+        bytes of the pages that its sessions wrote.
+
+        Raises ``NotResumable`` for a journal without such a snapshot, and for one whose guest has
+        an open socket, and the other errors of ``resume``.
+        """
+        path = check_path("path", path)
+        check_optional("at", at, check_int)
+        check_optional("module", module, check_module)
+        grants = Grants() if grants is None else check_type("grants", grants, Grants)
+        limits = SessionLimits() if limits is None else check_type("limits", limits, SessionLimits)
+        tracking = check_choice("tracking", tracking, DirtyPageTracking)
+        check_int("private_size_max", private_size_max)
+        allowed, secret_values = check_policy(policy), check_secrets(secrets)
+        if allocation not in (None, DEFAULT_STRATEGY):
+            raise OptionError("clones have memories that are allocated on demand: use OnDemand()")
+        config = SessionConfig(
+            cache=check_optional("cache", cache, check_path),
+            approvals=check_optional("approvals", approvals, check_path),
+            network=check_flag("network", network),
+            progress=progress,
+        )
+        if not path.exists():
+            raise OptionError(f"journal {path} does not exist: it cannot be cloned")
+        with ExitStack() as stack:
+            recording = stack.enter_context(RecordedRun(path, policy=allowed))
+            preamble.check_engine(recording.identity)
+            preamble.set_secrets(recording.identity, secret_values)
+            access = decide(recording, grants, config.approvals, has_module=module is not None)
+            source = preamble.find_module(recording.identity, module, access)
+            image = _prepare_image(recording, source, at, config, stack, tracking, private_size_max)
+            template = cls(recording, image, config, access, limits)
+            stack.callback(template.watchdog.close)
+            stack.callback(template.stack.close)
+            template._resources = stack.pop_all()
+        return template
+
+    _resources: ExitStack
+
+    @cached_property
+    def fork_place(self) -> ForkPlace:
+        """Place of the snapshot in the journal, after which the journals of sessions continue."""
+        return find_fork_place(self.path, self.seq)
+
+    def make_clone(self) -> Clone:
+        """Return a new clone at the snapshot.
+
+        Raises ``NotResumable`` if the journal does not fit the module, and ``EngineError`` if the
+        machine lacks memory.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise OptionError("the template is closed: it makes no more clones")
+            clone = Clone(self, self._clones[0] if self._clones else None)
+            if not self.files_digest:
+                self.files_digest = clone.compute_files_digest()
+            self._clones.append(clone)
+            return clone
+
+    def forget(self, clone: Clone) -> None:
+        """Forget a clone that was closed."""
+        with self._lock:
+            if clone in self._clones:
+                self._clones.remove(clone)
+
+    def close(self) -> None:
+        """Close all clones, and release the journal and the memory image."""
+        with self._lock:
+            clones, self._is_closed = list(self._clones), True
+        for clone in clones:
+            clone.close()
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _prepare_image(
+    recording: RecordedRun,
+    module: GuestModule,
+    at: int | None,
+    config: SessionConfig,
+    resources: ExitStack,
+    tracking: DirtyPageTracking,
+    private_size_max: int,
+) -> MachineImage:
+    """Compile the module and map the memories of snapshot ``at``; ``resources`` unmaps them."""
+    plan = plan_resume_at(recording, module, _choose_snapshot(recording, at), config)
+    start = plan.start
+    assert start is not None, "the plan of a snapshot starts there"
+    resources.callback(start.image.close)
+    configuration = recording.identity.configuration
+    check_memory(plan.variant, configuration, recording.policy)
+    program = prepare(plan.variant, configuration, config.cache, config.progress)
+    memories = {}
+    for region in start.image.memories:
+        if region.size:
+            memory = MappedImage(region.size, start.image.fd, region.offset)
+            resources.callback(memory.close)
+            memories[region.memory_index] = memory
+    return MachineImage(program, start, memories, tracking, private_size_max)
+
+
+def _choose_snapshot(recording: RecordedRun, at: int | None) -> int:
+    if at is not None:
+        return at
+    for info in reversed(recording.snapshots):
+        if info.resumable:
+            return info.seq
+    raise NotResumable(f"{recording.reader.path} has no snapshot that can be resumed")
