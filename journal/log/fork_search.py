@@ -1,5 +1,6 @@
 """Search for the place of an event at which a journal can be forked."""
 
+import errno
 import os
 from bisect import bisect_right
 from contextlib import closing
@@ -136,11 +137,9 @@ def _make_place(files: SegmentFiles, found: _Found, seq: int, *, durable: bool) 
     place = ForkPlace(files.path, seq, journal_id, None, rest, header.body_hash, time_of_event)
     if not found.is_chain or segment.offset or not _can_continue(segment):
         return place
-    sources = {name or segment_files.segment_name(0): files.open(name) for name in found.names}
-    if None in sources.values():
-        raise OptionError(f"{files.path} was replaced meanwhile: fork it again")
+    sources = _open_all(files, found.names)
     point = ForkPoint(
-        {name: source for name, source in sources.items() if source is not None},
+        sources,
         segment.header,
         link,
         segment.shift,
@@ -149,6 +148,28 @@ def _make_place(files: SegmentFiles, found: _Found, seq: int, *, durable: bool) 
         is_durable=durable,
     )
     return place._replace(point=_add_seal(point, found) if segment.seal else point)
+
+
+def _open_all(files: SegmentFiles, names: list[str]) -> dict[str, ByteSource]:
+    """Open the files that a child shares, by their names in a directory.
+
+    > Why hold them open? A link is made from the open file, whatever its name leads to by then.
+    """
+    opened = {}
+    for name in names:
+        try:
+            source = files.open(name)
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            raise OptionError(
+                f"{files.path} has {len(names)} files to share, more than this process may open: "
+                "raise the limit of open files (ulimit -n)"
+            ) from error
+        if source is None:
+            raise OptionError(f"{files.path} was replaced meanwhile: fork it again")
+        opened[name or segment_files.segment_name(0)] = source
+    return opened
 
 
 def _find_end(found: _Found) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,6 +168,24 @@ def test_a_parent_and_its_children_are_written_at_the_same_time(tmp_path: Path) 
                 Writer(parent)
     for path, count in ((parent, 60), (tmp_path / "child-1", 42), (tmp_path / "child-2", 42)):
         assert [payload for _, payload in read_rows(path)[count:]] == [b"%d" % i for i in range(10)]
+
+
+def test_a_journal_of_too_many_files_is_refused_by_name(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    with Writer(parent, roll=RollPolicy(1)) as writer:
+        for _ in range(60):
+            writer.append_frame(224, b"x")
+            writer.sync()
+    count = len(list(parent.iterdir())) - 1  # The last one has no event yet.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
+    try:
+        with pytest.raises(OptionError, match=f"has {count} files to share, more than"):
+            journal.fork(parent, tmp_path / "child", at=59)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["parent"]
 
 
 def test_children_get_numbers_before_their_suffix(tmp_path: Path) -> None:
