@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import Any
 
 import pytest
 
-from journal.engine import InstancePool, ModuleLimits, OnDemand, Pooling
+from journal.engine import (
+    InstanceAllocationStrategy,
+    InstancePool,
+    ModuleLimits,
+    OnDemand,
+    Pooling,
+)
 from journal.engine.runtime.epoch_ticker import EpochTicker
-from journal.errors import InstanceTrapped, ModuleRefused, OptionError, PoolFull
+from journal.errors import EngineError, InstanceTrapped, ModuleRefused, OptionError, PoolFull
 from tests.support.deadlines import wait_until
 from tests.support.forks import run_in_child
 from tests.support.wat import module
@@ -121,6 +128,36 @@ def test_memories_and_tables_grow_to_the_limit_of_the_strategy(cache_dir: Path) 
             assert pool.call("grow", 17) == -1
             assert pool.call("extend", 5) == 5
             assert pool.call("extend", 6) == -1
+
+
+KEEPER = """(module (tag $t (param i32)) (table $kept 20000 exnref)
+    (func $keep (param $at i32) (local $error exnref)
+        (block $caught (result i32 exnref)
+            (try_table (catch_ref $t $caught) (throw $t (local.get $at))) (unreachable))
+        (local.set $error) (drop) (table.set $kept (local.get $at) (local.get $error)))
+    (func (export "keep") (param $count i32) (local $at i32)
+        (loop $next (call $keep (local.get $at))
+            (local.set $at (i32.add (local.get $at) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $at) (local.get $count))))))"""
+"""Module that keeps so many exceptions at a time."""
+
+
+def test_the_heap_of_objects_is_full_at_the_same_point(cache_dir: Path) -> None:
+    def count_kept(allocation: InstanceAllocationStrategy) -> int:
+        with InstancePool(KEEPER.encode(), allocation=allocation, cache=cache_dir) as pool:
+
+            def is_full(count: int) -> bool:
+                try:
+                    pool.call("keep", count)
+                except EngineError as error:
+                    return "GC heap out of memory" in str(error)
+                return False
+
+            return bisect_left(range(20000), True, key=is_full)
+
+    pooled = count_kept(replace(SMALL, max_memory_size=1 << 16, table_elements=20000))
+    assert 0 < pooled < 20000
+    assert pooled == count_kept(OnDemand(module_limits=ModuleLimits(memory_pages=1)))
 
 
 def test_a_full_pool_raises_and_goes_on(cache_dir: Path) -> None:
