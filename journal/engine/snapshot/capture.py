@@ -20,6 +20,7 @@ from journal.engine.memory.mapping import Mirror
 from journal.engine.program.variant import ModuleVariant
 from journal.engine.runtime.bindings import GuestMemory, Instance
 from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
+from journal.engine.snapshot.memory_image import MemoryImage
 from journal.engine.snapshot.positions import capture_listings, capture_positions
 from journal.engine.wasi.call_context import CallContext
 from journal.events import codec
@@ -70,13 +71,18 @@ class SuspendPoint(NamedTuple):
 
 @dataclass(slots=True)
 class TrackedMemory:
-    """A memory with its mirror and dirty pages; ``hash_sum`` is the sum of its pages' hashes."""
+    """A memory with its mirror and dirty pages; ``hash_sum`` is the sum of its pages' hashes.
+
+    ``changed_numbers`` are the pages that changed since the last copy of all memories, None without
+    a copy.
+    """
 
     index: int
     memory: GuestMemory
     mirror: Mirror
     hash_sum: int = 0
     dirty_pages: DirtyPages | None = None
+    changed_numbers: set[int] | None = None
 
 
 class CapturedSnapshot(NamedTuple):
@@ -91,13 +97,15 @@ class MachineState:
     """Captured state of an instance: memories, globals, and tables if code changes them.
 
     ``is_pooled`` means that the memories lie in slots of a pool. The pool keeps the mappings of a
-    slot for its next instance, so nothing may be mapped over such a memory.
+    slot for its next instance, so nothing may be mapped over such a memory. ``copy`` is the last
+    copy of all memories, None if the guest was not forked.
     """
 
     memories: list[TrackedMemory]
     globals: InstanceGlobals
     tables: InstanceTables | None
     is_pooled: bool = False
+    copy: MemoryImage | None = None
 
     @classmethod
     def from_instance(cls, instance: Instance, variant: ModuleVariant) -> "MachineState":
@@ -111,6 +119,9 @@ class MachineState:
 
     def close(self) -> None:
         """Release the memories. Call before the memories are freed."""
+        if self.copy is not None:
+            self.copy.close()
+            self.copy = None
         for tracked in self.memories:
             if tracked.dirty_pages is not None:
                 tracked.dirty_pages.close()
@@ -238,6 +249,8 @@ def _collect_changes(
 
 def _update_mirror(tracked: TrackedMemory, number: int, page: bytes, old_page: bytes) -> None:
     tracked.mirror.write(number, page)
+    if tracked.changed_numbers is not None:
+        tracked.changed_numbers.add(number)
     zero = encoding.ZERO_PAGE
     new_hash = 0 if page == zero else encoding.hash_page(tracked.index, number, page)
     old_hash = 0 if old_page == zero else encoding.hash_page(tracked.index, number, old_page)

@@ -12,6 +12,7 @@ from typing import Self
 from journal.engine.memory.mapping import write_sparse
 from journal.engine.snapshot.capture import (
     CapturedSnapshot,
+    MachineState,
     SnapshotCapture,
     SuspendPoint,
     TrackedMemory,
@@ -24,10 +25,15 @@ from journal.engine.wasi.descriptors import OutputStream
 from journal.events.snapshots import Trigger
 from journal.snapshots.catalog import SnapshotInfo
 
+CHANGED_PAGES_MAX = 1024
+"""Pages that may have changed since a copy of the memories that is used again."""
+
 
 @dataclass(frozen=True, slots=True)
 class ForkedState:
     """Snapshot of a running guest, with a copy of its memories; a context manager.
+
+    ``changes`` has the pages that changed since the copy was made, for an earlier fork.
 
     ``output_sizes`` has the bytes that the guest had written to each stream that is open.
     ``waited`` says for how long the guest had been in a wait that ends at a time, in nanoseconds,
@@ -37,6 +43,7 @@ class ForkedState:
     info: SnapshotInfo
     parts: SnapshotParts
     image: MemoryImage
+    changes: dict[int, dict[int, bytes]]
     output_sizes: dict[int, int]
     waited: int | None
 
@@ -57,7 +64,9 @@ class ForkedState:
     def make_start(self, history: Callable[[frozenset[int]], Iterable[Batch]]) -> SnapshotRestorer:
         """Return the start of one guest, whose files are rebuilt from ``history``."""
         image = replace(self.image, fd=os.dup(self.image.fd))
-        return SnapshotRestorer(self.info, self.parts, image, history, is_last=True)
+        return SnapshotRestorer(
+            self.info, self.parts, image, history, is_last=True, changes=self.changes
+        )
 
 
 def copy_state(
@@ -94,14 +103,43 @@ def copy_state(
     return ForkedState(
         info,
         parts,
-        _copy_memories(capture.machine.memories),
+        *_copy_memories(capture.machine),
         {stream.number: stream.position for stream in streams},
         None if started is None else time.monotonic_ns() - started,
     )
 
 
-def _copy_memories(memories: Sequence[TrackedMemory]) -> MemoryImage:
-    """Return an image in memory of the memories of a suspended guest."""
+def _copy_memories(machine: MachineState) -> tuple[MemoryImage, dict[int, dict[int, bytes]]]:
+    """Return a copy of the memories of a suspended guest, and the pages that changed since.
+
+    A copy is used again as long as few pages have changed.
+    """
+    memories, copy = machine.memories, machine.copy
+    if copy is None or not _is_usable(copy, memories):
+        if copy is not None:
+            machine.copy = None
+            copy.close()
+        machine.copy = copy = _make_copy(memories)
+    changes = {
+        tracked.index: {
+            number: tracked.mirror.read(number) for number in tracked.changed_numbers or ()
+        }
+        for tracked in memories
+    }
+    sums = {tracked.index: tracked.hash_sum for tracked in memories}
+    regions = tuple(each._replace(hash_sum=sums[each.memory_index]) for each in copy.memories)
+    return MemoryImage(os.dup(copy.fd), regions), changes
+
+
+def _is_usable(copy: MemoryImage, memories: Sequence[TrackedMemory]) -> bool:
+    """Return whether the memories have the sizes of a copy, and few other pages."""
+    count = sum(len(tracked.changed_numbers or ()) for tracked in memories)
+    sizes = [tracked.memory.size for tracked in memories]
+    return sizes == [region.size for region in copy.memories] and count <= CHANGED_PAGES_MAX
+
+
+def _make_copy(memories: Sequence[TrackedMemory]) -> MemoryImage:
+    """Return an image of the memories, of which no page has changed yet."""
     fd = os.memfd_create("fork", os.MFD_CLOEXEC)
     try:
         copies, offset = [], 0
@@ -111,7 +149,9 @@ def _copy_memories(memories: Sequence[TrackedMemory]) -> MemoryImage:
             write_sparse(fd, offset, memory.view[: memory.size])
             offset += memory.size
         os.ftruncate(fd, offset)
-        return MemoryImage(fd, tuple(copies))
     except BaseException:
         os.close(fd)
         raise
+    for tracked in memories:
+        tracked.changed_numbers = set()
+    return MemoryImage(fd, tuple(copies))

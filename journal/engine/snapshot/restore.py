@@ -1,6 +1,6 @@
 """Restore of a guest from a snapshot: memories from an image, other state from events."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,7 @@ from journal.engine.wasi.call_context import CallContext
 from journal.errors import EngineError, FormatError, MalformedEvent, NotResumable
 from journal.events import codec, tag_sets
 from journal.events.definition import Event
-from journal.events.memory import MemoryPages
+from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.format.block_header import LAYOUT
@@ -148,7 +148,8 @@ class SnapshotRestorer:
 
     ``history`` returns the batches of the journal from which files and descriptors are rebuilt.
     ``is_last`` means that the journal has no later snapshot. ``queue_undelivered`` queues the
-    recorded output that was not delivered.
+    recorded output that was not delivered. ``changes`` has pages that differ from the image, by the
+    index of their memory and their number.
     """
 
     info: SnapshotInfo
@@ -157,6 +158,7 @@ class SnapshotRestorer:
     history: Callable[[frozenset[int]], Iterable[Batch]]
     is_last: bool
     queue_undelivered: Callable[[CallContext], None] = lambda context: None
+    changes: Mapping[int, Mapping[int, bytes]] = field(default_factory=dict)
 
     @property
     def entry(self) -> str:
@@ -213,6 +215,9 @@ class SnapshotRestorer:
                 restore = copy_over if machine.is_pooled else map_over
                 restore(tracked.memory.address, region.size, self.image.fd, region.offset)
                 tracked.mirror.map_file(region.size, self.image.fd, region.offset)
+            for number, page in self.changes.get(region.memory_index, {}).items():
+                tracked.memory.write(number * PAGE_SIZE, page)
+                tracked.mirror.write(number, page)
             tracked.hash_sum = region.hash_sum
         self.image.close()
 

@@ -14,6 +14,7 @@ import pytest
 import journal
 from journal.engine import SnapshotOptions, Stacks
 from journal.engine.session import forking
+from journal.engine.snapshot import forked_state
 from journal.errors import NotResumable, OptionError
 from journal.events.process import ParentLink, Reseeded, SessionStart
 from journal.events.streams import StreamWrite
@@ -198,3 +199,23 @@ def test_a_child_that_is_killed_at_once_can_be_resumed(
         wait_until(lambda: any(isinstance(e, SessionStart) for e in events_of(child.path)[-4:]))
     with journal.resume(child.path, cache=cache_dir) as recorder:
         assert ask(recorder, "k", "r") == [random]
+
+
+def test_a_later_fork_has_what_changed_since_the_first(
+    parent: journal.Recorder, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the memories serves several forks; with other limits each fork makes its own."""
+    asked = ""
+    for number, limit in enumerate((1024, 1024, 0, 1024)):
+        monkeypatch.setattr(forked_state, "CHANGED_PAGES_MAX", limit)
+        (random,) = ask(parent, "r", asked)
+        asked += "r"
+        with ExitStack() as stack:
+            (child,) = fork(parent, 1, stack, into=tmp_path / f"later{number}")
+            assert ask(child, "k") == [random]
+            assert child.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+            (grandchild,) = fork(child, 1, stack, into=tmp_path / f"grand{number}")
+            assert ask(grandchild, "k") == [random]
+        assert journal.verify_replay(child.path, cache=cache_dir).matches
+    with journal.resume(child.path, cache=cache_dir) as recorder:
+        assert ask(recorder, "k", f"{asked}k") == [random]
