@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     from journal.engine.pool.slots import SlotSelection
     from journal.engine.program.instance_pool import InstancePool, PooledInstance
     from journal.engine.program.preparation import ModulePreparation, prepare_module
+    from journal.engine.recipes.evaluation import Evaluation
+    from journal.engine.recipes.sandbox import PythonSandbox, QuickJSSandbox, Sandbox
+    from journal.engine.recipes.sandbox_pool import (
+        AsyncSandboxSession,
+        SandboxPool,
+        SandboxSession,
+    )
     from journal.engine.session.api import record, resume
     from journal.engine.session.guest_time import SleepPolicy
     from journal.engine.session.host_check import HostDiffers
@@ -60,16 +67,19 @@ if TYPE_CHECKING:
     from journal.events.process import RecordingLevel
 
 _MODULES = {
+    "MEMORY": "engine.pool.recorded_clone",
     "AccessRequest": "engine.trust.access_request",
     "Approval": "engine.trust.approvals",
     "Approvals": "engine.trust.approvals",
     "AsyncOutput": "engine.interactive.async_session",
     "AsyncPooledSession": "engine.pool.pooled_session",
+    "AsyncSandboxSession": "engine.recipes.sandbox_pool",
     "AsyncSession": "engine.interactive.async_session",
     "Configuration": "engine.configuration",
     "DirtyPageTracking": "engine.memory.dirty_pages",
     "Durability": "engine.wasi.stdio.outbox",
     "Ending": "engine.session.reply",
+    "Evaluation": "engine.recipes.evaluation",
     "ExitKind": "engine.session.run_result",
     "FedSource": "engine.wasi.stdio.stdin",
     "FileCopy": "engine.wasi.filesystem.mounts",
@@ -81,7 +91,6 @@ _MODULES = {
     "InstanceAllocationStrategy": "engine.allocation",
     "InstancePool": "engine.program.instance_pool",
     "JournalKind": "engine.pool.recorded_clone",
-    "MEMORY": "engine.pool.recorded_clone",
     "MemoryMount": "engine.wasi.filesystem.mounts",
     "ModuleLimits": "engine.allocation",
     "ModulePreparation": "engine.program.preparation",
@@ -92,6 +101,8 @@ _MODULES = {
     "PooledInstance": "engine.program.instance_pool",
     "PooledSession": "engine.pool.pooled_session",
     "Pooling": "engine.allocation",
+    "PythonSandbox": "engine.recipes.sandbox",
+    "QuickJSSandbox": "engine.recipes.sandbox",
     "RecordedOptions": "engine.session.recorded_options",
     "Recorder": "engine.session.recorder",
     "RecordingLevel": "events.process",
@@ -103,6 +114,9 @@ _MODULES = {
     "RunConfig": "engine.session.run_config",
     "RunResult": "engine.session.run_result",
     "SafePoints": "engine.configuration",
+    "Sandbox": "engine.recipes.sandbox",
+    "SandboxPool": "engine.recipes.sandbox_pool",
+    "SandboxSession": "engine.recipes.sandbox_pool",
     "SecretValue": "engine.session.secret_environment",
     "Session": "engine.interactive.session",
     "SessionLimits": "engine.session.session_limits",
@@ -133,11 +147,13 @@ __all__ = [
     "Approvals",
     "AsyncOutput",
     "AsyncPooledSession",
+    "AsyncSandboxSession",
     "AsyncSession",
     "Configuration",
     "DirtyPageTracking",
     "Durability",
     "Ending",
+    "Evaluation",
     "ExitKind",
     "FedSource",
     "FileCopy",
@@ -159,6 +175,8 @@ __all__ = [
     "PooledInstance",
     "PooledSession",
     "Pooling",
+    "PythonSandbox",
+    "QuickJSSandbox",
     "RecordedOptions",
     "Recorder",
     "RecordingLevel",
@@ -170,6 +188,9 @@ __all__ = [
     "RunConfig",
     "RunResult",
     "SafePoints",
+    "Sandbox",
+    "SandboxPool",
+    "SandboxSession",
     "SecretValue",
     "Session",
     "SessionLimits",

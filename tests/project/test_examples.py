@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.support.programs import ROOT
 
@@ -17,10 +18,14 @@ RELEASES = ROOT / "fixtures" / "releases"
 OUTPUTS = {
     "compact_while_writing.py": r"kept \d+ of \d+ bytes of events while writing\n",
     "crash_safe_log.py": r"26 orders were durable before the kill, and the follower read all.*\n",
+    "evaluate_code.py": r".*-> 12 \n.*-> TypeError: .*prices\.csv.*ran out of time.*-> 3 \n",
     "fork_warm_process.py": r".*moin.*\n",
     "sensor_log.py": r"(ApplicationKind.*\n){2}Reading\(sensor='roof', celsius=31\)\n.*hot: roof\n",
     "record_and_resume.py": r"before: b'1> 2> rye.*'\nafter:  b'1> 2> rye.*rye.*no more.*'\n",
 }
+
+DEEP = {"evaluate_code.py"}
+"""Examples that need a large program."""
 
 
 def run_example(name: str, *arguments: object) -> str:
@@ -39,7 +44,12 @@ def run_example(name: str, *arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(OUTPUTS))
+def _example(name: str) -> ParameterSet:
+    marks = [pytest.mark.deep] if name in DEEP else []
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", [_example(name) for name in sorted(OUTPUTS)])
 def test_an_example_runs_and_prints_its_result(name: str, tmp_path: Path) -> None:
     output = run_example(name, tmp_path)
     assert re.fullmatch(OUTPUTS[name], output, re.DOTALL), output
@@ -70,4 +80,4 @@ def test_every_example_is_run_and_listed() -> None:
     assert names == {*OUTPUTS, "event_table.py"}
     readme = (EXAMPLES / "README.md").read_text()
     assert all(f"`{name} " in readme for name in names)
-    assert 3 <= len(names) <= 6
+    assert 3 <= len(names) <= 8

@@ -36,9 +36,11 @@ MADE_BY_FUNCTIONS = {
     engine.AsyncOutput,
     engine.AsyncSession,
     engine.AsyncPooledSession,
+    engine.AsyncSandboxSession,
     engine.GuestSession,
     engine.PooledSession,
     engine.PooledInstance,
+    engine.SandboxSession,
     engine.Session,
     engine.SessionOpener,
 }

@@ -25,6 +25,7 @@ from journal.log.writer import Writer
 from tests.support.programs import ROOT
 from tests.support.sample_events import process_start, region, snapshot
 from tests.support.signatures import read_hints
+from tests.support.tiny_interpreter import TINY_INTERPRETER
 from tests.support.wat import module
 
 ROOMS = (
@@ -112,6 +113,12 @@ NOT_CALLED = {
     **{f"AsyncPooledSession.{name}": _WORKERS for name in (*_POOLED, "read_files")},
     "PipeSource": _MADE,
     "Recorder": _MADE,
+    "Evaluation": _RESULT,
+    "SandboxSession": _MADE,
+    "AsyncSandboxSession": _MADE,
+    "AsyncSandboxSession.evaluate": "the method of SandboxSession has the same checks",
+    "SandboxPool.checkout_async": "the method checkout has the same checks",
+    "SandboxPool.evaluate_async": "the method evaluate has the same checks",
     "AsyncOutput": _MADE,
     "AsyncSession": _MADE,
     "GuestSession": _MADE,
@@ -142,6 +149,8 @@ ALWAYS_REFUSED = {
     "FilteredSource.append_frame",
     "PipeSource.append",
     "PipeSource.append_frame",
+    "PythonSandbox.prepare",  # The path below is that of another journal.
+    "QuickJSSandbox.prepare",
     "Recorder.fork",  # The recorder below was started without snapshots.
     "Recorder.snapshot",
     "Recorder.transaction",
@@ -215,6 +224,7 @@ def _make_files(folder: Path) -> None:
     mounts = [journal.MemoryMount("/work")]
     with journal.record(_GUEST.read_bytes(), folder / "ended.journal", mounts=mounts) as guest:
         guest.wait()
+    engine.QuickJSSandbox.prepare(TINY_INTERPRETER, folder / "warm.journal")
     with journal.Reader(folder / "ended.journal") as reader:
         last = max(frame.seq for frame in reader.frames())
     journal.cut(folder / "ended.journal", folder / "open.journal", at=last - 1)
@@ -275,6 +285,12 @@ def _make_session(world: World) -> engine.Session:
     return journal.session(_GUEST.read_bytes(), copies=copies, snapshots=no_snapshots).open()
 
 
+def _make_sandbox_session(world: World) -> engine.SandboxSession:
+    box = engine.SandboxPool(engine.Pool(world / "warm.journal", workers=0))
+    world.opened.append(box)
+    return box.checkout()
+
+
 def _make_instance(world: World) -> engine.PooledInstance:
     pool = engine.InstancePool(_LIBRARY, allocation=engine.OnDemand())
     world.opened.append(pool)
@@ -285,6 +301,7 @@ _MAKERS: dict[type, Callable[[World], Any]] = {
     engine.AccessRequest: lambda world: engine.AccessRequest(bytes(16), bytes(32)),
     engine.PooledInstance: _make_instance,
     journal.Recorder: _make_recorder,
+    engine.SandboxSession: _make_sandbox_session,
     engine.Session: _make_session,
     adapters.MemoryJournal: _make_memory_journal,
     adapters.PipeSink: lambda world: adapters.pipe()[0],
@@ -304,6 +321,7 @@ _FRAME = journal.Frame(0, 224, b"x", 0, 0)
 _SIGNING_KEY = journal.SigningKey(bytes(32))
 
 _VALUES: dict[str, Any] = {
+    "code": "1",
     "callback": lambda world: lambda: None,
     "count": 1,
     "data": b"x",
@@ -334,6 +352,7 @@ _VALUES: dict[str, Any] = {
     "path": lambda world: world / "plain.journal",
     "paths": [],
     "passphrase": "a passphrase",
+    "pool": lambda world: engine.Pool(world / "warm.journal", workers=0),
     "payload": b"x",
     "payloads": [b"x"],
     "public_key": _SIGNING_KEY.public_key,

@@ -152,6 +152,11 @@ class Pool:  # long: each option is a keyword with its documentation
         """Return the path of the journal."""
         return self._options.path
 
+    @property
+    def limits(self) -> SessionLimits:
+        """Return the limits of a session that has none of its own."""
+        return self._options.limits
+
     def start(self) -> None:
         """Start the workers, and wait until all their slots are ready.
 

@@ -39,11 +39,7 @@ class Conversation:
 
     def make_request(self, code: str) -> bytes:
         """Return the request to evaluate code. Raises ``EngineError`` after the clone has ended."""
-        if len(check_text("code", code)) > CODE_SIZE_MAX:
-            raise OptionError(
-                f"code must have at most {CODE_SIZE_MAX} characters, got {len(code)}: "
-                "copy it into the sandbox as a file"
-            )
+        check_code(code)
         if self._end:
             raise EngineError(f"the session cannot evaluate more code: {self._end}")
         seed = None if self._count else driver_protocol.make_seed()
@@ -68,3 +64,12 @@ class Conversation:
         changed = {path: data for path, data in present.items() if self._files.get(path) != data}
         self._files = present
         return replace(evaluation, files=changed) if changed else evaluation
+
+
+def check_code(code: str) -> None:
+    """Raise ``OptionError`` unless ``code`` is a text of an allowed size."""
+    if len(check_text("code", code)) > CODE_SIZE_MAX:
+        raise OptionError(
+            f"code must have at most {CODE_SIZE_MAX} characters, got {len(code)}: "
+            "copy it into the sandbox as a file"
+        )

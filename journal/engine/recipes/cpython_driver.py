@@ -64,7 +64,7 @@ def answer(code, name, scope, to_json, value_size_max):
 
 def evaluate(code, name, scope):
     """Run code, and return the value of its last statement if that is an expression."""
-    linecache.cache[name] = (len(code), None, code.splitlines(True), name)
+    linecache.cache[name] = (len(code), None, f"{code}\n".splitlines(True), name)
     if "\n" not in code:  # A syntax tree takes twice the time, and an expression needs none.
         try:
             compiled = compile(code, name, "eval")

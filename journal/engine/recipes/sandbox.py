@@ -8,6 +8,7 @@ from typing import Self
 from journal._arguments import (
     check_callable,
     check_each,
+    check_flag,
     check_optional,
     check_path,
     check_text,
@@ -15,14 +16,21 @@ from journal._arguments import (
     refuse,
 )
 from journal.engine.configuration import Configuration
+from journal.engine.pool.pool import Pool
 from journal.engine.program.module import load_module
 from journal.engine.program.variant import Notify
+from journal.engine.recipes.conversation import VALUE_SIZE_MAX
 from journal.engine.recipes.cpython_driver import CPYTHON_DRIVER
 from journal.engine.recipes.quickjs_driver import QUICKJS_DRIVER
+from journal.engine.recipes.sandbox_pool import SANDBOX_LIMITS, SandboxPool
 from journal.engine.recipes.warm_journal import WarmProgram, ensure_warm_journal
 from journal.engine.session.run_config import StrPath, check_module, ignore_note
+from journal.engine.session.session_limits import SessionLimits
 from journal.engine.wasi.filesystem.mounts import FileCopy, check_copy
 from journal.rewrite.progress import ProgressCallback, ignore_progress
+
+SANDBOX_CONFIGURATION = Configuration(memory_size_max=512 << 20, files_size_max=64 << 20)
+"""Default limits of the memory and the files of an interpreter, which code notices as errors."""
 
 _PYTHON_ARGUMENTS = ("python", "-I", "-c", CPYTHON_DRIVER)
 _PYTHON_WARM_UP = (
@@ -49,6 +57,11 @@ class Sandbox:
     cache: Path | None = None
     is_new: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", check_path("path", self.path))
+        object.__setattr__(self, "cache", check_optional("cache", self.cache, check_path))
+        check_flag("is_new", self.is_new)
+
     @classmethod
     def _prepare(
         cls,
@@ -64,6 +77,27 @@ class Sandbox:
         check_callable("progress", progress)
         is_new = ensure_warm_journal(path, program, folder, note, progress)
         return cls(path, folder, is_new)
+
+    def open(
+        self,
+        *,
+        workers: int = 1,
+        slots: int = 1,
+        limits: SessionLimits | None = None,
+        value_size_max: int = VALUE_SIZE_MAX,
+        files: bool = True,
+    ) -> SandboxPool:
+        """Return a pool whose clones evaluate code.
+
+        ``workers``, ``slots`` and ``limits`` are those of :class:`Pool`; by default an evaluation
+        may take 60 seconds, and the output of a session 16 MiB. The other options are those of
+        :class:`SandboxPool`. For further options of the pool, make both yourself:
+        ``SandboxPool(Pool(sandbox.path, ...))``.
+        """
+        if limits is None:
+            limits = SANDBOX_LIMITS
+        pool = Pool(self.path, workers=workers, slots=slots, limits=limits, cache=self.cache)
+        return SandboxPool(pool, value_size_max=value_size_max, files=files)
 
 
 class PythonSandbox(Sandbox):
@@ -91,7 +125,8 @@ class PythonSandbox(Sandbox):
         names of modules that are imported into the namespace of the code, and ``setup`` is code
         that runs after that. ``copies`` are files of the host that the code sees; a package of
         your own belongs under ``/packages``, where the interpreter looks for modules.
-        ``configuration`` has the limits of the engine.
+        ``configuration`` has the limits of the engine (default: a memory of 512 MiB, and files of
+        64 MiB).
 
         The journal is made again if one of these changed, or the version of the engine. The first
         time takes minutes, because the module is instrumented; ``cache`` is the directory that
@@ -149,7 +184,7 @@ def _make_program(
     configuration: Configuration | None,
 ) -> WarmProgram:
     if configuration is None:
-        configuration = Configuration()
+        configuration = SANDBOX_CONFIGURATION
     return WarmProgram(
         module=load_module(check_module("module", module)).data,
         arguments=arguments,

@@ -31,6 +31,7 @@ CODES = {
     "raw output": "import os; os.write(1, b'\\xff\\x1e'), os.write(2, b'\\xfe')",
     "error": "def fail():\n    return {}['key']\nfail()",
     "earlier code": "fail()",
+    "one line": "1 / 0",
     "syntax": "x = = 1",
     "exit": "raise SystemExit(3)",
     "input": "input()",
@@ -120,6 +121,7 @@ def test_an_error_shows_the_code_and_no_line_of_the_driver(answers: Answers) -> 
     assert "    return {}['key']" in lines
     assert lines[-1] == "KeyError: 'key'"
     assert "    return {}['key']" in answers["earlier code"].error.splitlines()
+    assert "    1 / 0\n    ~~^~~\n" in answers["one line"].error
     for name in CODES:
         assert "<string>" not in answers[name].error, name
 
