@@ -23,6 +23,7 @@ from benchmarks import (
     micro,
     pool_sessions,
     replays,
+    sandbox_evaluations,
     scaling_cases,
     scaling_runs,
     snap_suite,
@@ -56,6 +57,9 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
     parts["instances"] = partial(instances.figures, rounds, quick=quick)
     parts["fork-guest"] = partial(fork_guest.figures, rounds, 16 if quick else 64)
     parts["startup"] = partial(startup.figures, QUICK_STARTS if quick else STARTS)
+    for name in sandbox_evaluations.MILLISECONDS_MAX:
+        evaluations = 100 if quick else 500
+        parts[f"sandbox-{name}"] = partial(sandbox_evaluations.figures, rounds, name, evaluations)
     parts |= snap_suite.parts(rounds, snap_suite.QUICK if quick else snap_suite.FULL)
     parts |= log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
     journals = jobs_verify.QUICK_COUNT if quick else jobs_verify.COUNT
