@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 import journal
+from journal import HostMount
 from journal.engine import SnapshotOptions, Stacks
 from journal.engine.session import forking
 from journal.engine.snapshot import forked_state
 from journal.errors import NotResumable, OptionError
 from journal.events.process import ParentLink, Reseeded, SessionStart
 from journal.events.streams import StreamWrite
+from journal.log import RollPolicy
 from journal.snapshots import Trigger
 from tests.support.asking_guest import ANSWER_SIZES, ask, asking_guest, to_number
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
@@ -219,3 +221,27 @@ def test_a_later_fork_has_what_changed_since_the_first(
         assert journal.verify_replay(child.path, cache=cache_dir).matches
     with journal.resume(child.path, cache=cache_dir) as recorder:
         assert ask(recorder, "k", f"{asked}k") == [random]
+
+
+def test_children_have_the_open_host_files_and_the_segments_of_their_parent(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "generation").write_bytes(bytes(range(33)))
+    with (
+        journal.record(
+            asking_guest(),
+            tmp_path / "parent",
+            cache=cache_dir,
+            approvals=tmp_path / "approvals",
+            snapshots=EXPLICIT,
+            mounts=[HostMount(str(tmp_path / "host"), "/host")],
+            roll=RollPolicy(1 << 16),
+        ) as parent,
+        ExitStack() as stack,
+    ):
+        ask(parent, "o")
+        (child,) = fork(parent, 1, stack)
+        assert ask(child, "g") == ask(parent, "g", "o") == [bytes(range(33))]
+    with journal.resume(child.path, cache=cache_dir, approvals=tmp_path / "approvals") as again:
+        assert ask(again, "g", "og") == [bytes(range(33))]
