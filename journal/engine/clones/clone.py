@@ -145,10 +145,21 @@ class Clone:
         journal. Raises ``OptionError`` unless the clone is clean.
         """
         if self._state is not CloneState.CLEAN:
-            raise OptionError(f"a session can only begin in a clean clone: it is {self._state}")
+            raise OptionError(
+                f"a session can only begin in a clean clone: it is {self._state.value}"
+            )
         if limits is None:
             limits = self._template.limits
         self._limits = check_type("limits", limits, SessionLimits)
+        self._state = CloneState.ENDED
+        try:
+            self._begin(limits, journal)
+        except BaseException:
+            self.reset()  # The clone remains usable, for example if a journal cannot be created.
+            raise
+        self._state = CloneState.WAITING
+
+    def _begin(self, limits: SessionLimits, journal: JournalKind | StrPath | None) -> None:
         has_memory_limit = limits.memory_size_max is not None
         self.period_seconds = MEMORY_PERIOD_SECONDS if has_memory_limit else PERIOD_SECONDS
         self._outbox.begin(limits.output_size_max)
@@ -161,7 +172,6 @@ class Clone:
         self._context.clocks.resume_at(monotonic)
         self._open_journal(journal, mark, monotonic)
         self._files.go_live(mark.generation)
-        self._state = CloneState.WAITING
 
     def _open_journal(
         self, journal: JournalKind | StrPath | None, mark: Reseeded, monotonic: int
@@ -225,33 +235,35 @@ class Clone:
         finally:
             template.watchdog.leave(self)
             self._interrupter.is_stop_requested = False
-        if ending is Ending.WAITING:
-            self._state = CloneState.WAITING
         if self.journal is not None:
             self._sink.sync()
+        if ending is Ending.WAITING:
+            self._state = CloneState.WAITING
         return Reply(ending, self._outbox.take(STDOUT), self._outbox.take(STDERR), code, message)
 
     def _run_guest(self) -> tuple[Ending, int | None, str]:
         """Run the guest, and return its ending, its exit code and a message."""
-        code = 0
+        event: Event
         try:
-            is_waiting = self._machine.run()
+            try:
+                is_waiting, code = self._machine.run(), 0
+            except ProcExit as proc_exit:
+                is_waiting, code = False, proc_exit.code
+            except GuestTrapped as trap:
+                self._machine.check_trap()
+                self._check_memory()
+                event = make_trap_event(trap.kind, trap.backtrace)
+                self._tape.record_effect(event.tag, codec.encode(event))
+                return Ending.TRAPPED, None, trap.kind
             self._check_memory()
-            if is_waiting:
-                return Ending.WAITING, None, ""
-        except ProcExit as proc_exit:
-            code = proc_exit.code
-        except GuestTrapped as trap:
-            self._machine.check_trap()
-            event = make_trap_event(trap.kind, trap.backtrace)
-            self._tape.record_effect(event.tag, codec.encode(event))
-            return Ending.TRAPPED, None, trap.kind
         except GuestStopped:
             return Ending.STOPPED, None, "the session was stopped"
         except SessionEnded as end:
             return end.ending, None, end.message
-        exit_event = make_exit_event(code)
-        self._tape.record_effect(exit_event.tag, codec.encode(exit_event))
+        if is_waiting:
+            return Ending.WAITING, None, ""
+        event = make_exit_event(code)
+        self._tape.record_effect(event.tag, codec.encode(event))
         return Ending.EXITED, code, ""
 
     def stop(self) -> None:

@@ -99,8 +99,7 @@ class CloneMachine:
         self._entries = list(entries[entries.index(start.entry) if start.entry else 0 :])
         self._function = start.function
         self._saved_size = len(start.parts.stack or b"")
-        self._is_begun = False
-        self._is_broken = False
+        self._is_begun = self._is_paused = self._is_broken = False
         self._interceptor.calls = start.calls
 
     # -- the run ----------------------------------------------------------------------------------
@@ -121,23 +120,24 @@ class CloneMachine:
             if stack.phase is StackPhase.REWINDING:
                 raise stack_mismatch_error(is_resumed=True)
             self._saved_size = max(self._saved_size, stack.pause())
-            self._is_broken = False
+            self._is_paused, self._is_broken = True, False
             return True
         self._is_broken = False
         return False
 
     def _rewind(self) -> None:
         """Rewind the stack of the guest at its next call, if it has one."""
-        stack = self._stack
-        if not self._is_begun:
-            self._is_begun = True
-            if self._start.parts.stack is None:
-                return
+        stack, saved_stack = self._stack, None if self._is_begun else self._start.parts.stack
+        self._is_begun = True
+        if saved_stack is not None:
             assert stack is not None, "only a variant with stacks has such a snapshot"
-            stack.rewind(self._start.parts.stack)
-        elif self._function or self._saved_size:
+            stack.rewind(saved_stack)
+        elif self._is_paused:
             assert stack is not None
+            self._is_paused = False
             stack.rewind_paused()
+        else:
+            return  # The call is that of a function that has not been called yet.
         self._interceptor.intercept_all()
         if self._variant.polls_loops:
             self._instance.set_flag(POLL_FLAG, 1)

@@ -1,0 +1,196 @@
+"""Clones of one snapshot: each session begins there, whatever the session before has done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal.engine import (
+    DirtyPageTracking,
+    Durability,
+    Ending,
+    Reply,
+    SessionLimits,
+    SnapshotOptions,
+    Stacks,
+)
+from journal.engine.clones.clone import Clone
+from journal.engine.clones.session_journal import MEMORY, SessionJournal
+from journal.engine.clones.template import CloneTemplate
+from journal.errors import OptionError
+from journal.events.snapshots import Trigger
+from journal.snapshots import list_snapshots
+from tests.support.deadlines import DEADLINE_SECONDS
+from tests.support.obedient_guest import make_module, record_waiting
+from tests.support.wat import program
+
+ENDINGS: list[tuple[bytes, SessionLimits, Ending]] = [
+    (b"c", SessionLimits(), Ending.WAITING),
+    (b"cfm", SessionLimits(), Ending.WAITING),
+    (b"mfx", SessionLimits(), Ending.EXITED),
+    (b"mft", SessionLimits(), Ending.TRAPPED),
+    (b"ml", SessionLimits(seconds_max=0.05), Ending.TIMED_OUT),
+    (b"mg", SessionLimits(), Ending.EXITED),
+    (b"mg", SessionLimits(memory_size_max=1 << 20), Ending.OUT_OF_MEMORY),
+    (b"mo", SessionLimits(output_size_max=100), Ending.OUTPUT_LIMIT),
+    (b"cf", SessionLimits(files_size_max=0), Ending.FILES_LIMIT),
+]
+"""Commands of a session, its limits, and how it ends."""
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    """Return the journal of a guest that waits for its first command."""
+    return record_waiting(tmp_path_factory.mktemp("clones") / "warm.journal", cache_dir)
+
+
+@pytest.fixture(scope="module", params=[DirtyPageTracking.AUTO, DirtyPageTracking.COMPARE])
+def template(
+    warm: Path, cache_dir: Path, request: pytest.FixtureRequest
+) -> Iterator[CloneTemplate]:
+    with CloneTemplate.load(warm, cache=cache_dir, tracking=request.param) as template:
+        yield template
+
+
+@pytest.fixture
+def clone(template: CloneTemplate) -> Iterator[Clone]:
+    with template.make_clone() as clone:
+        yield clone
+
+
+def test_every_end_of_a_session_leaves_the_snapshot(clone: Clone) -> None:
+    for commands, limits, ending in ENDINGS * 2:
+        clone.begin(limits=limits)
+        assert clone.run(commands).ending is ending, commands
+        clone.reset()
+        clone.check()
+        assert clone.run(b"c").stdout == b"1\n", commands
+        assert clone.files == {}, commands
+        clone.reset()
+
+
+def test_an_output_above_the_limit_is_cut_there(clone: Clone) -> None:
+    clone.begin(limits=SessionLimits(output_size_max=5))
+    assert clone.run(b"o").stdout == b"0\n0\n0"
+
+
+def test_a_session_goes_on_where_it_waited(clone: Clone) -> None:
+    assert [clone.run(b"c").stdout for _ in range(3)] == [b"1\n", b"2\n", b"3\n"]
+    assert clone.run(b"cc", end_input=True) == Reply(Ending.EXITED, b"4\n5\n", b"", 0)
+    with pytest.raises(OptionError, match="its session has ended"):
+        clone.run(b"c")
+
+
+def test_clones_of_one_template_do_not_see_each_other(template: CloneTemplate) -> None:
+    with template.make_clone() as one, template.make_clone() as other:
+        one.run(b"cfm")
+        assert other.run(b"c").stdout == b"1\n"
+        assert (list(one.files), list(other.files)) == (["/mark"], [])
+
+
+def test_a_session_in_a_file_has_the_state_of_its_resume(
+    clone: Clone, tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "session.journal"
+    clone.begin(journal=path)
+    clone.run(b"cfm")
+    digest = clone.compute_digest()
+    clone.reset()
+    snapshots = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
+    with journal.resume(path, cache=cache_dir, snapshots=snapshots) as recorder:
+        seq = recorder.snapshot(timeout_seconds=DEADLINE_SECONDS)
+        assert list(recorder.files) == ["/mark"]
+    with journal.Reader(path) as reader:
+        assert {info.seq: info.digest for info in list_snapshots(reader)}[seq or 0] == digest
+
+
+def test_a_session_in_memory_can_be_saved_after_it(
+    clone: Clone, tmp_path: Path, cache_dir: Path
+) -> None:
+    clone.begin(journal=MEMORY)
+    clone.run(b"cc")
+    kept = clone.journal
+    clone.reset()
+    assert isinstance(kept, SessionJournal)
+    kept.save(tmp_path / "session.journal")
+    with journal.resume(tmp_path / "session.journal", cache=cache_dir) as recorder:
+        recorder.feed(b"cx")
+        result = recorder.wait(DEADLINE_SECONDS)
+        assert (result and result.code, recorder.stdout) == (7, b"1\n2\n3\n")
+
+
+def test_a_session_that_cannot_begin_leaves_a_clean_clone(clone: Clone, tmp_path: Path) -> None:
+    path = tmp_path / "exists"
+    path.write_bytes(b"")
+    with pytest.raises(OptionError, match="already exists"):
+        clone.begin(limits=SessionLimits(files_size_max=0), journal=path)
+    clone.check()
+    assert clone.run(b"f").ending is Ending.WAITING
+
+
+def test_a_thread_with_a_small_stack_can_use_a_clone(clone: Clone) -> None:
+    replies: list[Reply] = []
+    thread = threading.Thread(target=lambda: replies.append(clone.run(b"c")))
+    thread.start()
+    thread.join()
+    assert replies == [Reply(Ending.WAITING, b"1\n", b"")]
+
+
+def test_another_thread_can_stop_a_guest(clone: Clone) -> None:
+    clone.begin()
+    timer = threading.Timer(0.02, clone.stop)
+    timer.start()
+    assert clone.run(b"l").ending is Ending.STOPPED
+    timer.join()
+    clone.reset()
+    clone.check()
+
+
+def test_a_guest_that_waits_in_its_start_function_goes_on_to_its_entry(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    read = "(call $check (call $fd_read (i32.const 0) (i32.const 32) (i32.const 1) (i32.const 8)))"
+    module = program(
+        f"""{read} (i32.store8 (i32.const 65) (i32.const 10))
+        (call $check (call $fd_write (i32.const 1) (i32.const 48) (i32.const 1) (i32.const 8)))""",
+        data="",
+        more=f"""(data (i32.const 32) "\\40\\00\\00\\00\\01\\00\\00\\00")
+        (data (i32.const 48) "\\40\\00\\00\\00\\02\\00\\00\\00")
+        (func $begin {read}) (start $begin)""",
+    )
+    path = tmp_path / "start.journal"
+    _record(module, path, cache_dir, Trigger.FIRST_STDIN)
+    with CloneTemplate.load(path, cache=cache_dir) as template, template.make_clone() as clone:
+        for _ in range(2):
+            assert clone.run(b"a").ending is Ending.WAITING
+            assert clone.run(b"b") == Reply(Ending.EXITED, b"b\n", b"", 0)
+            clone.reset()
+            clone.check()
+
+
+def test_a_guest_without_a_stack_is_cloned_before_its_start(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "stackless.journal"
+    _record(make_module(), path, cache_dir, Trigger.BOOTSTRAP, Stacks.NEVER)
+    with CloneTemplate.load(path, cache=cache_dir) as template, template.make_clone() as clone:
+        assert clone.run(b"cfc", end_input=True) == Reply(Ending.EXITED, b"1\n1\n2\n", b"", 0)
+        clone.reset()
+        clone.check()
+        reply = clone.run(b"c")
+        assert (reply.ending, reply.stdout) == (Ending.STOPPED, b"1\n")
+        assert "no stack" in reply.message
+
+
+def _record(
+    module: bytes, path: Path, cache: Path, trigger: Trigger, stacks: Stacks = Stacks.AUTO
+) -> None:
+    snapshots = SnapshotOptions(on=frozenset({trigger}), stacks=stacks, stop_after=True)
+    with journal.record(
+        module, path, cache=cache, durability=Durability.NONE, snapshots=snapshots
+    ) as recorder:
+        assert recorder.wait(DEADLINE_SECONDS) is not None
