@@ -188,6 +188,8 @@ class CloneMachine:
         if self._is_begun and self._stack is not None:
             saved_stack = self._stack.read_paused()
         events = capture_rest(self.globals, self.tables, saved_stack, context)
+        for memory in self._memories:
+            memory.refresh()  # The guest may have grown it.
         sums = [
             (index, memory.size, encoding.hash_memory(index, memory.view))
             for index, memory in enumerate(self._memories)
