@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Pooling,
         parse_allocation,
     )
+    from journal.engine.clones.session_journal import MEMORY, JournalKind
     from journal.engine.configuration import (
         Configuration,
         SafePoints,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from journal.engine.memory.dirty_pages import DirtyPageTracking
     from journal.engine.pool.pool import Pool, PoolStatus
     from journal.engine.pool.pooled_session import AsyncPooledSession, PooledSession
-    from journal.engine.pool.recorded_clone import MEMORY, JournalKind
     from journal.engine.pool.slots import SlotSelection
     from journal.engine.program.instance_pool import InstancePool, PooledInstance
     from journal.engine.program.preparation import ModulePreparation, prepare_module
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from journal.events.process import RecordingLevel
 
 _MODULES = {
-    "MEMORY": "engine.pool.recorded_clone",
+    "MEMORY": "engine.clones.session_journal",
     "AccessRequest": "engine.trust.access_request",
     "Approval": "engine.trust.approvals",
     "Approvals": "engine.trust.approvals",
@@ -90,7 +90,7 @@ _MODULES = {
     "InFlightPolicy": "engine.wasi.stdio.outbox",
     "InstanceAllocationStrategy": "engine.allocation",
     "InstancePool": "engine.program.instance_pool",
-    "JournalKind": "engine.pool.recorded_clone",
+    "JournalKind": "engine.clones.session_journal",
     "MemoryMount": "engine.wasi.filesystem.mounts",
     "ModuleLimits": "engine.allocation",
     "ModulePreparation": "engine.program.preparation",

@@ -1,11 +1,13 @@
 """Journal of one session with a clone: none, in memory, or a file."""
 
+import os
 import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+from journal.errors import JournalExists
 from journal.events import codec
 from journal.events.definition import Event
 from journal.log.commit_policy import CommitPolicy
@@ -115,5 +117,7 @@ def open_file(place: ForkPlace, path: Path) -> Writer:
 
 def _open_fork(place: ForkPlace, path: Path, clock: Callable[[], int] | None = None) -> Writer:
     """Return the writer of a child at ``path``, which is not published yet."""
+    if os.path.lexists(path):
+        raise JournalExists(f"{path} exists: choose another path", str(path))
     check_new_journal(path, [place.path])
     return open_fork(place, path, CommitPolicy.EXPLICIT, reseed=False, clock=clock)

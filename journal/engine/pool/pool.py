@@ -20,10 +20,10 @@ from journal._arguments import (
     check_type,
     refuse,
 )
+from journal.engine.clones.session_journal import JournalKind
 from journal.engine.pool.messages import MESSAGE_SIZE_MAX
 from journal.engine.pool.pool_options import PoolOptions, read_keys
 from journal.engine.pool.pooled_session import AsyncPooledSession, PooledSession
-from journal.engine.pool.recorded_clone import JournalKind
 from journal.engine.pool.slot_lease import SlotLease
 from journal.engine.pool.slots import CLOSED, Slot, SlotQueue, SlotSelection
 from journal.engine.pool.supervisor import Supervisor

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from journal.engine.pool.recorded_clone import RecordedTemplate
+from journal.engine.clones.template import CloneTemplate
 from journal.engine.session.session_limits import SessionLimits
 from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import HostMount
@@ -35,9 +35,9 @@ class PoolOptions:
     reading_key: str = field(default="", repr=False)
     writing_key: str = field(default="", repr=False)
 
-    def load_template(self) -> RecordedTemplate:
+    def load_template(self) -> CloneTemplate:
         """Return the template of the snapshot. Raises as its ``load`` does."""
-        return RecordedTemplate.load(
+        return CloneTemplate.load(
             self.path,
             at=self.at,
             grants=self.grants,

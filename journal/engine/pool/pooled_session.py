@@ -5,9 +5,9 @@ import threading
 from pathlib import Path
 from typing import Self, TypeVar
 
+from journal.engine.clones.session_journal import JournalKind
 from journal.engine.pool.channel import ChannelClosed
 from journal.engine.pool.messages import MalformedMessage
-from journal.engine.pool.recorded_clone import JournalKind
 from journal.engine.pool.slot_lease import Request, SlotLease
 from journal.engine.session.reply import Reply
 from journal.engine.session.run_config import StrPath

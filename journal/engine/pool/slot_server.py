@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from journal.engine.clones.session_journal import MEMORY, SessionJournal
+from journal.engine.clones.template import CloneTemplate
 from journal.engine.pool.channel import Channel, ChannelClosed
 from journal.engine.pool.messages import (
     Kind,
@@ -15,8 +17,8 @@ from journal.engine.pool.messages import (
     encode_reply,
     frame,
 )
-from journal.engine.pool.recorded_clone import MEMORY, RecordedTemplate
 from journal.engine.session.session_limits import SessionLimits
+from journal.errors import OptionError
 
 
 class SlotServer:
@@ -26,7 +28,7 @@ class SlotServer:
     """
 
     def __init__(
-        self, template: RecordedTemplate, limits: SessionLimits, *, is_paranoid: bool
+        self, template: CloneTemplate, limits: SessionLimits, *, is_paranoid: bool
     ) -> None:
         self._template = template
         self._limits = limits
@@ -118,7 +120,10 @@ class SlotServer:
         return frame(Kind.FILES, self._session, encode_files(self._clone.files))
 
     def _save_journal(self, body: bytes) -> bytes:
-        self._clone.save_journal(Path(os.fsdecode(body)))
+        journal = self._clone.journal
+        if not isinstance(journal, SessionJournal):
+            raise OptionError("the session keeps no journal in memory: pass journal=MEMORY")
+        journal.save(Path(os.fsdecode(body)))
         return frame(Kind.DONE, self._session)
 
     def _acknowledge(self, _: bytes) -> bytes:

@@ -15,7 +15,7 @@ from journal.engine.pool.slot_server import SlotServer
 from journal.engine.session.recorder import start_guest_thread
 
 if TYPE_CHECKING:
-    from journal.engine.pool.recorded_clone import RecordedTemplate
+    from journal.engine.clones.template import CloneTemplate
 
 _SWITCH_PERIOD_SECONDS = 0.0005
 """Time after which a thread that executes Python gives way to another slot's thread."""
@@ -49,7 +49,7 @@ class WorkerServer:
 
         Raises the error of a slot that cannot go on, such as a clone that could not be cleaned.
         """
-        template: RecordedTemplate | None = None
+        template: CloneTemplate | None = None
         try:
             with suppress(ChannelClosed):
                 try:
@@ -70,7 +70,7 @@ class WorkerServer:
         if self._failure is not None:
             raise self._failure
 
-    def _start_slots(self, template: "RecordedTemplate", options: PoolOptions) -> None:
+    def _start_slots(self, template: "CloneTemplate", options: PoolOptions) -> None:
         futures = []
         for channel in self._channels:
             future: Future[SlotServer] = Future()
@@ -79,14 +79,14 @@ class WorkerServer:
                 lambda channel=channel, future=future: self._serve_slot(  # type: ignore[misc]
                     template, options, channel, future
                 ),
-                template.stack_size,
+                template.stack.size,
             )
             self._threads.append(thread)
         self._servers = [future.result() for future in futures]
 
     def _serve_slot(
         self,
-        template: "RecordedTemplate",
+        template: "CloneTemplate",
         options: PoolOptions,
         channel: Channel,
         future: "Future[SlotServer]",
