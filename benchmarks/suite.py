@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks import (
     chart,
+    clone_sessions,
     fork_guest,
     instances,
     jobs_verify,
@@ -64,6 +65,10 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
     parts |= log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
     journals = jobs_verify.QUICK_COUNT if quick else jobs_verify.COUNT
     parts["jobs-verify"] = partial(jobs_verify.figures, rounds, journals)
+    sessions = clone_sessions.QUICK_SESSIONS if quick else clone_sessions.SESSIONS
+    for name in clone_sessions.MILLISECONDS_MAX:
+        parts[f"clones-{name}"] = partial(clone_sessions.figures, name, rounds, sessions)
+    parts["clones-return"] = partial(clone_sessions.return_figures, rounds, sessions)
     sessions = pool_sessions.QUICK_SESSIONS if quick else pool_sessions.SESSIONS
     for name in pool_sessions.CASES:
         parts[f"pool-{name}"] = partial(pool_sessions.figures, name, rounds, sessions)
