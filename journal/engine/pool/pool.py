@@ -206,7 +206,9 @@ class Pool:  # long: each option is a keyword with its documentation
         begin, kept, used_limits = self._check_session(journal, affinity, limits)
         if timeout_seconds is not None:
             timeout_seconds = check_seconds("timeout_seconds", timeout_seconds)
-        self.start()
+        self._check_process()
+        if self._started is None or not self._started.done():
+            self.start()
         supervisor = self._get_supervisor()
         while True:
             slot = self._queue.request(affinity, can_wait=timeout_seconds != 0)

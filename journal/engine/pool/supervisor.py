@@ -1,4 +1,4 @@
-"""Supervisor of a pool: starts its workers, replaces dead ones, and cleans abandoned slots."""
+"""Supervisor of a pool: starts its workers, and replaces dead ones."""
 
 import selectors
 import socket
@@ -8,8 +8,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from journal.engine.pool.channel import ChannelClosed
-from journal.engine.pool.messages import Kind, MalformedMessage, decode_error, frame
+from journal.engine.pool.messages import Kind, MalformedMessage, decode_error
 from journal.engine.pool.pool_options import PoolOptions
+from journal.engine.pool.slot_cleaner import SlotCleaner
 from journal.engine.pool.slots import Slot, SlotQueue
 from journal.engine.pool.worker import ProcessWorker, ThreadWorker, Worker
 from journal.errors import WorkerDied
@@ -39,8 +40,6 @@ class Supervisor:
         self.grace_seconds = grace_seconds
         self._queue = queue
         self._workers: set[Worker] = set()
-        self._abandoned: dict[Slot, float] = {}
-        """Slots whose guests were told to stop, with the time at which their worker is killed."""
         self._start_times: list[float] = []
         """Times at which the next workers are started."""
         self._next_number = 0
@@ -49,6 +48,7 @@ class Supervisor:
         self._is_ending = False
         self._calls: list[Callable[[], None]] = []
         self._selector = selectors.DefaultSelector()
+        self._cleaner = SlotCleaner(self._selector, grace_seconds, self.give_back, self._kill_for)
         self._wake_end, self._waker = socket.socketpair()
         self._wake_end.setblocking(False)
         self._selector.register(self._wake_end, selectors.EVENT_READ, self._hear_calls)
@@ -75,7 +75,7 @@ class Supervisor:
 
     def clean(self, slot: Slot) -> None:
         """Stop the guest of a slot whose session was left inside a call, and clean the slot."""
-        self._call(lambda: self._begin_cleaning(slot))
+        self._call(lambda: self._clean(slot))
 
     def stop(self) -> None:
         """End all workers, and wait for their end."""
@@ -106,17 +106,17 @@ class Supervisor:
         while not self._is_ending:
             for key, _ in self._selector.select(self._get_delay()):
                 key.data()
+            self._cleaner.check()
             now = time.monotonic()
-            for slot in [each for each, deadline in self._abandoned.items() if deadline <= now]:
-                self._kill_for(slot)
             while self._start_times and self._start_times[0] <= now and not self._is_ending:
                 self._start_times.pop(0)
                 self._start_worker()
         self._end_workers()
 
     def _get_delay(self) -> float | None:
-        times = [*self._start_times[:1], *self._abandoned.values()]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        times = [*self._start_times[:1], self._cleaner.next_deadline]
+        known = [each for each in times if each is not None]
+        return max(0.0, min(known) - time.monotonic()) if known else None
 
     def _hear_calls(self) -> None:
         with suppress(BlockingIOError):
@@ -190,8 +190,7 @@ class Supervisor:
         self._workers.discard(worker)
         self._selector.unregister(worker.control)
         for slot in worker.slots:
-            if slot in self._abandoned:
-                self._forget(slot)
+            if self._cleaner.forget(slot):
                 self._queue.drop(slot)  # No session is left that would do it.
         used_slots = self._queue.remove_worker(worker)
         worker.kill()
@@ -221,6 +220,18 @@ class Supervisor:
             self._remove(worker)
             self._schedule_start(0)
 
+    def _clean(self, slot: Slot) -> None:
+        if slot.worker in self._workers:
+            self._cleaner.begin(slot)
+        else:
+            self._queue.drop(slot)
+
+    def _kill_for(self, slot: Slot) -> None:
+        slot.worker.kill(
+            f"was killed: a guest did not stop within {self.grace_seconds:g} s after its session"
+        )
+        self._lose(slot.worker)
+
     def _end_workers(self) -> None:
         """End all workers: first by a request, then by force."""
         self._queue.close()
@@ -235,43 +246,3 @@ class Supervisor:
         self._selector.close()
         self._wake_end.close()
         self._waker.close()
-
-    # -- abandoned slots --------------------------------------------------------------------------
-
-    def _begin_cleaning(self, slot: Slot) -> None:
-        worker = slot.worker
-        if worker not in self._workers:
-            self._queue.give_back(slot)
-            return
-        worker.stop_session(slot)
-        end = frame(Kind.END, slot.session) + frame(Kind.ACKNOWLEDGE, slot.session)
-        with suppress(ChannelClosed, TimeoutError):  # The channel or the deadline tells below.
-            slot.channel.send(end, self.grace_seconds)
-        self._abandoned[slot] = time.monotonic() + self.grace_seconds
-        self._selector.register(
-            slot.channel, selectors.EVENT_READ, lambda: self._hear_abandoned(slot)
-        )
-
-    def _hear_abandoned(self, slot: Slot) -> None:
-        """Read the answers to an abandoned session up to the last."""
-        if slot not in self._abandoned:
-            return  # An event of the same round removed its worker.
-        try:
-            while (message := slot.channel.receive_available()) is not None:
-                if message.kind == Kind.DONE and message.session == slot.session:
-                    self._forget(slot)
-                    if self._queue.give_back(slot):
-                        self._retire(slot.worker)
-                    return
-        except (ChannelClosed, MalformedMessage):
-            self._kill_for(slot)
-
-    def _kill_for(self, slot: Slot) -> None:
-        slot.worker.kill(
-            f"was killed: a guest did not stop within {self.grace_seconds:g} s after its session"
-        )
-        self._lose(slot.worker)
-
-    def _forget(self, slot: Slot) -> None:
-        del self._abandoned[slot]
-        self._selector.unregister(slot.channel)

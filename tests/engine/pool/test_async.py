@@ -21,10 +21,10 @@ def test_sessions_run_side_by_side(open_pool: OpenPool) -> None:
 
     async def run_all() -> list[bytes]:
         async with pool:
-            return await asyncio.gather(*map(run_session, [1, 2] * 10))
+            return await asyncio.gather(*map(run_session, [1, 2] * 4))
 
     pool = open_pool(slots=2)
-    assert asyncio.run(run_all()) == [b"1\n", b"1\n2\n"] * 10
+    assert asyncio.run(run_all()) == [b"1\n", b"1\n2\n"] * 4
 
 
 def test_a_session_reads_files_and_keeps_a_journal(open_pool: OpenPool, tmp_path: Path) -> None:
