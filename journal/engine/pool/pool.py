@@ -73,8 +73,9 @@ class Pool:  # long: each option is a keyword with its documentation
 
     ``limits`` bounds each session. A worker that does not answer ``grace_seconds`` after the time
     limit is killed. ``selection`` chooses the slot of a session. ``queue_max`` bounds the number of
-    checkouts that wait. A worker retires after ``recycle_after`` sessions. With ``paranoid`` a
-    clone that serves another session is compared with the snapshot first.
+    checkouts that wait. A worker retires after ``recycle_after`` sessions. With ``paranoid`` the
+    whole state of a clone is compared with the snapshot after each session, which takes as long
+    as reading its memory.
 
     ``grants``, ``secrets``, ``cache`` and ``approvals`` are those of :func:`journal.resume`. The
     workers read a sealed journal with the key that this process uses when the pool is created.
