@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +45,19 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    keep_bytecode()
     keep_approvals_apart()
     os.environ["JOURNALTOOL_PROGRESS_DELAY"] = "3600"  # A slow machine prints nothing else.
+
+
+def keep_bytecode() -> None:
+    """Let this process and its children keep what they compile, whatever the environment says.
+
+    Without it, each of the thousand commands that the tests start compiles all its modules again,
+    which takes longer than the rest of the command.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def keep_approvals_apart() -> None:
