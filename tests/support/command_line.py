@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import ROOT
 from tests.support.snapshot_runs import triggers_in
+from tests.support.tool_server import ToolServer
 
 COMMANDS = (
     *("run", "resume", "prepare", "check-resume", "trust"),
@@ -31,6 +32,8 @@ COMMANDS = (
 
 
 Done = subprocess.CompletedProcess[bytes]
+
+_SERVER = ToolServer()
 
 
 def build_command(*arguments: str | Path) -> list[str]:
@@ -50,14 +53,25 @@ def run_tool(
     env: Mapping[str, str] | None = None,
     wrapper: Sequence[str] = (),
 ) -> Done:
-    """Run journaltool in the directory ``at`` to its end."""
-    done = subprocess.run(
+    """Run journaltool in the directory ``at`` to its end, in a process of its own.
+
+    A new Python starts only for a wrapper and for variables of Python. Otherwise the process is
+    forked from one that has started.
+    """
+    environment = build_environment(**(env or {}))
+    done = None
+    if not wrapper and not any(name.startswith("PYTHON") for name in env or ()):
+        done = _SERVER.run(
+            [str(argument) for argument in arguments],
+            at=at, stdin=stdin, env=environment, seconds=DEADLINE_SECONDS,
+        )  # fmt: skip
+    done = done or subprocess.run(
         [*wrapper, *build_command(*arguments)],
         cwd=at,
         input=stdin,
         capture_output=True,
         timeout=DEADLINE_SECONDS,
-        env=build_environment(**(env or {})),
+        env=environment,
         check=False,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
