@@ -95,6 +95,7 @@ class Appender:
         "failure",
         "keeps_unsynced",
         "key",
+        "last_block",
         "next_seq",
         "on_poison",
         "path",
@@ -123,6 +124,7 @@ class Appender:
         self._segment_start = self._find_segment_start()
         self._unsynced = UnsyncedBlocks()
         self.written_size = 0  # Bytes of all written blocks.
+        self.last_block: BlockHeader | None = None  # Of the blocks of this writer.
         self._has_events = False
         self._needs_recovery_marker = tail.needs_recovery_marker
         self.time = tail.time
@@ -165,6 +167,16 @@ class Appender:
     def is_commit_due(self) -> bool:
         """Return whether a sync or a roll is due."""
         return self.must_sync or (self.roll_policy is not None and self.should_roll)
+
+    @property
+    def file(self) -> SegmentWriter:
+        """The file of the current segment."""
+        return self._file
+
+    @property
+    def shift(self) -> int:
+        """Number that is added to a sequence number of the segment to get the journal's."""
+        return self._shift
 
     def set_path(self, path: Path) -> None:
         """Record that the journal is being renamed to ``path``."""
@@ -242,6 +254,7 @@ class Appender:
     def _count(self, header: BlockHeader, next_seq: int) -> None:
         self.next_seq = next_seq
         self.written_size += header.size
+        self.last_block = header
         self.time = header.time_last
         self._has_events = bool(header.frame_count)
 

@@ -137,7 +137,7 @@ def _make_place(files: SegmentFiles, found: _Found, seq: int, *, durable: bool) 
     place = ForkPlace(files.path, seq, journal_id, None, rest, header.body_hash, time_of_event)
     if not found.is_chain or segment.offset or not _can_continue(segment):
         return place
-    sources = _open_all(files, found.names)
+    sources = open_all(files, found.names)
     point = ForkPoint(
         sources,
         segment.header,
@@ -150,7 +150,7 @@ def _make_place(files: SegmentFiles, found: _Found, seq: int, *, durable: bool) 
     return place._replace(point=_add_seal(point, found) if segment.seal else point)
 
 
-def _open_all(files: SegmentFiles, names: list[str]) -> dict[str, ByteSource]:
+def open_all(files: SegmentFiles, names: list[str]) -> dict[str, ByteSource]:
     """Open the files that a child shares, by their names in a directory.
 
     > Why hold them open? A link is made from the open file, whatever its name leads to by then.

@@ -124,6 +124,11 @@ class SegmentWriter:
                     return
         raise NameLost(f"the journal was removed, renamed or replaced: {reason}")
 
+    def is_in(self, descriptor: int) -> bool:
+        """Return whether an open file is the file of this segment."""
+        status = os.fstat(descriptor)
+        return (status.st_dev, status.st_ino) == self._identity
+
     def place(self, first_seq: int) -> BlockPlacement:
         """Return the placement of the next block. ``first_seq`` is relative to the segment."""
         end, digest = self.link

@@ -31,6 +31,7 @@ from journal.errors import JournalError
 from journal.events import codec
 from journal.events.streams import StreamWrite
 from journal.log.commit_policy import CommitPolicy
+from journal.log.fork_end import find_end
 from journal.log.fork_search import ForkPlace, find_fork_place
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -53,6 +54,7 @@ def copy_guest(
         assert recorder._process is not None, "the guest runs"
         yield Family(
             path=recorder.path,
+            writer=recorder._writer,
             process=recorder._process,
             config=recorder._config,
             state=state,
@@ -88,12 +90,14 @@ def _discard(child: Recorder) -> None:
 class Family:
     """A running guest and what its children share.
 
-    ``path`` is the journal of the guest, ``process`` runs it, and ``state`` is a copy of its state.
+    ``path`` is the journal of the guest, ``writer`` writes it, ``process`` runs it, and ``state``
+    is a copy of its state.
     ``config`` are the options of its session, which hold for the children except for the streams.
     ``reseeds`` says whether the children are told that they are some of several.
     """
 
     path: Path
+    writer: Writer
     process: Process
     config: SessionConfig
     state: ForkedState
@@ -162,7 +166,10 @@ class Family:
 
         Nothing is synced for a child here: the child does it before its first output.
         """
-        return find_fork_place(self.path, self.state.info.seq, durable=False)
+        seq = self.state.info.seq
+        # A guest that waits has no event after its snapshot; any other is found by its number.
+        place = find_end(self.writer, seq)
+        return place or find_fork_place(self.path, seq, durable=False)
 
     def _make_replay(self, path: Path, generation: bytes | None) -> Replay:
         """Return the replay of a child, which has no events: it begins at the copied state."""

@@ -278,6 +278,9 @@ class Recorder:
         fork: the parent delivers what was written before. With ``reseed`` the children are told
         that they are some of several, as in :func:`resume`. The caller closes each recorder.
 
+        A child takes its slot of a pool when it starts. If ``Pooling`` has no free slot, its
+        ``wait`` raises ``PoolFull``. Its journal is whole, and can be resumed.
+
         Raises ``NotResumable`` if the guest has ended, the timeout ends first, or snapshots of its
         module have no stacks, and ``OptionError`` if the run was started without snapshots or a
         journal exists. On an error no child is left. Safe from any thread.

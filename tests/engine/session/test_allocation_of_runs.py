@@ -188,3 +188,5 @@ def test_a_guest_frees_its_slot_at_its_end(tmp_path: Path, cache_dir: Path) -> N
             [refused] = recorder.fork(1, into=tmp_path / "refused")
             with refused, pytest.raises(journal.PoolFull, match="core_instances=2 are in use"):
                 wait_for_end(refused)
+    with journal.resume(refused.path, cache=cache_dir, stdin=b"first\n") as again:
+        assert wait_for_end(again).code == 0, "the journal of the refused child is whole"

@@ -16,7 +16,7 @@ from journal import HostMount
 from journal.engine import SnapshotOptions, Stacks
 from journal.engine.session import forking
 from journal.engine.snapshot import forked_state
-from journal.errors import NotResumable, OptionError
+from journal.errors import NotResumable, OptionError, WrongKey
 from journal.events.process import ParentLink, Reseeded, SessionStart
 from journal.events.streams import StreamWrite
 from journal.log import RollPolicy
@@ -25,6 +25,7 @@ from tests.support.asking_guest import ANSWER_SIZES, ask, asking_guest, to_numbe
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_runs import wait_for_end
 from tests.support.rewrites import events_of
+from tests.support.sealed_journals import process_key
 
 EXPLICIT = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
 
@@ -245,3 +246,32 @@ def test_children_have_the_open_host_files_and_the_segments_of_their_parent(
         assert ask(child, "g") == ask(parent, "g", "o") == [bytes(range(33))]
     with journal.resume(child.path, cache=cache_dir, approvals=tmp_path / "approvals") as again:
         assert ask(again, "g", "og") == [bytes(range(33))]
+
+
+@pytest.mark.parametrize("roll", [None, RollPolicy(1 << 16)], ids=["file", "directory"])
+def test_children_of_a_sealed_journal_are_sealed_with_its_key(
+    roll: RollPolicy | None, tmp_path: Path, cache_dir: Path
+) -> None:
+    with process_key():
+        with (
+            journal.record(
+                asking_guest(),
+                tmp_path / "parent",
+                cache=cache_dir,
+                snapshots=EXPLICIT,
+                roll=roll,
+            ) as parent,
+            ExitStack() as stack,
+        ):
+            (random,) = ask(parent, "r")
+            (child,) = fork(parent, 1, stack)
+            assert ask(child, "k") == [random]
+            (grandchild,) = fork(child, 1, stack, into=tmp_path / "grandchild")
+            (fresh,) = ask(grandchild, "r")
+            assert ask(parent, "k", "r") == [random], "the parent runs on"
+        for forked in (child, grandchild):
+            assert journal.verify_replay(forked.path, cache=cache_dir).matches
+        with journal.resume(grandchild.path, cache=cache_dir) as recorder:
+            assert ask(recorder, "k", "rkr") == [fresh]
+    with pytest.raises(WrongKey), journal.Reader(child.path) as reader:
+        list(reader)
