@@ -139,7 +139,7 @@ def test_a_state_is_what_its_files_hold(field: Field) -> None:
 def test_a_power_cut_at_any_call_keeps_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
-    count_states(sum(try_states(field, plan, seed, 3, chance=0.2) for seed in range(4)))
+    count_states(sum(try_states(field, plan, seed, 3, chance=0.1) for seed in range(4)))
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)

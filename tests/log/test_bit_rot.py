@@ -153,7 +153,7 @@ def test_a_block_torn_at_any_byte_is_a_torn_write(path: Path, close: bool) -> No
     for salt in range(20):
         forge = Forge(salt)
         start = forge.add() if close else forge.add((1, b"x" * salt), durable=False)
-        for at in range(start + 8, len(forge.data)):
+        for at in range(start + 8 + salt % 2, len(forge.data), 2):  # All bytes in two salts.
             path.write_bytes(forge.data[:at] + bytes(len(forge.data) - at + 100))
             if path.read_bytes().startswith(forge.data):
                 continue

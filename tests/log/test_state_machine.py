@@ -265,7 +265,7 @@ def _wanted(row: tuple[int, int, bytes], stop: int | None, tags: set[int] | None
 
 
 def test_a_journal_is_the_list_of_what_was_appended() -> None:
-    limits = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    limits = settings(max_examples=30, stateful_step_count=30, deadline=None)
     run_state_machine_as_test(LogMachine, settings=limits)
 
 

@@ -9,6 +9,7 @@ import typing
 from collections import defaultdict
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from types import FunctionType, ModuleType
 
@@ -116,14 +117,21 @@ def is_public(owner: type, name: str) -> bool:
 
 def hints(function: FunctionType) -> dict[str, object]:
     """Return the types of a signature; modules may import some of them for type checkers alone."""
-    module = sys.modules[function.__module__]
-    names = {found.__name__: found for found in public_objects() if isinstance(found, type)}
+    names = names_in(sys.modules[function.__module__])
+    return typing.get_type_hints(function, names, names)
+
+
+@cache
+def names_in(module: ModuleType) -> dict[str, object]:
+    """Return what the annotations of a module can name."""
+    types = [found for found in public_objects() if isinstance(found, type)]
+    names: dict[str, object] = {found.__name__: found for found in types}
     names |= vars(module)
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             exec(compile(ast.Module(node.body, []), module.__name__, "exec"), names)
     names["array"] = list  # Python 3.11 has no array[int] at run time
-    return typing.get_type_hints(function, names, names)
+    return names
 
 
 def classes_in(hint: object) -> Iterator[type]:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -443,6 +444,11 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
 # -- calls ----------------------------------------------------------------------------------------
 
 
+@cache
+def _read_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
 class PublicCall(NamedTuple):
     """A public function, constructor or method; ``owner`` is the class of the last two."""
 
@@ -455,7 +461,7 @@ class PublicCall(NamedTuple):
     @property
     def parameters(self) -> list[inspect.Parameter]:
         """Parameters that are not keywords for another function, and without ``self``."""
-        found = list(inspect.signature(self.function).parameters.values())
+        found = _read_parameters(self.function)
         found = found[1:] if self.is_method or self.is_constructor else found
         return [each for each in found if each.kind is not each.VAR_KEYWORD]
 

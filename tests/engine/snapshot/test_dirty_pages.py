@@ -37,7 +37,7 @@ STEPS = st.lists(st.tuples(WRITES, st.integers(0, PAGES_MAX)), min_size=1, max_s
 
 @needs_kernel
 @given(STEPS, st.integers(1, PAGES_MAX))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_all_ways_agree(steps: list[tuple[list[Write], int]], count: int) -> None:
     with memory() as ours:
         kernel = ours.watched_by(KernelDirtyPages, count * PAGE_SIZE)
