@@ -1,13 +1,16 @@
 """Use of invented event kinds in a copy of the library that declares them.
 
-``python -m tests.support.new_kinds NAME`` runs one function. ``DECLARATIONS`` and ``EFFECTS`` are
-all that the copy adds to the library, at the ends of its modules.
+``python -m tests.support.new_kinds`` runs each function of ``USES``, and prints the tracebacks of
+those that failed as a JSON object. ``DECLARATIONS`` and ``EFFECTS`` are all that the copy adds to
+the library, at the ends of its modules.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -367,6 +370,18 @@ USES: dict[str, Callable[[Path], None]] = {
     )
 }
 
+
+def run_uses() -> dict[str, str]:
+    """Run each function in a directory of its own, and return the tracebacks of those that fail."""
+    failures = {}
+    for name, use in USES.items():
+        with TemporaryDirectory() as folder:
+            try:
+                use(Path(folder))
+            except Exception:
+                failures[name] = traceback.format_exc()
+    return failures
+
+
 if __name__ == "__main__":
-    with TemporaryDirectory() as name:
-        USES[sys.argv[1]](Path(name))
+    json.dump(run_uses(), sys.stdout)
