@@ -11,7 +11,6 @@ from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, many, source_target
 from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, name_kind
-from journaltool.processes import many_journals
 
 if TYPE_CHECKING:
     from journal.compaction import CompactionResult, RetentionPolicy
@@ -108,6 +107,8 @@ def compact(
         raise typer.BadParameter("several sources and --jobs need --in-place or --dry-run")
     with error_report.reporting_errors():
         error_report.raise_on_signals()
+        from journaltool.processes import many_journals  # Slow to import.
+
         task = many_journals.ManyTask(
             command="compact",
             verb="compacting",

@@ -14,7 +14,7 @@ import typer
 from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, limits, many, mounts, session
 from journaltool.output import progress, terminal
-from journaltool.processes import many_journals, supervisor
+from journaltool.processes import supervisor
 
 if TYPE_CHECKING:
     from journal import Divergence
@@ -104,6 +104,8 @@ def replay(  # long: it names each option
 
         options["policy"] = policy.build()  # Without wasmtime, it raises EngineError.
         options["engine"] = version("wasmtime")
+        from journaltool.processes import many_journals  # Slow to import.
+
         task = many_journals.ManyTask(
             command="replay",
             verb="replaying",

@@ -12,7 +12,6 @@ from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, many, output_path, redaction
 from journaltool.output import declared_kinds, progress, terminal
 from journaltool.output.phrases import format_count, name_kind
-from journaltool.processes import many_journals
 
 if TYPE_CHECKING:
     from journal.operations.statistics import StatisticsResult
@@ -66,6 +65,8 @@ def stats(
     with error_report.reporting_errors():
         error_report.raise_on_signals()
         redaction.parse_secrets(redact)
+        from journaltool.processes import many_journals  # Slow to import.
+
         task = many_journals.ManyTask(
             command="stats",
             verb="reading",

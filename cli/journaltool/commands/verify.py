@@ -12,7 +12,6 @@ from journaltool import error_report, exit_codes
 from journaltool.options import common, groups, many, signatures
 from journaltool.output import progress, terminal, verify_values
 from journaltool.output.phrases import format_count, format_location, format_seq_range
-from journaltool.processes import many_journals
 
 if TYPE_CHECKING:
     from journal.operations.verify import VerifyCursor
@@ -103,6 +102,8 @@ def verify(  # long: it names each option
     with error_report.reporting_errors(exit_codes.ExitCode.ERROR):
         error_report.raise_on_signals()
         key = None if signed_by is None else str(signatures.parse_public_key(signed_by))
+        from journaltool.processes import many_journals  # Slow to import.
+
         task = many_journals.ManyTask(
             command="verify",
             verb="checking",

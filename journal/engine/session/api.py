@@ -59,7 +59,6 @@ from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy, OutputC
 from journal.errors import OptionError
 from journal.events.process import RecordingLevel
 from journal.log.roll_policy import RollPolicy
-from journal.operations.fork import fork
 from journal.rewrite.progress import ProgressCallback, ignore_progress, report_phase
 
 if TYPE_CHECKING:
@@ -312,6 +311,8 @@ def _fork(path: StrPath, at: int | None, into: StrPath | None, *, reseed: bool) 
     """Create the journal ``into`` with the events of ``path`` up to ``at``, and return its path."""
     if into is None:
         raise OptionError("a resume at an event continues in a new journal: set its path (into)")
+    from journal.operations.fork import fork  # Slow to import, and needed for forks only.
+
     return fork(path, check_path("into", into), at=at, reseed=reseed).path
 
 

@@ -4,7 +4,7 @@ Log records and spans have paths, numbers and kinds, but never data or secrets o
 program configures the logger ``journal``; without a handler nothing is printed.
 """
 
-import logging
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,19 @@ from journal.events.snapshots import Trigger
 if TYPE_CHECKING:
     from journal.compaction import CompactionResult
 
-LOGGER = logging.getLogger("journal")
-"""Logger of the library."""
-LOGGER.addHandler(logging.NullHandler())
+
+def _log(level: str, message: str, *values: object) -> None:
+    """Log a message, if the program has imported ``logging``: others have no handler.
+
+    > Why not import it here? It takes a fiftieth of the start of a command.
+    """
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return
+    logger = logging.getLogger("journal")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    getattr(logger, level)(message, *values, stacklevel=2)
 
 
 class RunMonitor:
@@ -33,7 +43,7 @@ class RunMonitor:
 
     def start(self, *, is_resumed: bool) -> None:
         """Report that the guest starts: from its beginning, or to repeat its recorded run."""
-        LOGGER.info("%s: the run is %s", self._path, "resumed" if is_resumed else "started")
+        _log("info", "%s: the run is %s", self._path, "resumed" if is_resumed else "started")
         self._telemetry, self._start_ns = find_telemetry(), time.time_ns()
         if self._telemetry is not None:
             attributes: Attributes = {
@@ -45,15 +55,20 @@ class RunMonitor:
 
     def continue_live(self, seq: int) -> None:
         """Report that the replay is complete: the next event will have number ``seq``."""
-        LOGGER.info("%s: the run continues live at event %d", self._path, seq)
+        _log("info", "%s: the run continues live at event %d", self._path, seq)
         self._add_span("journal.replay", self._start_ns, {"journal.seq": seq})
 
     def take_snapshot(self, trigger: Trigger, seq: int, start_ns: int) -> None:
         """Report a snapshot whose Snapshot event has number ``seq``."""
         seconds = (time.time_ns() - start_ns) / 1e9
         kind = trigger.name.lower()
-        LOGGER.info(
-            "%s: snapshot %d was taken (%s) in %.1f ms", self._path, seq, kind, seconds * 1e3
+        _log(
+            "info",
+            "%s: snapshot %d was taken (%s) in %.1f ms",
+            self._path,
+            seq,
+            kind,
+            seconds * 1e3,
         )
         if self._telemetry is not None:
             self._telemetry.snapshot_seconds.record(seconds, {"journal.trigger": kind})
@@ -63,10 +78,10 @@ class RunMonitor:
     def end_compaction(self, result: "CompactionResult | JournalError") -> None:
         """Report a compaction, or its failure, which leaves the journal as it was."""
         if isinstance(result, JournalError):
-            LOGGER.warning("%s: the journal was not compacted: %s", self._path, result)
+            _log("warning", "%s: the journal was not compacted: %s", self._path, result)
         else:
             kept, events = result.kept_events, result.events
-            LOGGER.info("%s: compacted to %d of %d events", self._path, kept, events)
+            _log("info", "%s: compacted to %d of %d events", self._path, kept, events)
         if self._telemetry is not None:
             has_failed = isinstance(result, JournalError)
             self._telemetry.compactions.add(1, {"journal.failed": has_failed})
@@ -77,11 +92,11 @@ class RunMonitor:
             assert result is not None
             self._log_result(result)
         elif isinstance(error, Divergence):
-            LOGGER.error("%s: the replay diverged at event %d", self._path, error.seq)
-            LOGGER.debug("%s: %s", self._path, error)  # It has data of the guest.
+            _log("error", "%s: the replay diverged at event %d", self._path, error.seq)
+            _log("debug", "%s: %s", self._path, error)  # It has data of the guest.
         else:
-            LOGGER.error("%s: the run failed: %s", self._path, type(error).__name__)
-            LOGGER.debug("%s: %s", self._path, error)
+            _log("error", "%s: the run failed: %s", self._path, type(error).__name__)
+            _log("debug", "%s: %s", self._path, error)
         if self._telemetry is not None:
             self._telemetry.active_runs.add(-1)
             if result is not None:
@@ -90,12 +105,12 @@ class RunMonitor:
 
     def _log_result(self, result: RunResult) -> None:
         if result.kind is ExitKind.EXITED:
-            LOGGER.info("%s: the guest exited with code %d", self._path, result.code)
+            _log("info", "%s: the guest exited with code %d", self._path, result.code)
         elif result.kind is ExitKind.TRAPPED:
-            LOGGER.info("%s: the guest trapped: %s", self._path, result.reason)
-            LOGGER.debug("%s: %s", self._path, result.backtrace)
+            _log("info", "%s: the guest trapped: %s", self._path, result.reason)
+            _log("debug", "%s: %s", self._path, result.backtrace)
         else:
-            LOGGER.info("%s: the guest was stopped", self._path)
+            _log("info", "%s: the guest was stopped", self._path)
 
     def _add_span(self, name: str, start_ns: int, attributes: Attributes) -> None:
         if self._telemetry is not None:

@@ -13,7 +13,6 @@ import pytest
 import journal
 from journal.compaction import CompactionSchedule
 from journal.engine import SecretValue, SessionOpener, SnapshotOptions
-from journal.engine.session.run_monitor import LOGGER
 from journal.events.snapshots import Trigger
 from journal.events.streams import StreamWrite
 from tests.support.guest_runs import wait_for_end
@@ -106,10 +105,26 @@ def test_a_failed_run_is_logged(
     assert "hush" not in caplog.text
 
 
-def test_the_library_configures_no_logging() -> None:
-    assert [type(handler) for handler in LOGGER.handlers] == [logging.NullHandler]
-    assert LOGGER.level == logging.NOTSET
-    assert LOGGER.propagate
+def test_the_library_configures_no_logging(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "a.journal"
+    with journal.record(guest("cat"), path, stdin=b"", cache=cache_dir) as recorder:
+        wait_for_end(recorder)
+    logger = logging.getLogger("journal")
+    assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
+    assert logger.level == logging.NOTSET
+    assert logger.propagate
+
+
+def test_a_program_without_logging_does_not_import_it(tmp_path: Path, cache_dir: Path) -> None:
+    code = (
+        "import sys, journal, pathlib\n"
+        "guest, path, cache = map(pathlib.Path, sys.argv[1:])\n"
+        "with journal.record(guest, path, stdin=b'', cache=cache) as recorder: recorder.wait()\n"
+        "print('logging' in sys.modules)"
+    )
+    paths = map(str, (guest("cat"), tmp_path / "a.journal", cache_dir))
+    command = [sys.executable, "-c", code, *paths]
+    assert subprocess.check_output(command, text=True) == "False\n"
 
 
 def test_a_program_without_opentelemetry_does_not_import_it(
