@@ -81,6 +81,10 @@ class ForkPoint:
 
         The last file of the child is synced by its writer.
         """
+        for file in self.files.values():
+            # Open since the fork: an error that the parent's sync has met meanwhile is reported
+            # here, but not to a file that is opened now.
+            os.fdatasync(file.descriptor)
         for name in segment_files.list_segments(child)[:-1]:
             atomic_file.sync_file(child / name)
         atomic_file.sync_directory(child)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from journal.errors import StorageError
 from journal.log import RollPolicy, Writer
 from journal.log.commit_policy import CommitPolicy
 from journal.log.fork_end import find_end
@@ -113,3 +114,28 @@ def test_blocks_that_a_failed_disk_may_have_lost_are_no_end(
         assert describe(find_end(writer, seq)) == describe(
             find_fork_place(path, seq, durable=False)
         )
+
+
+def test_a_child_learns_of_a_failed_sync_of_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system reports the error to the files that were open then, and to no other."""
+    with Writer(tmp_path / "parent") as writer:
+        place = find_end(writer, append(writer, 4))
+        assert place is not None
+        assert place.point is not None
+        (shared,) = place.point.files.values()
+        sync = os.fdatasync
+
+        def fail_if_open_then(descriptor: int) -> None:
+            if descriptor == shared.descriptor:
+                raise OSError(errno.EIO, "the disk fails")
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fdatasync", fail_if_open_then)
+        child = open_fork(place, tmp_path / "child", CommitPolicy.EXPLICIT, reseed=False)
+        child.publish()
+        with pytest.raises(StorageError, match="the files of a fork cannot be synced"):
+            child.sync()
+        with pytest.raises(StorageError):
+            child.close()
