@@ -208,7 +208,7 @@ class Outbox:
         self._barrier()
         is_first = True
         for target, upto, data in self._join_writes(waiting):
-            if target.keeps_nothing and not is_first:
+            if not is_first and target.keeps_nothing:
                 # The kernel must have the StreamDelivered event of the previous write before
                 # this write begins. Otherwise a crash would leave two writes in doubt.
                 self._writer.flush()
