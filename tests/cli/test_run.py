@@ -397,7 +397,7 @@ def make_keys(folder: Path) -> None:
 def write_inputs(folder: Path, arguments: list[str], files: dict[str, bytes]) -> None:
     """Write the journals and exports that an example reads. A pattern leads to one journal."""
     for index, word in enumerate(arguments):
-        if "*" in word:
+        if word.endswith("*.journal"):
             arguments[index] = word.replace("*", "one")
             (folder / word).parent.mkdir()
     journal_name = "sealed.journal" if "--key-file" in arguments else "hello.journal"

@@ -13,21 +13,27 @@ def moment_option(help_text: str) -> Any:
         metavar="MOMENT",
         help=f"{help_text} An event's number, a time as for --since, or snapshot:N, which counts "
         "from 1 for the first or from -1 for the newest.",
+        callback=_check,
     )
 
 
-def find(journal: Path, text: str | None) -> int | None:
-    """Return the number of the last event at a moment; None if there is no option.
+def _check(text: str | None) -> str | None:
+    """Return the text if it is a moment, and None if there is no option."""
+    if text is not None:
+        from journal.errors import OptionError
+        from journal.operations import moments
 
-    Raises ``typer.BadParameter`` for a text that is not a moment.
-    """
+        try:
+            moments.parse(text)
+        except OptionError as error:
+            raise typer.BadParameter(str(error)) from None
+    return text
+
+
+def find(journal: Path, text: str | None) -> int | None:
+    """Return the number of the last event at a moment; None if there is no option."""
     if text is None:
         return None
-    from journal.errors import OptionError
     from journal.operations import moments
 
-    try:
-        moment = moments.parse(text)
-    except OptionError as error:
-        raise typer.BadParameter(str(error)) from None
-    return moments.find_event(journal, moment)
+    return moments.find_event(journal, moments.parse(text))
