@@ -51,10 +51,9 @@ MILLISECONDS_MAX = {"quickjs": 0.25, "cpython": 0.5}
 
 def figures(name: str, rounds: int, session_count: int) -> Iterator[Figure]:
     """Yield the time of a session with a warm interpreter, and of its parts."""
-    line = _LINES[name]
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         path = Path(folder) / "warm.journal"
-        _warm_up(programs.fetch(name), (name, *_SCRIPTS[name]), path, line)
+        line = warm_interpreter(name, path)
         with CloneTemplate.load(path, cache=_CACHE) as template, template.make_clone() as clone:
             _run(clone, line, session_count // 10)
             laps = [_run(clone, line, session_count) for _ in range(rounds)]
@@ -89,6 +88,12 @@ def figures(name: str, rounds: int, session_count: int) -> Iterator[Figure]:
             values=tuple(span.wall / session_count * 1000 for span in peer_laps),
             side=Side.PEER,
         )
+
+
+def warm_interpreter(name: str, path: Path) -> bytes:
+    """Record an interpreter until it is warm, and return a line of input that it evaluates."""
+    _warm_up(programs.fetch(name), (name, *_SCRIPTS[name]), path, _LINES[name])
+    return _LINES[name]
 
 
 def return_figures(rounds: int, session_count: int) -> Iterator[Figure]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 from journal._version import VERSION
@@ -65,7 +66,8 @@ def find_telemetry() -> Telemetry | None:
     if "opentelemetry" not in sys.modules:
         return None
     try:
-        from opentelemetry import metrics, trace
+        metrics: Any = import_module("opentelemetry.metrics")
+        trace: Any = import_module("opentelemetry.trace")
     except ImportError:  # Another package of this name, or a part of it.
         return None
     return _make(trace, trace.get_tracer_provider(), metrics.get_meter_provider())
