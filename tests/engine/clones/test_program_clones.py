@@ -12,11 +12,9 @@ from journal.engine.clones.clone import Clone
 from journal.engine.clones.template import CloneTemplate
 from journal.engine.session.reply import Ending
 from tests.support.warm_programs import (
-    WARM_PROGRAMS,
     Piece,
     ReachedState,
     WarmJournal,
-    WarmProgram,
     run_resume,
     wait_for_output,
 )
@@ -24,18 +22,7 @@ from tests.support.warm_programs import (
 pytestmark = pytest.mark.deep
 
 
-@pytest.fixture(scope="module", params=WARM_PROGRAMS, ids=str)
-def warm(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
-) -> WarmJournal:
-    """Return a warm program."""
-    program = request.param
-    assert isinstance(program, WarmProgram)
-    path = tmp_path_factory.mktemp(program.name) / "warm.journal"
-    return WarmJournal(program, path, program.record(path, cache_dir))
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def template(warm: WarmJournal, cache_dir: Path) -> Iterator[CloneTemplate]:
     """Return the template of a warm program."""
     with CloneTemplate.load(warm.path, cache=cache_dir) as template:

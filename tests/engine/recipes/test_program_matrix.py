@@ -16,36 +16,14 @@ from journal.engine import Pool
 from journal.engine.session.reply import Ending
 from tests.support.snapshot_runs import snapshots_in
 from tests.support.warm_programs import (
-    WARM_PROGRAMS,
     Piece,
     ReachedState,
     WarmJournal,
-    WarmProgram,
     run_resume,
     wait_for_output,
 )
 
 pytestmark = pytest.mark.deep
-
-
-@pytest.fixture(scope="module", params=WARM_PROGRAMS, ids=str)
-def warm(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
-) -> WarmJournal:
-    """Return a warm program."""
-    program = request.param
-    assert isinstance(program, WarmProgram)
-    path = tmp_path_factory.mktemp(program.name) / "warm.journal"
-    return WarmJournal(program, path, program.record(path, cache_dir))
-
-
-@pytest.fixture(scope="module")
-def whole(
-    warm: WarmJournal, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
-) -> ReachedState:
-    """Return the state that a resume of the program reaches with all its input."""
-    path = tmp_path_factory.mktemp("whole") / "fork.journal"
-    return run_resume(warm.path, path, warm.program.pieces, cache_dir, warm.seq)
 
 
 def run_sessions(
