@@ -13,13 +13,14 @@ from journal._arguments import (
     check_optional,
     check_path,
     check_type,
+    refuse,
 )
-from journal.engine.allocation import DEFAULT_STRATEGY, InstanceAllocationStrategy
+from journal.engine.allocation import DEFAULT_STRATEGY, InstanceAllocationStrategy, OnDemand
 from journal.engine.clones.clone import Clone
 from journal.engine.clones.machine import MachineImage
 from journal.engine.clones.native_stack import GuestStack
 from journal.engine.clones.watchdog import Watchdog
-from journal.engine.memory.dirty_pages import DirtyPageTracking
+from journal.engine.memory.dirty_pages import PAGE_SIZE, DirtyPageTracking
 from journal.engine.memory.mapping import MappedImage
 from journal.engine.program.module import GuestModule
 from journal.engine.program.prepared import prepare
@@ -39,9 +40,14 @@ from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.errors import NotResumable, OptionError
 from journal.log.fork_search import ForkPlace, find_fork_place
 from journal.rewrite.progress import ProgressCallback, ignore_progress
+from journal.snapshots.catalog import list_snapshots
 
-PRIVATE_SIZE_MAX = 32 << 20
-"""Default of the bytes that a clone keeps of the pages that its sessions wrote."""
+PRIVATE_SIZE_MIN, PRIVATE_SIZE_MAX = 4 << 20, 256 << 20
+"""Bounds of the bytes that a clone keeps by default of the pages that its sessions wrote."""
+PRIVATE_SIZE_UNKNOWN = 32 << 20
+"""Those bytes for a journal whose snapshots do not show how much its guest writes."""
+_STEPS_KEPT = 2
+"""Number of steps between snapshots whose pages a clone keeps."""
 
 
 class CloneTemplate:
@@ -95,7 +101,7 @@ class CloneTemplate:
         allocation: InstanceAllocationStrategy | None = None,
         network: bool = False,
         tracking: DirtyPageTracking = DirtyPageTracking.AUTO,
-        private_size_max: int = PRIVATE_SIZE_MAX,
+        private_size_max: int | None = None,
         cache: StrPath | None = None,
         approvals: StrPath | None = None,
         progress: ProgressCallback = ignore_progress,
@@ -105,9 +111,10 @@ class CloneTemplate:
         The journal is not changed, and may be in use. ``module``, ``grants``, ``policy``,
         ``secrets``, ``network``, ``cache``, ``approvals`` and ``progress`` are those of
         :func:`journal.resume`. ``limits`` are the default limits of a session. ``allocation`` must
-        be on demand, because the memory image is mapped over the memory of each instance.
-        ``tracking`` selects how written pages are found. A clone keeps at most ``private_size_max``
-        bytes of the pages that its sessions wrote.
+        be :class:`OnDemand`, because the image of the snapshot is mapped over the memory of each
+        instance, and would stay in a slot of a pool. ``tracking`` selects how written pages are
+        found. A clone keeps at most ``private_size_max`` bytes of the pages that its sessions wrote
+        (default: twice the most that the guest wrote between two snapshots of the journal).
 
         Raises ``NotResumable`` for a journal without such a snapshot, and for one whose guest has
         an open socket, and the other errors of ``resume``.
@@ -118,15 +125,14 @@ class CloneTemplate:
         grants = Grants() if grants is None else check_type("grants", grants, Grants)
         limits = SessionLimits() if limits is None else check_type("limits", limits, SessionLimits)
         tracking = check_choice("tracking", tracking, DirtyPageTracking)
-        check_int("private_size_max", private_size_max)
+        check_optional("private_size_max", private_size_max, check_int)
         allowed, secret_values = check_policy(policy), check_secrets(secrets)
-        if allocation not in (None, DEFAULT_STRATEGY):
-            raise OptionError("clones have memories that are allocated on demand: use OnDemand()")
         config = SessionConfig(
             cache=check_optional("cache", cache, check_path),
             approvals=check_optional("approvals", approvals, check_path),
             network=check_flag("network", network),
             progress=progress,
+            allocation=check_on_demand("allocation", allocation),
         )
         if not path.exists():
             raise OptionError(f"journal {path} does not exist: it cannot be cloned")
@@ -193,7 +199,7 @@ def _prepare_image(
     config: SessionConfig,
     resources: ExitStack,
     tracking: DirtyPageTracking,
-    private_size_max: int,
+    private_size_max: int | None,
 ) -> MachineImage:
     """Compile the module and map the memories of snapshot ``at``; ``resources`` unmaps them."""
     plan = plan_resume_at(recording, module, _choose_snapshot(recording, at), config)
@@ -202,14 +208,46 @@ def _prepare_image(
     resources.callback(start.image.close)
     configuration = recording.identity.configuration
     check_memory(plan.variant, configuration, recording.policy)
-    program = prepare(plan.variant, configuration, config.cache, config.progress)
+    settings = configuration, config.cache, config.progress, config.allocation
+    program = prepare(plan.variant, *settings)
     memories = {}
     for region in start.image.memories:
         if region.size:
             memory = MappedImage(region.size, start.image.fd, region.offset)
             resources.callback(memory.close)
             memories[region.memory_index] = memory
+    if private_size_max is None:
+        private_size_max = _measure_private_size(recording, start.info.seq)
     return MachineImage(program, start, memories, tracking, private_size_max)
+
+
+def _measure_private_size(recording: RecordedRun, seq: int) -> int:
+    """Return how many bytes of written pages a clone keeps, as the journal suggests.
+
+    A session does about as much as the guest did between two snapshots.
+    """
+    if all(info.whole for info in recording.snapshots if info.seq <= seq):
+        return PRIVATE_SIZE_UNKNOWN
+    infos = list_snapshots(recording.reader, stop=seq + 1)
+    pages = max(info.pages for info in infos if not info.whole)
+    return min(max(_STEPS_KEPT * pages * PAGE_SIZE, PRIVATE_SIZE_MIN), PRIVATE_SIZE_MAX)
+
+
+def check_on_demand(name: str, allocation: InstanceAllocationStrategy | None) -> OnDemand:
+    """Return a strategy of allocation that clones can have, by default the default one.
+
+    Raises ``OptionError`` for another one.
+    """
+    if allocation is None:
+        return DEFAULT_STRATEGY
+    if not isinstance(allocation, OnDemand):
+        refuse(
+            name,
+            "OnDemand(): the memory of a clone is mapped from the snapshot, and would stay in a "
+            "slot of a pool",
+            allocation,
+        )
+    return allocation
 
 
 def _choose_snapshot(recording: RecordedRun, at: int | None) -> int:

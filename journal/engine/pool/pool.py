@@ -20,7 +20,9 @@ from journal._arguments import (
     check_type,
     refuse,
 )
+from journal.engine.allocation import InstanceAllocationStrategy
 from journal.engine.clones.session_journal import JournalKind
+from journal.engine.clones.template import check_on_demand
 from journal.engine.pool.messages import MESSAGE_SIZE_MAX
 from journal.engine.pool.pool_options import PoolOptions, read_keys
 from journal.engine.pool.pooled_session import AsyncPooledSession, PooledSession
@@ -77,6 +79,11 @@ class Pool:  # long: each option is a keyword with its documentation
     whole state of a clone is compared with the snapshot after each session, which takes as long
     as reading its memory.
 
+    A slot keeps at most ``resident_size_max`` bytes of the pages that its sessions wrote (default:
+    twice the most that the guest wrote between two snapshots of the journal). ``allocation`` must
+    be :class:`journal.engine.OnDemand`: slots are made in advance, with memories that are mapped
+    from the snapshot.
+
     ``grants``, ``secrets``, ``cache`` and ``approvals`` are those of :func:`journal.resume`. The
     workers read a sealed journal with the key that this process uses when the pool is created.
 
@@ -99,6 +106,8 @@ class Pool:  # long: each option is a keyword with its documentation
         recycle_after: int | None = None,
         grace_seconds: float = GRACE_SECONDS,
         paranoid: bool = False,
+        resident_size_max: int | None = None,
+        allocation: InstanceAllocationStrategy | None = None,
         grants: Grants | None = None,
         secrets: Mapping[str, str | SecretValue] | None = None,
         cache: StrPath | None = None,
@@ -114,6 +123,8 @@ class Pool:  # long: each option is a keyword with its documentation
             secrets=check_secrets(secrets),
             cache=check_optional("cache", cache, check_path),
             approvals=check_optional("approvals", approvals, check_path),
+            resident_size_max=check_optional("resident_size_max", resident_size_max, check_int),
+            allocation=check_on_demand("allocation", allocation),
             **read_keys(),
         )
         self._worker_count = check_int("workers", workers, 0, WORKERS_MAX)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from journal.engine.allocation import ModuleLimits, OnDemand
 from journal.engine.clones.template import CloneTemplate
 from journal.engine.session.session_limits import SessionLimits
 from journal.engine.trust.grants import Grants
@@ -20,7 +21,8 @@ class PoolOptions:
 
     ``path`` and ``at`` name the snapshot, ``slot_count`` is the number of slots of each worker.
     ``reading_key`` and ``writing_key`` are the keys of this process for sealed journals, in
-    hexadecimal digits; empty for none.
+    hexadecimal digits; empty for none. ``resident_size_max`` is the ``private_size_max`` of the
+    template.
     """
 
     path: Path
@@ -32,6 +34,8 @@ class PoolOptions:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     cache: Path | None = None
     approvals: Path | None = None
+    allocation: OnDemand = field(default_factory=OnDemand)
+    resident_size_max: int | None = None
     reading_key: str = field(default="", repr=False)
     writing_key: str = field(default="", repr=False)
 
@@ -44,6 +48,8 @@ class PoolOptions:
             secrets=self.secrets,
             cache=self.cache,
             approvals=self.approvals,
+            allocation=self.allocation,
+            private_size_max=self.resident_size_max,
         )
 
     def use_keys(self) -> None:
@@ -69,7 +75,10 @@ class PoolOptions:
         grants = values["grants"]
         directories = [HostMount(**each) for each in grants["directories"]]
         paths = {name: values[name] and Path(values[name]) for name in _PATHS}
+        strategy = values["allocation"]
+        limits = ModuleLimits(**strategy["module_limits"])
         made = {
+            "allocation": OnDemand(**strategy | {"module_limits": limits}),
             "limits": SessionLimits(**values["limits"]),
             "grants": Grants(directories=directories, module_files=grants["module_files"]),
         }

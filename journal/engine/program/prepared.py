@@ -17,6 +17,7 @@ from journal.engine.program.module import (
 from journal.engine.program.module_limits import check_growth, check_limits, lower_limits
 from journal.engine.program.user_cache import UserCache
 from journal.engine.program.variant import ModuleVariant, Notify, select_variant
+from journal.errors import ModuleRefused
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 
@@ -49,9 +50,26 @@ def prepare_new_run(
     if snapshots.is_enabled:
         check_imports(module, configuration)
         check_limits(module, allocation)  # Before the instrumentation, which takes minutes.
+        report_small_memory(snapshots, configuration, note)
     snapshots = without_stacks_in_small_memory(snapshots, configuration)
     variant = select_variant(module, snapshots, cache, note, progress)
     return prepare(variant, configuration, cache, progress, allocation)
+
+
+def report_small_memory(
+    snapshots: SnapshotOptions, configuration: Configuration, note: Notify
+) -> None:
+    """Note that snapshots have no stacks because of the memory limit, or refuse that."""
+    fitting = without_stacks_in_small_memory(snapshots, configuration)
+    if fitting.stacks is snapshots.stacks or not snapshots.is_enabled or snapshots.by_default:
+        return
+    reason = (
+        f"the memory that saves the stack needs a limit of {STACK_MEMORY_PAGES * PAGE_SIZE} bytes, "
+        f"and the limit is {configuration.memory_size_max}"
+    )
+    if snapshots.stacks is Stacks.ALWAYS:
+        raise ModuleRefused(f"stacks cannot be captured in snapshots: {reason}")
+    note(f"snapshots have no stacks, so a resume executes the guest again: {reason}")
 
 
 def without_stacks_in_small_memory(

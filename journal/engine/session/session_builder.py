@@ -12,6 +12,7 @@ from journal.engine.program.module_limits import lower_limits
 from journal.engine.program.prepared import (
     prepare,
     prepare_new_run,
+    report_small_memory,
     without_stacks_in_small_memory,
 )
 from journal.engine.program.user_cache import UserCache
@@ -115,6 +116,8 @@ def build_recorded(
     configuration = lower_limits(options.configuration, config.allocation)
     options = replace(options, configuration=configuration)
     recorded_options = make_pairs(config, options.roll)
+    if config.snapshots is not None:
+        report_small_memory(config.snapshots, options.configuration, config.note)
     session = _make_session(config, RecordedOptions(), options.configuration)
     return _build_recorded(module, path, session, options, recorded_options)
 

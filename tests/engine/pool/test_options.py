@@ -9,7 +9,7 @@ import pytest
 
 import journal
 from journal import HostMount
-from journal.engine import Grants, SessionLimits
+from journal.engine import Grants, ModuleLimits, OnDemand, Pooling, SessionLimits
 from journal.engine.pool.pool_options import PoolOptions, read_keys
 from journal.log import using_key
 
@@ -22,6 +22,8 @@ OPTIONS = PoolOptions(
     grants=Grants(directories=[HostMount("/host", "/guest", read_only=True)], module_files=["/m"]),
     secrets={"TOKEN": "a secret"},
     cache=Path("/cache"),
+    allocation=OnDemand(memory_guard_size=1 << 20, module_limits=ModuleLimits(tables=2)),
+    resident_size_max=1 << 20,
 )
 
 
@@ -31,6 +33,11 @@ def test_options_arrive_as_they_were() -> None:
 
 def test_no_text_of_the_options_has_a_secret() -> None:
     assert "a secret" not in repr(OPTIONS)
+
+
+def test_slots_cannot_come_from_a_pooling_allocator() -> None:
+    with pytest.raises(journal.OptionError, match="allocation must be OnDemand"):
+        journal.Pool("warm.journal", allocation=Pooling())
 
 
 def test_the_key_of_this_process_travels_with_the_options() -> None:

@@ -202,3 +202,29 @@ def test_copies_that_do_not_fit_are_not_read(tmp_path: Path, cache_dir: Path) ->
                 REMOTE, tmp_path / "j", copies=copies, configuration=limits, cache=cache_dir
             )
         assert not (tmp_path / "j").exists()
+
+
+def test_a_limit_too_small_for_saved_stacks_is_noted_or_refused(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    notes: list[str] = []
+
+    def record(stacks: journal.engine.Stacks) -> journal.Recorder:
+        options = journal.engine.SnapshotOptions(
+            on=frozenset({journal.snapshots.Trigger.EXPLICIT}), stacks=stacks
+        )
+        limits = Configuration(memory_size_max=24 * MIB)
+        return journal.record(
+            guest("prompt"),
+            tmp_path / "j",
+            configuration=limits,
+            snapshots=options,
+            cache=cache_dir,
+            note=notes.append,
+        )
+
+    with pytest.raises(journal.ModuleRefused, match="needs a limit of 33554432 bytes"):
+        record(journal.engine.Stacks.ALWAYS)
+    record(journal.engine.Stacks.AUTO).close()
+    assert len(notes) == 1
+    assert "no stacks" in notes[0]
