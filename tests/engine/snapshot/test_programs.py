@@ -7,6 +7,7 @@ and at a prompt. SQLite runs statements and prints from its callback.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -281,7 +282,7 @@ def test_a_program_goes_on_from_each_of_a_hundred_snapshots(
     assert all(info.has_stacks for info in infos[1:])
     for info in budget.spend(infos, RESUMED_MIN):
         assert resume_guest(one, path, cache_dir, at=info.seq) == run, f"from {info}"
-        path.with_name(f"at-{info.seq}.journal").unlink()
+        shutil.rmtree(path.with_name(f"at-{info.seq}.journal"))
 
 
 @pytest.mark.deep
