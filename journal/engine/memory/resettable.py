@@ -84,7 +84,11 @@ class ResettableMemory:
         if self._kernel is None:
             compared = ComparedDirtyPages(self._address, self._image.address)
             written = compared.collect(self._image.size)
-            self._copy(written)
+            self._private.update(page for start, stop in written for page in range(start, stop))
+            if len(self._private) > self._private_pages_max:
+                self._map()
+            else:
+                self._copy(written)
             return _count(written)
         written = self._kernel.find()
         if written == self._hot:  # The usual case of a session like the last ones.

@@ -7,6 +7,7 @@ import mmap
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,15 @@ class Written:
         self.memory.reset()
         assert self.map[:] == self._expected
 
+    def count_private(self) -> int:
+        """Return how many pages of the memory are copies of its own, by /proc/self/pagemap."""
+        entry_size, is_file = 8, 1 << 61
+        first = ctypes.addressof(self._byte) // PAGE_SIZE
+        with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
+            data = os.pread(pagemap.fileno(), PAGES * entry_size, first * entry_size)
+        entries = memoryview(data).cast("Q")
+        return sum(1 for entry in entries if entry >> 62 and not entry & is_file)
+
     def close(self) -> None:
         self.memory.close()
         del self._byte
@@ -101,6 +111,7 @@ def test_a_memory_that_was_written_much_is_mapped_anew(
         written.check_return()
     written.write(range(PAGES))
     written.check_return()
+    assert written.count_private() <= 50
     written.close()
 
 
