@@ -144,6 +144,7 @@ class Clone:
         template after the snapshot, so that the session can be resumed and replayed. None keeps no
         journal. Raises ``OptionError`` unless the clone is clean.
         """
+        self._template.home.check(self._template.path)
         if self._state is not CloneState.CLEAN:
             raise OptionError(
                 f"a session can only begin in a clean clone: it is {self._state.value}"
@@ -213,6 +214,7 @@ class Clone:
         ``OptionError`` if the guest has ended, and ``EngineError`` or ``StorageError`` if the host
         fails. An exception ends the session.
         """
+        self._template.home.check(self._template.path)
         if self._state is CloneState.CLEAN:
             self.begin()
         if self._state is not CloneState.WAITING:
@@ -222,7 +224,11 @@ class Clone:
             raise OptionError("the input of the session has ended: no more bytes can be fed")
         self._source.feed(fed, end=check_flag("end_input", end_input))
         self._state = CloneState.ENDED  # Until the guest is known to wait.
-        return self._template.stack.call(self._run)
+        try:
+            return self._template.stack.call(self._run, self.stop)
+        except BaseException:
+            self._state = CloneState.ENDED
+            raise
 
     def _run(self) -> Reply:
         template = self._template
@@ -361,6 +367,7 @@ class Clone:
         Takes a millisecond per MiB. Raises ``EngineError`` for a difference, and ``OptionError``
         unless the clone is clean.
         """
+        self._template.home.check(self._template.path)
         if self._state is not CloneState.CLEAN:
             raise OptionError(f"only a clean clone can be checked: it is {self._state.value}")
         template = self._template
@@ -383,12 +390,13 @@ class Clone:
         return self._files.compute_digest()
 
     def _check_open(self) -> None:
+        self._template.home.check(self._template.path)
         if self._state is CloneState.CLOSED:
             raise OptionError("the clone is closed")
 
     def close(self) -> None:
         """End the session, and release the instance and its files."""
-        if self._state is CloneState.CLOSED:
+        if self._state is CloneState.CLOSED or self._template.home.is_left:
             return
         self._state = CloneState.CLOSED
         try:

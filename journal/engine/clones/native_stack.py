@@ -2,23 +2,19 @@
 
 import ctypes
 import os
-import resource
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from journal.engine.session.recorder import STACK_SIZE_LOCK
 
 T = TypeVar("T")
 
+_STOP_PERIOD_SECONDS = 0.1
+"""Time after which a call that has to end is asked again to end."""
 MARGIN_SIZE = 2 << 20
 """Bytes for the frames below and above those of the guest."""
-MAIN_STACK_SIZE_MAX = 96 << 20
-"""Largest size to which the main stack is raised: Linux keeps 128 MiB of addresses free below it,
-whatever the limit was at the start.
-"""
 _ATTRIBUTES_SIZE = 256
 """More than the size of ``pthread_attr_t`` on all platforms."""
 
@@ -40,25 +36,15 @@ def measure_stack() -> int:
     return size.value
 
 
-def raise_main_stack(size: int) -> None:
-    """Let the stack of the main thread grow to ``size`` bytes, if the system allows that.
-
-    Linux compares the stack with the limit of the process whenever the stack grows. Threads and
-    programs that are started later are not affected by the limit of this process, except that a
-    program inherits it.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    if soft != resource.RLIM_INFINITY and soft < size <= MAIN_STACK_SIZE_MAX:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_STACK, (size, hard))
-
-
 class GuestStack:
     """Caller of functions that need a native stack of ``size`` bytes.
 
     A function runs in the calling thread if its stack suffices, which is decided once per thread.
-    The limit of the main stack is raised for that. Otherwise the function runs in a thread of its
-    own, which takes some 50 µs longer.
+    Otherwise the function runs in a thread of its own, which takes some 50 µs longer.
+
+    > Why never in the main thread? Python runs signal handlers there, at the first instruction of a
+    callback too. The exception of such a handler, for example KeyboardInterrupt, would leave the
+    callback into the compiled code of the guest, which ends the process.
     """
 
     def __init__(self, size: int) -> None:
@@ -66,21 +52,30 @@ class GuestStack:
         self._threads = threading.local()
         self._executor: ThreadPoolExecutor | None = None
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Call a function on a stack that suffices, and return its result."""
+    def call(self, function: Callable[[], T], stop: Callable[[], None]) -> T:
+        """Call a function on a stack that suffices, and return its result.
+
+        ``stop`` lets the function end soon. It is called if a signal handler raises an exception
+        meanwhile, which is raised again after the function has ended.
+        """
         suffices: bool | None = getattr(self._threads, "suffices", None)
         if suffices is None:
             suffices = self._threads.suffices = self._check()
         if suffices:
             return function()
-        return self._submit(function).result()
+        future: Future[T] = Future()  # Known before the call can run, whenever a handler raises.
+        try:
+            self._submit(lambda: _complete(future, function))
+            return future.result()
+        except BaseException:
+            _end(future, stop)
+            raise
 
     def _check(self) -> bool:
-        if threading.get_native_id() == os.getpid():
-            raise_main_stack(self.size)
-        return measure_stack() >= self.size
+        is_main = threading.current_thread() is threading.main_thread()
+        return not is_main and measure_stack() >= self.size
 
-    def _submit(self, function: Callable[[], T]) -> "Future[T]":
+    def _submit(self, function: Callable[[], None]) -> None:
         with STACK_SIZE_LOCK:  # The executor starts its threads while it accepts calls.
             old_size = threading.stack_size(self.size)
             try:
@@ -88,7 +83,7 @@ class GuestStack:
                     self._executor = ThreadPoolExecutor(
                         os.cpu_count() or 1, "journal-clone", initializer=self._mark
                     )
-                return self._executor.submit(function)
+                self._executor.submit(function)
             finally:
                 threading.stack_size(old_size)
 
@@ -99,3 +94,25 @@ class GuestStack:
         """End the threads."""
         if self._executor is not None:
             self._executor.shutdown()
+
+
+def _complete(future: "Future[T]", function: Callable[[], T]) -> None:
+    """Call a function for a future, unless the future is cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _end(future: "Future[T]", stop: Callable[[], None]) -> None:
+    """Let a call end, and wait for that, whatever signal handlers raise meanwhile."""
+    while not (future.cancel() or future.done()):
+        try:
+            stop()
+            wait([future], _STOP_PERIOD_SECONDS)
+        except BaseException:  # The first exception is raised.
+            continue

@@ -38,6 +38,7 @@ from journal.engine.trust.grants import Grants
 from journal.engine.wasi.stdio.delivery import find_terminals
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.errors import NotResumable, OptionError
+from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
 from journal.log.fork_search import ForkPlace, find_fork_place
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 from journal.snapshots.catalog import list_snapshots
@@ -56,6 +57,9 @@ class CloneTemplate:
     The template has what all clones share: the compiled module, the memory image, and the state
     of files and descriptors. ``make_clone`` may be called from any thread. :meth:`load` creates
     templates. ``seq`` is the sequence number of the snapshot, and ``path`` the journal.
+
+    A forked child cannot use a template or its clones: the kernel tracks the written pages of the
+    parent only. A template that nobody closed is closed with a ``ResourceWarning``.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class CloneTemplate:
         self._lock = threading.Lock()
         self._clones: list[Clone] = []
         self._is_closed = False
+        self.home = HomeProcess()
 
     @classmethod
     def load(  # long: each option is a keyword with its documentation
@@ -147,6 +152,8 @@ class CloneTemplate:
             stack.callback(template.watchdog.close)
             stack.callback(template.stack.close)
             template._resources = stack.pop_all()
+        OPEN_RESOURCES.release_in_children(template)
+        OPEN_RESOURCES.close_at_exit(template)
         return template
 
     _resources: ExitStack
@@ -162,6 +169,7 @@ class CloneTemplate:
         Raises ``NotResumable`` if the journal does not fit the module, and ``EngineError`` if the
         machine lacks memory.
         """
+        self.home.check(self.path)
         with self._lock:
             if self._is_closed:
                 raise OptionError("the template is closed: it makes no more clones")
@@ -179,11 +187,21 @@ class CloneTemplate:
 
     def close(self) -> None:
         """Close all clones, and release the journal and the memory image."""
+        if self.home.is_left:
+            return
         with self._lock:
             clones, self._is_closed = list(self._clones), True
         for clone in clones:
             clone.close()
         self._resources.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_resources") and not self._is_closed:
+            close_unclosed(self, f"the template of clones of {self.path}")
+
+    def _abandon(self, owner: int) -> None:
+        self.home.leave(owner)
+        self._is_closed = True
 
     def __enter__(self) -> Self:
         return self

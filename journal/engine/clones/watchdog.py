@@ -33,7 +33,6 @@ class Watchdog:
         self._condition = threading.Condition()
         self._wake_at = _NEVER
         self._entries_count = 0
-        self._period = PERIOD_SECONDS
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
@@ -48,7 +47,6 @@ class Watchdog:
                         target=self._run, name="journal-watchdog", daemon=True
                     )
                     self._thread.start()
-                self._period = call.period_seconds
                 self._condition.notify()
 
     def leave(self, call: WatchedCall) -> None:
@@ -72,20 +70,19 @@ class Watchdog:
                 self._wake_at = _NEVER
                 now = time.monotonic()
                 wake_at = self._interrupt_due(now)
-                if self._calls or self._entries_count != entries_count:
-                    wake_at = min(wake_at, now + self._period)
-                else:
-                    self._period = PERIOD_SECONDS
+                if self._entries_count != entries_count:
+                    wake_at = min(wake_at, now + PERIOD_SECONDS)
                 entries_count = self._entries_count
                 self._wake_at = wake_at
                 self._condition.wait(None if wake_at == _NEVER else max(wake_at - now, 0.001))
 
     def _interrupt_due(self, now: float) -> float:
-        """Interrupt the calls that are due, and return the time of the next deadline."""
-        next_deadline = _NEVER
+        """Interrupt the calls that are due, and return when the next call is due."""
+        next_due = _NEVER
         for call, started in list(self._calls.values()):
             if now >= call.deadline or now - started >= call.period_seconds:
                 call.interrupt()
+            next_due = min(next_due, now + call.period_seconds)
             if call.deadline > now:
-                next_deadline = min(next_deadline, call.deadline)
-        return next_deadline
+                next_due = min(next_due, call.deadline)
+        return next_due

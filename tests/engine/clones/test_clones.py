@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 import threading
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,7 +27,8 @@ from journal.engine import (
 from journal.engine.clones.clone import Clone
 from journal.engine.clones.session_journal import MEMORY, SessionJournal
 from journal.engine.clones.template import CloneTemplate
-from journal.errors import OptionError
+from journal.engine.clones.watchdog import MEMORY_PERIOD_SECONDS, PERIOD_SECONDS, Watchdog
+from journal.errors import OptionError, WrongProcess
 from journal.events.snapshots import Trigger
 from journal.snapshots import list_snapshots
 from tests.support.deadlines import DEADLINE_SECONDS
@@ -148,6 +155,108 @@ def test_another_thread_can_stop_a_guest(clone: Clone) -> None:
     timer.join()
     clone.reset()
     clone.check()
+
+
+@pytest.mark.parametrize("commands", [b"l", b"o"], ids=["computing", "calling the host"])
+def test_an_exception_of_a_signal_handler_ends_the_guest(clone: Clone, commands: bytes) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(3):
+            clone.begin(limits=SessionLimits(seconds_max=DEADLINE_SECONDS))
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            with pytest.raises(Interrupted):
+                clone.run(commands)
+            assert not clone.is_waiting
+            clone.reset()
+            clone.check()
+            assert clone.run(b"c").stdout == b"1\n"
+            clone.reset()
+    finally:
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_an_exception_while_a_call_is_handed_over_ends_the_guest(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    submit = ThreadPoolExecutor.submit
+
+    def submit_and_raise(executor: ThreadPoolExecutor, function: Callable[[], None]) -> None:
+        submit(executor, function)
+        raise Interrupted
+
+    for _ in range(5):
+        clone.begin()
+        with monkeypatch.context() as patch:
+            patch.setattr(ThreadPoolExecutor, "submit", submit_and_raise)
+            with pytest.raises(Interrupted):
+                clone.run(b"ml")
+        clone.reset()
+        clone.check()
+        assert clone.run(b"c").stdout == b"1\n"
+        clone.reset()
+
+
+def test_a_forked_child_cannot_use_a_clone(clone: Clone) -> None:
+    clone.run(b"c")
+    child = os.fork()
+    if child == 0:
+        refused = 0
+        for use in (clone.run, clone.begin, clone.reset, clone.check, lambda: clone.files):
+            try:
+                use()
+            except WrongProcess:
+                refused += 1
+        clone.close()
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    assert clone.run(b"c").stdout == b"2\n"
+
+
+def test_a_template_that_nobody_closed_is_closed_with_a_warning(
+    warm: Path, cache_dir: Path
+) -> None:
+    gc.collect()
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    CloneTemplate.load(warm, cache=cache_dir).make_clone().run(b"c")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert "the template of clones of" in " ".join(str(warning.message) for warning in caught)
+    assert len(list(descriptors.iterdir())) == before
+
+
+def test_a_call_is_checked_as_often_beside_one_that_needs_it_less() -> None:
+    class Call:
+        def __init__(self, period_seconds: float, deadline: float) -> None:
+            self.period_seconds, self.deadline = period_seconds, deadline
+            self.times: list[float] = []
+            self.is_checked = threading.Event()
+
+        def interrupt(self) -> None:
+            self.times.append(time.monotonic())
+            if len(self.times) >= 20:
+                self.is_checked.set()
+
+    watchdog = Watchdog()
+    now = time.monotonic()
+    often = Call(MEMORY_PERIOD_SECONDS, float("inf"))
+    seldom = Call(PERIOD_SECONDS, now + MEMORY_PERIOD_SECONDS / 4)
+    watchdog.enter(often, now)
+    watchdog.enter(seldom, now)
+    assert often.is_checked.wait(DEADLINE_SECONDS)
+    watchdog.close()
+    gaps = [later - time for time, later in zip(often.times, often.times[1:], strict=False)]
+    assert min(gaps) < PERIOD_SECONDS / 2
 
 
 def test_a_guest_that_waits_in_its_start_function_goes_on_to_its_entry(
