@@ -21,8 +21,6 @@ from journal.engine.clones.session_journal import (
     open_file,
 )
 from journal.engine.clones.watchdog import MEMORY_PERIOD_SECONDS, PERIOD_SECONDS
-from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX
-from journal.engine.program.module import define_imports
 from journal.engine.runtime.bindings import GuestTrapped, Instance
 from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.session import preamble
@@ -100,19 +98,12 @@ class Clone:
             self._files.share(sibling._files)
         interceptor = CallInterceptor()
         self._instance = Instance(program.engine, self._interrupter.check, interceptor)
-        self._instance.limit(
-            memory_size_max=identity.configuration.memory_size_max,
-            memories=MEMORIES_MAX + program.variant.has_stacks,
-            table_elements=TABLE_ELEMENTS_MAX,
-        )
-        define_imports(self._instance, program.compiled, identity.configuration, self._context)
+        program.set_up_instance(self._instance, self._context)
         self._machine = CloneMachine(template.image, self._instance, interceptor)
         self._context.memory = self._machine.memory
         self._state = CloneState.CLEAN
         self.journal: SessionJournal | Path | None = None
         """Journal of the present or the last session: in memory, its path, or None."""
-        self.instance_count = 1
-        """Number of instances that this clone has used, because some state cannot be set back."""
 
     def _make_context(self) -> CallContext:
         environment = self._template.identity.environment
@@ -331,12 +322,17 @@ class Clone:
         return self._state is CloneState.WAITING
 
     @property
+    def instance_count(self) -> int:
+        """Return how many instances this clone has used, because some state cannot be set back."""
+        return self._machine.instance_count
+
+    @property
     def is_clean(self) -> bool:
         """Return whether the clone is at the snapshot, without a session."""
         return self._state is CloneState.CLEAN
 
     def reset(self) -> None:
-        """End the session, and return to the snapshot at the cost of what was touched.
+        """End the session, and return to the snapshot; the cost is that of the touched state.
 
         After an error the clone can only be closed.
         """
@@ -347,7 +343,6 @@ class Clone:
         self._close_journal()
         if self._machine.reset():
             self._context.memory = self._machine.memory
-            self.instance_count += 1
         self._files.reset()
         self._source.clear()
         self._limits = SessionLimits()

@@ -26,7 +26,7 @@ from journal.pages import encoding
 
 @dataclass(frozen=True, slots=True)
 class MachineImage:
-    """What all clones of one snapshot share: the program, the snapshot, and its memories.
+    """Shared part of all clones of one snapshot: the program, the snapshot, and its memories.
 
     ``memories`` has the image of each memory by its index; empty memories have none.
     """
@@ -54,7 +54,7 @@ class CloneMachine:
         self._resettable: list[ResettableMemory] = []
         self._stack: AsyncifyStack | None = None
         self.memory = instance.instantiate(image.program.compiled)
-        self.instances_count = 1
+        self.instance_count = 1
         """Instances that this machine has used."""
         try:
             self._attach()
@@ -234,7 +234,7 @@ class CloneMachine:
         """Replace the instance by a new one at the snapshot."""
         self._release()
         self.memory = self._instance.reinstantiate(self._image.program.compiled)
-        self.instances_count += 1
+        self.instance_count += 1
         self._attach()
 
     def _release(self) -> None:

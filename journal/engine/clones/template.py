@@ -70,7 +70,6 @@ class CloneTemplate:
         access: HostAccess,
         limits: SessionLimits,
     ) -> None:
-        self._recording, self._config = recording, config
         self.path = recording.reader.path
         self.identity, self.image, self.limits = recording.identity, image, limits
         self.seq = image.start.info.seq

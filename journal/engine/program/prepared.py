@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from journal.engine.allocation import DEFAULT_STRATEGY, InstanceAllocationStrategy
-from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptions, Stacks
+from journal.engine.configuration import (
+    MEMORIES_MAX,
+    PAGE_SIZE,
+    Configuration,
+    SnapshotOptions,
+    Stacks,
+)
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.engine import make_engine, make_settings
 from journal.engine.program.module import (
@@ -13,10 +19,12 @@ from journal.engine.program.module import (
     check_imports,
     check_program,
     compile_module,
+    define_imports,
 )
 from journal.engine.program.module_limits import check_growth, check_limits, lower_limits
 from journal.engine.program.user_cache import UserCache
 from journal.engine.program.variant import ModuleVariant, Notify, select_variant
+from journal.engine.runtime.bindings import Instance
 from journal.errors import ModuleRefused
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
@@ -31,6 +39,19 @@ class PreparedModule(NamedTuple):
     compiled: Any
     variant: ModuleVariant
     configuration: Configuration
+
+    def set_up_instance(self, instance: Instance, state: object) -> None:
+        """Limit the growth of an instance, and define its imports; ``state`` is that of their
+        calls.
+
+        Raises ``ModuleRefused`` for unknown imports.
+        """
+        instance.limit(
+            memory_size_max=self.configuration.memory_size_max,
+            memories=MEMORIES_MAX + self.variant.has_stacks,
+            table_elements=self.configuration.table_elements_max,
+        )
+        define_imports(instance, self.compiled, self.configuration, state)
 
 
 def prepare_new_run(

@@ -6,8 +6,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from journal.engine.allocation import Pooling
-from journal.engine.configuration import MEMORIES_MAX
-from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule
 from journal.engine.runtime.bindings import GuestMemory, GuestTrapped, Instance, get_guest_backtrace
 from journal.engine.runtime.call_gate import CallInterceptor
@@ -114,12 +112,7 @@ class Process:
         self._set_generation(self._replay.generation)
         self._time = GuestTime(self.context, writer.append)
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
-        self._instance.limit(
-            memory_size_max=identity.configuration.memory_size_max,
-            memories=MEMORIES_MAX + program.variant.has_stacks,
-            table_elements=identity.configuration.table_elements_max,
-        )
-        define_imports(self._instance, program.compiled, identity.configuration, self.context)
+        program.set_up_instance(self._instance, self.context)
 
     def _open_descriptors(self, identity: preamble.Identity, own: OwnFiles | None) -> Mounts:
         """Open the standard streams and the mounts, whose long operations can be stopped."""

@@ -16,6 +16,7 @@ import pytest
 
 import journal
 from journal.engine import (
+    Configuration,
     DirtyPageTracking,
     Durability,
     Ending,
@@ -295,11 +296,41 @@ def test_a_guest_without_a_stack_is_cloned_before_its_start(
         assert "no stack" in reply.message
 
 
+def test_a_table_of_a_clone_grows_as_far_as_in_the_recording(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    module = program(
+        """(call $exit (i32.add
+            (i32.mul (i32.const 16) (table.grow $t (ref.null func) (i32.const 2)))
+            (i32.eq (table.grow $t (ref.null func) (i32.const 1)) (i32.const -1))))""",
+        more='(table $t (export "table") 1 funcref)',
+    )
+    path = tmp_path / "table.journal"
+    limits = Configuration(table_elements_max=3)
+    _record(module, path, cache_dir, Trigger.BOOTSTRAP, Stacks.NEVER, limits)
+    with CloneTemplate.load(path, cache=cache_dir) as template, template.make_clone() as clone:
+        assert clone.run().exit_code == 17
+    with journal.resume(path, cache=cache_dir, snapshots=SnapshotOptions()) as guest:
+        result = guest.wait(DEADLINE_SECONDS)
+        assert result is not None
+        assert result.code == 17
+
+
 def _record(
-    module: bytes, path: Path, cache: Path, trigger: Trigger, stacks: Stacks = Stacks.AUTO
+    module: bytes,
+    path: Path,
+    cache: Path,
+    trigger: Trigger,
+    stacks: Stacks = Stacks.AUTO,
+    configuration: Configuration | None = None,
 ) -> None:
     snapshots = SnapshotOptions(on=frozenset({trigger}), stacks=stacks, stop_after=True)
     with journal.record(
-        module, path, cache=cache, durability=Durability.NONE, snapshots=snapshots
+        module,
+        path,
+        cache=cache,
+        configuration=configuration,
+        durability=Durability.NONE,
+        snapshots=snapshots,
     ) as recorder:
         assert recorder.wait(DEADLINE_SECONDS) is not None
