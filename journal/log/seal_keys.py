@@ -60,6 +60,29 @@ class ProcessKeys:
 PROCESS_KEYS = ProcessKeys()
 
 
+SerializedKeys = tuple[bytes | None, bytes | None]
+"""Secrets of the keys with which a process reads and writes."""
+
+
+def serialize_keys() -> SerializedKeys:
+    """Return the keys of this process for another process of the same user."""
+    reading, writing = PROCESS_KEYS.reading, PROCESS_KEYS.writing
+    return (
+        None if reading is None else reading.serialize(),
+        None if writing is None else writing.serialize(),
+    )
+
+
+def use_serialized_keys(keys: SerializedKeys) -> None:
+    """Let this process use the keys of the process that started it."""
+    if keys == (None, None):
+        return
+    from journal.format.seal_key import SealKey  # Slow to import, and rarely needed.
+
+    made = [None if data is None else SealKey.deserialize(data) for data in keys]
+    PROCESS_KEYS.reading, PROCESS_KEYS.writing = made
+
+
 def check_key(key: "SealKey | None") -> "SealKey | None":
     """Return ``key``. Raises OptionError unless it is a SealKey or None."""
     if key is None:

@@ -23,8 +23,9 @@ from journal._arguments import (
 )
 from journal._platform import find_interpreter
 from journal.errors import JobFailed, OptionError, WrongProcess
+from journal.log.seal_keys import serialize_keys
 from journal.operations.finished_work import FinishedWork
-from journal.operations.map_worker import JobReply, MapWorker, WorkerSetup, serialize_keys
+from journal.operations.map_worker import JobReply, MapWorker, WorkerSetup
 from journal.rewrite.progress import ProgressCallback, check_progress
 
 T = TypeVar("T")

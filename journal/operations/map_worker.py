@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from journal.errors import JobFailed, JournalError, OptionError
-from journal.log.seal_keys import PROCESS_KEYS
+from journal.log.seal_keys import SerializedKeys, use_serialized_keys
 from journal.operations.finished_work import JournalIdentity, read_identity
 
 RESULT_SIZE_MAX = 64 << 20
@@ -32,7 +32,7 @@ _OOM_SCORE = "1000"
 
 
 class WorkerSetup(NamedTuple):
-    """What a worker needs to know.
+    """Instructions for a worker.
 
     ``function`` is pickled, and ``keys`` are the serialized keys of sealed journals. With
     ``is_json``, values are returned as JSON. ``rewrites`` says that the function replaces the
@@ -40,7 +40,7 @@ class WorkerSetup(NamedTuple):
     """
 
     function: bytes
-    keys: tuple[bytes | None, bytes | None]
+    keys: SerializedKeys
     is_json: bool
     rewrites: bool
     memory_size_max: int | None
@@ -141,7 +141,7 @@ def run_worker(connection: Connection, setup: WorkerSetup) -> None:
     signal.signal(signal.SIGTERM, _exit_on_signal)
     threading.Thread(target=_end_with_parent, name="journal-parent", daemon=True).start()
     _limit_memory(setup.memory_size_max)
-    _set_keys(setup.keys)
+    use_serialized_keys(setup.keys)
     try:
         function: Callable[[Path], Any] = pickle.loads(setup.function)
     except Exception as error:
@@ -185,23 +185,6 @@ def _limit_memory(size_max: int | None) -> None:
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     limit = size_max if hard == resource.RLIM_INFINITY else min(size_max, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-
-
-def serialize_keys() -> tuple[bytes | None, bytes | None]:
-    """Return the keys of this process for a worker."""
-    reading, writing = PROCESS_KEYS.reading, PROCESS_KEYS.writing
-    return (
-        None if reading is None else reading.serialize(),
-        None if writing is None else writing.serialize(),
-    )
-
-
-def _set_keys(keys: tuple[bytes | None, bytes | None]) -> None:
-    if keys != (None, None):
-        from journal.format.seal_key import SealKey  # Slow to import, and rarely needed.
-
-        made = [None if data is None else SealKey.deserialize(data) for data in keys]
-        PROCESS_KEYS.reading, PROCESS_KEYS.writing = made
 
 
 def _do_job(function: Callable[[Path], Any], path: Path, setup: WorkerSetup) -> JobReply:

@@ -15,10 +15,10 @@ import pytest
 
 import journal
 from journal.errors import JobFailed, MalformedEvent, OptionError
+from journal.log.seal_keys import serialize_keys
 from journal.operations import finished_work
 from journal.operations import map as operations_map
 from journal.operations.finished_work import FinishedWork, read_identity
-from journal.operations.map_worker import serialize_keys
 from tests.support import map_jobs
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import ROOT

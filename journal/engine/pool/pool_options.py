@@ -10,7 +10,7 @@ from journal.engine.clones.template import CloneTemplate
 from journal.engine.session.session_limits import SessionLimits
 from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import HostMount
-from journal.log.seal_keys import PROCESS_KEYS
+from journal.log.seal_keys import serialize_keys, use_serialized_keys
 
 _PATHS = ("path", "cache", "approvals")
 
@@ -54,14 +54,11 @@ class PoolOptions:
 
     def use_keys(self) -> None:
         """Let this process, which is a worker, use the keys of the pool."""
-        if not (self.reading_key or self.writing_key):
-            return
-        from journal.format.seal_key import SealKey  # Slow to import, and rarely needed.
-
-        for name in ("reading", "writing"):
-            digits = getattr(self, f"{name}_key")
-            if digits:
-                setattr(PROCESS_KEYS, name, SealKey.deserialize(bytes.fromhex(digits)))
+        reading, writing = (
+            bytes.fromhex(digits) if digits else None
+            for digits in (self.reading_key, self.writing_key)
+        )
+        use_serialized_keys((reading, writing))
 
     def to_values(self) -> dict[str, Any]:
         """Return the options as plain values."""
@@ -87,5 +84,6 @@ class PoolOptions:
 
 def read_keys() -> dict[str, str]:
     """Return the keys of this process as options."""
-    keys = {"reading_key": PROCESS_KEYS.reading, "writing_key": PROCESS_KEYS.writing}
-    return {name: "" if key is None else key.serialize().hex() for name, key in keys.items()}
+    names = ("reading_key", "writing_key")
+    pairs = zip(names, serialize_keys(), strict=True)
+    return {name: "" if key is None else key.hex() for name, key in pairs}
