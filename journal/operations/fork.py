@@ -91,7 +91,7 @@ def fork(
     parent, target = check_path("path", path), check_path("into", into)
     check_optional("at", at, check_int)
     check_optional("count", count, check_int, 1, FORK_COUNT_MAX)
-    children = [target] if count is None else [_number(target, i) for i in range(1, count + 1)]
+    children = [target] if count is None else number_paths(target, count)
     for child in children:
         check_new_journal(child, [parent])
     seq = find_newest_resumable(parent) if at is None else at
@@ -182,5 +182,6 @@ def _records_process(path: Path) -> bool:
         return reader.records_process()
 
 
-def _number(target: Path, number: int) -> Path:
-    return target.with_name(f"{target.stem}-{number}{target.suffix}")
+def number_paths(path: Path, count: int) -> list[Path]:
+    """Return ``count`` paths: ``path`` with ``-1``, ``-2``, … before its suffix."""
+    return [path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(1, count + 1)]

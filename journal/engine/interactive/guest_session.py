@@ -2,17 +2,17 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from journal._arguments import check_flag, check_int, check_optional, check_seconds
-from journal.engine.interactive.journal_place import JournalPlace, number_paths
+from journal._arguments import check_flag, check_int, check_optional, check_path, check_seconds
+from journal.engine.interactive.journal_place import JournalPlace
 from journal.engine.interactive.pausing import pack_journal
 from journal.engine.interactive.session_state import SessionState
 from journal.engine.session.forking import Family, copy_guest
-from journal.engine.session.recorder import Recorder
+from journal.engine.session.recorder import FORK_COUNT_MAX, Recorder
 from journal.engine.session.reply import Ending, Reply
 from journal.engine.session.run_config import StrPath
 from journal.engine.session.run_result import ExitKind, RunResult
@@ -21,7 +21,7 @@ from journal.engine.session.telemetry import CallTrace, trace_call
 from journal.engine.wasi.stdio.outbox import OutputCallback
 from journal.errors import OptionError
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, close_unclosed
-from journal.operations.fork import FORK_COUNT_MAX
+from journal.operations.fork import number_paths
 from journal.rewrite.block_copier import check_new_journal
 
 _ENDINGS = {
@@ -108,7 +108,9 @@ class GuestSession:
         check_int("count", count, 1, FORK_COUNT_MAX)
         check_flag("reseed", reseed)
         seconds = check_optional("timeout_seconds", timeout_seconds, check_seconds)
-        paths = number_paths(into, count)
+        paths: Sequence[Path | None] = [None] * count
+        if into is not None:
+            paths = number_paths(check_path("into", into), count)
         for path in paths:
             if path is not None:
                 check_new_journal(path, [self.path])

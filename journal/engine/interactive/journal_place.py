@@ -41,11 +41,3 @@ def make_folder() -> Path:
         raise OptionError(
             f"no temporary directory can be created ({error.strerror}): set TMPDIR, or a path"
         ) from error
-
-
-def number_paths(path: StrPath | None, count: int) -> list[Path | None]:
-    """Return ``count`` paths: ``path`` with ``-1``, ``-2``, … before its suffix, or None."""
-    if path is None:
-        return [None] * count
-    base = check_path("into", path)
-    return [base.with_name(f"{base.stem}-{n}{base.suffix}") for n in range(1, count + 1)]

@@ -285,8 +285,9 @@ class Recorder:
         module have no stacks, and ``OptionError`` if the run was started without snapshots or a
         journal exists. On an error no child is left. Safe from any thread.
         """
-        # It imports this module.
+        # The first one imports this module, and most runs need neither.
         from journal.engine.session.forking import copy_guest, fork_guest
+        from journal.operations.fork import number_paths
 
         self._home.check(self.path)
         check_int("count", count, 1, FORK_COUNT_MAX)
@@ -294,8 +295,7 @@ class Recorder:
         check_flag("reseed", reseed)
         if timeout_seconds is not None:
             timeout_seconds = check_seconds("timeout_seconds", timeout_seconds)
-        names = (f"{target.stem}-{number}{target.suffix}" for number in range(1, count + 1))
-        paths = [target.with_name(name) for name in names]
+        paths = number_paths(target, count)
         for path in paths:
             check_new_journal(path, [self.path])
         with copy_guest(self, reseed=reseed, timeout_seconds=timeout_seconds) as family:
