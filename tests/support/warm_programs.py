@@ -191,3 +191,18 @@ WARM_PROGRAMS = (
     ),
 )
 """The programs, each with pieces of input for one session, in this order."""
+
+
+def fork_twice(
+    warm: WarmJournal, folder: Path, cache: Path
+) -> tuple[ReachedState, Path, tuple[Piece, ...]]:
+    """Run half of the pieces in a fork, and fork that.
+
+    Returns the state that was reached, the last fork and the pieces that remain.
+    """
+    pieces = warm.program.pieces
+    half = len(pieces) // 2
+    child, grandchild = folder / "child.journal", folder / "grandchild.journal"
+    first = run_resume(warm.path, child, pieces[:half], cache, warm.seq)
+    journal.fork(child, grandchild)
+    return first, grandchild, pieces[half:]

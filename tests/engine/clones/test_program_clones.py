@@ -15,6 +15,7 @@ from tests.support.warm_programs import (
     Piece,
     ReachedState,
     WarmJournal,
+    fork_twice,
     run_resume,
     wait_for_output,
 )
@@ -40,17 +41,12 @@ def run_clone(clone: Clone, pieces: Sequence[Piece]) -> ReachedState:
 
 
 def test_a_clone_equals_a_resume_from_the_same_snapshot(
-    warm: WarmJournal, template: CloneTemplate, tmp_path: Path, cache_dir: Path
+    warm: WarmJournal, template: CloneTemplate, whole: ReachedState
 ) -> None:
-    pieces = warm.program.pieces
-    resumed = run_resume(warm.path, tmp_path / "fork.journal", pieces, cache_dir, warm.seq)
-    assert all(
-        output.endswith(piece.end) for output, piece in zip(resumed.outputs, pieces, strict=True)
-    )
     with template.make_clone() as clone:
         for _ in range(3):
-            found = run_clone(clone, pieces)
-            assert found.without_clock(warm.program) == resumed.without_clock(warm.program)
+            found = run_clone(clone, warm.program.pieces)
+            assert found.without_clock(warm.program) == whole.without_clock(warm.program)
             clone.reset()
             clone.check()
 
@@ -73,24 +69,19 @@ def test_the_journal_of_a_session_leads_to_the_state_of_the_clone(
 
 
 def test_a_clone_of_a_fork_of_a_fork_goes_on_where_it_was_forked(
-    warm: WarmJournal, tmp_path: Path, cache_dir: Path
+    warm: WarmJournal, whole: ReachedState, tmp_path: Path, cache_dir: Path
 ) -> None:
-    pieces = warm.program.pieces
-    half = len(pieces) // 2
-    whole = run_resume(warm.path, tmp_path / "whole.journal", pieces, cache_dir, warm.seq)
-    child, grandchild = tmp_path / "child.journal", tmp_path / "grandchild.journal"
-    first = run_resume(warm.path, child, pieces[:half], cache_dir, warm.seq)
-    journal.fork(child, grandchild)
+    first, grandchild, rest = fork_twice(warm, tmp_path, cache_dir)
     with (
         CloneTemplate.load(grandchild, cache=cache_dir) as template,
         template.make_clone() as clone,
     ):
         assert clone.files == first.files
-        found = run_clone(clone, pieces[half:])
+        found = run_clone(clone, rest)
         found = found._replace(outputs=first.outputs + found.outputs)
         assert found.without_clock(warm.program) == whole.without_clock(warm.program)
     with CloneTemplate.load(warm.path, cache=cache_dir) as template, template.make_clone() as clone:
-        found = run_clone(clone, pieces)
+        found = run_clone(clone, warm.program.pieces)
         assert found.without_clock(warm.program) == whole.without_clock(warm.program)
 
 

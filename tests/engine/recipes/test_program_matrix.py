@@ -19,6 +19,7 @@ from tests.support.warm_programs import (
     Piece,
     ReachedState,
     WarmJournal,
+    fork_twice,
     run_resume,
     wait_for_output,
 )
@@ -69,13 +70,9 @@ def test_the_journal_of_a_session_repeats_its_random_numbers(
 def test_a_session_from_a_fork_of_a_fork_goes_on_where_it_was_forked(
     warm: WarmJournal, whole: ReachedState, tmp_path: Path, cache_dir: Path
 ) -> None:
-    pieces = warm.program.pieces
-    half = len(pieces) // 2
-    child, grandchild = tmp_path / "child.journal", tmp_path / "grandchild.journal"
-    first = run_resume(warm.path, child, pieces[:half], cache_dir, warm.seq)
-    journal.fork(child, grandchild)
+    first, grandchild, rest = fork_twice(warm, tmp_path, cache_dir)
     path = tmp_path / "session.journal"
-    (found,) = run_sessions(grandchild, [path], pieces[half:], cache_dir)
+    (found,) = run_sessions(grandchild, [path], rest, cache_dir)
     found = found._replace(outputs=first.outputs + found.outputs)
     assert found.without_clock(warm.program) == whole.without_clock(warm.program)
 

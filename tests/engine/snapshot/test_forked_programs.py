@@ -12,6 +12,7 @@ from tests.support.warm_programs import (
     ReachedState,
     WarmJournal,
     feed_piece,
+    fork_twice,
     run_resume,
 )
 
@@ -21,12 +22,8 @@ pytestmark = pytest.mark.deep
 def test_a_fork_of_a_fork_goes_on_where_it_was_forked(
     warm: WarmJournal, whole: ReachedState, tmp_path: Path, cache_dir: Path
 ) -> None:
-    pieces = warm.program.pieces
-    half = len(pieces) // 2
-    child, grandchild = tmp_path / "child.journal", tmp_path / "grandchild.journal"
-    first = run_resume(warm.path, child, pieces[:half], cache_dir, warm.seq)
-    journal.fork(child, grandchild)
-    found = run_resume(grandchild, None, pieces[half:], cache_dir)
+    first, grandchild, rest = fork_twice(warm, tmp_path, cache_dir)
+    found = run_resume(grandchild, None, rest, cache_dir)
     found = found._replace(outputs=first.outputs + found.outputs)
     assert found.without_clock(warm.program) == whole.without_clock(warm.program)
 
