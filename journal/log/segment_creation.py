@@ -29,8 +29,7 @@ def create_segment(
     """Create a file with a durable segment header and a reserve. Raises OSError.
 
     Without ``durable``, nothing is synced, and there is no reserve. The file is removed on an
-    error. ``wrapping`` and ``previous_tag`` are those of a sealed
-    segment.
+    error. ``wrapping`` and ``previous_tag`` are those of a sealed segment.
     """
     descriptor = atomic_file.create_private(path)
     try:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from journal.compaction import CompactionSchedule
 
 _SNAPSHOTS = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
-"""Snapshots of a session: those that it asks for."""
+"""Snapshots of a session: only explicit ones."""
 
 
 class _Keywords(TypedDict, total=False):

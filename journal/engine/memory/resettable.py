@@ -142,7 +142,7 @@ class ResettableMemory:
             self._forget_hot(self._kernel)
 
     def _forget_hot(self, kernel: KernelDirtyPages) -> None:
-        """Protect all pages again; those that are still written become hot soon."""
+        """Protect all pages again; frequently written pages become hot again soon."""
         kernel.collect(self._image.size)
         self._private |= self._hot_pages
         self._set_hot([])

@@ -197,7 +197,7 @@ def decode_values(body: bytes) -> dict[str, Any]:
 
 
 def encode_error(error: BaseException) -> bytes:
-    """Return the body of an error: its class, and what is plain of its data."""
+    """Return the body of an error: its class, and its data as plain values."""
     name = type(error).__name__
     if isinstance(error, JournalError):
         values = {"class": name, "args": error.args, "values": vars(error)}

@@ -101,7 +101,7 @@ class SlotLease:
         return Request(self._frame(Kind.ACKNOWLEDGE), Kind.DONE, bytes)
 
     def _frame(self, kind: Kind, body: bytes = b"") -> bytes:
-        """Return the bytes of a request. Those that begin the session come first."""
+        """Return the bytes of a request, after the begin of the session if it has not begun."""
         self.check_usable()
         request = frame(kind, self.slot.session, body)
         if not self._has_begun:

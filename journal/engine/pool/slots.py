@@ -209,12 +209,12 @@ class SlotQueue:
     # -- the end ----------------------------------------------------------------------------------
 
     def fail(self, error: JournalError) -> None:
-        """Refuse all checkouts, also those that wait, with ``error``, until a worker is added."""
+        """Refuse waiting and future checkouts with ``error`` until a worker is added."""
         if not self._is_closed:
             self._refuse(error)
 
     def close(self) -> None:
-        """Refuse all checkouts for ever, also those that wait."""
+        """Refuse waiting and future checkouts for ever."""
         self._is_closed = True
         self._refuse(OptionError(CLOSED))
 

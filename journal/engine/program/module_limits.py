@@ -21,7 +21,7 @@ _KINDS = {
 
 
 class _Need(NamedTuple):
-    """What a module needs of a limit. ``reason`` says what needs it."""
+    """Need of a module for a limit; ``reason`` names its cause."""
 
     limit: str
     size: int

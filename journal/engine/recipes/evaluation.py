@@ -1,4 +1,4 @@
-"""What a sandbox did with one piece of code."""
+"""Result of one piece of code in a sandbox."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

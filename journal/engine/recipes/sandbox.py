@@ -38,7 +38,7 @@ _PYTHON_WARM_UP = (
     "value = [1]\nlen(value)",
     "del value",
     "1 / 0",
-    # What lives now is not collected later, so a collection in a clone changes fewer pages.
+    # Frozen objects are not collected, so a collection in a clone changes fewer pages.
     "__import__('gc').collect(), __import__('gc').freeze()",
 )
 _QUICKJS_ARGUMENTS = ("qjs", "--std", "--module", "--eval", QUICKJS_DRIVER)

@@ -70,7 +70,7 @@ class WarmProgram:
     configuration: Configuration
 
     def compute_digest(self) -> str:
-        """Return a hash of all that the journal depends on."""
+        """Return a hash of everything in the recipe of the journal, and of the engine."""
         parts = [
             hashlib.sha256(self.module).hexdigest(),
             [*self.arguments, self.setup, *self.warm_up],

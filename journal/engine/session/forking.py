@@ -91,8 +91,8 @@ class Family:
     """A running guest and what its children share.
 
     ``path`` is the journal of the guest, ``writer`` writes it, ``process`` runs it, and ``state``
-    is a copy of its state.
-    ``config`` are the options of its session, which hold for the children except for the streams.
+    is a copy of its state. ``config`` are the options of its session, which hold for the children
+    except for the streams.
     ``reseeds`` says whether the children are told that they are some of several.
     """
 

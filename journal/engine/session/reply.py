@@ -1,4 +1,4 @@
-"""What a guest did with one piece of input."""
+"""Reply of a guest to one piece of input."""
 
 from dataclasses import dataclass
 from enum import Enum

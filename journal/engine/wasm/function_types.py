@@ -1,4 +1,4 @@
-"""Function types of a module, of the functions that it imports and of those that it exports."""
+"""Function types of a module, and the types of its imported and exported functions."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
