@@ -214,6 +214,7 @@ types:
             136: event_application_kind
             137: event_clock_point
             138: event_reseeded
+            139: event_listener
             140: event_globals_set
             141: event_table_set
             142: event_memory_pages
@@ -228,9 +229,14 @@ types:
             174: event_poll_result
             175: event_host_result
             176: event_tty_read
+            177: event_bytes_received
+            178: event_resolved
+            179: event_epoll_result
             180: event_safe_point
             181: event_descriptor_positions
             182: event_directory_listing
+            183: event_descriptor_contents
+            190: event_socket_connect
   blob:
     seq:
       - {id: size, type: u4}
@@ -1141,6 +1147,14 @@ types:
         size: 16
       - id: realtime
         type: u8
+  event_listener:
+    doc: |
+      A TCP socket that listens at `addr`, which the guest has from its start as `fd`.
+    seq:
+      - id: fd
+        type: u4
+      - id: addr
+        type: socket_address
   event_globals_set:
     doc: |
       Values of all mutable globals, for the next snapshot.
@@ -1298,7 +1312,7 @@ types:
         type: blob
   event_host_result:
     doc: |
-      Result of a request of the guest to a directory or the network of the host.
+      Result of a request of the guest to its host: to a directory, the network or a process.
 
       Also the error of a read or a write of a standard stream that the host could not make.
       `fd` is the descriptor of the request, `errno` WASI's error number, 0 for success. The
@@ -1351,6 +1365,44 @@ types:
         type: u1
         valid:
           any-of: [0, 1]
+  event_bytes_received:
+    doc: |
+      The guest received bytes through a socket, or through a pipe to another process.
+
+      `errno` is WASI's error number, 0 for success. No bytes and no error are the end of the
+      stream, or an empty datagram. `flags` are the roflags of sock_recv. `sender` is the address
+      that sock_recv_from reported.
+    seq:
+      - id: fd
+        type: u4
+      - id: errno
+        type: u2
+      - id: flags
+        type: u2
+      - id: sender
+        type: maybe_socket_address
+      - id: data
+        type: blob
+  event_resolved:
+    doc: |
+      Result of resolve: the addresses of `host`. `errno` is WASI's error number.
+    seq:
+      - id: host
+        type: text
+      - id: port
+        type: u2
+      - id: errno
+        type: u2
+      - id: addresses
+        type: list_ip
+  event_epoll_result:
+    doc: |
+      Result of epoll_wait: the watched descriptors that have events.
+    seq:
+      - id: epfd
+        type: u4
+      - id: ready
+        type: list_ready_descriptor
   event_safe_point:
     doc: |
       Start of a snapshot, with the point at which the guest is suspended.
@@ -1404,6 +1456,30 @@ types:
         type: list_u64
       - id: kinds
         type: blob
+  event_descriptor_contents:
+    doc: |
+      Contents of an object inside the guest, for the next snapshot.
+
+      `fd` is a descriptor of the object: of a pipe its reading end, of an event counter, or of a
+      socket that is connected inside the guest. `value` is the value of a counter, `flags` are
+      those of the object, and `parts` the bytes that wait to be read, one part for each message.
+    seq:
+      - id: fd
+        type: u4
+      - id: value
+        type: u8
+      - id: flags
+        type: u4
+      - id: parts
+        type: list_blob
+  event_socket_connect:
+    doc: |
+      The guest requested a connection to a peer with sock_connect.
+    seq:
+      - id: fd
+        type: u4
+      - id: addr
+        type: socket_address
   epoll_event:
     seq:
       - id: events
@@ -1424,6 +1500,26 @@ types:
           max: 65536
       - id: items
         type: blob
+        repeat: expr
+        repeat-expr: count
+  list_ip:
+    seq:
+      - id: count
+        type: u4
+        valid:
+          max: 65536
+      - id: items
+        type: ip
+        repeat: expr
+        repeat-expr: count
+  list_ready_descriptor:
+    seq:
+      - id: count
+        type: u4
+        valid:
+          max: 65536
+      - id: items
+        type: ready_descriptor
         repeat: expr
         repeat-expr: count
   list_text_text:
@@ -1503,6 +1599,15 @@ types:
       - id: value
         type: s4
         if: present == 1
+  maybe_socket_address:
+    seq:
+      - id: present
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: value
+        type: socket_address
+        if: present == 1
   maybe_u64:
     seq:
       - id: present
@@ -1518,6 +1623,12 @@ types:
         type: ip
       - id: prefix
         type: u1
+  ready_descriptor:
+    seq:
+      - id: fd
+        type: u4
+      - id: events
+        type: u4
   socket_address:
     seq:
       - id: address
@@ -1611,6 +1722,19 @@ enums:
     19: socket
     20: bind
     21: listen
+    22: connect
+    23: accept
+    24: send
+    25: shutdown
+    26: set_option
+    27: get_option
+    28: status
+    29: address
+    30: multicast
+    31: spawn
+    32: join
+    33: fork
+    34: wait
   mount_kind:
     0: memory
     1: host

@@ -1,5 +1,6 @@
 """Events of inputs that the guest received from outside, in the order of receipt."""
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated
 
@@ -16,12 +17,21 @@ from journal.events.wire_types import (
     FileBytes,
     Flag,
     InputBytes,
+    Ips,
+    ListOf,
+    MaybeAddress,
     PublicBytes,
+    RecordOf,
+    Text,
 )
 
 
 class HostCall(IntEnum):
-    """Kind of a request of the guest to a directory or the network of the host."""
+    """Kind of a request of the guest to its host.
+
+    ``WAIT`` is a wait for something inside the guest, such as bytes in a pipe. Its result says how
+    the wait ended.
+    """
 
     OPEN = 0
     READ = 1
@@ -45,6 +55,19 @@ class HostCall(IntEnum):
     SOCKET = 19
     BIND = 20
     LISTEN = 21
+    CONNECT = 22
+    ACCEPT = 23
+    SEND = 24
+    SHUTDOWN = 25
+    SET_OPTION = 26
+    GET_OPTION = 27
+    STATUS = 28
+    ADDRESS = 29
+    MULTICAST = 30
+    SPAWN = 31
+    JOIN = 32
+    FORK = 33
+    WAIT = 34
 
 
 HostCallField = Annotated[HostCall, Enumerated(cs.Int8ul, HostCall)]
@@ -94,7 +117,7 @@ class PollResult(Event):
 
 @event(tag=175, group=Group.INPUTS, role=Role.INPUT, rule=Needed())
 class HostResult(Event):
-    """Result of a request of the guest to a directory or the network of the host.
+    """Result of a request of the guest to its host: to a directory, the network or a process.
 
     Also the error of a read or a write of a standard stream that the host could not make.
     ``fd`` is the descriptor of the request, ``errno`` WASI's error number, 0 for success. The
@@ -121,3 +144,51 @@ class TtyRead(Event):
     echo: Flag
     line_buffered: Flag
     line_feeds: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyDescriptor:
+    """A watched descriptor, and its events as the bits of WASIX's epoll."""
+
+    fd: int
+    events: int
+
+
+ReadyDescriptors = Annotated[
+    tuple[ReadyDescriptor, ...],
+    ListOf(RecordOf(ReadyDescriptor, fd=cs.Int32ul, events=cs.Int32ul)),
+]
+
+
+@event(tag=177, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
+class BytesReceived(Event):
+    """The guest received bytes through a socket, or through a pipe to another process.
+
+    ``errno`` is WASI's error number, 0 for success. No bytes and no error are the end of the
+    stream, or an empty datagram. ``flags`` are the roflags of sock_recv. ``sender`` is the address
+    that sock_recv_from reported.
+    """
+
+    fd: Fd
+    errno: U16
+    flags: U16
+    sender: MaybeAddress
+    data: InputBytes
+
+
+@event(tag=178, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
+class Resolved(Event):
+    """Result of resolve: the addresses of ``host``. ``errno`` is WASI's error number."""
+
+    host: Text
+    port: U16
+    errno: U16
+    addresses: Ips
+
+
+@event(tag=179, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
+class EpollResult(Event):
+    """Result of epoll_wait: the watched descriptors that have events."""
+
+    epfd: Fd
+    ready: ReadyDescriptors

@@ -19,6 +19,7 @@ from journal.events.definition import (
 from journal.events.wire_types import (
     U32,
     U64,
+    Address,
     Enumerated,
     EnvironmentEntries,
     Fd,
@@ -122,6 +123,14 @@ class Mount(Event):
     kind: MountKindField
     guest: GuestPath
     host: HostPath
+
+
+@event(tag=139, group=Group.CORE, role=Role.PREAMBLE, rule=Pinned())
+class Listener(Event):
+    """A TCP socket that listens at ``addr``, which the guest has from its start as ``fd``."""
+
+    fd: Fd
+    addr: Address
 
 
 @event(tag=131, group=Group.CORE, role=Role.RECORDING, rule=Keep())

@@ -7,6 +7,7 @@ import construct as cs
 
 from journal.events.definition import Event, Group, Keep, Marks, Merged, Role, event
 from journal.events.wire_types import (
+    U32,
     U64,
     Duration,
     Enumerated,
@@ -15,6 +16,7 @@ from journal.events.wire_types import (
     Hash256,
     ListOf,
     MemoryBytes,
+    MemoryParts,
     PublicBytes,
     PublicEntries,
     Text,
@@ -115,3 +117,18 @@ class DirectoryListing(Event):
     entries: PublicEntries
     inodes: Inodes
     kinds: PublicBytes
+
+
+@event(tag=183, group=Group.SNAPSHOTS, role=Role.RECORDING, rule=Merged())
+class DescriptorContents(Event):
+    """Contents of an object inside the guest, for the next snapshot.
+
+    ``fd`` is a descriptor of the object: of a pipe its reading end, of an event counter, or of a
+    socket that is connected inside the guest. ``value`` is the value of a counter, ``flags`` are
+    those of the object, and ``parts`` the bytes that wait to be read, one part for each message.
+    """
+
+    fd: Fd
+    value: U64
+    flags: U32
+    parts: MemoryParts

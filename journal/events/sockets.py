@@ -132,6 +132,14 @@ class SocketBind(Event):
     addr: Address
 
 
+@event(tag=190, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
+class SocketConnect(Event):
+    """The guest requested a connection to a peer with sock_connect."""
+
+    fd: Fd
+    addr: Address
+
+
 @event(tag=46, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketConnected(Event):
     """A connection that the guest requested with sock_connect is established."""

@@ -199,6 +199,7 @@ InputBytes = Annotated[bytes, BLOB, Secret.INPUT]
 OutputBytes = Annotated[bytes, BLOB, Secret.OUTPUT]
 PublicBytes = Annotated[bytes, BLOB, None]
 EnvironmentEntries = Annotated[tuple[bytes, ...], ListOf(BLOB), Secret.ENVIRONMENT]
+MemoryParts = Annotated[tuple[bytes, ...], ListOf(BLOB), Secret.MEMORY]
 PublicEntries = Annotated[tuple[bytes, ...], ListOf(BLOB), None]
 Text = Annotated[str, TEXT]
 GuestPath = Annotated[str, GUEST_PATH]
@@ -229,6 +230,8 @@ Ipv6 = Annotated[IPv6Address, IPV6]
 Ip = Annotated[IPv4Address | IPv6Address, IP_ADDRESS]
 """A u8 that is 4 or 16, then that many octets in network order."""
 
+Ips = Annotated[tuple[IPv4Address | IPv6Address, ...], ListOf(IP_ADDRESS)]
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -249,7 +252,8 @@ class SocketAddress:
 
 
 Cidr = Annotated[Network, RecordOf(Network, address=IP_ADDRESS, prefix=cs.Int8ul)]
-Address = Annotated[
-    SocketAddress,
-    RecordOf(SocketAddress, address=IP_ADDRESS, port=cs.Int16ul, flow=cs.Int32ul, scope=cs.Int32ul),
-]
+SOCKET_ADDRESS = RecordOf(
+    SocketAddress, address=IP_ADDRESS, port=cs.Int16ul, flow=cs.Int32ul, scope=cs.Int32ul
+)
+Address = Annotated[SocketAddress, SOCKET_ADDRESS]
+MaybeAddress = Annotated[SocketAddress | None, OptionalOf(SOCKET_ADDRESS)]

@@ -479,6 +479,8 @@ def test_every_comparable_field_has_a_type() -> None:
         "DescriptorPositions.positions",
         "ProcessStart.configuration",
         "ApplicationKind.fields",
+        "EpollResult.ready",
+        "Resolved.addresses",
     }
 
 

@@ -115,6 +115,7 @@ class Clone:
             arguments=list(self._template.identity.start.arguments),
             environment=list(environment),
         )
+        context.descriptors.is_lowest_first = self._template.image.program.is_wasix
         context.network = GuestNetwork(
             self._tape, context.descriptors, is_allowed=self._template.has_network
         )

@@ -7,13 +7,13 @@ from journal.engine.session.guest_descriptors import open_descriptors
 from journal.engine.session.preamble import Identity
 from journal.engine.snapshot.restore import SnapshotRestorer
 from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.channel import ByteChannel
 from journal.engine.wasi.descriptors import (
     Descriptor,
     InputStream,
     OpenDirectory,
     OpenFile,
     OutputStream,
-    Socket,
 )
 from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
@@ -59,16 +59,15 @@ class CloneFiles:
     def _restore(self) -> None:
         """Rebuild the files and descriptors from the journal."""
         context = self._context
-        context.descriptors.used.clear()
-        context.descriptors.free = set()
+        context.descriptors.clear()
         self.mounts = self._open()
         for tree in self.mounts.host_trees:
             tree.check = context.interrupter.check
         self._start.apply_context(context)
         for fd, descriptor in context.descriptors.used.items():
-            if isinstance(descriptor, Socket):
+            if isinstance(descriptor, ByteChannel):
                 raise NotResumable(
-                    f"the guest has an open socket (descriptor {fd}) in snapshot "
+                    f"the guest has an open socket or pipe (descriptor {fd}) in snapshot "
                     f"{self._start.info.seq}, which its clones cannot share"
                 )
         self._save()
@@ -76,15 +75,14 @@ class CloneFiles:
     def _save(self) -> None:
         context = self._context
         self.has_host_mounts = bool(list(self.mounts.host_trees))
-        self._used = dict(context.descriptors.used)
-        self._free = frozenset(context.descriptors.free)
+        self._numbers = context.descriptors.copy_numbers()
         self._settings = context.terminal.settings
         self._positions: list[tuple[InputStream | OutputStream | OpenFile, int, int]] = []
         self._listings: list[tuple[OpenDirectory, list[DirectoryEntry]]] = []
-        for descriptor in self._used.values():
+        for descriptor in context.descriptors.used.values():
             if isinstance(descriptor, OpenDirectory):
                 self._listings.append((descriptor, descriptor.listing))
-            elif not isinstance(descriptor, Socket):
+            elif not isinstance(descriptor, ByteChannel):
                 flags = descriptor.flags if isinstance(descriptor, OpenFile) else 0
                 self._positions.append((descriptor, descriptor.position, flags))
         for backend in self._backends.values():
@@ -124,10 +122,7 @@ class CloneFiles:
             self.mounts.close()
             self._restore()
             return
-        used: dict[int, Descriptor] = context.descriptors.used
-        used.clear()
-        used.update(self._used)
-        context.descriptors.free = set(self._free)
+        context.descriptors.restore_numbers(self._numbers)
         for descriptor, position, flags in self._positions:
             descriptor.position = position
             if isinstance(descriptor, OpenFile):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from journal.engine.runtime.call_gate import SuspendCall
 from journal.engine.session.reply import Ending
+from journal.engine.wasi.channel import WaitSource
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, Outbox
 from journal.engine.wasi.stdio.stdin import (
     GuestStopped,
@@ -23,7 +24,7 @@ class SessionEnded(BaseException):
         self.ending, self.message = ending, message
 
 
-class CloneInput:
+class CloneInput(StdinSource):
     """Input of a session: bytes that are fed between the calls of the guest."""
 
     is_rereadable = False
@@ -85,7 +86,7 @@ class CloneInterrupter(Interrupter):
 
     def wait(
         self,
-        source: StdinSource | None,
+        source: WaitSource | None,
         timeout_ns: int | None,
         on_wait: WaitCallback | None = None,
     ) -> bool:

@@ -25,6 +25,7 @@ from journal.engine.program.module_limits import check_growth, check_limits, low
 from journal.engine.program.user_cache import UserCache
 from journal.engine.program.variant import ModuleVariant, Notify, select_variant
 from journal.engine.runtime.bindings import Instance
+from journal.engine.wasi.functions import wasix
 from journal.errors import ModuleRefused
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
@@ -39,6 +40,11 @@ class PreparedModule(NamedTuple):
     compiled: Any
     variant: ModuleVariant
     configuration: Configuration
+
+    @property
+    def is_wasix(self) -> bool:
+        """Return whether the module imports a function of WASIX."""
+        return any(import_.module == wasix.MODULE for import_ in self.compiled.imports)
 
     def set_up_instance(self, instance: Instance, state: object) -> None:
         """Limit the growth of an instance, and define its imports; ``state`` is that of their

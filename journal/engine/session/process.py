@@ -160,6 +160,7 @@ class Process:
         )
         if identity.start.level is RecordingLevel.FULL:
             context.on_long_wait = self._record_wait
+        context.descriptors.is_lowest_first = self.program.is_wasix
         context.network = GuestNetwork(
             self.tape, context.descriptors, is_allowed=self._config.network
         )

@@ -244,7 +244,7 @@ def _reserve_descriptor(context: CallContext, fd: int) -> None:
     if fd in context.descriptors.used or fd >= DESCRIPTORS_MAX:
         raise ValueError(f"descriptor {fd} is not free")
     if fd != context.descriptors.next_fd():
-        context.descriptors.free = {fd}
+        context.descriptors.reserve(fd)
 
 
 def _renumber(context: CallContext, old: int, new: int) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic_ns, time_ns
 
 from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.tape import Tape
+from journal.engine.wasi.channel import WaitSource
 from journal.engine.wasi.descriptors import Descriptors
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.outbox import Outbox
@@ -53,6 +55,23 @@ class CallContext:
     def __post_init__(self) -> None:
         self.network = GuestNetwork(self.tape, self.descriptors)
         self.terminal = Terminal(self.tape)
+
+    def wait(
+        self,
+        function: str,
+        source: WaitSource | None,
+        timeout_ns: int | None = None,
+        *,
+        needs_input: bool = False,
+    ) -> bool:
+        """Wait in a call that has had no effect yet; return whether ``source`` is ready.
+
+        Output is delivered before. The guest can be stopped, and suspended for a snapshot:
+        ``function`` is the name of the called function, and the call is made again afterwards.
+        ``needs_input`` says whether the guest waits for standard input.
+        """
+        self.before_wait(needs_input)
+        return self.interrupter.wait(source, timeout_ns, partial(self.on_wait, function))
 
     def close(self) -> None:
         """Close the sockets of the host and restore its terminal."""

@@ -2,8 +2,9 @@
 
 import socket as host
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from journal.engine.wasi.channel import ByteChannel
 from journal.engine.wasi.filesystem.host_files import HostFile
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
@@ -19,13 +20,15 @@ from journal.wasi_abi import (
     RIGHTS_DIRECTORY,
     RIGHTS_PREOPEN,
     RIGHTS_PREOPEN_INHERITING,
-    RIGHTS_SOCKET,
     DirectoryEntry,
     Errno,
     FileStat,
     Rights,
     WasiError,
 )
+
+if TYPE_CHECKING:
+    from journal.engine.wasi.call_context import CallContext
 
 DESCRIPTORS_MAX = 65536
 
@@ -85,7 +88,7 @@ class OpenDirectory:
 
 
 @dataclass(slots=True, eq=False)
-class Socket:
+class Socket(ByteChannel):
     """A socket in the state that the guest knows.
 
     ``local`` is the address of a bound socket, ``backlog`` the queue length of a listening one.
@@ -101,10 +104,18 @@ class Socket:
     handle: host.socket | None = None
 
     @property
-    def filetype(self) -> FileType:
+    def filetype(self) -> FileType:  # type: ignore[override]  # A socket has one of two types.
         """Return the WASI file type."""
         is_stream = self.kind is SocketType.STREAM
         return FileType.SOCKET_STREAM if is_stream else FileType.SOCKET_DGRAM
+
+    def read(self, context: "CallContext", fd: int, size_max: int) -> bytes:
+        """Refuse with ``NOTCONN``: no socket is connected."""
+        raise WasiError(Errno.NOTCONN)
+
+    def write(self, context: "CallContext", fd: int, data: bytes) -> int:
+        """Refuse with ``NOTCONN``: no socket is connected."""
+        raise WasiError(Errno.NOTCONN)
 
     def close(self) -> None:
         """Close the socket of the host, if there is one."""
@@ -113,38 +124,116 @@ class Socket:
             self.handle = None
 
 
-Descriptor = InputStream | OutputStream | OpenFile | OpenDirectory | Socket
+Descriptor = InputStream | OutputStream | OpenFile | OpenDirectory | ByteChannel
+"""What a descriptor refers to: POSIX's open file description. Duplicates share it."""
+
+CLOSE_ON_EXEC = 1
+"""The one flag of a descriptor itself."""
+
 D = TypeVar("D", InputStream, OutputStream, OpenFile, OpenDirectory, Socket)
+C = TypeVar("C", bound=ByteChannel)
+
+
+class DescriptorNumbers(NamedTuple):
+    """Copy of the numbers of a descriptor table, for :meth:`Descriptors.restore_numbers`."""
+
+    used: dict[int, Descriptor]
+    free: frozenset[int]
+    fd_flags: dict[int, int]
+    lowest: int
+    duplicates: dict[int, int]
 
 
 class Descriptors:
     """Descriptor table of a running guest.
 
-    ``used`` are the open descriptors by number, ``free`` the numbers that were released.
+    ``used`` are the open descriptors by number, ``free`` the numbers that were released. A guest of
+    WASIX gets the lowest number that is not in use, as POSIX requires (``is_lowest_first``). Any
+    other guest gets the highest released number, as on wasmtime. ``fd_flags`` has the flags of
+    descriptors that have any.
     """
 
     def __init__(self) -> None:
-        self._table = DescriptorTable(close_descriptor)
+        self._table = DescriptorTable(self._release)
         self.used: dict[int, Descriptor] = self._table.entries
         self.free: set[int] = set()
+        self.fd_flags: dict[int, int] = {}
+        self.is_lowest_first = False
+        self._reserved: int | None = None
+        self._lowest = 0  # No smaller number is free.
+        self._duplicates: dict[int, int] = {}  # Further descriptors, by the identity of the object.
 
-    def next_fd(self) -> int:
-        """Return the number that :meth:`add` assigns: the highest released number, else a new one.
+    def next_fd(self, at_least: int = 0) -> int:
+        """Return the number that :meth:`add` assigns to the next descriptor.
 
-        Raises ``WasiError`` with ``MFILE`` if the table is full.
+        ``at_least`` is the smallest number to assign (F_DUPFD), for a guest of WASIX only.
+        Raises ``WasiError`` with ``MFILE`` if the table is full, and with ``INVAL`` if ``at_least``
+        is no number of a descriptor.
         """
-        if self.free:
+        if self._reserved is not None:
+            return self._reserved
+        if at_least >= DESCRIPTORS_MAX:
+            raise WasiError(Errno.INVAL)
+        if self.is_lowest_first or at_least:
+            fd = max(self._lowest, at_least)
+            while fd in self.used:
+                fd += 1
+            if not at_least:
+                self._lowest = fd
+        elif self.free:
             return max(self.free)
-        if len(self.used) >= DESCRIPTORS_MAX:
+        else:
+            fd = max(self.used, default=-1) + 1
+        if fd >= DESCRIPTORS_MAX or len(self.used) >= DESCRIPTORS_MAX:
             raise WasiError(Errno.MFILE)
-        return max(self.used, default=-1) + 1
+        return fd
 
-    def add(self, descriptor: Descriptor) -> int:
+    def reserve(self, fd: int) -> None:
+        """Make ``fd``, which is not in use, the next number."""
+        assert fd not in self.used
+        self._reserved = fd
+
+    def add(self, descriptor: Descriptor, *, at_least: int = 0, fd_flags: int = 0) -> int:
         """Add ``descriptor`` and return its number."""
-        fd = self.next_fd()
+        fd = self.next_fd(at_least)
+        self._reserved = None
         self.free.discard(fd)
         self.used[fd] = descriptor
+        if fd_flags:
+            self.fd_flags[fd] = fd_flags
         return fd
+
+    def duplicate(self, fd: int, *, at_least: int = 0, fd_flags: int = 0) -> int:
+        """Add another descriptor of the object of ``fd``, and return its number."""
+        descriptor = self.get(fd)
+        copied = self.add(descriptor, at_least=at_least, fd_flags=fd_flags)
+        self._duplicates[id(descriptor)] = self._duplicates.get(id(descriptor), 0) + 1
+        return copied
+
+    def copy_numbers(self) -> "DescriptorNumbers":
+        """Return which numbers refer to which objects now."""
+        return DescriptorNumbers(
+            dict(self.used),
+            frozenset(self.free),
+            dict(self.fd_flags),
+            self._lowest,
+            dict(self._duplicates),
+        )
+
+    def restore_numbers(self, numbers: "DescriptorNumbers") -> None:
+        """Let the numbers refer to the objects of an earlier time, and close nothing."""
+        self.clear()
+        self.used.update(numbers.used)
+        self.free.update(numbers.free)
+        self.fd_flags.update(numbers.fd_flags)
+        self._lowest = numbers.lowest
+        self._duplicates.update(numbers.duplicates)
+
+    def clear(self) -> None:
+        """Forget all descriptors, and close nothing."""
+        for each in (self.used, self.free, self.fd_flags, self._duplicates):
+            each.clear()
+        self._reserved, self._lowest = None, 0
 
     def get(self, fd: int) -> Descriptor:
         """Return the descriptor ``fd``; raise ``WasiError`` with ``BADF`` if it is not open."""
@@ -161,9 +250,9 @@ class Descriptors:
         return descriptor
 
     def get_seekable(self, fd: int) -> OpenFile:
-        """Return an open file; raise ``WasiError`` with ``SPIPE`` for a stream or a socket."""
+        """Return an open file; raise ``WasiError`` with ``SPIPE`` for a stream or a channel."""
         descriptor = self.used.get(fd)
-        if isinstance(descriptor, (InputStream, OutputStream, Socket)):
+        if isinstance(descriptor, (InputStream, OutputStream, ByteChannel)):
             raise WasiError(Errno.SPIPE)
         return self.get_file(fd)
 
@@ -181,24 +270,50 @@ class Descriptors:
             raise WasiError(Errno.NOTSOCK)
         return descriptor
 
+    def get_channel(self, fd: int, kind: type[C], errno: int = Errno.INVAL) -> C:
+        """Return a channel of a kind; raise ``WasiError`` with ``errno`` for another descriptor."""
+        descriptor = self.get(fd)
+        if not isinstance(descriptor, kind):
+            raise WasiError(errno)
+        return descriptor
+
     def close(self, fd: int) -> None:
         """Close the descriptor ``fd``."""
         self._table.close(fd)
-        self.free.add(fd)
+        self._set_free(fd)
 
     def renumber(self, old: int, new: int) -> None:
         """Move the descriptor ``old`` to ``new``, and close the previous descriptor there."""
+        flags = self.fd_flags.get(old, 0)
         self._table.renumber(old, new)
         if old != new:
-            self.free.add(old)
+            self._set_free(old)
             self.free.discard(new)
+            self.fd_flags.pop(new, None)
+            if flags:
+                self.fd_flags[new] = flags
+
+    def _set_free(self, fd: int) -> None:
+        self.free.add(fd)
+        self.fd_flags.pop(fd, None)
+        self._lowest = min(self._lowest, fd)
+
+    def _release(self, fd: int, descriptor: Descriptor) -> None:
+        """Close the object of a closed descriptor, unless it has another descriptor."""
+        others = self._duplicates.get(id(descriptor), 0)
+        if not others:
+            close_descriptor(fd, descriptor)
+        elif others > 1:
+            self._duplicates[id(descriptor)] = others - 1
+        else:
+            del self._duplicates[id(descriptor)]
 
 
 def close_descriptor(fd: int, descriptor: Descriptor) -> None:
     """Release the resources of ``descriptor``, which had the number ``fd``."""
     if isinstance(descriptor, OpenFile):
         descriptor.file.close()
-    elif isinstance(descriptor, Socket):
+    elif isinstance(descriptor, ByteChannel):
         descriptor.close()
     elif isinstance(descriptor, OpenDirectory) and descriptor.preopen is None:
         descriptor.directory.close()
@@ -213,8 +328,9 @@ def pack_fdstat(descriptor: Descriptor) -> bytes:
     if isinstance(descriptor, OpenFile):
         rights = descriptor.rights
         return FDSTAT.pack(FileType.REGULAR_FILE, descriptor.flags, rights, rights)
-    if isinstance(descriptor, Socket):
-        return FDSTAT.pack(descriptor.filetype, descriptor.flags, RIGHTS_SOCKET, RIGHTS_SOCKET)
+    if isinstance(descriptor, ByteChannel):
+        rights = descriptor.rights
+        return FDSTAT.pack(descriptor.filetype, descriptor.flags, rights, rights)
     if descriptor.preopen is not None:
         return FDSTAT.pack(FileType.DIRECTORY, 0, RIGHTS_PREOPEN, RIGHTS_PREOPEN_INHERITING)
     rights = RIGHTS_DIRECTORY & ~Rights.FD_WRITE
@@ -246,6 +362,6 @@ def read_filestat(fd: int, descriptor: Descriptor) -> FileStat:
         return FileStat(0, 0, stream_filetype(terminal=descriptor.terminal), 0, 0, 0, 0, 0)
     if isinstance(descriptor, OpenFile):
         return descriptor.file.stat(fd)
-    if isinstance(descriptor, Socket):
+    if isinstance(descriptor, ByteChannel):
         return FileStat(0, 0, descriptor.filetype, 0, 0, 0, 0, 0)
     return descriptor.directory.stat(fd)

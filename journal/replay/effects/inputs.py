@@ -37,6 +37,21 @@ def _(event: inputs.TtyRead, host: Host) -> None:
 
 
 @apply_effect.register
+def _(event: inputs.BytesReceived, host: Host) -> None:
+    host.inputs.result_count += 1
+
+
+@apply_effect.register
+def _(event: inputs.Resolved, host: Host) -> None:
+    host.inputs.result_count += 1
+
+
+@apply_effect.register
+def _(event: inputs.EpollResult, host: Host) -> None:
+    host.inputs.poll_count += 1
+
+
+@apply_effect.register
 def _(event: inputs.HostResult, host: Host) -> None:
     host.inputs.result_count += 1
     apply_host_result(event, host)

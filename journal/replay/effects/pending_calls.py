@@ -17,7 +17,7 @@ from journal.events.descriptors import (
 )
 from journal.events.inputs import HostCall, HostResult
 from journal.events.paths import FileType
-from journal.events.sockets import SocketBind, SocketListen, SocketOpen
+from journal.events.sockets import SocketBind, SocketConnect, SocketListen, SocketOpen
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError
 from journal.replay.state.descriptor_table import HostNode, OpenObject, SocketState
@@ -35,6 +35,7 @@ _CALLS: dict[type[Event], HostCall] = {
     SocketOpen: HostCall.SOCKET,
     SocketBind: HostCall.BIND,
     SocketListen: HostCall.LISTEN,
+    SocketConnect: HostCall.CONNECT,
 }
 
 
@@ -46,7 +47,10 @@ def request_effect(event: Event, host: Host) -> None:
         _apply_effect(event, None, host)
 
 
-def request_network_effect(event: SocketOpen | SocketBind | SocketListen, host: Host) -> None:
+NetworkRequest = SocketOpen | SocketBind | SocketListen | SocketConnect
+
+
+def request_network_effect(event: NetworkRequest, host: Host) -> None:
     """Make ``event`` the pending request, or apply it at once.
 
     In a journal of another engine, the host had done the request before the event was written.

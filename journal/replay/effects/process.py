@@ -4,6 +4,7 @@ from journal.events import process
 from journal.replay.dispatch import apply_effect
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError, check_size
+from journal.replay.state.descriptor_table import SocketState
 
 Part = process.ModulePart | process.InstrumentedPart
 
@@ -39,6 +40,11 @@ def _(event: process.Mount, host: Host) -> None:
 def _(event: process.SessionStart, host: Host) -> None:
     host.process.session = event
     host.process.session_count += 1
+
+
+@apply_effect.register
+def _(event: process.Listener, host: Host) -> None:
+    host.table.add(event.fd, SocketState(event, bound=event, listening=event))
 
 
 @apply_effect.register

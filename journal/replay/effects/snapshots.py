@@ -49,3 +49,8 @@ def _(event: snapshots.DirectoryListing, host: Host) -> None:
         )
     host.table.directory(event.fd)  # The descriptor must be a directory.
     host.machine.set_listing(event)
+
+
+@apply_effect.register
+def _(event: snapshots.DescriptorContents, host: Host) -> None:
+    host.table.entry(event.fd)

@@ -45,6 +45,12 @@ def _(event: sockets.SocketBind, host: Host) -> None:
 
 
 @apply_effect.register
+def _(event: sockets.SocketConnect, host: Host) -> None:
+    host.table.object_of(event.fd, SocketState)
+    request_network_effect(event, host)
+
+
+@apply_effect.register
 def _(event: sockets.SocketConnected, host: Host) -> None:
     host.table.object_of(event.fd, SocketState).connected = event
 

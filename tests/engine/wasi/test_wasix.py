@@ -240,7 +240,7 @@ def import_module(name: str, signature: str) -> bytes:
     [
         ("thread_spawn_v2", "(param i32 i32) (result i32)"),
         ("sock_open", "(param i32) (result i32)"),
-        ("args_get", "(param i32 i32) (result i32)"),
+        ("args_got", "(param i32 i32) (result i32)"),
     ],
 )
 def test_a_function_of_wasix_that_is_not_there_is_refused_by_name(

@@ -21,8 +21,7 @@ from journal.wasi_abi import MODULE, MemoryFault
 
 _I, _L = "i32", "i64"
 
-#: Parameter types (i: i32, l: i64) and handler of each function. All return an errno except
-#: ``proc_exit``.
+#: Parameter types (i: i32, l: i64) and handler of each function.
 _TABLE: dict[str, tuple[str, Handler]] = {
     "args_get": ("ii", process.args_get),
     "args_sizes_get": ("ii", process.args_sizes_get),
@@ -110,9 +109,18 @@ def _check_arguments(name: str, handler: Handler) -> Handler:
     return check_and_call if largest else handler
 
 
+#: Functions that return nothing; all others return an errno.
+_NO_RESULT = frozenset(
+    (
+        *("proc_exit", "proc_exit2", "proc_exec", "proc_exec2"),
+        *("callback_signal", "stack_restore", "thread_exit"),
+    )
+)
+
+
 def _signature(name: str, parameters: str) -> Signature:
     kinds = {"i": _I, "l": _L}
-    return tuple(kinds[letter] for letter in parameters), () if name == "proc_exit" else (_I,)
+    return tuple(kinds[letter] for letter in parameters), () if name in _NO_RESULT else (_I,)
 
 
 #: Functions that a guest may import from ``wasi_snapshot_preview1``.
@@ -129,8 +137,8 @@ PREVIEW_0: dict[str, tuple[Signature, Handler]] = PREVIEW_1 | {
 for _name in preview_0.ABSENT:
     del PREVIEW_0[_name]
 
-#: Functions that a guest may import from ``wasix_32v1``.
-WASIX: dict[str, tuple[Signature, Handler]] = {
+#: Functions that a guest may import from ``wasix_32v1``: those of preview 1, and further ones.
+WASIX: dict[str, tuple[Signature, Handler]] = PREVIEW_1 | {
     name: (_signature(name, parameters), handler)
     for name, (parameters, handler) in wasix.FUNCTIONS.items()
 }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from journal.engine.wasi.call_context import CallContext, is_utf8
+from journal.engine.wasi.channel import ByteChannel
 from journal.engine.wasi.descriptors import (
     Descriptor,
     GuestDirectory,
@@ -12,7 +13,6 @@ from journal.engine.wasi.descriptors import (
     OpenDirectory,
     OpenFile,
     OutputStream,
-    Socket,
     file_rights,
 )
 from journal.events.wire_types import encode_path
@@ -89,7 +89,7 @@ def open_path(context: CallContext, directory: GuestDirectory, request: OpenRequ
 
 
 def _base_directory(descriptor: Descriptor) -> GuestDirectory:
-    if isinstance(descriptor, (OpenFile, Socket)):
+    if isinstance(descriptor, (OpenFile, ByteChannel)):
         raise WasiError(Errno.NOTDIR)
     if isinstance(descriptor, (InputStream, OutputStream)):
         raise WasiError(Errno.BADF)

@@ -7,6 +7,7 @@ neither accepted nor made.
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
 from journal.events.sockets import AddressFamily, SocketType
 from journal.events.wire_types import SocketAddress
@@ -117,3 +118,12 @@ def _pack_address(address: SocketAddress) -> bytes:
     halves = [half for whole in (address.flow, address.scope) for half in divmod(whole, 1 << 16)]
     family = _FAMILY.pack(AddressFamily.INET6)
     return family + _INET6.pack(address.port, octets) + _FLOW_AND_SCOPE.pack(*halves)
+
+
+FUNCTIONS: dict[str, tuple[str, Handler]] = {
+    "sock_addr_local": ("ii", sock_addr_local),
+    "sock_bind": ("ii", sock_bind),
+    "sock_listen": ("ii", sock_listen),
+    "sock_open": ("iiii", sock_open),
+}
+"""Parameter types and handler of each function of WASIX in this module."""

@@ -1,11 +1,11 @@
 """Read, write and seek functions of standard streams and files."""
 
 import struct
-from functools import partial
 from typing import NoReturn
 
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.descriptors import Descriptor, InputStream, OpenFile, OutputStream, Socket
+from journal.engine.wasi.channel import ByteChannel
+from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream
 from journal.events import codec
 from journal.events.descriptors import FileDescriptorSeek
 from journal.events.inputs import HostCall, HostResult, StreamRead
@@ -55,9 +55,9 @@ def fd_write(context: CallContext, fd: int, iovs: int, count: int, result: int) 
         if end <= memory.size and size <= TRANSFER_SIZE_MAX:
             data = memory.view[pointer:end].tobytes()
         else:
-            data = _read_buffers(context, iovs, count)
+            data = read_buffers(context, iovs, count)
     else:
-        data = _read_buffers(context, iovs, count)
+        data = read_buffers(context, iovs, count)
     if type(descriptor) is OpenFile:
         if not descriptor.is_writable:
             return Errno.BADF
@@ -71,8 +71,11 @@ def fd_write(context: CallContext, fd: int, iovs: int, count: int, result: int) 
         descriptor.position = position + written_size
     elif type(descriptor) is OutputStream:
         written_size = _write_stream(context, descriptor, fd, data)
+    elif isinstance(descriptor, ByteChannel):
+        memory.check(result, 4)
+        written_size = descriptor.write(context, fd, data)
     else:
-        return _stream_errno(descriptor)
+        return Errno.BADF
     memory.write_u32(result, written_size)
     return 0
 
@@ -82,7 +85,7 @@ def fd_pwrite(
 ) -> int:
     """Write buffers at an offset. A file opened to append grows at its end, as on Linux."""
     descriptor = context.descriptors.get(fd)
-    data = _read_buffers(context, iovs, count)
+    data = read_buffers(context, iovs, count)
     if isinstance(descriptor, OutputStream):
         return Errno.SPIPE
     if not isinstance(descriptor, OpenFile) or not descriptor.is_writable:
@@ -98,7 +101,7 @@ def fd_pwrite(
 def fd_read(context: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
     """Read into buffers from the position of the descriptor."""
     descriptor = context.descriptors.get(fd)
-    buffers = _read_iovs(context, iovs, count)
+    buffers = read_iovs(context, iovs, count)
     size_max = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     if type(descriptor) is OpenFile:
         if not descriptor.is_readable:
@@ -109,9 +112,12 @@ def fd_read(context: CallContext, fd: int, iovs: int, count: int, result: int) -
         descriptor.position += len(data)
     elif type(descriptor) is InputStream:
         data = _read_stream(context, descriptor, fd, size_max) if size_max else b""
+    elif isinstance(descriptor, ByteChannel):
+        context.memory.check(result, 4)
+        data = descriptor.read(context, fd, size_max)
     else:
-        return _stream_errno(descriptor)
-    _write_buffers(context, buffers, data)
+        return Errno.BADF
+    write_buffers(context, buffers, data)
     context.memory.write_u32(result, len(data))
     return 0
 
@@ -119,7 +125,7 @@ def fd_read(context: CallContext, fd: int, iovs: int, count: int, result: int) -
 def fd_pread(context: CallContext, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
     """Read into buffers from an offset."""
     descriptor = context.descriptors.get(fd)
-    buffers = _read_iovs(context, iovs, count)
+    buffers = read_iovs(context, iovs, count)
     if isinstance(descriptor, InputStream):
         return Errno.SPIPE
     if not isinstance(descriptor, OpenFile) or not descriptor.is_readable:
@@ -128,7 +134,7 @@ def fd_pread(context: CallContext, fd: int, iovs: int, count: int, offset: int, 
         return Errno.INVAL
     size_max = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     data = descriptor.file.read(fd, offset, size_max) if size_max else b""
-    _write_buffers(context, buffers, data)
+    write_buffers(context, buffers, data)
     context.memory.write_u32(result, len(data))
     return 0
 
@@ -156,10 +162,6 @@ def fd_seek(context: CallContext, fd: int, offset: int, whence: int, result: int
 def fd_tell(context: CallContext, fd: int, result: int) -> None:
     """Write the position of a descriptor."""
     context.memory.write_u64(result, context.descriptors.get_seekable(fd).position)
-
-
-def _stream_errno(descriptor: Descriptor) -> int:
-    return Errno.NOTCONN if isinstance(descriptor, Socket) else Errno.BADF
 
 
 def _write_stream(context: CallContext, stream: OutputStream, fd: int, data: bytes) -> int:
@@ -227,8 +229,7 @@ def _read_source(context: CallContext, stream: InputStream, size_max: int) -> by
     source = stream.source
     while True:
         if not source.is_ready():
-            context.before_wait(True)
-            context.interrupter.wait(source, None, partial(context.on_wait, "fd_read"))
+            context.wait("fd_read", source, needs_input=True)
         try:
             return source.read(stream.position, size_max)
         except BlockingIOError:
@@ -246,7 +247,7 @@ def _raise_stream_error(context: CallContext, call: HostCall, fd: int, errno: in
     raise WasiError(recorded)
 
 
-def _read_iovs(context: CallContext, iovs: int, count: int) -> list[tuple[int, int]]:
+def read_iovs(context: CallContext, iovs: int, count: int) -> list[tuple[int, int]]:
     """Return ``(pointer, size)`` of the buffers of the guest, each checked against its memory."""
     if count > IOVS_MAX:
         raise WasiError(Errno.INVAL)
@@ -259,16 +260,18 @@ def _read_iovs(context: CallContext, iovs: int, count: int) -> list[tuple[int, i
     return buffers
 
 
-def _read_buffers(context: CallContext, iovs: int, count: int) -> bytes:
+def read_buffers(context: CallContext, iovs: int, count: int) -> bytes:
+    """Return the bytes of the buffers of the guest, up to ``TRANSFER_SIZE_MAX``."""
     memory = context.memory
     parts, space_left = [], TRANSFER_SIZE_MAX
-    for pointer, size in _read_iovs(context, iovs, count):
+    for pointer, size in read_iovs(context, iovs, count):
         parts.append(memory.read(pointer, min(size, space_left)))
         space_left -= len(parts[-1])
     return b"".join(parts)
 
 
-def _write_buffers(context: CallContext, buffers: list[tuple[int, int]], data: bytes) -> None:
+def write_buffers(context: CallContext, buffers: list[tuple[int, int]], data: bytes) -> None:
+    """Write ``data`` into the buffers, one after the other."""
     offset = 0
     for pointer, size in buffers:
         part = data[offset : offset + size]

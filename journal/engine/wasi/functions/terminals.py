@@ -2,6 +2,7 @@
 
 import struct
 
+from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.terminal import SIDE_MAX, TerminalSettings
 from journal.wasi_abi import Errno, WasiError
@@ -25,3 +26,7 @@ def tty_set(context: CallContext, pointer: int) -> None:
     if max(values[:4]) > SIDE_MAX:
         raise WasiError(Errno.INVAL)
     context.terminal.set(TerminalSettings(*values[:4], *map(bool, values[4:])))
+
+
+FUNCTIONS: dict[str, tuple[str, Handler]] = {"tty_get": ("i", tty_get), "tty_set": ("i", tty_set)}
+"""Parameter types and handler of each function of WASIX in this module."""

@@ -1,6 +1,7 @@
-"""Import table of WASIX, with the first functions that wasix-libc imports.
+"""Import table of WASIX.
 
-Programs import the functions that WASIX shares with preview 1 from ``wasi_snapshot_preview1``.
+Each module of functions has a table of its own. Programs import the functions that WASIX shares
+with preview 1 from ``wasi_snapshot_preview1``, and older programs from ``wasix_32v1``.
 """
 
 from journal.engine.runtime.bindings import Handler
@@ -15,13 +16,9 @@ def proc_snapshot(context: CallContext) -> int:
     return 0
 
 
-#: Parameter types (i: i32) and handler of each function. All return an errno.
+#: Parameter types (i: i32, l: i64) and handler of each function.
 FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "proc_snapshot": ("", proc_snapshot),
-    "sock_addr_local": ("ii", sockets.sock_addr_local),
-    "sock_bind": ("ii", sockets.sock_bind),
-    "sock_listen": ("ii", sockets.sock_listen),
-    "sock_open": ("iiii", sockets.sock_open),
-    "tty_get": ("i", terminals.tty_get),
-    "tty_set": ("i", terminals.tty_set),
+    **sockets.FUNCTIONS,
+    **terminals.FUNCTIONS,
 }

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from journal._arguments import check_bytes, check_callable
+from journal.engine.wasi.channel import WaitSource
 from journal.events.streams import StreamOpened, TargetKind
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess
 
@@ -57,11 +58,11 @@ class Interrupter:
 
     def wait(
         self,
-        source: "StdinSource | None",
+        source: WaitSource | None,
         timeout_ns: int | None,
         on_wait: WaitCallback | None = None,
     ) -> bool:
-        """Wait until ``source`` is readable or the timeout ends; return whether it is readable.
+        """Wait until ``source`` is ready or the timeout ends; return whether it is ready.
 
         Raises ``GuestStopped`` if a stop is requested meanwhile. ``on_wait`` is called with
         false at the start of the wait and after every wake-up, and once with true when the
@@ -87,12 +88,13 @@ class Interrupter:
             if deadline is not None and time.monotonic_ns() >= deadline and not is_idle_next:
                 return False
 
-    def _wait_once(self, source: "StdinSource | None", until: int | None) -> None:
-        """Wait until ``source`` is readable, a wake-up arrives, or the time ``until`` comes."""
+    def _wait_once(self, source: WaitSource | None, until: int | None) -> None:
+        """Wait until ``source`` may be ready, a wake-up arrives, or the time ``until`` comes."""
         poll = select.poll()
         poll.register(self._event, select.POLLIN)
         if source is not None:
-            poll.register(source.fileno(), select.POLLIN)
+            for fd, events in source.poll_events():
+                poll.register(fd, events)
         remaining = None if until is None else max(until - time.monotonic_ns(), 0)
         # poll waits for whole milliseconds, and select for the rest.
         if remaining is None or remaining >= 1_000_000:
@@ -134,7 +136,7 @@ def _earlier_time(one: int | None, other: int | None) -> int | None:
     return min((time for time in (one, other) if time is not None), default=None)
 
 
-class StdinSource(Protocol):
+class StdinSource(WaitSource, Protocol):
     """Source of standard input. Offsets count from the first byte of the guest.
 
     ``is_rereadable`` says whether bytes can be read again at any offset.
@@ -148,6 +150,10 @@ class StdinSource(Protocol):
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when input is available."""
 
+    def poll_events(self) -> list[tuple[int, int]]:
+        """Return the events to watch: that the descriptor becomes readable."""
+        return [(self.fileno(), select.POLLIN)]
+
     def is_ready(self) -> bool:
         """Return whether a read returns without waiting."""
 
@@ -155,7 +161,7 @@ class StdinSource(Protocol):
         """Return at most ``size`` bytes; empty at the end of input."""
 
 
-class FileSource:
+class FileSource(StdinSource):
     """A regular file, which can be read again at any offset."""
 
     is_rereadable = True
@@ -182,7 +188,7 @@ class FileSource:
         return os.pread(self._fd, size, self._base + offset)
 
 
-class BytesSource:
+class BytesSource(StdinSource):
     """Bytes that are complete before the run. The journal records them as a file."""
 
     is_rereadable = True
@@ -207,7 +213,7 @@ class BytesSource:
         return self._data[offset : offset + size]
 
 
-class DescriptorSource:
+class DescriptorSource(StdinSource):
     """A pipe, a terminal or a socket, whose bytes can be read only once."""
 
     is_rereadable = False
@@ -238,7 +244,7 @@ class DescriptorSource:
         return os.read(self._fd, size)
 
 
-class FedSource:
+class FedSource(StdinSource):
     """Bytes that the embedder feeds while the guest runs. Thread-safe.
 
     ``on_wait`` is called in the thread of the guest each time the guest begins to wait for input,

@@ -1,0 +1,133 @@
+"""Channels: open objects through which bytes pass, such as pipe ends and sockets."""
+
+import select
+from enum import IntFlag
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+
+from journal.events.paths import FileType
+from journal.wasi_abi import RIGHTS_SOCKET, Errno, Rights, WasiError
+
+if TYPE_CHECKING:
+    from journal.engine.wasi.call_context import CallContext
+
+
+class Readiness(IntFlag):
+    """State of an open object, with the bits of WASIX's epoll."""
+
+    READABLE = 1
+    WRITABLE = 2
+    READ_HANGUP = 4
+    """The peer will send no more bytes."""
+    ERROR = 16
+    HANGUP = 32
+    """The peer has closed its end."""
+
+
+NOT_READY = Readiness(0)
+
+
+class WaitSource(Protocol):
+    """A condition that a guest waits for.
+
+    Whoever makes it true without a descriptor of the host wakes the interrupter of the guest.
+    """
+
+    def is_ready(self) -> bool:
+        """Return whether the guest can continue."""
+
+    def poll_events(self) -> list[tuple[int, int]]:
+        """Return the descriptors of the host to watch, each with its events of ``select.poll``."""
+
+
+class ChannelState(NamedTuple):
+    """Contents of a channel inside the guest, as a snapshot stores them.
+
+    The fields are those of :class:`journal.events.snapshots.DescriptorContents`.
+    """
+
+    value: int
+    flags: int
+    parts: tuple[bytes, ...]
+
+
+class ByteChannel:
+    """An open object through which bytes pass. All descriptors that refer to it share it.
+
+    A method that needs inputs, or has effects, takes them from the tape of ``context``. A subclass
+    overrides what its kind supports.
+    """
+
+    filetype: ClassVar[FileType] = FileType.UNKNOWN
+    rights: ClassVar[Rights] = RIGHTS_SOCKET
+    flags: int = 0
+    """WASI's fdflags."""
+
+    def read(self, context: "CallContext", fd: int, size_max: int) -> bytes:
+        """Return bytes for fd_read, at most ``size_max``; wait for them unless NONBLOCK is set."""
+        raise WasiError(Errno.BADF)
+
+    def write(self, context: "CallContext", fd: int, data: bytes) -> int:
+        """Accept bytes of fd_write and return how many; wait for room unless NONBLOCK is set."""
+        raise WasiError(Errno.BADF)
+
+    def readiness(self) -> Readiness:
+        """Return what the guest could do now without waiting. A live guest only."""
+        return NOT_READY
+
+    def poll_events(self, wanted: Readiness) -> list[tuple[int, int]]:
+        """Return the descriptors of the host by which ``wanted`` can come true; none inside the
+        guest.
+        """
+        return []
+
+    def save(self) -> ChannelState | None:
+        """Return the contents for a snapshot; None if the effects of the guest determine them."""
+        return None
+
+    def load(self, state: ChannelState) -> None:
+        """Restore contents. Raises ``ValueError`` for contents that this channel cannot have."""
+        raise ValueError("this descriptor has no contents")
+
+    def close(self) -> None:
+        """Release the resources of the host: the last descriptor was closed."""
+
+
+class ChannelWait:
+    """Wait until one of several channels has one of the wanted events."""
+
+    def __init__(self, wanted: list[tuple[ByteChannel, Readiness]]) -> None:
+        self._wanted = wanted
+
+    def is_ready(self) -> bool:
+        """Return whether a channel has one of its events."""
+        always = Readiness.ERROR | Readiness.HANGUP
+        return any(channel.readiness() & (events | always) for channel, events in self._wanted)
+
+    def poll_events(self) -> list[tuple[int, int]]:
+        """Return the descriptors of the host by which an event can come."""
+        return [each for channel, events in self._wanted for each in channel.poll_events(events)]
+
+
+def to_poll_mask(wanted: Readiness) -> int:
+    """Return the events of ``select.poll`` for a descriptor of the host."""
+    mask = select.POLLIN if wanted & Readiness.READABLE else 0
+    mask |= select.POLLOUT if wanted & Readiness.WRITABLE else 0
+    return mask | (select.POLLRDHUP if wanted & Readiness.READ_HANGUP else 0)
+
+
+def from_poll_mask(mask: int) -> Readiness:
+    """Return the state of a descriptor of the host, from its events of ``select.poll``."""
+    found = NOT_READY
+    for bit, each in _FROM_POLL:
+        if mask & bit:
+            found |= each
+    return found
+
+
+_FROM_POLL = (
+    (select.POLLIN, Readiness.READABLE),
+    (select.POLLOUT, Readiness.WRITABLE),
+    (select.POLLRDHUP, Readiness.READ_HANGUP),
+    (select.POLLERR, Readiness.ERROR),
+    (select.POLLHUP, Readiness.HANGUP),
+)
