@@ -9,34 +9,32 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import journal
+from journal.engine.wasi.functions import IMPORTS, PREVIEW_1, WASIX
+from journal.engine.wasi.functions.wasix import MODULE as WASIX_MODULE
+from journal.wasi_abi import MODULE as PREVIEW_1_MODULE
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import ROOT
 from tests.support.wat import module
 
-#: Functions that the guest can call: module and parameters. An i64 is extended from an i32.
-CALLS = {
-    "proc_snapshot": ("wasix_32v1", ""),
-    "sock_open": ("wasix_32v1", "iiii"),
-    "sock_bind": ("wasix_32v1", "ii"),
-    "sock_listen": ("wasix_32v1", "ii"),
-    "sock_addr_local": ("wasix_32v1", "ii"),
-    "tty_get": ("wasix_32v1", "i"),
-    "tty_set": ("wasix_32v1", "i"),
-    "fd_close": ("wasi_snapshot_preview1", "i"),
-    "fd_renumber": ("wasi_snapshot_preview1", "ii"),
-    "fd_fdstat_get": ("wasi_snapshot_preview1", "ii"),
-    "fd_fdstat_set_flags": ("wasi_snapshot_preview1", "ii"),
-    "fd_filestat_get": ("wasi_snapshot_preview1", "ii"),
-    "fd_tell": ("wasi_snapshot_preview1", "ii"),
-    "sock_accept": ("wasi_snapshot_preview1", "iii"),
-    "sock_recv": ("wasi_snapshot_preview1", "iiiiii"),
-    "sock_send": ("wasi_snapshot_preview1", "iiiii"),
-    "sock_shutdown": ("wasi_snapshot_preview1", "ii"),
-    "poll_oneoff": ("wasi_snapshot_preview1", "iiii"),
-    "fd_read": ("wasi_snapshot_preview1", "iiii"),
-    "fd_write": ("wasi_snapshot_preview1", "iiii"),
-    "path_open": ("wasi_snapshot_preview1", "iiiiillii"),
-}
+_LETTERS = {"i32": "i", "i64": "l"}
+
+
+def _list_calls() -> dict[str, tuple[str, str]]:
+    """Return each function of WASIX and preview 1 that the host has: its module and parameters.
+
+    An i64 (l) is extended from an i32 (i). A function with one name in both is that of preview 1.
+    """
+    functions = dict(WASIX) | dict(PREVIEW_1)
+    return {
+        name: (
+            PREVIEW_1_MODULE if name in PREVIEW_1 else WASIX_MODULE,
+            "".join(_LETTERS[kind] for kind in signature[0]),
+        )
+        for name, (signature, _) in functions.items()
+    }
+
+
+CALLS = _list_calls()
 NUMBERS = {name: number for number, name in enumerate(CALLS, 1)}
 
 #: Offset and size of the data of an order in the guest's memory, and the size of that memory.
@@ -44,11 +42,11 @@ DATA = 64
 DATA_SIZE = 128
 MEMORY_SIZE = 65536
 
-_ARGUMENTS_MAX = 9
+_ARGUMENTS_MAX = 14
 # Number of the call (0 ends the guest), arguments, data.
 _ORDER = struct.Struct(f"<I{_ARGUMENTS_MAX}I{DATA_SIZE}s")
 _HEAD_SIZE = _ORDER.size - DATA_SIZE
-_ERRNO = 48  # Offset of the errno in memory.
+_ERRNO = 60  # Offset of the errno in memory.
 assert _HEAD_SIZE <= _ERRNO < DATA
 _ANSWER = struct.Struct(f"<I{DATA_SIZE}s")  # Errno, and the data after the call.
 
@@ -65,22 +63,25 @@ def _program() -> bytes:
     imports, cases = [], []
     for name, (source, parameters) in CALLS.items():
         types = " ".join(_TYPES[letter] for letter in parameters)
-        imports.append(f'(import "{source}" "{name}" (func ${name} (param {types}) (result i32)))')
+        has_result = bool(IMPORTS[source][name][0][1])
+        result = "(result i32)" if has_result else ""
+        imports.append(f'(import "{source}" "{name}" (func ${name} (param {types}) {result}))')
         given = " ".join(_argument(at, letter) for at, letter in enumerate(parameters, 1))
+        call = f"(call ${name} {given})"
+        made = f"(i32.store (i32.const {_ERRNO}) {call if has_result else f'(i32.const 0) {call}'})"
         cases.append(f"""(if (i32.eq (i32.load (i32.const 0)) (i32.const {NUMBERS[name]}))
-            (then (i32.store (i32.const {_ERRNO}) (call ${name} {given}))))""")
+            (then {made}))""")
     orders = struct.pack("<4I", 0, _HEAD_SIZE, DATA, DATA_SIZE)
     answers = struct.pack("<4I", _ERRNO, 4, DATA, DATA_SIZE)
     buffers = "".join(f"\\{byte:02x}" for byte in orders + answers)
     return module(f"""(module {"".join(imports)}
-        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
         (memory (export "memory") 1 1) (data (i32.const 300) "{buffers}")
         (func (export "_start") (loop $again
             (if (call $fd_read (i32.const 0) (i32.const 300) (i32.const 2) (i32.const 340))
-                (then (call $exit (i32.const 81))))
+                (then (call $proc_exit (i32.const 81))))
             (if (i32.ne (i32.load (i32.const 340)) (i32.const {_ORDER.size}))
-                (then (call $exit (i32.const 82))))
-            (if (i32.eqz (i32.load (i32.const 0))) (then (call $exit (i32.const 0))))
+                (then (call $proc_exit (i32.const 82))))
+            (if (i32.eqz (i32.load (i32.const 0))) (then (call $proc_exit (i32.const 0))))
             (i32.store (i32.const {_ERRNO}) (i32.const 0xffffffff))
             {"".join(cases)}
             (drop (call $fd_write (i32.const 1) (i32.const 316) (i32.const 2) (i32.const 340)))
