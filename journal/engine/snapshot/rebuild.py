@@ -58,6 +58,7 @@ _QUERIES = frozenset(
         HostCall.SIZE,
         HostCall.SYNC,
         HostCall.READLINK,
+        HostCall.WAIT,
     )
 )
 

@@ -51,6 +51,8 @@ class CallContext:
     before_wait: Callable[[bool], None] = lambda needs_input: None
     #: Called after the guest consumed input that cannot be read again.
     on_consumed: Callable[[], None] = lambda: None
+    #: Called when a write to a pipe or a socket fails because nobody can read it: SIGPIPE.
+    on_broken_pipe: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.network = GuestNetwork(self.tape, self.descriptors)
