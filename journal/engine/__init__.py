@@ -62,12 +62,15 @@ if TYPE_CHECKING:
     from journal.engine.trust.approvals import Approval, Approvals
     from journal.engine.trust.grants import Grants
     from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+    from journal.engine.wasi.network.policy import ALL_NETWORK, NO_NETWORK, NetworkPolicy
     from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
     from journal.engine.wasi.stdio.stdin import FedSource
     from journal.events.process import RecordingLevel
 
 _MODULES = {
+    "ALL_NETWORK": "engine.wasi.network.policy",
     "MEMORY": "engine.clones.session_journal",
+    "NO_NETWORK": "engine.wasi.network.policy",
     "AccessRequest": "engine.trust.access_request",
     "Approval": "engine.trust.approvals",
     "Approvals": "engine.trust.approvals",
@@ -94,6 +97,7 @@ _MODULES = {
     "MemoryMount": "engine.wasi.filesystem.mounts",
     "ModuleLimits": "engine.allocation",
     "ModulePreparation": "engine.program.preparation",
+    "NetworkPolicy": "engine.wasi.network.policy",
     "OnDemand": "engine.allocation",
     "OutputChunk": "engine.interactive.output_log",
     "Pool": "engine.pool.pool",
@@ -141,7 +145,9 @@ _MODULES = {
 """The modules of the public names."""
 
 __all__ = [
+    "ALL_NETWORK",
     "MEMORY",
+    "NO_NETWORK",
     "AccessRequest",
     "Approval",
     "Approvals",
@@ -168,6 +174,7 @@ __all__ = [
     "MemoryMount",
     "ModuleLimits",
     "ModulePreparation",
+    "NetworkPolicy",
     "OnDemand",
     "OutputChunk",
     "Pool",

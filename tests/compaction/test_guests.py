@@ -21,7 +21,7 @@ from tests.support.compaction_histories import check, frames_of
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.engine_state import Described, Fresh, blocks_of
 from tests.support.guest_runs import wait_for_end
-from tests.support.snapshot_guests import SNAPSHOT_GUESTS, STAGED_GUESTS, Needs, SnapshotGuest
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS, STAGED_GUESTS, SnapshotGuest
 from tests.support.snapshot_runs import pick_evenly, record_often, resume_guest
 
 RESUMED_MAX = 3
@@ -133,7 +133,7 @@ def test_the_engine_makes_the_same_of_what_is_left(
         mounts=mounts,
         stdin=one.stdin,
         cache=cache,
-        network=Needs.NETWORK in one.needs,
+        network=one.network,
         snapshots=SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
     ) as recorder:
         wait_for_end(recorder)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import journal
+from journal.engine import ALL_NETWORK, NO_NETWORK
 from journal.events.snapshots import Trigger
 from tests.support.budget import Budget
 from tests.support.kill_bench import Bench, bench, compare_run, kill_and_compare, strace
@@ -77,7 +78,7 @@ DOING = {
     Trigger.IDLE: small("sleeper", "6", "150", options=on("idle")),
     Trigger.FIRST_ENVIRON: small("environ", options=on("first-environ")),
     Trigger.FIRST_STDIN: small("stdin", options=on("first-stdin"), stdin=LINES),
-    Trigger.FIRST_LISTEN: small("listen", options=(*on("first-listen"), "--net")),
+    Trigger.FIRST_LISTEN: small("listen", options=(*on("first-listen"), "--net", "all")),
     Trigger.EXPLICIT: small("explicit", "12", options=on("explicit")),
     Trigger.NON_DETERMINISTIC_CALL: small("clocks", "12", options=on("non-deterministic-call")),
     Trigger.PERIODIC_INTERVAL: small("sleeper", "12", "9", options=("--snapshot-period", "0.02")),
@@ -135,7 +136,7 @@ def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
     printed = [b"".join(data for stream, data in writes if stream == n) for n in (1, 2)]
     infos = [info for info in snapshots_in(path) if info.resumable]
     for info in infos[:: max(1, len(infos) // GONE_ON_MAX)]:
-        network = "--net" in trial.plan.options
+        network = ALL_NETWORK if "--net" in trial.plan.options else NO_NETWORK
         again = resume_run(path, info.seq, CACHE, stdin=trial.plan.stdin, network=network)
         assert again.outcome.code == ending.code, f"{told}from {info.seq}"
         assert [again.stdout, again.stderr] == printed, f"{told}from {info.seq}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from journal.engine import ALL_NETWORK
 from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.tape import Tape, TapeRow
 from journal.engine.wasi.functions import PREVIEW_1, WASIX
@@ -183,7 +184,7 @@ class Guest:
         """Continue with this process."""
         self.process = process
         process.context.network = GuestNetwork(
-            process.tape, process.context.descriptors, is_allowed=True
+            process.tape, process.context.descriptors, policy=ALL_NETWORK
         )
         memory = GuestMemory()
         memory.view, memory.size = memoryview(bytearray(1 << 16)), 1 << 16

@@ -158,7 +158,8 @@ from pathlib import Path
 import journal
 
 how, path, cache, module = sys.argv[1:]
-options = {"stdin": 0, "stdout": 1, "stderr": 2, "network": True, "cache": Path(cache)}
+options = {"stdin": 0, "stdout": 1, "stderr": 2, "cache": Path(cache)}
+options["network"] = journal.engine.ALL_NETWORK
 if how == "record":
     recorder = journal.record(module, path, **options)
 else:

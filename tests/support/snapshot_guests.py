@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from journal.engine import ALL_NETWORK, NO_NETWORK, NetworkPolicy
 from journal.events.snapshots import Trigger
 from tests.support.programs import guest, program
 
@@ -66,6 +67,11 @@ class SnapshotGuest:
         """Return the path of the program. Skip the test if the program cannot be built."""
         name = self.name or self.title
         return program(name) if self.is_program else guest(name)
+
+    @property
+    def network(self) -> NetworkPolicy:
+        """Return what the guest may do in the network of the host."""
+        return ALL_NETWORK if Needs.NETWORK in self.needs else NO_NETWORK
 
     @property
     def argv(self) -> list[str]:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import journal
 from journal import HostMount, MemoryMount
-from journal.engine import SnapshotOptions
+from journal.engine import NO_NETWORK, NetworkPolicy, SnapshotOptions
 from journal.engine.session.api import record
 from journal.snapshots import Trigger
 from journal.snapshots.triggers import format_trigger
 from tests.support.guest_runs import wait_for_end
-from tests.support.snapshot_guests import Needs, SnapshotGuest
+from tests.support.snapshot_guests import SnapshotGuest
 
 
 class FinishedRun(NamedTuple):
@@ -42,7 +42,7 @@ def triggers_in(path: Path) -> list[str]:
 
 
 def resume_run(
-    path: Path, at: int, cache: Path, *, stdin: bytes = b"", network: bool = False
+    path: Path, at: int, cache: Path, *, stdin: bytes = b"", network: NetworkPolicy = NO_NETWORK
 ) -> FinishedRun:
     """Resume a run from a snapshot into a new journal, and return its end.
 
@@ -66,7 +66,12 @@ def resume_run(
 
 
 def check_resumes(
-    path: Path, wanted: FinishedRun, cache: Path, *, stdin: bytes = b"", network: bool = False
+    path: Path,
+    wanted: FinishedRun,
+    cache: Path,
+    *,
+    stdin: bytes = b"",
+    network: NetworkPolicy = NO_NETWORK,
 ) -> None:
     """Check that a resume from each snapshot comes to the same end."""
     infos = snapshots_in(path)
@@ -110,7 +115,7 @@ def record_guest(
         stdin=one.stdin,
         cache=cache,
         durability=journal.engine.Durability.NONE,
-        network=Needs.NETWORK in one.needs,
+        network=one.network,
         snapshots=snapshots,
     ) as recorder:
         return wait_for_end(recorder), recorder.stdout, recorder.stderr, recorder.files
@@ -128,7 +133,7 @@ def resume_guest(
         stdin=one.stdin,
         cache=cache,
         durability=journal.engine.Durability.NONE,
-        network=Needs.NETWORK in one.needs,
+        network=one.network,
         snapshots=SnapshotOptions(),
         note=(notes if notes is not None else []).append,
     ) as recorder:

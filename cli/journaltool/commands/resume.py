@@ -130,7 +130,7 @@ def resume(  # long: it names each option
     module: common.ModuleOption = None,
     directory: mounts.GrantOption = None,
     secret_env: mounts.SecretOption = None,
-    net: session.NetOption = False,
+    net: session.NetOption = None,
     at: AtOption = None,
     into: IntoOption = None,
     reexecute: ReexecuteOption = False,
@@ -187,7 +187,7 @@ def resume(  # long: it names each option
                 on_input_wait=terminal.make_resume_greeting(quiet),
                 config=session.build_config(
                     durability or session.DurabilityChoice(recorded.durability.value),
-                    net,
+                    net or (),
                     snapshots,
                     schedule,
                     quiet,

@@ -142,7 +142,7 @@ def run(  # long: it names each option
     *,
     guest: mounts.GuestArguments,
     generation_file: GenerationFileOption = False,
-    net: session.NetOption = False,
+    net: session.NetOption = None,
     durability: session.DurabilityOption = session.DurabilityChoice.OUTPUT,
     level: LevelOption = LevelChoice.FULL,
     no_embed: NoEmbedOption = False,
@@ -182,7 +182,7 @@ def run(  # long: it names each option
         record = library.record  # This imports the engine.
         error_report.die_on_sigint()
         config = session.build_config(
-            durability, net, snapshots, schedule, quiet, on_progress, allocation
+            durability, net or (), snapshots, schedule, quiet, on_progress, allocation
         )
 
         def create(path: Path) -> "Recorder":

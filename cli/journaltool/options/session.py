@@ -1,5 +1,6 @@
 """Options of run and resume."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,15 @@ TimeoutOption = Annotated[
         "at least 10 seconds.",
     ),
 ]
-NetOption = Annotated[bool, typer.Option("--net", help="Let the guest use sockets.")]
+NetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--net",
+        metavar="RULE",
+        help="Grant the guest a part of the network: listen=HOST:PORT, connect=HOST:PORT, "
+        "resolve[=NAME], loopback (inside the guest), or all. Repeatable.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on stderr at the end.")
 ]
@@ -56,7 +65,7 @@ AllocationOption = Annotated[
 
 def build_config(
     durability: DurabilityChoice,
-    net: bool,
+    net: Sequence[str],
     snapshots: "SnapshotOptions",
     schedule: "CompactionSchedule | None",
     quiet: bool,
@@ -64,7 +73,7 @@ def build_config(
     allocation: str,
 ) -> "RunConfig":
     """Return the configuration of a guest that uses the standard streams of this process."""
-    from journal.engine import Durability, RunConfig, parse_allocation
+    from journal.engine import Durability, NetworkPolicy, RunConfig, parse_allocation
 
     return RunConfig(
         stdin=0,
@@ -73,7 +82,7 @@ def build_config(
         durability=Durability(durability.value),
         cache=common.module_cache(),
         approvals=common.approvals_directory(),
-        network=net,
+        network=NetworkPolicy.parse(net),
         snapshots=snapshots,
         compaction=schedule,
         allocation=parse_allocation(allocation),

@@ -117,7 +117,7 @@ class Clone:
         )
         context.descriptors.is_lowest_first = self._template.image.program.is_wasix
         context.network = GuestNetwork(
-            self._tape, context.descriptors, is_allowed=self._template.has_network
+            self._tape, context.descriptors, policy=self._template.network
         )
         context.terminal = Terminal(self._tape, self._template.terminals)
         return context

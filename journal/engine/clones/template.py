@@ -8,7 +8,6 @@ from typing import Self
 
 from journal._arguments import (
     check_choice,
-    check_flag,
     check_int,
     check_optional,
     check_path,
@@ -35,6 +34,7 @@ from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.session_limits import SessionLimits
 from journal.engine.trust.access import HostAccess
 from journal.engine.trust.grants import Grants
+from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.engine.wasi.stdio.delivery import find_terminals
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.errors import NotResumable, OptionError
@@ -76,7 +76,7 @@ class CloneTemplate:
         self.access = access
         self.own_files = find_own_files(self.path, config.cache, config.approvals)
         self.terminals = tuple(sorted(find_terminals(recording.histories)))
-        self.has_network = config.network
+        self.network = config.network
         sizes = {STDOUT: 0, STDERR: 0}
         for stream, data in recording.writes(self.seq):
             sizes[stream] += len(data)
@@ -103,7 +103,7 @@ class CloneTemplate:
         secrets: Mapping[str, str | SecretValue] | None = None,
         limits: SessionLimits | None = None,
         allocation: InstanceAllocationStrategy | None = None,
-        network: bool = False,
+        network: NetworkPolicy = NO_NETWORK,
         tracking: DirtyPageTracking = DirtyPageTracking.AUTO,
         private_size_max: int | None = None,
         cache: StrPath | None = None,
@@ -134,7 +134,7 @@ class CloneTemplate:
         config = SessionConfig(
             cache=check_optional("cache", cache, check_path),
             approvals=check_optional("approvals", approvals, check_path),
-            network=check_flag("network", network),
+            network=network,
             progress=progress,
             allocation=check_on_demand("allocation", allocation),
         )

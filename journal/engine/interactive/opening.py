@@ -32,6 +32,7 @@ from journal.engine.session.secret_environment import SecretValue
 from journal.engine.session.session_limits import SessionLimits
 from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+from journal.engine.wasi.network.policy import NetworkPolicy
 from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy, OutputCallback
 from journal.errors import OptionError
 from journal.events.process import RecordingLevel
@@ -51,7 +52,7 @@ class _Keywords(TypedDict, total=False):
     durability: Durability
     cache: Path
     approvals: Path
-    network: bool
+    network: NetworkPolicy
     snapshots: SnapshotOptions
     compaction: "CompactionSchedule"
     allocation: InstanceAllocationStrategy

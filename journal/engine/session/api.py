@@ -55,6 +55,7 @@ from journal.engine.wasi.filesystem.mounts import (
     check_copy,
     check_mount,
 )
+from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy, OutputCallback
 from journal.errors import OptionError
 from journal.events.process import RecordingLevel
@@ -84,7 +85,7 @@ def record(  # long: each option is a keyword with its documentation
     durability: Durability | None = None,
     cache: Path | None = None,
     approvals: Path | None = None,
-    network: bool = False,
+    network: NetworkPolicy = NO_NETWORK,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
     allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
@@ -169,7 +170,7 @@ def resume(  # long: each option is a keyword with its documentation
     durability: Durability | None = None,
     cache: Path | None = None,
     approvals: Path | None = None,
-    network: bool = False,
+    network: NetworkPolicy = NO_NETWORK,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
     allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
@@ -272,7 +273,7 @@ def _choose(
     streams: tuple[Input, Output, Output],
     durability: Durability | None,
     engine: tuple[Path | None, Path | None, InstanceAllocationStrategy],
-    network: bool,
+    network: NetworkPolicy,
     snapshots: SnapshotOptions | None,
     compaction: "CompactionSchedule | None",
     reporters: tuple[EventCallback | None, OutputCallback | None, Notify, ProgressCallback],

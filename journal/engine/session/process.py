@@ -161,9 +161,7 @@ class Process:
         if identity.start.level is RecordingLevel.FULL:
             context.on_long_wait = self._record_wait
         context.descriptors.is_lowest_first = self.program.is_wasix
-        context.network = GuestNetwork(
-            self.tape, context.descriptors, is_allowed=self._config.network
-        )
+        context.network = GuestNetwork(self.tape, context.descriptors, policy=self._config.network)
         handle = find_terminal(streams.source, streams.output_targets)
         context.terminal = Terminal(self.tape, streams.terminals, handle)
         return context

@@ -9,7 +9,6 @@ from typing import IO, TYPE_CHECKING, Any
 from journal._arguments import (
     check_callable,
     check_choice,
-    check_flag,
     check_int,
     check_optional,
     check_path,
@@ -23,6 +22,7 @@ from journal.engine.allocation import (
 )
 from journal.engine.configuration import SnapshotOptions
 from journal.engine.program.variant import Notify
+from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy, check_network
 from journal.engine.wasi.stdio.outbox import Durability, OutputCallback
 from journal.engine.wasi.stdio.stdin import FedSource
 from journal.errors import OptionError
@@ -77,7 +77,8 @@ class RunConfig:
 
     ``durability`` says when output and changes of host files may happen relative to their
     events. ``cache`` is the directory of compiled modules and memory images (default: one in the
-    cache directory of the user). ``network`` allows sockets. ``approvals`` is the directory of the
+    cache directory of the user). ``network`` is what the guest may do in the network of the host
+    (default: nothing). ``approvals`` is the directory of the
     approvals of the user (default: ``~/.local/state/wasm-journal/approvals``).
 
     ``snapshots`` says when snapshots are taken. ``compaction`` says when the journal is
@@ -109,7 +110,7 @@ class RunConfig:
     durability: Durability | None = None
     cache: Path | None = None
     approvals: Path | None = None
-    network: bool = False
+    network: NetworkPolicy = NO_NETWORK
     snapshots: SnapshotOptions | None = None
     compaction: "CompactionSchedule | None" = None
     allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY
@@ -128,7 +129,7 @@ class RunConfig:
         for name in ("cache", "approvals"):
             path = check_optional(name, getattr(self, name), check_path)
             object.__setattr__(self, name, path)
-        check_flag("network", self.network)
+        check_network("network", self.network)
         if self.snapshots is not None:
             check_type("snapshots", self.snapshots, SnapshotOptions)
         if self.compaction is not None:

@@ -91,7 +91,8 @@ class OpenDirectory:
 class Socket(ByteChannel):
     """A socket in the state that the guest knows.
 
-    ``local`` is the address of a bound socket, ``backlog`` the queue length of a listening one.
+    ``local`` is the address of a bound socket, and ``asked`` the one that the guest passed, whose
+    port may be 0. ``backlog`` is the queue length of a listening one.
     ``handle`` is the socket of the host, or None during a replay.
     """
 
@@ -99,6 +100,7 @@ class Socket(ByteChannel):
     kind: SocketType
     protocol: int
     local: SocketAddress | None = None
+    asked: SocketAddress | None = None
     backlog: int | None = None
     flags: int = 0
     handle: host.socket | None = None

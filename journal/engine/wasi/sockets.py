@@ -8,12 +8,13 @@ before.
 import socket as host
 import warnings
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.descriptors import Descriptors, Socket
 from journal.engine.wasi.filesystem.host_files import unwrap_result
 from journal.engine.wasi.filesystem.host_paths import capture_result
+from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.events import codec
 from journal.events.inputs import HostCall
 from journal.events.sockets import (
@@ -53,12 +54,14 @@ class SocketLost(RuntimeWarning):
 
 
 class GuestNetwork:
-    """Network of a guest. Without ``is_allowed`` every socket is refused with ``ACCES``."""
+    """Network of a guest. A call that the policy does not grant is refused with ``ACCES``."""
 
-    def __init__(self, tape: Tape, descriptors: Descriptors, *, is_allowed: bool = False) -> None:
+    def __init__(
+        self, tape: Tape, descriptors: Descriptors, *, policy: NetworkPolicy = NO_NETWORK
+    ) -> None:
         self._tape = tape
         self._descriptors = descriptors
-        self._is_allowed = is_allowed
+        self._policy = policy
         self._is_closed = False
 
     # -- calls of the guest -----------------------------------------------------------------------
@@ -85,12 +88,14 @@ class GuestNetwork:
             raise WasiError(Errno.INVAL)
 
         def operation(handle: host.socket) -> bytes:
+            if not self._policy.may_listen(address, socket.kind):
+                raise WasiError(Errno.ACCES)
             handle.bind(_host_address(socket, address))
             return _local_address(handle)
 
         payload = _pack_bind(fd, address)
         value = self._perform(SocketBind.tag, payload, HostCall.BIND, fd, socket, operation)
-        socket.local = _decode_address(socket, value)
+        socket.local, socket.asked = _decode_address(socket, value), address
         self._restore_socket(fd, socket)
         return socket.local
 
@@ -99,14 +104,18 @@ class GuestNetwork:
         socket = self._descriptors.get_socket(fd)
         if socket.kind is not SocketType.STREAM:
             raise WasiError(Errno.NOTSUP)
+        asked = socket.asked or _any_address(socket)
 
         def operation(handle: host.socket) -> bytes:
+            if socket.local is None and not self._policy.may_listen(asked, socket.kind):
+                raise WasiError(Errno.ACCES)
             handle.listen(min(backlog, BACKLOG_MAX))
             return _local_address(handle)
 
         payload = _pack_listen(fd, backlog)
         value = self._perform(SocketListen.tag, payload, HostCall.LISTEN, fd, socket, operation)
         socket.local, socket.backlog = _decode_address(socket, value), backlog
+        socket.asked = asked
         self._restore_socket(fd, socket)
 
     # -- sockets of the host ----------------------------------------------------------------------
@@ -179,9 +188,11 @@ class GuestNetwork:
 
     def _host_socket(self, socket: Socket) -> host.socket:
         """Return the socket of the host, creating it after a replay."""
-        if not self._is_allowed:
+        if self._policy.is_empty:
             raise WasiError(Errno.ACCES)
         if socket.handle is None:
+            if not self._may_bind_again(socket):
+                raise WasiError(Errno.ACCES)
             handle = host.socket(_FAMILIES[socket.family], _TYPES[socket.kind], socket.protocol)
             try:
                 if socket.kind is SocketType.STREAM:
@@ -196,6 +207,12 @@ class GuestNetwork:
                 raise
             socket.handle = handle
         return socket.handle
+
+    def _may_bind_again(self, socket: Socket) -> bool:
+        """Return whether a socket may get the local address that it had in a former session."""
+        if socket.local is None or socket.asked is None:
+            return True
+        return self._policy.may_listen_again(socket.asked, socket.local, socket.kind)
 
 
 def _make_socket(family: int, kind: int, protocol: int) -> Socket:
@@ -233,6 +250,11 @@ def _host_address(socket: Socket, address: SocketAddress) -> tuple[object, ...]:
     if socket.family is AddressFamily.INET4:
         return str(address.address), address.port
     return str(address.address), address.port, address.flow, address.scope
+
+
+def _any_address(socket: Socket) -> SocketAddress:
+    any_address = IPv4Address(0) if socket.family is AddressFamily.INET4 else IPv6Address(0)
+    return SocketAddress(any_address, 0)
 
 
 def _ip_version(socket: Socket) -> int:

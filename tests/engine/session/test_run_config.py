@@ -10,7 +10,7 @@ import pytest
 
 import journal
 from journal.compaction import CompactionSchedule, RetentionPolicy
-from journal.engine import Durability, RunConfig, SnapshotOptions
+from journal.engine import ALL_NETWORK, Durability, RunConfig, SnapshotOptions
 from tests.support.guest_runs import wait_for_end
 from tests.support.programs import guest
 
@@ -30,9 +30,9 @@ def test_record_and_resume_take_the_same_configuration(tmp_path: Path, cache_dir
 def test_an_option_in_the_configuration_and_as_a_keyword_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "j"
     with pytest.raises(journal.OptionError, match="in config and as keywords"):
-        journal.record(guest("cat"), path, config=RunConfig(), network=True)
+        journal.record(guest("cat"), path, config=RunConfig(), network=ALL_NETWORK)
     with pytest.raises(journal.OptionError, match="in config and as keywords"):
-        journal.resume(path, config=RunConfig(), network=True)
+        journal.resume(path, config=RunConfig(), network=ALL_NETWORK)
     assert not path.exists()
 
 

@@ -54,14 +54,13 @@ def recorder_of(
         stdin=stdin,
         cache=cache,
         durability=journal.engine.Durability.NONE,
-        network=Needs.NETWORK in one.needs,
+        network=one.network,
     )
 
 
 def resume_with_input(one: SnapshotGuest, path: Path, cache: Path) -> journal.Recorder:
     """Resume a journal with the recorded input."""
-    network = Needs.NETWORK in one.needs
-    return journal.resume(path, stdin=one.stdin, cache=cache, network=network, strict=False)
+    return journal.resume(path, stdin=one.stdin, cache=cache, network=one.network, strict=False)
 
 
 def trees_of(one: SnapshotGuest, folder: Path) -> dict[str, bytes | str]:

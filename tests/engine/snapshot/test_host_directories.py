@@ -16,7 +16,14 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount
-from journal.engine import Grants, HostDiffers, SnapshotOptions
+from journal.engine import (
+    ALL_NETWORK,
+    NO_NETWORK,
+    Grants,
+    HostDiffers,
+    NetworkPolicy,
+    SnapshotOptions,
+)
 from journal.engine.snapshot.capture import SnapshotCapture
 from journal.snapshots import Trigger
 from journal.wasi_abi import Errno
@@ -353,19 +360,19 @@ def test_from_each_snapshot_a_guest_that_listens_comes_to_the_same_end(
         guest("listen"),
         tmp_path / "j",
         args=["listen"],
-        network=True,
+        network=ALL_NETWORK,
         snapshots=often,
         cache=cache_dir,
     ) as recorder:
         wanted = finish_run(recorder)
     assert {info.function for info in snapshots_in(tmp_path / "j")} >= {"sock_bind", "fd_close"}
-    check_resumes(tmp_path / "j", wanted, cache_dir, network=True)
+    check_resumes(tmp_path / "j", wanted, cache_dir, network=ALL_NETWORK)
 
 
 def test_a_socket_is_at_each_snapshot_what_it_was_then(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     with journal.record(
-        REMOTE, path, network=True, snapshots=EXPLICIT, cache=cache_dir
+        REMOTE, path, network=ALL_NETWORK, snapshots=EXPLICIT, cache=cache_dir
     ) as recorder:
         remote, seqs = Remote(recorder), [recorder.snapshot()]
         fd = open_socket(remote)
@@ -381,7 +388,9 @@ def test_a_socket_is_at_each_snapshot_what_it_was_then(tmp_path: Path, cache_dir
     for stage, seq in enumerate(seqs):
         assert seq is not None
         into = tmp_path / f"stage-{stage}"
-        with journal.resume(path, at=seq, into=into, network=True, cache=cache_dir) as recorder:
+        with journal.resume(
+            path, at=seq, into=into, network=ALL_NETWORK, cache=cache_dir
+        ) as recorder:
             if stage:
                 wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             again = Remote(recorder)
@@ -394,13 +403,15 @@ def test_a_socket_is_at_each_snapshot_what_it_was_then(tmp_path: Path, cache_dir
                 assert is_reached(port)
 
 
-@pytest.mark.parametrize("network", [False, True], ids=["without permission", "port taken"])
+@pytest.mark.parametrize(
+    "network", [NO_NETWORK, ALL_NETWORK], ids=["without permission", "port taken"]
+)
 def test_a_socket_that_cannot_be_had_again_behind_a_snapshot_is_told_of(
-    network: bool, tmp_path: Path, cache_dir: Path
+    network: NetworkPolicy, tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
     with journal.record(
-        REMOTE, path, network=True, snapshots=EXPLICIT, cache=cache_dir
+        REMOTE, path, network=ALL_NETWORK, snapshots=EXPLICIT, cache=cache_dir
     ) as recorder:
         fd, port = listen(Remote(recorder))
         assert recorder.snapshot() is not None
@@ -410,7 +421,7 @@ def test_a_socket_that_cannot_be_had_again_behind_a_snapshot_is_told_of(
         journal.resume(path, network=network, cache=cache_dir) as recorder,
     ):
         wait_until(lambda: len(recorder.stdout) > 0)
-        errno = Errno.ADDRINUSE if network else Errno.ACCES
+        errno = Errno.ACCES if network.is_empty else Errno.ADDRINUSE
         assert Remote(recorder)("sock_listen", fd, 5).errno == errno
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal.engine import SnapshotOptions
+from journal.engine import ALL_NETWORK, NO_NETWORK, NetworkPolicy, SnapshotOptions
 from journal.events.inputs import ClockRead, RandomBytes
 from journal.snapshots import Trigger
 from journal.snapshots.triggers import DEFAULTS, ONCE, format_trigger
@@ -78,9 +78,9 @@ class Case:
         return SnapshotOptions(on=frozenset({self.trigger}), **self.more)
 
     @property
-    def network(self) -> bool:
-        """Return whether the guest needs sockets."""
-        return self.trigger is Trigger.FIRST_LISTEN
+    def network(self) -> NetworkPolicy:
+        """Return what the guest may do in the network of the host."""
+        return ALL_NETWORK if self.trigger is Trigger.FIRST_LISTEN else NO_NETWORK
 
     def record(self, path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder:
         """Record a run."""
@@ -130,7 +130,7 @@ CASES = (
         guest="listen",
         count=1,
         functions=frozenset({"sock_listen"}),
-        options=("--net", "--snapshot-on", "first-listen"),
+        options=("--net", "all", "--snapshot-on", "first-listen"),
     ),
     Case(
         trigger=Trigger.FIRST_ENVIRON,
@@ -439,7 +439,7 @@ def test_the_command_line_takes_snapshots_for_what_a_guest_does_and_each_resumes
     [
         ("sleeper", (), Trigger.IDLE),
         ("environ", (), Trigger.FIRST_ENVIRON),
-        ("listen", ("--net",), Trigger.FIRST_LISTEN),
+        ("listen", ("--net", "all"), Trigger.FIRST_LISTEN),
         ("stdin", (), Trigger.FIRST_STDIN),
         ("explicit", (), Trigger.EXPLICIT),
     ],

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
+from journal.engine import ALL_NETWORK, NO_NETWORK
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, Descriptors, Socket
 from journal.engine.wasi.sockets import GuestNetwork
@@ -83,7 +84,7 @@ def inet6(port: int, address: str = "::1", scope: int = 0) -> bytes:
 @pytest.fixture
 def guest(tmp_path: Path, cache_dir: Path) -> Iterator[Remote]:
     """Run a guest that may use sockets."""
-    with journal.record(REMOTE, tmp_path / "j", network=True, cache=cache_dir) as recorder:
+    with journal.record(REMOTE, tmp_path / "j", network=ALL_NETWORK, cache=cache_dir) as recorder:
         yield Remote(recorder)
 
 
@@ -216,7 +217,7 @@ def test_a_guest_has_no_more_descriptors_than_there_are() -> None:
     one = Socket(AddressFamily.INET4, SocketType.STREAM, 0)
     table.used = dict.fromkeys(range(DESCRIPTORS_MAX), one)
     with pytest.raises(WasiError) as refused:
-        GuestNetwork(Tape(_Nowhere()), table, is_allowed=True).open(INET4, STREAM, 0)
+        GuestNetwork(Tape(_Nowhere()), table, policy=ALL_NETWORK).open(INET4, STREAM, 0)
     assert refused.value.errno == Errno.MFILE
 
 
@@ -269,7 +270,7 @@ def test_a_guest_without_permission_is_refused_and_a_replay_with_it_too(
         assert Remote(recorder)("sock_open", INET4, STREAM, 0, DATA).errno == Errno.ACCES
     answers = [event for event in events_of(path) if isinstance(event, HostResult)]
     assert answers == [HostResult(call=HostCall.SOCKET, fd=FIRST, errno=Errno.ACCES, value=b"")]
-    with journal.resume(path, network=True, cache=cache_dir) as recorder:
+    with journal.resume(path, network=ALL_NETWORK, cache=cache_dir) as recorder:
         wait_until(lambda: len(recorder.stdout) >= ANSWER_SIZE)
         assert parse_answer(recorder.stdout).errno == Errno.ACCES
         assert open_socket(Remote(recorder)) == FIRST
@@ -277,7 +278,7 @@ def test_a_guest_without_permission_is_refused_and_a_replay_with_it_too(
 
 def test_the_command_allows_sockets_where_it_is_told_to(tmp_path: Path) -> None:
     (tmp_path / "remote.wasm").write_bytes(REMOTE)
-    for option, errno in (((), Errno.ACCES), (("--net",), 0)):
+    for option, errno in (((), Errno.ACCES), (("--net", "all"), 0)):
         done = subprocess.run(
             [*JOURNALTOOL, "run", "--force", "--quiet", *option, "remote.wasm"],
             cwd=tmp_path,
@@ -288,14 +289,17 @@ def test_the_command_allows_sockets_where_it_is_told_to(tmp_path: Path) -> None:
             check=True,
         )
         assert parse_answer(done.stdout).errno == errno
-    assert run_limited_tool("resume", "--net", "remote.journal", folder=tmp_path).returncode == 0
+    assert (
+        run_limited_tool("resume", "--net", "all", "remote.journal", folder=tmp_path).returncode
+        == 0
+    )
 
 
 def test_a_guest_resumed_without_permission_is_told_at_its_next_call(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
+    with journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache_dir) as recorder:
         fd, port = listen(Remote(recorder))
     lost = f"socket {FIRST} at 127.0.0.1:{port} .* no network now"
     with expect_note(lost), journal.resume(path, cache=cache_dir) as recorder:
@@ -312,7 +316,7 @@ def test_a_replay_touches_no_network(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "j"
-    with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
+    with journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache_dir) as recorder:
         guest = Remote(recorder)
         listen(guest)
         open_socket(guest, kind=DGRAM)
@@ -323,7 +327,7 @@ def test_a_replay_touches_no_network(
         raise AssertionError("a replay made a socket")
 
     monkeypatch.setattr(socket, "socket", unheard_of)
-    for network in (False, True):
+    for network in (NO_NETWORK, ALL_NETWORK):
         with journal.resume(path, network=network, cache=cache_dir) as recorder:
             assert recorder.files == {}  # Reading the files replays the journal.
             assert recorder.stdout == printed
@@ -357,14 +361,14 @@ def test_a_snapshot_brings_sockets_and_the_terminal_back(tmp_path: Path, cache_d
     path, tty = tmp_path / "j", struct.pack("<4I6B2x", 99, 44, 0, 0, *[0] * 6)
     snapshots = journal.engine.SnapshotOptions(on=frozenset({journal.snapshots.Trigger.EXPLICIT}))
     with journal.record(
-        REMOTE, path, network=True, snapshots=snapshots, cache=cache_dir
+        REMOTE, path, network=ALL_NETWORK, snapshots=snapshots, cache=cache_dir
     ) as recorder:
         guest = Remote(recorder)
         fd, port = listen(guest)
         assert guest("sock_open", UNIX, STREAM, 0, DATA).errno == Errno.AFNOSUPPORT
         assert guest("tty_set", DATA, data=tty).errno == 0
         assert guest("proc_snapshot").errno == 0
-    with journal.resume(path, network=True, cache=cache_dir) as recorder:
+    with journal.resume(path, network=ALL_NETWORK, cache=cache_dir) as recorder:
         again = resume_remote(recorder)
         assert is_reached(port)
         assert port_of(again, fd) == port
@@ -376,7 +380,7 @@ def test_every_cut_of_a_journal_with_sockets_goes_on_to_the_same_end(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     whole = tmp_path / "whole"
-    with journal.record(REMOTE, whole, network=True, cache=cache_dir) as recorder:
+    with journal.record(REMOTE, whole, network=ALL_NETWORK, cache=cache_dir) as recorder:
         listen(Remote(recorder))
     orders = [
         encode_order("sock_open", INET4, STREAM, 0, DATA),
@@ -391,7 +395,7 @@ def test_every_cut_of_a_journal_with_sockets_goes_on_to_the_same_end(
     for count in range(first, len(frames) + 1):
         cut = rewrite(whole, tmp_path / f"{count}", keep_first(count))
         heard = sum(frame.tag == StreamRead.tag for frame in frames[:count])
-        with journal.resume(cut, network=True, cache=cache_dir) as recorder:
+        with journal.resume(cut, network=ALL_NETWORK, cache=cache_dir) as recorder:
             for data in orders[heard:]:
                 recorder.feed(data)
             answers = read_answers(recorder, len(orders))
@@ -411,12 +415,12 @@ def test_a_port_that_is_taken_meanwhile_is_told_and_answered(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
+    with journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache_dir) as recorder:
         fd, port = listen(Remote(recorder))
     with (
         expect_note(f"at 127.0.0.1:{port} .*: Address already in use"),
         socket.create_server(("127.0.0.1", port)) as taken,
-        journal.resume(path, network=True, cache=cache_dir) as recorder,
+        journal.resume(path, network=ALL_NETWORK, cache=cache_dir) as recorder,
     ):
         again = resume_remote(recorder)
         assert again("sock_listen", fd, 5).errno == Errno.ADDRINUSE
@@ -426,7 +430,7 @@ def test_a_port_that_is_taken_meanwhile_is_told_and_answered(
 
 
 def record_remote(path: Path, cache: Path) -> Path:
-    with journal.record(REMOTE, path, network=True, cache=cache) as recorder:
+    with journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache) as recorder:
         listen(Remote(recorder))
     return path
 
@@ -447,7 +451,7 @@ def test_a_guest_that_does_something_else_with_a_socket_is_stopped(
     other = alter_event(events_of(whole)[at], **changes)
     target = rewrite(whole, tmp_path / "j", lambda frames: replace_event(frames, at, other))
     with (
-        journal.resume(target, network=True, cache=cache_dir) as recorder,
+        journal.resume(target, network=ALL_NETWORK, cache=cache_dir) as recorder,
         pytest.raises(journal.Divergence) as caught,
     ):
         recorder.wait(DEADLINE_SECONDS)
@@ -475,7 +479,7 @@ def test_an_answer_that_is_no_address_is_refused_in_a_sentence(
     other = alter_event(events[at], value=value)
     target = rewrite(whole, tmp_path / "j", lambda frames: replace_event(frames, at, other))
     with (
-        journal.resume(target, network=True, cache=cache_dir) as recorder,
+        journal.resume(target, network=ALL_NETWORK, cache=cache_dir) as recorder,
         pytest.raises(journal.JournalError) as caught,
     ):
         recorder.wait(DEADLINE_SECONDS)
@@ -554,7 +558,11 @@ def test_whatever_a_guest_asks_of_sockets_is_answered_or_its_own_fault(
         encode_order(name, *numbers, data=data) for name, numbers, data in orders
     )
     with journal.record(
-        REMOTE, path, stdin=orders_given + END, network=allowed, cache=cache_dir
+        REMOTE,
+        path,
+        stdin=orders_given + END,
+        network=ALL_NETWORK if allowed else NO_NETWORK,
+        cache=cache_dir,
     ) as recorder:
         outcome = recorder.wait(DEADLINE_SECONDS)
         assert outcome is not None
