@@ -1,6 +1,10 @@
 """Channels: open objects through which bytes pass, such as pipe ends and sockets."""
 
+import fcntl
 import select
+import struct
+import termios
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntFlag
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
@@ -24,6 +28,12 @@ class Readiness(IntFlag):
 
 
 NOT_READY = Readiness(0)
+ANY_EVENT = Readiness(63)
+"""All events at once, with those of WASIX that no channel has."""
+ALWAYS_WATCHED = Readiness.ERROR | Readiness.HANGUP
+"""Events that are reported whether the guest wants them or not, as on Linux."""
+
+_SIZE = struct.Struct("i")
 
 
 class WaitSource(Protocol):
@@ -61,6 +71,18 @@ class ByteChannel:
     rights: ClassVar[Rights] = RIGHTS_SOCKET
     flags: int = 0
     """WASI's fdflags."""
+    watchers: "Sequence[ChannelWatcher]" = ()
+    """Functions to call when an event comes; those of the epoll sets that have this channel."""
+
+    def announce(self, events: Readiness = ANY_EVENT) -> None:
+        """Tell the epoll sets that have this channel that ``events`` have come.
+
+        An object inside the guest calls it each time: a second write is a second edge, although
+        the channel was readable before. A socket of the host calls it when its descriptor of the
+        host is another one, or none.
+        """
+        for watcher in self.watchers:
+            watcher(events)
 
     def read(self, context: "CallContext", fd: int, size_max: int) -> bytes:
         """Return bytes for fd_read, at most ``size_max``; wait for them unless NONBLOCK is set."""
@@ -77,8 +99,19 @@ class ByteChannel:
     def poll_events(self, wanted: Readiness) -> list[tuple[int, int]]:
         """Return the descriptors of the host by which ``wanted`` can come true; none inside the
         guest.
+
+        With descriptors, their events are the state of the channel: nothing asks ``readiness``.
         """
         return []
+
+    def available_size(self) -> int:
+        """Return how many bytes can be read without waiting; 1 if only a read can tell."""
+        for fd, _ in self.poll_events(Readiness.READABLE):
+            try:
+                return int(_SIZE.unpack(fcntl.ioctl(fd, termios.FIONREAD, bytes(_SIZE.size)))[0])
+            except OSError:  # A listening socket.
+                break
+        return 1
 
     def save(self) -> ChannelState | None:
         """Return the contents for a snapshot; None if the effects of the guest determine them."""
@@ -92,20 +125,51 @@ class ByteChannel:
         """Release the resources of the host: the last descriptor was closed."""
 
 
-class ChannelWait:
-    """Wait until one of several channels has one of the wanted events."""
+ChannelWatcher = Callable[[Readiness], None]
 
-    def __init__(self, wanted: list[tuple[ByteChannel, Readiness]]) -> None:
-        self._wanted = wanted
+
+class ChannelWait:
+    """Wait until one of several channels has one of the wanted events, or a source is ready."""
+
+    def __init__(
+        self,
+        wanted: Iterable[tuple[ByteChannel, Readiness]],
+        sources: Iterable[WaitSource] = (),
+    ) -> None:
+        self._wanted, self._sources = list(wanted), list(sources)
 
     def is_ready(self) -> bool:
-        """Return whether a channel has one of its events."""
-        always = Readiness.ERROR | Readiness.HANGUP
-        return any(channel.readiness() & (events | always) for channel, events in self._wanted)
+        """Return whether a channel has one of its events, or a source is ready."""
+        return any(source.is_ready() for source in self._sources) or any(self.find_events())
+
+    def find_events(self) -> list[Readiness]:
+        """Return for each channel the wanted events that it has, with errors and hang-ups."""
+        watched = [channel.poll_events(events) for channel, events in self._wanted]
+        poll = make_poll(each for descriptors in watched for each in descriptors)
+        masks = dict(poll.poll(0)) if any(watched) else {}
+        found = []
+        for (channel, events), descriptors in zip(self._wanted, watched, strict=True):
+            state = NOT_READY if descriptors else channel.readiness()
+            for fd, _ in descriptors:
+                state |= from_poll_mask(masks.get(fd, 0))
+            found.append(state & (events | ALWAYS_WATCHED))
+        return found
 
     def poll_events(self) -> list[tuple[int, int]]:
         """Return the descriptors of the host by which an event can come."""
-        return [each for channel, events in self._wanted for each in channel.poll_events(events)]
+        watched = [each for channel, events in self._wanted for each in channel.poll_events(events)]
+        return watched + [each for source in self._sources for each in source.poll_events()]
+
+
+def make_poll(watched: Iterable[tuple[int, int]]) -> select.poll:
+    """Return a poll object of the host. A descriptor that occurs twice has both masks."""
+    masks: dict[int, int] = {}
+    for fd, mask in watched:
+        masks[fd] = masks.get(fd, 0) | mask
+    poll = select.poll()
+    for fd, mask in masks.items():
+        poll.register(fd, mask)
+    return poll
 
 
 def to_poll_mask(wanted: Readiness) -> int:
@@ -130,4 +194,5 @@ _FROM_POLL = (
     (select.POLLRDHUP, Readiness.READ_HANGUP),
     (select.POLLERR, Readiness.ERROR),
     (select.POLLHUP, Readiness.HANGUP),
+    (select.POLLNVAL, Readiness.ERROR),  # Nothing would ever end a wait for it.
 )

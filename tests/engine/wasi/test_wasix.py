@@ -183,8 +183,6 @@ def test_a_socket_is_a_descriptor(guest: Remote) -> None:
     assert guest("fd_read", stream, 300, 2, 340).errno == Errno.NOTCONN
     assert guest("fd_write", stream, 316, 2, 340).errno == Errno.NOTCONN
     assert guest("path_open", stream, 0, DATA, 1, 0, 0, 0, 0, 340).errno == Errno.NOTDIR
-    waiting = struct.pack("<QB7xI", 0, 1, stream)
-    assert guest("poll_oneoff", DATA, 4096, 1, 340, data=waiting).errno == Errno.NOTSUP
     assert guest("fd_close", stream).errno == 0
     assert guest("sock_listen", stream, 1).errno == Errno.BADF
 

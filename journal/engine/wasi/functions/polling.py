@@ -1,4 +1,4 @@
-"""``poll_oneoff``: sleeping, and waiting for standard input."""
+"""``poll_oneoff``: sleeping, and waiting for standard input and channels."""
 
 import struct
 import time
@@ -7,7 +7,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream, Socket
+from journal.engine.wasi.channel import (
+    ALWAYS_WATCHED,
+    NOT_READY,
+    ByteChannel,
+    ChannelWait,
+    Readiness,
+)
+from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream
 from journal.events import codec
 from journal.events.inputs import PollResult
 from journal.events.wire_types import PAYLOAD_SIZE_MAX
@@ -32,6 +39,8 @@ assert SUBSCRIPTIONS_MAX * EVENT.size < PAYLOAD_SIZE_MAX
 #: Shortest wait whose start is recorded, in nanoseconds.
 LONG_WAIT_NS = 1_000_000_000
 
+_TO_READ, _TO_WRITE = Readiness.READABLE | Readiness.READ_HANGUP, Readiness.WRITABLE
+
 _LENGTH = struct.Struct("<I")
 _pack_result = codec.make_packer(PollResult)
 
@@ -40,7 +49,7 @@ class Subscription(NamedTuple):
     """One condition that the guest waits for.
 
     ``delay`` is the remaining time of a clock subscription in nanoseconds. ``flags`` are the
-    flags of the event to report.
+    flags of the event to report, except those of a channel.
     """
 
     userdata: int
@@ -48,6 +57,12 @@ class Subscription(NamedTuple):
     fd: int
     delay: int
     flags: int
+    channel: ByteChannel | None = None
+
+    @property
+    def wanted(self) -> Readiness:
+        """Return the events of the channel that the guest waits for."""
+        return _TO_READ if self.kind == EVENT_READ else _TO_WRITE
 
 
 def poll_oneoff(context: CallContext, pointer: int, events: int, count: int, result: int) -> None:
@@ -105,8 +120,8 @@ def _make_subscription(
         raise WasiError(Errno.INVAL)
     allowed_types = (InputStream, OpenFile) if kind == EVENT_READ else (OutputStream, OpenFile)
     descriptor = context.descriptors.get(source)
-    if isinstance(descriptor, Socket):
-        raise WasiError(Errno.NOTSUP)  # Sockets cannot transfer data yet.
+    if isinstance(descriptor, ByteChannel):
+        return Subscription(userdata, kind, source, 0, 0, descriptor)
     if not isinstance(descriptor, allowed_types):
         raise WasiError(Errno.BADF)
     is_at_end = (
@@ -119,35 +134,50 @@ def _make_subscription(
 
 def _wait(context: CallContext, subscriptions: list[Subscription]) -> bytes:
     """Wait for the first event and return the packed events of all subscriptions that are due."""
-    delays = [
-        subscription.delay for subscription in subscriptions if subscription.kind == EVENT_CLOCK
-    ]
-    waits = [subscription for subscription in subscriptions if subscription.kind != EVENT_CLOCK]
-    stdin = None
-    for subscription in waits:
-        descriptor = context.descriptors.get(subscription.fd)
-        if not isinstance(descriptor, InputStream):
-            delays.append(0)  # Files and outputs are always ready.
+    delays, stdin, channels = [], None, []
+    for each in subscriptions:
+        if each.kind == EVENT_CLOCK:
+            delays.append(each.delay)
+        elif each.channel is not None:
+            channels.append((each.channel, each.wanted))
         else:
-            stdin = descriptor.source
+            descriptor = context.descriptors.get(each.fd)
+            if isinstance(descriptor, InputStream):
+                stdin = descriptor.source
+            else:
+                delays.append(0)  # Files and outputs are always ready.
     delay = min(delays, default=None)
+    source = ChannelWait(channels, () if stdin is None else (stdin,))
     start = time.monotonic_ns()
     on_wait = None
-    if delay != 0 and not (stdin is not None and stdin.is_ready()):
+    if delay != 0 and not source.is_ready():
         if context.wait_started is None and delay is not None and delay >= LONG_WAIT_NS:
             context.on_long_wait()
         context.before_wait(stdin is not None)
         context.wait_started = context.wait_started or start
         on_wait = partial(context.on_wait, "poll_oneoff")
-    readable = context.interrupter.wait(stdin, delay, on_wait)
+    has_source = stdin is not None or bool(channels)
+    is_ready = context.interrupter.wait(source if has_source else None, delay, on_wait)
     context.wait_started = None
     # The earliest clock counts as elapsed even if the wait was a little short.
-    elapsed = max(time.monotonic_ns() - start, 0 if readable or delay is None else delay)
-    return b"".join(
-        _pack_event(subscription)
-        for subscription in subscriptions
-        if _has_happened(context, subscription, elapsed)
-    )
+    elapsed = max(time.monotonic_ns() - start, 0 if is_ready or delay is None else delay)
+    return _pack_events(context, subscriptions, source.find_events(), elapsed)
+
+
+def _pack_events(
+    context: CallContext, subscriptions: list[Subscription], states: list[Readiness], elapsed: int
+) -> bytes:
+    """Return the packed events that have happened; ``states`` are those of the channels."""
+    events, state_of = [], iter(states)
+    for each in subscriptions:
+        if each.channel is not None:
+            state = next(state_of)
+            if state != NOT_READY:
+                events.append(_pack_channel_event(each, each.channel, state))
+        elif _has_happened(context, each, elapsed):
+            size = 0 if each.kind == EVENT_CLOCK else 1
+            events.append(EVENT.pack(each.userdata, 0, each.kind, size, each.flags))
+    return b"".join(events)
 
 
 def _has_happened(context: CallContext, subscription: Subscription, elapsed: int) -> bool:
@@ -157,6 +187,11 @@ def _has_happened(context: CallContext, subscription: Subscription, elapsed: int
     return not isinstance(descriptor, InputStream) or descriptor.source.is_ready()
 
 
-def _pack_event(subscription: Subscription) -> bytes:
-    ready = 0 if subscription.kind == EVENT_CLOCK else 1
-    return EVENT.pack(subscription.userdata, 0, subscription.kind, ready, subscription.flags)
+def _pack_channel_event(
+    subscription: Subscription, channel: ByteChannel, state: Readiness
+) -> bytes:
+    """Return the event of a channel. The next call of the guest returns the error, if any."""
+    size = channel.available_size() if subscription.kind == EVENT_READ else 1
+    has_ended = state & ALWAYS_WATCHED or (state & Readiness.READ_HANGUP and not size)
+    flags = HANGUP if has_ended else 0
+    return EVENT.pack(subscription.userdata, 0, subscription.kind, size, flags)

@@ -5,9 +5,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from journal.engine.wasi.channel import NOT_READY, ChannelState, Readiness
 from journal.engine.wasi.objects.waits import StreamSink, wait_inside, write_stream
+from journal.engine.wasi.socket_calls import AnyAddress, Received, SocketChannel
 from journal.events import codec
 from journal.events.paths import FileType
-from journal.events.sockets import AddressFamily, Shutdown, SocketBind, SocketType
+from journal.events.sockets import (
+    AddressFamily,
+    Shutdown,
+    SocketBind,
+    SocketShutdown,
+    SocketType,
+)
 from journal.events.wire_types import SocketAddress
 from journal.wasi_abi import Errno, FdFlags, WasiError
 
@@ -26,22 +33,15 @@ SEND_DONT_WAIT = 1
 ROFLAG_TRUNCATED = 1
 
 _NONBLOCK = int(FdFlags.NONBLOCK)
+_pack_shutdown = codec.make_packer(SocketShutdown)
 _pack_bind = codec.make_packer(SocketBind)
 _unpack_bind = codec.make_unpacker(SocketBind)
 _FD_SIZE = 4  # Size of the descriptor at the start of a SocketBind payload.
 _UNIX, _INTERNET = b"U", b"I"  # Kind of a saved address.
 _ERROR_SHIFT = 16  # A saved state has the pending error above the flags.
 
-InnerAddress = SocketAddress | bytes | None
+InnerAddress = AnyAddress | None
 """Address of a socket inside the guest: of the loopback, a Unix path, or none."""
-
-
-class Received(NamedTuple):
-    """Result of a receive; ``flags`` are WASI's roflags."""
-
-    data: bytes
-    flags: int
-    sender: InnerAddress
 
 
 class Message(NamedTuple):
@@ -51,7 +51,7 @@ class Message(NamedTuple):
     sender: InnerAddress
 
 
-class InnerSocket(StreamSink):
+class InnerSocket(StreamSink, SocketChannel):
     """A socket inside the guest. Its queue has what other sockets sent to it.
 
     A stream joins the bytes of its sends; a datagram and a seqpacket socket receive whole messages.
@@ -247,10 +247,15 @@ class InnerSocket(StreamSink):
 
     # -- state ------------------------------------------------------------------------------------
 
-    def shutdown(self, how: Shutdown) -> None:
+    def shutdown(self, context: "CallContext", fd: int, how: Shutdown) -> None:
         """End one or both directions."""
         if self.has_connections and not self.is_connected:
             raise WasiError(Errno.NOTCONN)
+        context.tape.record_effect(SocketShutdown.tag, _pack_shutdown(fd, how))
+        self.end_directions(how)
+
+    def end_directions(self, how: Shutdown) -> None:
+        """End one or both directions, of which the peer learns."""
         peer = self.peer if self.has_connections else None
         if how in (Shutdown.READ, Shutdown.BOTH):
             self.is_read_shut = True

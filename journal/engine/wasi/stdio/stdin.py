@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from journal._arguments import check_bytes, check_callable
-from journal.engine.wasi.channel import WaitSource
+from journal.engine.wasi.channel import WaitSource, make_poll
 from journal.events.streams import StreamOpened, TargetKind
 from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess
 
@@ -90,17 +90,14 @@ class Interrupter:
 
     def _wait_once(self, source: WaitSource | None, until: int | None) -> None:
         """Wait until ``source`` may be ready, a wake-up arrives, or the time ``until`` comes."""
-        poll = select.poll()
-        poll.register(self._event, select.POLLIN)
-        if source is not None:
-            for fd, events in source.poll_events():
-                poll.register(fd, events)
         remaining = None if until is None else max(until - time.monotonic_ns(), 0)
-        # poll waits for whole milliseconds, and select for the rest.
+        # poll waits for whole milliseconds. A sleep of the rest is too short to be interrupted.
         if remaining is None or remaining >= 1_000_000:
+            watched = [] if source is None else source.poll_events()
+            poll = make_poll([(self._event, select.POLLIN), *watched])
             poll.poll(None if remaining is None else min(remaining // 1_000_000, 3_600_000))
         elif remaining:
-            select.select([self._event], [], [], remaining / 1e9)
+            time.sleep(remaining / 1e9)
         self._consume_wakeups()
 
     def _consume_wakeups(self) -> None:
