@@ -47,7 +47,9 @@ _SAY_H_USERS = (
     *("bulk", "clocks", "computing", "deep", "environ", "growing", "heap64", "jumps", "pointers"),
     *("prompt", "simd", "sleeper", "stdin"),
 )
+_CALLS = ("epoll", "fd", "port", "proc", "signal", "sock")
 HEADERS = {
+    **{f"calls_{name}": ["calls.h", "wasi.h", "wasix.h", "wasix_calls.h"] for name in _CALLS},
     "families": ["families.h", "wasi.h"],
     "faults": ["wasi.h"],
     "escape": ["wasi.h"],

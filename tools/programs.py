@@ -97,6 +97,7 @@ PROGRAMS: dict[str, Program | Build | GoBuild] = {
         ),
         "0ee499dfe49d469aaff3092ae69d8cb67ef77db49558c04d201ad6d89612f860",
     ),
+    "http": GoBuild(ROOT / "fixtures" / "programs" / "http.go"),
     "words": GoBuild(ROOT / "fixtures" / "programs" / "words.go"),
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# tools/system.sh: install the system tools of the fault rigs and the shells of the completion tests,
-# if they are missing. This needs root and apt-get. The script never fails: tests without their tools
+# tools/system.sh: install the system tools of the fault rigs, the shells of the completion tests and
+# the clients of the server tests, if they are missing. This needs root and apt-get. The script never fails: tests without their tools
 # are skipped and report the missing tool.
 set -u
 
@@ -22,6 +22,9 @@ need losetup mount
 need mount mount
 need zsh zsh
 need fish fish
+need curl curl
+need ab apache2-utils
+need socat socat
 [ -n "$missing" ] || exit 0
 
 install() {
