@@ -116,6 +116,17 @@ class SocketPair(Event):
     fd2: Fd
 
 
+@event(tag=204, group=Group.SOCKETS, role=Role.EFFECT, rule=Opens(("fd1", "fd2")))
+class SocketPairOfType(Event):
+    """SocketPair of another family, type or protocol than a Unix stream."""
+
+    fd1: Fd
+    fd2: Fd
+    af: AddressFamilyField
+    ty: SocketTypeField
+    pt: U16
+
+
 @event(tag=44, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
 class SocketListen(Event):
     """The guest started to listen on a socket with sock_listen."""

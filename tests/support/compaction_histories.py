@@ -450,6 +450,13 @@ _DESCRIPTORS: tuple[Make, ...] = (
     lambda m: descriptors.EpollCreate(fd=m.new_fd()),
     lambda m: descriptors.CreateEvent(initial_val=1, flags=0, fd=m.new_fd()),
     lambda m: sockets.SocketPair(fd1=m.new_fd(), fd2=m.new_fd()),
+    lambda m: sockets.SocketPairOfType(
+        fd1=m.new_fd(),
+        fd2=m.new_fd(),
+        af=sockets.AddressFamily.UNIX,
+        ty=sockets.SocketType.DGRAM,
+        pt=0,
+    ),
     lambda m: descriptors.CloseFileDescriptor(fd=m.random.choice(fds)),
     lambda m: descriptors.EpollCtl(
         epfd=_of(m, Epoll),

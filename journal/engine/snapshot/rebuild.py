@@ -12,12 +12,24 @@ from typing import Any
 from journal.engine.tape import Batch, TapeRow
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, GuestDirectory, OpenFile
+from journal.engine.wasi.functions.channels import (
+    check_event,
+    check_pair,
+    create_event,
+    create_pair,
+    create_pipe,
+)
 from journal.engine.wasi.functions.descriptors import (
     fd_close,
     fd_fdstat_set_flags,
     fd_filestat_set_size,
     fd_filestat_set_times,
     renumber,
+)
+from journal.engine.wasi.functions.duplicates import (
+    duplicate,
+    duplicate_with_flags,
+    fd_fdflags_set,
 )
 from journal.engine.wasi.functions.paths import check_writable, open_path
 from journal.engine.wasi.terminal import SIDE_MAX, TerminalSettings
@@ -248,6 +260,40 @@ def _reserve_descriptor(context: CallContext, fd: int) -> None:
         context.descriptors.reserve(fd)
 
 
+def _check_free(context: CallContext, *fds: int) -> None:
+    for index, fd in enumerate(fds):
+        if fd in context.descriptors.used or fd >= DESCRIPTORS_MAX or fd in fds[:index]:
+            raise ValueError(f"descriptor {fd} is not free")
+
+
+def _create_pipe(context: CallContext, read_fd: int, write_fd: int) -> None:
+    _check_free(context, read_fd, write_fd)
+    create_pipe(context, read_fd, write_fd)
+
+
+def _create_event(context: CallContext, value: int, flags: int, fd: int) -> None:
+    _check_free(context, fd)
+    check_event(value, flags)
+    create_event(context, value, flags, fd)
+
+
+def _create_pair(context: CallContext, fd: int, peer_fd: int, *of_type: int) -> None:
+    _check_free(context, fd, peer_fd)
+    if of_type:
+        check_pair(*of_type)
+    create_pair(context, fd, peer_fd, *of_type)
+
+
+def _duplicate(context: CallContext, fd: int, copied_fd: int) -> None:
+    _check_free(context, copied_fd)
+    duplicate(context, fd, copied_fd)
+
+
+def _duplicate_with_flags(context: CallContext, fd: int, copied_fd: int, cloexec: bool) -> None:
+    _check_free(context, copied_fd)
+    duplicate_with_flags(context, fd, copied_fd, cloexec)
+
+
 def _renumber(context: CallContext, old: int, new: int) -> None:
     if new >= DESCRIPTORS_MAX:
         raise WasiError(Errno.BADF)
@@ -329,6 +375,11 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
     descriptors.FileDescriptorSetSize: fd_filestat_set_size,
     descriptors.FileDescriptorSetTimes: fd_filestat_set_times,
     descriptors.FileDescriptorSetFlags: fd_fdstat_set_flags,
+    descriptors.FileDescriptorSetFdFlags: fd_fdflags_set,
+    descriptors.DuplicateFileDescriptor: _duplicate,
+    descriptors.DuplicateFileDescriptorWithFlags: _duplicate_with_flags,
+    descriptors.CreatePipe: _create_pipe,
+    descriptors.CreateEvent: _create_event,
     paths.CreateDirectory: _create_directory,
     paths.RemoveDirectory: _remove_directory,
     paths.UnlinkFile: _unlink,
@@ -336,6 +387,8 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
     paths.PathRename: _rename,
     paths.CreateHardLink: _link,
     paths.CreateSymbolicLink: _symlink,
+    sockets.SocketPair: _create_pair,
+    sockets.SocketPairOfType: _create_pair,
     sockets.SocketOpen: _open_socket,
     sockets.SocketBind: _bind,
     sockets.SocketListen: _listen,

@@ -190,6 +190,11 @@ class Descriptors:
             raise WasiError(Errno.MFILE)
         return fd
 
+    def next_pair(self) -> tuple[int, int]:
+        """Return the two lowest free numbers, for a guest of WASIX."""
+        first = self.next_fd()
+        return first, self.next_fd(first + 1)
+
     def reserve(self, fd: int) -> None:
         """Make ``fd``, which is not in use, the next number."""
         assert fd not in self.used
@@ -199,18 +204,29 @@ class Descriptors:
         """Add ``descriptor`` and return its number."""
         fd = self.next_fd(at_least)
         self._reserved = None
+        self.add_at(fd, descriptor, fd_flags)
+        return fd
+
+    def add_at(self, fd: int, descriptor: Descriptor, fd_flags: int = 0) -> None:
+        """Add ``descriptor`` as ``fd``, which is not in use."""
+        assert fd not in self.used
         self.free.discard(fd)
         self.used[fd] = descriptor
         if fd_flags:
             self.fd_flags[fd] = fd_flags
-        return fd
 
-    def duplicate(self, fd: int, *, at_least: int = 0, fd_flags: int = 0) -> int:
-        """Add another descriptor of the object of ``fd``, and return its number."""
+    def duplicate(self, fd: int, copied_fd: int, fd_flags: int = 0) -> None:
+        """Add ``copied_fd``, which is not in use, as another descriptor of the object of ``fd``."""
         descriptor = self.get(fd)
-        copied = self.add(descriptor, at_least=at_least, fd_flags=fd_flags)
+        self.add_at(copied_fd, descriptor, fd_flags)
         self._duplicates[id(descriptor)] = self._duplicates.get(id(descriptor), 0) + 1
-        return copied
+
+    def set_fd_flags(self, fd: int, fd_flags: int) -> None:
+        """Set the flags of the descriptor ``fd`` itself."""
+        if fd_flags:
+            self.fd_flags[fd] = fd_flags
+        else:
+            self.fd_flags.pop(fd, None)
 
     def copy_numbers(self) -> "DescriptorNumbers":
         """Return which numbers refer to which objects now."""

@@ -24,7 +24,7 @@ def _(event: sockets.SocketOpen, host: Host) -> None:
 
 
 @apply_effect.register
-def _(event: sockets.SocketPair, host: Host) -> None:
+def _(event: sockets.SocketPair | sockets.SocketPairOfType, host: Host) -> None:
     if event.fd1 == event.fd2:
         raise ReplayError(f"both sockets of a pair have the descriptor {event.fd1}")
     host.table.check_free(event.fd2)

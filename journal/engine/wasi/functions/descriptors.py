@@ -3,10 +3,10 @@
 import struct
 
 from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.channel import ByteChannel
 from journal.engine.wasi.descriptors import (
     OpenDirectory,
     OpenFile,
-    Socket,
     pack_fdstat,
     read_filestat,
 )
@@ -74,12 +74,9 @@ def fd_fdstat_get(context: CallContext, fd: int, result: int) -> None:
 
 
 def fd_fdstat_set_flags(context: CallContext, fd: int, flags: int) -> None:
-    """Set the append flag of a file, or the flags of a socket.
-
-    The non-blocking flag of a socket has no further effect, because no socket call blocks.
-    """
+    """Set the append flag of a file, or the flags of a channel."""
     descriptor = context.descriptors.get(fd)
-    if not isinstance(descriptor, Socket):
+    if not isinstance(descriptor, ByteChannel):
         descriptor = context.descriptors.get_file(fd)
     if flags & SYNC_FLAGS:
         raise WasiError(Errno.INVAL)

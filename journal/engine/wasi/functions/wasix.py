@@ -6,7 +6,7 @@ with preview 1 from ``wasi_snapshot_preview1``, and older programs from ``wasix_
 
 from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.functions import sockets, terminals
+from journal.engine.wasi.functions import channels, duplicates, sockets, terminals
 
 MODULE = "wasix_32v1"
 
@@ -19,6 +19,8 @@ def proc_snapshot(context: CallContext) -> int:
 #: Parameter types (i: i32, l: i64) and handler of each function.
 FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "proc_snapshot": ("", proc_snapshot),
+    **channels.FUNCTIONS,
+    **duplicates.FUNCTIONS,
     **sockets.FUNCTIONS,
     **terminals.FUNCTIONS,
 }
