@@ -237,6 +237,7 @@ types:
             182: event_directory_listing
             183: event_descriptor_contents
             190: event_socket_connect
+            204: event_socket_pair_of_type
   blob:
     seq:
       - {id: size, type: u4}
@@ -1480,6 +1481,26 @@ types:
         type: u4
       - id: addr
         type: socket_address
+  event_socket_pair_of_type:
+    doc: |
+      SocketPair of another family, type or protocol than a Unix stream.
+    seq:
+      - id: fd1
+        type: u4
+      - id: fd2
+        type: u4
+      - id: af
+        type: u1
+        enum: address_family
+        valid:
+          in-enum: true
+      - id: ty
+        type: u1
+        enum: socket_type
+        valid:
+          in-enum: true
+      - id: pt
+        type: u2
   epoll_event:
     seq:
       - id: events

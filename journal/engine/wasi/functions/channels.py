@@ -46,7 +46,8 @@ def create_pipe(context: CallContext, read_fd: int, write_fd: int) -> None:
 
 
 def fd_event(context: CallContext, value: int, flags: int, result: int) -> None:
-    """Create an event counter and write its descriptor."""
+    """Create an event counter and write its descriptor. Unknown flags are ignored."""
+    flags &= _EVENT_FLAGS
     check_event(value, flags)
     context.memory.check(result, 4)
     fd = context.descriptors.next_fd()

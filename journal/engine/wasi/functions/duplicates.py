@@ -9,7 +9,6 @@ from journal.events.descriptors import (
     DuplicateFileDescriptorWithFlags,
     FileDescriptorSetFdFlags,
 )
-from journal.wasi_abi import Errno, WasiError
 
 _pack_duplicate = codec.make_packer(DuplicateFileDescriptor)
 _pack_duplicate_with_flags = codec.make_packer(DuplicateFileDescriptorWithFlags)
@@ -58,10 +57,9 @@ def fd_fdflags_get(context: CallContext, fd: int, result: int) -> None:
 
 
 def fd_fdflags_set(context: CallContext, fd: int, flags: int) -> None:
-    """Set the flags of a descriptor itself."""
+    """Set the flags of a descriptor itself. Unknown flags are ignored."""
     context.descriptors.get(fd)
-    if flags & ~CLOSE_ON_EXEC:
-        raise WasiError(Errno.INVAL)
+    flags &= CLOSE_ON_EXEC
     context.tape.record_effect(FileDescriptorSetFdFlags.tag, _pack_fd_flags(fd, flags))
     context.descriptors.set_fd_flags(fd, flags)
 

@@ -86,7 +86,7 @@ def fd_pwrite(
     """Write buffers at an offset. A file opened to append grows at its end, as on Linux."""
     descriptor = context.descriptors.get(fd)
     data = read_buffers(context, iovs, count)
-    if isinstance(descriptor, OutputStream):
+    if isinstance(descriptor, (OutputStream, ByteChannel)):
         return Errno.SPIPE
     if not isinstance(descriptor, OpenFile) or not descriptor.is_writable:
         return Errno.BADF
@@ -126,7 +126,7 @@ def fd_pread(context: CallContext, fd: int, iovs: int, count: int, offset: int, 
     """Read into buffers from an offset."""
     descriptor = context.descriptors.get(fd)
     buffers = read_iovs(context, iovs, count)
-    if isinstance(descriptor, InputStream):
+    if isinstance(descriptor, (InputStream, ByteChannel)):
         return Errno.SPIPE
     if not isinstance(descriptor, OpenFile) or not descriptor.is_readable:
         return Errno.BADF

@@ -51,6 +51,7 @@ class EventCounter(ByteChannel):
             self._wait(context, fd, "fd_read", lambda: self.value > 0)
         taken = 1 if self.is_semaphore else self.value
         self.value -= taken
+        self.announce(Readiness.WRITABLE)
         return _NUMBER.pack(taken)
 
     def write(self, context: "CallContext", fd: int, data: bytes) -> int:
@@ -63,6 +64,7 @@ class EventCounter(ByteChannel):
         while self.value + number > VALUE_MAX:
             self._wait(context, fd, "fd_write", lambda: self.value + number <= VALUE_MAX)
         self.value += number
+        self.announce(Readiness.READABLE)
         return _NUMBER.size
 
     def _wait(

@@ -34,14 +34,17 @@ def _ignore_change() -> None:
 class Pipe:
     """A buffer of bytes that were written and not yet read.
 
-    ``written_size`` and ``read_size`` count all bytes since the pipe was created. ``on_change`` is
-    called after each change that can end a wait.
+    ``written_size`` and ``read_size`` count all bytes since the pipe was created. ``readers`` and
+    ``writers`` are the open ends of a guest, which announce the changes. ``on_change`` is called
+    after each change that can end a wait of another guest.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self.read_size = 0
         self.has_reader = self.has_writer = True
+        self.readers: list[PipeReader] = []
+        self.writers: list[PipeWriter] = []
         self.on_change: Callable[[], None] = _ignore_change
 
     @property
@@ -62,6 +65,8 @@ class Pipe:
     def put(self, data: bytes) -> None:
         """Add bytes at the end."""
         self._buffer += data
+        for reader in self.readers:
+            reader.announce(Readiness.READABLE)
         self.on_change()
 
     def take(self, size_max: int) -> bytes:
@@ -69,6 +74,8 @@ class Pipe:
         data = bytes(self._buffer[:size_max])
         del self._buffer[:size_max]
         self.read_size += len(data)
+        for writer in self.writers:
+            writer.announce(Readiness.WRITABLE)
         self.on_change()
         return data
 
@@ -85,11 +92,15 @@ class Pipe:
         """Discard the bytes: nobody can read them."""
         self.has_reader = False
         self._buffer.clear()
+        for writer in self.writers:
+            writer.announce(Readiness.WRITABLE | Readiness.ERROR)
         self.on_change()
 
     def close_writer(self) -> None:
         """End the stream after the bytes that were written."""
         self.has_writer = False
+        for reader in self.readers:
+            reader.announce(Readiness.HANGUP)
         self.on_change()
 
 
@@ -101,6 +112,7 @@ class PipeReader(ByteChannel):
 
     def __init__(self, pipe: Pipe) -> None:
         self.pipe = pipe
+        pipe.readers.append(self)
 
     def read(self, context: "CallContext", fd: int, size_max: int) -> bytes:
         """Return bytes; none at the end of the stream."""
@@ -117,6 +129,10 @@ class PipeReader(ByteChannel):
         """Return whether there are bytes, and whether the writing end is closed."""
         ready = Readiness.READABLE if self.pipe.size else NOT_READY
         return ready if self.pipe.has_writer else ready | Readiness.HANGUP
+
+    def available_size(self) -> int:
+        """Return the count of bytes in the pipe."""
+        return self.pipe.size
 
     def save(self) -> ChannelState | None:
         """Return the bytes of the pipe, and as value the count of bytes before them."""
@@ -145,6 +161,7 @@ class PipeWriter(StreamSink):
 
     def __init__(self, pipe: Pipe) -> None:
         self.pipe = pipe
+        pipe.writers.append(self)
 
     def write(self, context: "CallContext", fd: int, data: bytes) -> int:
         """Accept bytes. A write fails with ``PIPE`` if nobody can read it."""
