@@ -15,6 +15,7 @@ from journal.engine.wasi.descriptors import Descriptors, Socket
 from journal.engine.wasi.filesystem.host_files import unwrap_result
 from journal.engine.wasi.filesystem.host_paths import capture_result
 from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
+from journal.engine.wasi.network.resolver import Resolver
 from journal.events import codec
 from journal.events.inputs import HostCall
 from journal.events.sockets import (
@@ -62,6 +63,7 @@ class GuestNetwork:
         self._tape = tape
         self._descriptors = descriptors
         self._policy = policy
+        self.resolver = Resolver(tape, policy)
         self._is_closed = False
 
     # -- calls of the guest -----------------------------------------------------------------------
@@ -129,6 +131,7 @@ class GuestNetwork:
     def close(self) -> None:
         """Close the sockets of the host, and create no more."""
         self._is_closed = True
+        self.resolver.close()
         self.close_sockets()
 
     def close_sockets(self) -> None:

@@ -6,7 +6,7 @@ with preview 1 from ``wasi_snapshot_preview1``, and older programs from ``wasix_
 
 from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.functions import channels, duplicates, sockets, terminals
+from journal.engine.wasi.functions import channels, duplicates, names, sockets, terminals
 
 MODULE = "wasix_32v1"
 
@@ -21,6 +21,7 @@ FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "proc_snapshot": ("", proc_snapshot),
     **channels.FUNCTIONS,
     **duplicates.FUNCTIONS,
+    **names.FUNCTIONS,
     **sockets.FUNCTIONS,
     **terminals.FUNCTIONS,
 }
