@@ -48,8 +48,13 @@ _SAY_H_USERS = (
     *("prompt", "simd", "sleeper", "stdin"),
 )
 _CALLS = ("epoll", "fd", "port", "proc", "signal", "sock")
+_WASIX_HEADERS = ("wasi.h", "wasix.h", "wasix_calls.h")
 HEADERS = {
-    **{f"calls_{name}": ["calls.h", "wasi.h", "wasix.h", "wasix_calls.h"] for name in _CALLS},
+    **{f"calls_{name}": ["calls.h", *_WASIX_HEADERS] for name in _CALLS},
+    "editor": [*_WASIX_HEADERS],
+    "kv": ["kv.h", *_WASIX_HEADERS],
+    "kv_client": ["kv.h", *_WASIX_HEADERS],
+    "shell": [*_WASIX_HEADERS],
     "families": ["families.h", "wasi.h"],
     "faults": ["wasi.h"],
     "escape": ["wasi.h"],

@@ -1,7 +1,7 @@
 #!/bin/sh
 # tools/system.sh: install the system tools of the fault rigs, the shells of the completion tests and
-# the clients of the server tests, if they are missing. This needs root and apt-get. The script never fails: tests without their tools
-# are skipped and report the missing tool.
+# the clients of the server tests, if they are missing. This needs root and apt-get. The script never
+# fails: tests without their tools are skipped and report the missing tool.
 set -u
 
 [ "$(id -u)" = 0 ] || exit 0
