@@ -4,6 +4,7 @@ Numbers are those of the specification (witx, `wasi_snapshot_preview1`).
 """
 
 import errno as host
+import signal as host_signals
 import struct
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
@@ -100,6 +101,57 @@ class MemoryFault(Exception):
 
     A journal records the text as the kind of ``ProcessTrap``, so existing texts must not change.
     """
+
+
+PROCESS_ID = 1
+"""Number of the first process of a guest, and of its main thread, as in Wasmer."""
+
+
+class Signal(IntEnum):
+    """Signals of WASI. The numbers above 15 are not those of Linux."""
+
+    HUP = 1
+    INT = 2
+    QUIT = 3
+    ILL = 4
+    TRAP = 5
+    ABRT = 6
+    BUS = 7
+    FPE = 8
+    KILL = 9
+    USR1 = 10
+    SEGV = 11
+    USR2 = 12
+    PIPE = 13
+    ALRM = 14
+    TERM = 15
+    CHLD = 16
+    CONT = 17
+    STOP = 18
+    TSTP = 19
+    TTIN = 20
+    TTOU = 21
+    URG = 22
+    XCPU = 23
+    XFSZ = 24
+    VTALRM = 25
+    PROF = 26
+    WINCH = 27
+    POLL = 28
+    PWR = 29
+    SYS = 30
+
+
+def to_guest_signal(number: int) -> Signal | None:
+    """Return the signal of WASI with the name of a signal of this system, None if there is none."""
+    return _SIGNAL_OF_HOST.get(number)
+
+
+_SIGNAL_OF_HOST = {
+    int(getattr(host_signals, f"SIG{name}")): number
+    for name, number in Signal.__members__.items()
+    if hasattr(host_signals, f"SIG{name}")
+}
 
 
 class ProcExit(BaseException):

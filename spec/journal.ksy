@@ -237,6 +237,9 @@ types:
             182: event_directory_listing
             183: event_descriptor_contents
             190: event_socket_connect
+            200: event_signal_delivered
+            201: event_interval_started
+            202: event_signal_state
             204: event_socket_pair_of_type
   blob:
     seq:
@@ -1481,6 +1484,65 @@ types:
         type: u4
       - id: addr
         type: socket_address
+  event_signal_delivered:
+    doc: |
+      A signal from outside reached the guest, at the end of a host call.
+
+      `signal` is WASI's number. `calls` is the number of host calls that the guest has made since
+      its start, up to this one. `interrupts` is set if the signal ended a wait: then the call
+      returned INTR, and the journal has no other result of it unless a HostResult precedes.
+      `expired` is set if an interval timer sent the signal. `monotonic` is the guest's monotonic
+      clock, in nanoseconds. Signals that the guest sends to itself have no event.
+    seq:
+      - id: signal
+        type: u1
+      - id: calls
+        type: u8
+      - id: interrupts
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: expired
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: monotonic
+        type: u8
+  event_interval_started:
+    doc: |
+      The guest started an interval timer, which sends `signal` after `interval` nanoseconds.
+
+      With `repeats` the timer starts again each time. `monotonic` is the guest's monotonic clock
+      at the start, in nanoseconds.
+    seq:
+      - id: signal
+        type: u1
+      - id: interval
+        type: u8
+      - id: repeats
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: monotonic
+        type: u8
+  event_signal_state:
+    doc: |
+      Signals of the guest, for the next snapshot. A snapshot without it has no such state.
+
+      `handler` is the exported function that handles signals, if `has_handler` is set.
+      `pending` has a byte with the number of each pending signal, in the order of arrival.
+      `timers` are the running interval timers.
+    seq:
+      - id: has_handler
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: handler
+        type: text
+      - id: pending
+        type: blob
+      - id: timers
+        type: list_interval_timer
   event_socket_pair_of_type:
     doc: |
       SocketPair of another family, type or protocol than a Unix stream.
@@ -1513,6 +1575,18 @@ types:
         type: u4
       - id: data2
         type: u8
+  interval_timer:
+    seq:
+      - id: signal
+        type: u1
+      - id: repeats
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: interval
+        type: u8
+      - id: deadline
+        type: u8
   list_blob:
     seq:
       - id: count
@@ -1521,6 +1595,16 @@ types:
           max: 65536
       - id: items
         type: blob
+        repeat: expr
+        repeat-expr: count
+  list_interval_timer:
+    seq:
+      - id: count
+        type: u4
+        valid:
+          max: 65536
+      - id: items
+        type: interval_timer
         repeat: expr
         repeat-expr: count
   list_ip:

@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 
 from journal.errors import Divergence, NotResumable
 from journal.events import BY_TAG, codec
-from journal.events.inputs import ClockRead, HostCall, HostResult
+from journal.events.inputs import ClockRead, HostCall, HostResult, SignalDelivered
 from journal.events.tag_sets import KNOWN, RECORDING
+from journal.wasi_abi import Errno, WasiError
 
 
 class Batch(NamedTuple):
@@ -48,6 +49,7 @@ class TapeSink(Protocol):
 
 
 _CLOCK = ClockRead.tag
+_SIGNAL = SignalDelivered.tag
 _pack_result = codec.make_packer(HostResult)
 _unpack_result = codec.make_unpacker(HostResult)
 _result_prefix = {call: bytes([call]) for call in HostCall}
@@ -96,6 +98,8 @@ class Tape:
         self._last_clock = b""
         self._live = live or _make_recorder(self, sink, keep_inputs=keep_inputs)
         self.last_effect_seq = -1
+        # Whether this SignalDelivered of a replay ended a wait of the present call.
+        self.ends_wait: Callable[[bytes], bool] = lambda payload: False
         self.record_effect, self.request_input = self._live
         if self.replaying:
             self.record_effect, self.request_input = self._replay_effect, self._replay_input
@@ -163,7 +167,12 @@ class Tape:
         """Return the result of the host operation ``call`` on ``fd``."""
 
         def make_payload() -> bytes:
-            errno, value = live()
+            try:
+                errno, value = live()
+            except WasiError as error:
+                if error.errno != Errno.INTR:
+                    raise
+                errno, value = error.errno, b""
             return _pack_result(call, fd, errno, value)
 
         prefix = _result_prefix[call] + fd.to_bytes(4, "little")
@@ -185,6 +194,8 @@ class Tape:
         assert self._row is not None
         self.last_input_seq, recorded_tag, recorded, _ = self._row
         if recorded_tag != tag or not recorded.startswith(prefix):
+            if recorded_tag == _SIGNAL and self.ends_wait(recorded):
+                raise WasiError(Errno.INTR)
             raise self._divergence(f"request for {BY_TAG[tag].__name__}")
         if tag == _CLOCK and recorded[0]:
             self._last_clock = recorded

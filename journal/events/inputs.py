@@ -192,3 +192,35 @@ class EpollResult(Event):
 
     epfd: Fd
     ready: ReadyDescriptors
+
+
+@event(tag=200, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
+class SignalDelivered(Event):
+    """A signal from outside reached the guest, at the end of a host call.
+
+    ``signal`` is WASI's number. ``calls`` is the number of host calls that the guest has made since
+    its start, up to this one. ``interrupts`` is set if the signal ended a wait: then the call
+    returned INTR, and the journal has no other result of it unless a HostResult precedes.
+    ``expired`` is set if an interval timer sent the signal. ``monotonic`` is the guest's monotonic
+    clock, in nanoseconds. Signals that the guest sends to itself have no event.
+    """
+
+    signal: U8
+    calls: U64
+    interrupts: Flag
+    expired: Flag
+    monotonic: U64
+
+
+@event(tag=201, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
+class IntervalStarted(Event):
+    """The guest started an interval timer, which sends ``signal`` after ``interval`` nanoseconds.
+
+    With ``repeats`` the timer starts again each time. ``monotonic`` is the guest's monotonic clock
+    at the start, in nanoseconds.
+    """
+
+    signal: U8
+    interval: U64
+    repeats: Flag
+    monotonic: U64

@@ -1,5 +1,6 @@
 """Events of snapshots: their start, their end, and the positions of descriptors."""
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import construct as cs
 
 from journal.events.definition import Event, Group, Keep, Marks, Merged, Role, event
 from journal.events.wire_types import (
+    FLAG,
     U32,
     U64,
     Duration,
@@ -19,6 +21,7 @@ from journal.events.wire_types import (
     MemoryParts,
     PublicBytes,
     PublicEntries,
+    RecordOf,
     Text,
     TupleOf,
     U32s,
@@ -132,3 +135,42 @@ class DescriptorContents(Event):
     value: U64
     flags: U32
     parts: MemoryParts
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalTimer:
+    """A running interval timer. ``deadline`` is on the guest's monotonic clock, in nanoseconds."""
+
+    signal: int
+    repeats: bool
+    interval: int
+    deadline: int
+
+
+IntervalTimers = Annotated[
+    tuple[IntervalTimer, ...],
+    ListOf(
+        RecordOf(
+            IntervalTimer,
+            signal=cs.Int8ul,
+            repeats=FLAG,
+            interval=cs.Int64ul,
+            deadline=cs.Int64ul,
+        )
+    ),
+]
+
+
+@event(tag=202, group=Group.SNAPSHOTS, role=Role.RECORDING, rule=Merged())
+class SignalState(Event):
+    """Signals of the guest, for the next snapshot. A snapshot without it has no such state.
+
+    ``handler`` is the exported function that handles signals, if ``has_handler`` is set.
+    ``pending`` has a byte with the number of each pending signal, in the order of arrival.
+    ``timers`` are the running interval timers.
+    """
+
+    has_handler: Flag
+    handler: Text
+    pending: PublicBytes
+    timers: IntervalTimers

@@ -9,6 +9,7 @@ from math import inf
 
 from journal.errors import OptionError
 from journal.events.snapshots import Trigger
+from journal.wasi_abi import Signal
 
 PERIOD_SECONDS = 10.0
 PERIOD_SECONDS_MAX = 1e9
@@ -70,6 +71,14 @@ CALLS_BY_TRIGGER = {
 
 FIRST_STDIN fires for descriptor 0 only.
 """
+
+
+TRIGGERS_BY_SIGNAL = {
+    Signal.INT: (Trigger.FIRST_SIGINT, Trigger.SIGINT),
+    Signal.ALRM: (Trigger.SIGALRM,),
+    Signal.TSTP: (Trigger.SIGTSTP,),
+}
+"""Triggers that fire when a signal from outside reaches a guest that handles it."""
 
 
 def format_trigger(trigger: Trigger) -> str:

@@ -130,6 +130,7 @@ class CloneFiles:
         for directory, listing in self._listings:
             directory.listing = listing
         context.terminal.settings = self._settings
+        self._start.apply_signals(context)
         for backend in self._backends.values():
             backend.reset()
 

@@ -101,6 +101,7 @@ class CloneInterrupter(Interrupter):
             return True
         if timeout_ns == 0:
             return False
+        self.check_signals()
         if self._can_suspend:
             raise SuspendCall
         raise SessionEnded(

@@ -20,7 +20,8 @@ from journal.engine.program.engine import EngineSettings, make_engine
 from journal.engine.program.refusal import check_format, describe_invalid, describe_refused, is_text
 from journal.engine.program.user_cache import UserCache
 from journal.engine.runtime import bindings
-from journal.engine.wasi.functions import IMPORTS
+from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.functions import IMPORTS, signals, wasix
 from journal.engine.wasm.binary import MAGIC, iter_sections
 from journal.engine.wasm.function_types import find_vector_imports
 from journal.engine.wasm.module_info import read_module_info
@@ -206,11 +207,22 @@ def _compiled_identity(module: GuestModule, settings: EngineSettings) -> bytes:
 
 
 def define_imports(
-    instance: bindings.Instance, module: Any, configuration: Configuration, state: object
+    instance: bindings.Instance, module: Any, configuration: Configuration, context: CallContext
 ) -> None:
-    """Define the module's imports in the instance; raises ``ModuleRefused`` for unknown imports."""
-    for import_, signature, handler in _select_handlers(module.imports, configuration):
-        instance.define(import_, signature, handler, state)
+    """Define the module's imports in the instance; raises ``ModuleRefused`` for unknown imports.
+
+    If one of them is a function of signals, signals are delivered at the end of each call.
+    """
+    selected, guest_signals = _select_handlers(module.imports, configuration), context.signals
+    if any(_gives_signals(import_) for import_, _, _ in selected):
+        guest_signals.attach(instance)
+    for import_, signature, handler in selected:
+        function = guest_signals.wrap(handler) if guest_signals.is_enabled else handler
+        instance.define(import_, signature, function, context)
+
+
+def _gives_signals(import_: Any) -> bool:
+    return import_.module == wasix.MODULE and import_.name in signals.NAMES
 
 
 def check_imports(module: GuestModule, configuration: Configuration) -> None:

@@ -25,6 +25,7 @@ from journal.engine.program.module_limits import check_growth, check_limits, low
 from journal.engine.program.user_cache import UserCache
 from journal.engine.program.variant import ModuleVariant, Notify, select_variant
 from journal.engine.runtime.bindings import Instance
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions import wasix
 from journal.errors import ModuleRefused
 from journal.rewrite.progress import ProgressCallback, ignore_progress
@@ -46,9 +47,8 @@ class PreparedModule(NamedTuple):
         """Return whether the module imports a function of WASIX."""
         return any(import_.module == wasix.MODULE for import_ in self.compiled.imports)
 
-    def set_up_instance(self, instance: Instance, state: object) -> None:
-        """Limit the growth of an instance, and define its imports; ``state`` is that of their
-        calls.
+    def set_up_instance(self, instance: Instance, context: CallContext) -> None:
+        """Limit the growth of an instance, and define its imports, which use ``context``.
 
         Raises ``ModuleRefused`` for unknown imports.
         """
@@ -57,7 +57,7 @@ class PreparedModule(NamedTuple):
             memories=MEMORIES_MAX + self.variant.has_stacks,
             table_elements=self.configuration.table_elements_max,
         )
-        define_imports(instance, self.compiled, self.configuration, state)
+        define_imports(instance, self.compiled, self.configuration, context)
 
 
 def prepare_new_run(

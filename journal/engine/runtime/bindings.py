@@ -23,7 +23,7 @@ from wasmtime import _ffi
 
 from journal.engine.runtime.call_gate import CallInterceptor, SuspendCall
 from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
-from journal.engine.wasm.state_exports import ExportedGlobal
+from journal.engine.wasm.state_exports import PREFIX, ExportedGlobal
 from journal.errors import EngineError, EngineMismatch, PoolFull
 from journal.wasi_abi import MemoryFault, WasiError
 
@@ -88,6 +88,9 @@ _CELL = {"i32": "I12x", "i64": "Q8x", "f32": "f12x", "f64": "d8x"}
 _CELL_SIZE = 16
 _VIEWS_MAX = 4096
 assert struct.calcsize("<I12x") == struct.calcsize("<Q8x") == _CELL_SIZE
+
+_ADDED_PREFIXES = (PREFIX, "asyncify_")
+"""Prefixes of exports that an instrumentation adds, which the guest must not name."""
 
 Handler = Callable[..., int | None]
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
@@ -416,6 +419,18 @@ class Instance:
         self._references.append((function, cells))
         return call
 
+    def has_signal_handler(self, name: str) -> bool:
+        """Return whether the module itself exports a function that can handle signals: ``(i32)``
+        without a result.
+        """
+        if name.startswith(_ADDED_PREFIXES):
+            return False
+        export = self._exports.get(name)
+        return isinstance(export, wasmtime.Func) and read_signature(export.type(self._store)) == (
+            ("i32",),
+            (),
+        )
+
     def increment_epoch(self) -> None:
         """Make ``on_tick`` run in the guest's thread at its next safe point. Thread-safe."""
         self._engine.increment_epoch()
@@ -489,7 +504,8 @@ class Instance:
             # The text becomes the kind of ProcessTrap. It is part of the format: a replay
             # compares the kind with the recorded kind.
             raise GuestTrapped(str(pending), backtrace) from None
-        pending.__cause__ = GuestInterrupted(backtrace)
+        if not isinstance(pending.__cause__, GuestInterrupted):  # That of a nested call is longer.
+            pending.__cause__ = GuestInterrupted(backtrace)
         raise pending from pending.__cause__
 
 

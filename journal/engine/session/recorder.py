@@ -29,6 +29,7 @@ from journal.fs.open_resources import OPEN_RESOURCES, HomeProcess, OwnThread, cl
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.rewrite.block_copier import check_new_journal
+from journal.wasi_abi import to_guest_signal
 
 if TYPE_CHECKING:
     from journal.compaction import BackgroundCompactor, CompactionSchedule, OnlineCompactionResult
@@ -40,6 +41,8 @@ THREAD_STACK_EXTRA = 16 << 20
 _NO_SNAPSHOTS = "snapshots cannot be taken: the run was started without snapshots"
 _ENDED = "the guest has ended: it cannot be forked while it runs; fork its journal"
 _NO_SAFE_POINT = "the guest was not forked: it reached no safe point before the timeout"
+
+_SIGNAL_MAX = 64
 
 FORK_COUNT_MAX = 1024
 """Largest number of children of one fork of a running guest."""
@@ -58,9 +61,9 @@ class Recorder:
     which can be resumed. :func:`record` and :func:`resume` of :mod:`journal.engine.session.api`
     create recorders.
 
-    ``stop`` and ``notify`` may be called from any thread and from signal handlers. ``feed``,
-    ``close_stdin``, ``wait``, ``snapshot`` and the output properties may be called from any
-    thread. ``start`` and ``close`` belong to one thread. ``ended_before`` says whether the
+    ``stop``, ``signal`` and ``notify`` may be called from any thread and from signal handlers.
+    ``feed``, ``close_stdin``, ``wait``, ``snapshot`` and the output properties may be called from
+    any thread. ``start`` and ``close`` belong to one thread. ``ended_before`` says whether the
     program had ended before this session. ``differences`` has one sentence for each difference
     between the host and the recording that a resume found.
 
@@ -225,6 +228,28 @@ class Recorder:
         self._interrupter.request_stop()
         if self._process is not None:
             self._process.interrupt()
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to the guest, and return whether its handler will get it.
+
+        ``number`` is that of this system, such as ``signal.SIGTERM``. The handler runs at the end
+        of a host call, and a call that waits fails with ``INTR``. The signal is part of the
+        journal: a replay delivers it at the same call. Triggers of this signal fire.
+
+        Returns False, and sends nothing, if the guest has no handler, still replays its journal, or
+        has not handled the last signal of this number yet. :meth:`stop` ends such a guest so that
+        it can be resumed. A handler that blocks signals gets them later. SIGKILL and SIGSTOP have
+        no handler. Raises ``OptionError`` for a signal that WASI does not have. Safe from any
+        thread and from signal handlers.
+        """
+        self._home.check(self.path)
+        process = self._process
+        guest_number = to_guest_signal(check_int("number", number, 1, _SIGNAL_MAX))
+        if guest_number is None:
+            raise OptionError(f"a guest cannot receive signal {number}: WASI does not have it")
+        if process is None or self.ended_before or process.tape.replaying:
+            return False
+        return process.context.signals.offer(guest_number)
 
     def notify(self, trigger: Trigger) -> bool:
         """Fire a trigger, and return whether a snapshot will be taken.

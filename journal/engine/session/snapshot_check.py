@@ -81,7 +81,7 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
         return False
 
     def _find_trigger(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
-        info = self.plan.next_snapshot
+        info = None if self._context.signals.is_handling else self.plan.next_snapshot
         if info is None or info.calls != self.interceptor.calls or info.function != function:
             return None
         return info.trigger

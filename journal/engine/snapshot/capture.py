@@ -269,7 +269,8 @@ def capture_rest(
         events += _make_table_events(tables)
     if stack is not None:
         events.append(make_thread_event(stack))
-    return [*events, capture_positions(context), *capture_listings(context)]
+    positions = capture_positions(context), *capture_listings(context)
+    return [*events, *positions, *context.signals.save()]
 
 
 def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:

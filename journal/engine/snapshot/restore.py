@@ -17,7 +17,7 @@ from journal.errors import EngineError, FormatError, MalformedEvent, NotResumabl
 from journal.events import codec, tag_sets
 from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
-from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, SignalState
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.format.block_header import LAYOUT
 from journal.format.frame import Frame
@@ -46,6 +46,7 @@ class SnapshotParts:
     stack: bytes | None = None
     positions: DescriptorPositions | None = None
     listings: list[DirectoryListing] = field(default_factory=list)
+    signals: SignalState | None = None
 
     def add_event(self, event: Event) -> None:
         """Add one part of the snapshot."""
@@ -70,6 +71,8 @@ class SnapshotParts:
             self.positions = event
         elif isinstance(event, DirectoryListing):
             self.listings.append(event)
+        elif isinstance(event, SignalState):
+            self.signals = event
         else:
             raise NotResumable(f"the snapshot has a {type(event).__name__}, which is not supported")
 
@@ -199,6 +202,11 @@ class SnapshotRestorer:
         apply_positions(context, self.parts.positions)
         for listing in self.parts.listings:
             apply_listing(context, listing)
+        self.apply_signals(context)
+
+    def apply_signals(self, context: CallContext) -> None:
+        """Restore the signals of a guest, and the number of its calls."""
+        context.signals.load(self.parts.signals, self.calls)
 
     def mismatch_error(self, error: EngineError) -> NotResumable:
         """Return the error for a snapshot that does not fit the module."""

@@ -3,7 +3,8 @@
 The guest is suspended at a host call that has had no effect yet, or at a loop head if the module is
 instrumented for that. With stacks, the guest is unwound and returns, the snapshot is taken, and the
 guest is called again, rewound, and makes its host call. Without stacks, the snapshot is taken
-inside the host call.
+inside the host call. While a handler of a signal runs, which the host has called inside a host
+call, the guest is not suspended: the snapshot waits for the end of the handler.
 """
 
 import time
@@ -28,7 +29,8 @@ from journal.engine.wasi.descriptors import InputStream
 from journal.engine.wasi.stdio.stdin import GuestStopped
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 from journal.events.snapshots import Trigger
-from journal.snapshots.triggers import CALLS_BY_TRIGGER, TriggerState
+from journal.snapshots.triggers import CALLS_BY_TRIGGER, ONCE, TRIGGERS_BY_SIGNAL, TriggerState
+from journal.wasi_abi import Signal
 
 _COUNTED = (Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
 _AT_STDIN = CALLS_BY_TRIGGER[Trigger.FIRST_STDIN]
@@ -96,6 +98,8 @@ class SnapshotCoordinator:
         """
         self._instance, self._capture = instance, capture
         self.interceptor.calls = calls
+        self._context.signals.on_handler_end = self._continue
+        self._context.signals.on_arrival = self._note_signal
         if self._variant.has_stacks:
             self._stack = AsyncifyStack(instance, instance.get_memory(self._variant.stack_memory))
         if self._variant.polls_loops:
@@ -206,6 +210,8 @@ class SnapshotCoordinator:
 
         ``idle`` is true after a long wait. Raises ``SuspendCall`` to suspend the guest.
         """
+        if self._context.signals.is_handling:
+            return
         cause: Trigger | PendingSnapshot | None = self.queue.pop()
         if cause is None and idle and self._is_idle():
             cause = Trigger.IDLE
@@ -236,6 +242,9 @@ class SnapshotCoordinator:
         if self._stack is not None and self._stack.phase is StackPhase.REWINDING:
             self._finish_rewind(function)
             return False
+        if self._context.signals.is_handling:
+            self._postpone(function, arguments)
+            return False
         cause = self._find_trigger(function, arguments)
         if cause is None:
             self._continue()
@@ -250,7 +259,7 @@ class SnapshotCoordinator:
             self._finish_rewind("")
             return
         self._set_polling(0)
-        cause = self._find_trigger("", ())
+        cause = None if self._context.signals.is_handling else self._find_trigger("", ())
         if cause is not None:
             point = SuspendPoint(self.interceptor.calls + 1, self._entry, "")
             self._suspend(_make_request(cause, point))
@@ -282,6 +291,21 @@ class SnapshotCoordinator:
         self._stack.unwind()
         return True
 
+    def _postpone(self, function: str, arguments: tuple[int, ...]) -> None:
+        """Request the snapshot of this call of a signal's handler, after the end of the handler.
+
+        A snapshot that the next call triggers as well is not requested.
+        """
+        trigger = None if self._context.tape.replaying else self._find_at_call(function, arguments)
+        if trigger in ONCE or trigger is Trigger.EXPLICIT:
+            self.notify(trigger)
+
+    def _note_signal(self, signal: int) -> None:
+        """Fire the triggers of a signal that has reached the guest."""
+        for trigger in TRIGGERS_BY_SIGNAL.get(Signal(signal), ()):
+            if self.notify(trigger):
+                break
+
     # -- decisions ---------------------------------------------------------------------------------
 
     def _find_trigger(
@@ -294,14 +318,23 @@ class SnapshotCoordinator:
         if requested is not None:
             return requested
         with self.queue.lock:
-            for trigger, functions in CALLS_BY_TRIGGER.items():
-                if function not in functions or not self._triggers.is_armed(trigger):
-                    continue
-                if trigger is not Trigger.FIRST_STDIN or self._reads_stdin(arguments):
-                    return trigger if self._triggers.fire(trigger) else None
+            trigger = self._find_at_call(function, arguments)
+            if trigger is not None:
+                return trigger if self._triggers.fire(trigger) else None
             if self._is_nondeterministic_call(function, arguments):
                 return Trigger.NON_DETERMINISTIC_CALL
         return self._triggers.find_due(time.monotonic(), *self._counts())
+
+    def _find_at_call(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
+        """Return the armed trigger of this call, or None."""
+        for trigger, functions in CALLS_BY_TRIGGER.items():
+            if (
+                function in functions
+                and self._triggers.is_armed(trigger)
+                and (trigger is not Trigger.FIRST_STDIN or self._reads_stdin(arguments))
+            ):
+                return trigger
+        return None
 
     def _reads_stdin(self, arguments: tuple[int, ...]) -> bool:
         return isinstance(self._context.descriptors.used.get(arguments[0]), InputStream)

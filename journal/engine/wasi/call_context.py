@@ -9,6 +9,7 @@ from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.tape import Tape
 from journal.engine.wasi.channel import WaitSource
 from journal.engine.wasi.descriptors import Descriptors
+from journal.engine.wasi.signals import GuestSignals
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import Interrupter
@@ -39,6 +40,7 @@ class CallContext:
     memory: GuestMemory = field(default_factory=GuestMemory)
     network: GuestNetwork = field(init=False)
     terminal: Terminal = field(init=False)
+    signals: GuestSignals = field(init=False)
     #: Start of a wait whose call was interrupted and is repeated, in monotonic nanoseconds. The
     #: call was suspended, or the last session ended in it.
     wait_started: int | None = None
@@ -57,6 +59,7 @@ class CallContext:
     def __post_init__(self) -> None:
         self.network = GuestNetwork(self.tape, self.descriptors)
         self.terminal = Terminal(self.tape)
+        self.signals = GuestSignals(self)
 
     def wait(
         self,
@@ -71,6 +74,11 @@ class CallContext:
         Output is delivered before. The guest can be stopped, and suspended for a snapshot:
         ``function`` is the name of the called function, and the call is made again afterwards.
         ``needs_input`` says whether the guest waits for standard input.
+
+        A signal that the guest handles, or that ends it, ends the wait: raises ``WasiError`` with
+        ``INTR``. A caller in the ``live`` function of an input lets the error pass: the tape
+        repeats it, because ``SignalDelivered`` then stands in place of the input. As the result of
+        a host operation it is recorded as its error number, so that no effect lacks its result.
         """
         self.before_wait(needs_input)
         return self.interrupter.wait(source, timeout_ns, partial(self.on_wait, function))

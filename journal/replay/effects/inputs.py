@@ -55,3 +55,13 @@ def _(event: inputs.EpollResult, host: Host) -> None:
 def _(event: inputs.HostResult, host: Host) -> None:
     host.inputs.result_count += 1
     apply_host_result(event, host)
+
+
+@apply_effect.register
+def _(event: inputs.SignalDelivered, host: Host) -> None:
+    host.inputs.result_count += 1
+
+
+@apply_effect.register
+def _(event: inputs.IntervalStarted, host: Host) -> None:
+    host.inputs.result_count += 1

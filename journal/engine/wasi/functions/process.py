@@ -6,7 +6,7 @@ from os import urandom
 from journal.engine.wasi.call_context import CallContext
 from journal.events import codec
 from journal.events.inputs import RandomBytes
-from journal.wasi_abi import Errno, ProcExit
+from journal.wasi_abi import ProcExit
 
 #: A longer request of the guest becomes several events.
 RANDOM_SIZE_MAX = 1 << 20
@@ -76,8 +76,3 @@ def sched_yield(context: CallContext) -> int:
 def proc_exit(context: CallContext, code: int) -> None:
     """End the process with an exit code."""
     raise ProcExit(code)
-
-
-def proc_raise(context: CallContext, signal: int) -> int:
-    """Refuse with ``NOTSUP``: signals are not supported."""
-    return Errno.NOTSUP

@@ -6,7 +6,14 @@ with preview 1 from ``wasi_snapshot_preview1``, and older programs from ``wasix_
 
 from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.functions import channels, duplicates, names, sockets, terminals
+from journal.engine.wasi.functions import (
+    channels,
+    duplicates,
+    names,
+    signals,
+    sockets,
+    terminals,
+)
 
 MODULE = "wasix_32v1"
 
@@ -22,6 +29,7 @@ FUNCTIONS: dict[str, tuple[str, Handler]] = {
     **channels.FUNCTIONS,
     **duplicates.FUNCTIONS,
     **names.FUNCTIONS,
+    **signals.FUNCTIONS,
     **sockets.FUNCTIONS,
     **terminals.FUNCTIONS,
 }

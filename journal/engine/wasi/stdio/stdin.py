@@ -39,6 +39,9 @@ class Interrupter:
         # The lock is reentrant, because a signal handler may interrupt a thread that holds it.
         self._lock = threading.RLock()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        #: Raises ``WasiError`` if a signal ends a wait. Returns the time on the monotonic clock at
+        #: which the next interval timer ends, or None.
+        self.check_signals: Callable[[], int | None] = lambda: None
 
     def request_stop(self) -> None:
         """Request the guest to stop at its next safe point."""
@@ -64,7 +67,8 @@ class Interrupter:
     ) -> bool:
         """Wait until ``source`` is ready or the timeout ends; return whether it is ready.
 
-        Raises ``GuestStopped`` if a stop is requested meanwhile. ``on_wait`` is called with
+        Raises ``GuestStopped`` if a stop is requested meanwhile, and ``WasiError`` with ``INTR`` if
+        a signal ends the wait. A call with timeout 0 is not interrupted. ``on_wait`` is called with
         false at the start of the wait and after every wake-up, and once with true when the
         guest has become idle. An exception from ``on_wait`` ends the wait.
         """
@@ -75,11 +79,12 @@ class Interrupter:
         idle_at = start + IDLE_NS if on_wait is not None else None
         while True:
             self.check()
+            expiry = self.check_signals() if timeout_ns != 0 else None
             if on_wait is not None:
                 is_idle = idle_at is not None and time.monotonic_ns() >= idle_at
                 on_wait(is_idle)
                 idle_at = None if is_idle else idle_at
-            self._wait_once(source, _earlier_time(deadline, idle_at))
+            self._wait_once(source, _earlier_time(_earlier_time(deadline, idle_at), expiry))
             self.check()
             if source is not None and source.is_ready():
                 return True
