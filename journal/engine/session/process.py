@@ -228,7 +228,7 @@ class Process:
 
     def abandon(self) -> None:
         """Close the files and sockets in a forked child, where the guest does not run."""
-        self.context.network.close()
+        self.context.release_host()
         self.mounts.close()
 
     def run(self) -> RunResult:

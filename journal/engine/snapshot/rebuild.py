@@ -31,6 +31,7 @@ from journal.engine.wasi.functions.duplicates import (
     duplicate_with_flags,
     fd_fdflags_set,
 )
+from journal.engine.wasi.functions.epolls import control, create_epoll
 from journal.engine.wasi.functions.paths import check_writable, open_path
 from journal.engine.wasi.terminal import SIDE_MAX, TerminalSettings
 from journal.errors import FormatError, NotResumable
@@ -277,6 +278,19 @@ def _create_event(context: CallContext, value: int, flags: int, fd: int) -> None
     create_event(context, value, flags, fd)
 
 
+def _create_epoll(context: CallContext, fd: int) -> None:
+    _check_free(context, fd)
+    create_epoll(context, fd)
+
+
+def _control_epoll(
+    context: CallContext, epfd: int, operation: int, fd: int, event: descriptors.EpollEvent | None
+) -> None:
+    if (event is None) != (operation == descriptors.EpollOperation.DELETE):
+        raise ValueError("only a deletion has no event")
+    control(context, epfd, operation, fd, event)
+
+
 def _create_pair(context: CallContext, fd: int, peer_fd: int, *of_type: int) -> None:
     _check_free(context, fd, peer_fd)
     if of_type:
@@ -380,6 +394,8 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
     descriptors.DuplicateFileDescriptorWithFlags: _duplicate_with_flags,
     descriptors.CreatePipe: _create_pipe,
     descriptors.CreateEvent: _create_event,
+    descriptors.EpollCreate: _create_epoll,
+    descriptors.EpollCtl: _control_epoll,
     paths.CreateDirectory: _create_directory,
     paths.RemoveDirectory: _remove_directory,
     paths.UnlinkFile: _unlink,

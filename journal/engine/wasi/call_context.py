@@ -7,7 +7,7 @@ from time import monotonic_ns, time_ns
 
 from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.tape import Tape
-from journal.engine.wasi.channel import WaitSource
+from journal.engine.wasi.channel import ByteChannel, WaitSource
 from journal.engine.wasi.descriptors import Descriptors
 from journal.engine.wasi.signals import GuestSignals
 from journal.engine.wasi.sockets import GuestNetwork
@@ -15,13 +15,16 @@ from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.engine.wasi.terminal import Terminal
 from journal.events import codec
-from journal.events.inputs import ClockRead
+from journal.events.inputs import ClockRead, HostCall, HostResult
 from journal.events.wire_types import decode_path
 from journal.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, WasiError
 
 #: Longest path read from guest memory, in bytes. Shorter paths can still exceed the limit of the
 #: file system.
 PATH_SIZE_MAX = 1 << 16
+
+#: Shortest wait whose start is recorded, in nanoseconds.
+LONG_WAIT_NS = 1_000_000_000
 
 _pack_clock = codec.make_packer(ClockRead)
 
@@ -83,10 +86,60 @@ class CallContext:
         self.before_wait(needs_input)
         return self.interrupter.wait(source, timeout_ns, partial(self.on_wait, function))
 
+    def wait_timed(
+        self,
+        function: str,
+        source: WaitSource | None,
+        start_ns: int,
+        timeout_ns: int | None,
+        *,
+        needs_input: bool,
+    ) -> bool:
+        """Wait as :meth:`wait` does, for a time that began at ``start_ns`` of the monotonic clock.
+
+        The start of a long wait is recorded: a resumed session continues to wait, and the time
+        between the sessions counts.
+        """
+        now = monotonic_ns()
+        if self.wait_started is None and timeout_ns is not None and timeout_ns >= LONG_WAIT_NS:
+            self.on_long_wait()
+        if timeout_ns is not None:
+            timeout_ns = max(start_ns + timeout_ns - now, 0)
+        self.wait_started = self.wait_started or now
+        try:
+            is_ready = self.wait(function, source, timeout_ns, needs_input=needs_input)
+        except WasiError:
+            self.wait_started = None
+            raise
+        self.wait_started = None
+        return is_ready
+
+    def request_awaited(self, tag: int, fd: int, live: Callable[[], bytes]) -> bytes:
+        """Return the payload of an input that starts with ``fd``, for which the guest may wait.
+
+        ``live`` raises ``WasiError`` if the wait ends early. The journal has a ``HostResult`` in
+        place of the input then.
+        """
+        errno: int = Errno.SUCCESS
+        if self.tape.peek(HostResult.tag) is None:
+            try:
+                return self.tape.request_input(tag, fd.to_bytes(4, "little"), live)
+            except WasiError as error:
+                errno = error.errno
+        recorded, _ = self.tape.request_host_result(HostCall.WAIT, fd, lambda: (errno, b""))
+        raise WasiError(recorded)
+
     def close(self) -> None:
         """Close the sockets of the host and restore its terminal."""
-        self.network.close()
+        self.release_host()
         self.terminal.close()
+
+    def release_host(self) -> None:
+        """Close what the descriptors of the guest have of the host, except files."""
+        self.network.close()
+        for descriptor in self.descriptors.used.values():
+            if isinstance(descriptor, ByteChannel):
+                descriptor.release_host()
 
     def read_path(self, pointer: int, size: int) -> str:
         """Return the path of a file that exists. Surrogates stand for bytes that are not UTF-8."""

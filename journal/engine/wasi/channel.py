@@ -4,8 +4,9 @@ import fcntl
 import select
 import struct
 import termios
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, MutableMapping
 from enum import IntFlag
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from journal.events.paths import FileType
@@ -71,8 +72,8 @@ class ByteChannel:
     rights: ClassVar[Rights] = RIGHTS_SOCKET
     flags: int = 0
     """WASI's fdflags."""
-    watchers: "Sequence[ChannelWatcher]" = ()
-    """Functions to call when an event comes; those of the epoll sets that have this channel."""
+    watchers: "MutableMapping[ChannelWatcher, None]" = MappingProxyType({})  # type: ignore[assignment]
+    """Watches of epoll sets that have this channel. :func:`add_watcher` adds one."""
 
     def announce(self, events: Readiness = ANY_EVENT) -> None:
         """Tell the epoll sets that have this channel that ``events`` have come.
@@ -81,8 +82,10 @@ class ByteChannel:
         the channel was readable before. A socket of the host calls it when its descriptor of the
         host is another one, or none.
         """
-        for watcher in self.watchers:
-            watcher(events)
+        if self.watchers:
+            reached: set[int] = set()
+            for watcher in tuple(self.watchers):
+                watcher.on_events(events, reached)
 
     def read(self, context: "CallContext", fd: int, size_max: int) -> bytes:
         """Return bytes for fd_read, at most ``size_max``; wait for them unless NONBLOCK is set."""
@@ -124,8 +127,34 @@ class ByteChannel:
     def close(self) -> None:
         """Release the resources of the host: the last descriptor was closed."""
 
+    def release_host(self) -> None:
+        """Release the resources of the host, because the session ends."""
 
-ChannelWatcher = Callable[[Readiness], None]
+
+class ChannelWatcher(Protocol):
+    """A watch of an epoll set on an open object."""
+
+    def on_events(self, events: Readiness, reached: set[int]) -> None:
+        """Note that ``events`` have come. ``reached`` are the epoll sets that know it already."""
+
+    def on_close(self) -> None:
+        """End the watch, because the last descriptor of the object was closed."""
+
+    def on_replacement(self, channel: ByteChannel) -> None:
+        """Watch ``channel``, which has taken the place of the watched channel."""
+
+
+class Watched(Protocol):
+    """An open object that an epoll set can watch."""
+
+    watchers: MutableMapping[ChannelWatcher, None]
+
+
+def add_watcher(target: Watched, watcher: ChannelWatcher) -> None:
+    """Let ``watcher`` know the events of an object from now on."""
+    if not target.watchers:
+        target.watchers = {}
+    target.watchers[watcher] = None
 
 
 class ChannelWait:

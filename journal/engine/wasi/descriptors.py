@@ -1,10 +1,11 @@
 """Descriptor table of a guest and the objects that its descriptors refer to."""
 
 import socket as host
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from journal.engine.wasi.channel import ByteChannel
+from journal.engine.wasi.channel import ByteChannel, ChannelWatcher
 from journal.engine.wasi.filesystem.host_files import HostFile
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
@@ -50,6 +51,7 @@ class InputStream:
     source: StdinSource
     terminal: bool
     position: int = 0
+    watchers: MutableMapping[ChannelWatcher, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +61,7 @@ class OutputStream:
     number: int
     terminal: bool
     position: int = 0
+    watchers: MutableMapping[ChannelWatcher, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -152,7 +155,7 @@ class Descriptors:
     ``used`` are the open descriptors by number, ``free`` the numbers that were released. A guest of
     WASIX gets the lowest number that is not in use, as POSIX requires (``is_lowest_first``). Any
     other guest gets the highest released number, as on wasmtime. ``fd_flags`` has the flags of
-    descriptors that have any.
+    descriptors that have any. ``watch_count`` counts the watches of all epoll sets.
     """
 
     def __init__(self) -> None:
@@ -161,6 +164,7 @@ class Descriptors:
         self.free: set[int] = set()
         self.fd_flags: dict[int, int] = {}
         self.is_lowest_first = False
+        self.watch_count = 0
         self._reserved: int | None = None
         self._lowest = 0  # No smaller number is free.
         self._duplicates: dict[int, int] = {}  # Further descriptors, by the identity of the object.
@@ -295,6 +299,16 @@ class Descriptors:
             raise WasiError(errno)
         return descriptor
 
+    def replace(self, old: ByteChannel, new: ByteChannel) -> None:
+        """Let all descriptors and watches of the channel ``old`` refer to ``new``."""
+        for fd, descriptor in self.used.items():
+            if descriptor is old:
+                self.used[fd] = new
+        if id(old) in self._duplicates:
+            self._duplicates[id(new)] = self._duplicates.pop(id(old))
+        for watcher in tuple(old.watchers):
+            watcher.on_replacement(new)
+
     def close(self, fd: int) -> None:
         """Close the descriptor ``fd``."""
         self._table.close(fd)
@@ -320,6 +334,9 @@ class Descriptors:
         """Close the object of a closed descriptor, unless it has another descriptor."""
         others = self._duplicates.get(id(descriptor), 0)
         if not others:
+            if isinstance(descriptor, ByteChannel | InputStream | OutputStream):
+                for watcher in tuple(descriptor.watchers):
+                    watcher.on_close()
             close_descriptor(fd, descriptor)
         elif others > 1:
             self._duplicates[id(descriptor)] = others - 1

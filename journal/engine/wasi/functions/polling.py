@@ -3,7 +3,6 @@
 import struct
 import time
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 from journal.engine.wasi.call_context import CallContext
@@ -35,9 +34,6 @@ from journal.wasi_abi import (
 #: Largest count of subscriptions in one call. Their events fit into one event of the journal.
 SUBSCRIPTIONS_MAX = 1 << 18
 assert SUBSCRIPTIONS_MAX * EVENT.size < PAYLOAD_SIZE_MAX
-
-#: Shortest wait whose start is recorded, in nanoseconds.
-LONG_WAIT_NS = 1_000_000_000
 
 _TO_READ, _TO_WRITE = Readiness.READABLE | Readiness.READ_HANGUP, Readiness.WRITABLE
 
@@ -149,15 +145,13 @@ def _wait(context: CallContext, subscriptions: list[Subscription]) -> bytes:
     delay = min(delays, default=None)
     source = ChannelWait(channels, () if stdin is None else (stdin,))
     start = time.monotonic_ns()
-    on_wait = None
-    if delay != 0 and not source.is_ready():
-        if context.wait_started is None and delay is not None and delay >= LONG_WAIT_NS:
-            context.on_long_wait()
-        context.before_wait(stdin is not None)
-        context.wait_started = context.wait_started or start
-        on_wait = partial(context.on_wait, "poll_oneoff")
-    has_source = stdin is not None or bool(channels)
-    is_ready = context.interrupter.wait(source if has_source else None, delay, on_wait)
+    is_ready = source.is_ready()
+    if not is_ready and delay != 0:
+        waited = source if channels or stdin is not None else None
+        needs_input = stdin is not None
+        is_ready = context.wait_timed("poll_oneoff", waited, start, delay, needs_input=needs_input)
+    else:
+        context.interrupter.check()
     context.wait_started = None
     # The earliest clock counts as elapsed even if the wait was a little short.
     elapsed = max(time.monotonic_ns() - start, 0 if is_ready or delay is None else delay)

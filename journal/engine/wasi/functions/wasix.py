@@ -9,6 +9,7 @@ from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions import (
     channels,
     duplicates,
+    epolls,
     names,
     signals,
     sockets,
@@ -28,6 +29,7 @@ FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "proc_snapshot": ("", proc_snapshot),
     **channels.FUNCTIONS,
     **duplicates.FUNCTIONS,
+    **epolls.FUNCTIONS,
     **names.FUNCTIONS,
     **signals.FUNCTIONS,
     **sockets.FUNCTIONS,
