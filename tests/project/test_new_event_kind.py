@@ -215,7 +215,7 @@ def test_a_key_is_a_beginning_of_fixed_size(key: tuple[str, ...]) -> None:
 def test_bytes_say_whether_they_are_secret(construct: cs.Construct) -> None:
     for secret in (None, Secret.FILES):
 
-        @event(tag=200, group=Group.CORE, role=Role.EFFECT, rule=Keep())
+        @event(tag=210, group=Group.CORE, role=Role.EFFECT, rule=Keep())
         class Said(Event):
             """An event with bytes that say whether they are secret."""
 
@@ -224,7 +224,7 @@ def test_bytes_say_whether_they_are_secret(construct: cs.Construct) -> None:
         assert Said.secrets == ({"data": secret} if secret else {})
     with pytest.raises(TypeError, match=r"Unsaid\.data holds bytes"):
 
-        @event(tag=200, group=Group.CORE, role=Role.EFFECT, rule=Keep())
+        @event(tag=210, group=Group.CORE, role=Role.EFFECT, rule=Keep())
         class Unsaid(Event):
             """An event with bytes that do not say whether they are secret."""
 

@@ -45,7 +45,7 @@ from journal.events.wire_types import Fd, InputBytes, FileBytes, MemoryBytes, Pu
 """
 DECLARATIONS = {
     "descriptors": '''
-@event(tag=200, group=Group.FILES, role=Role.EFFECT, rule=Needed())
+@event(tag=210, group=Group.FILES, role=Role.EFFECT, rule=Needed())
 class HeaderReplaced(Event):
     """The guest replaced the first bytes of an open file."""
 
@@ -53,14 +53,14 @@ class HeaderReplaced(Event):
     data: FileBytes
 
 
-@event(tag=201, group=Group.FILES, role=Role.EFFECT, rule=Opens(("timer",)))
+@event(tag=211, group=Group.FILES, role=Role.EFFECT, rule=Opens(("timer",)))
 class TimerOpened(Event):
     """The guest created a timer."""
 
     timer: Fd
 ''',
     "core": '''
-@event(tag=202, group=Group.CORE, role=Role.EFFECT, rule=Latest(("category",)))
+@event(tag=212, group=Group.CORE, role=Role.EFFECT, rule=Latest(("category",)))
 class LocaleSet(Event):
     """The guest set a locale."""
 
@@ -68,7 +68,7 @@ class LocaleSet(Event):
     name: PublicBytes
 ''',
     "inputs": '''
-@event(tag=203, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
+@event(tag=213, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
 class SeedRead(Event):
     """The guest received a seed."""
 
@@ -76,26 +76,26 @@ class SeedRead(Event):
     seed: InputBytes
 ''',
     "process": '''
-@event(tag=204, group=Group.CORE, role=Role.PREAMBLE, rule=Keep())
+@event(tag=214, group=Group.CORE, role=Role.PREAMBLE, rule=Keep())
 class LicensePlaced(Event):
     """The program has this license."""
 
     data: PublicBytes
 
 
-@event(tag=205, group=Group.CORE, role=Role.RECORDING, rule=Keep())
+@event(tag=215, group=Group.CORE, role=Role.RECORDING, rule=Keep())
 class HostMoved(Event):
     """The recording host moved."""
 ''',
     "threads": '''
-@event(tag=206, group=Group.THREADS, role=Role.RECORDING, rule=Merged())
+@event(tag=216, group=Group.THREADS, role=Role.RECORDING, rule=Merged())
 class RegistersSet(Event):
     """Values of registers, for the next snapshot."""
 
     data: MemoryBytes
 
 
-@event(tag=207, group=Group.THREADS, role=Role.EFFECT, rule=Staged())
+@event(tag=217, group=Group.THREADS, role=Role.EFFECT, rule=Staged())
 class SignalMaskSet(Event):
     """Mask of signals, for the next snapshot of another runtime."""
 

@@ -77,6 +77,7 @@ class CloneFiles:
         self.has_host_mounts = bool(list(self.mounts.host_trees))
         self._numbers = context.descriptors.copy_numbers()
         self._settings = context.terminal.settings
+        self._interface = context.interface.state
         self._positions: list[tuple[InputStream | OutputStream | OpenFile, int, int]] = []
         self._listings: list[tuple[OpenDirectory, list[DirectoryEntry]]] = []
         for descriptor in context.descriptors.used.values():
@@ -131,6 +132,7 @@ class CloneFiles:
             directory.listing = listing
         context.terminal.settings = self._settings
         self._start.apply_signals(context)
+        context.interface.state = self._interface
         for backend in self._backends.values():
             backend.reset()
 
@@ -144,6 +146,7 @@ class CloneFiles:
             code.update(_describe(fd, descriptor))
         code.update(repr(sorted(self._context.descriptors.free)).encode())
         code.update(repr(tuple(self._context.terminal.settings)).encode())
+        code.update(repr(self._context.interface.state).encode())
         return code.digest()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from journal.engine.snapshot import interface_effects
 from journal.engine.tape import Batch, TapeRow
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, GuestDirectory, OpenFile
@@ -409,6 +410,7 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
     sockets.SocketBind: _bind,
     sockets.SocketListen: _listen,
     TtySet: _set_terminal,
+    **interface_effects.HANDLERS,
 }
 
 #: Effects on positions and streams, which are restored separately, ends, and effects that only

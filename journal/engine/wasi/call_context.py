@@ -9,6 +9,7 @@ from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.tape import Tape
 from journal.engine.wasi.channel import ByteChannel, WaitSource
 from journal.engine.wasi.descriptors import Descriptors
+from journal.engine.wasi.network.interface import NetworkInterface
 from journal.engine.wasi.signals import GuestSignals
 from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.outbox import Outbox
@@ -42,6 +43,7 @@ class CallContext:
     clocks: "GuestClocks" = field(default_factory=lambda: GuestClocks())
     memory: GuestMemory = field(default_factory=GuestMemory)
     network: GuestNetwork = field(init=False)
+    interface: NetworkInterface = field(init=False)
     terminal: Terminal = field(init=False)
     signals: GuestSignals = field(init=False)
     #: Start of a wait whose call was interrupted and is repeated, in monotonic nanoseconds. The
@@ -61,6 +63,7 @@ class CallContext:
 
     def __post_init__(self) -> None:
         self.network = GuestNetwork(self.tape, self.descriptors)
+        self.interface = NetworkInterface(self.tape)
         self.terminal = Terminal(self.tape)
         self.signals = GuestSignals(self)
 
