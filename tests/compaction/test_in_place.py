@@ -64,7 +64,7 @@ def test_it_becomes_what_a_compaction_elsewhere_gives(
     with Writer(path) as writer:
         assert writer.next_seq == old[-1].seq + 1
         assert writer.journal_id == wanted.journal_id
-        writer.append_frame(200, b"behind")
+        writer.append_frame(222, b"behind")
     assert frames_of(path)[-1].payload == b"behind"
 
 

@@ -48,6 +48,7 @@ from journal.replay.state.descriptor_table import (
 )
 from journal.vfs import MemoryFile
 from tests.support.flat_machine import FULL_PAGE, FlatMachine
+from tests.support.network_histories import contents_of, network_step
 from tests.support.page_histories import plain_digest
 from tests.support.replayed_files import TREE
 from tests.support.sample_events import (
@@ -82,6 +83,10 @@ class Seen:
 def seen(host: ModelHost) -> Seen:
     """Return the part of a state that compaction keeps: not the inputs and the counts."""
     state = host.state()
+    for descriptor in state.descriptors.values():
+        if isinstance(descriptor.object, SocketState):
+            socket = descriptor.object
+            socket.sent = socket.received = socket.error = 0
     closed, staged = state.machine
     if closed.safe_point is not None:
         point = SafePoint(**field_dict(closed.safe_point) | {"whole": False})
@@ -185,6 +190,7 @@ LOOPBACK = SocketAddress(IPv4Address("127.0.0.1"), 80)
 GROUP = IPv4Address("224.0.0.1")
 HERE = IPv4Address("127.0.0.1")
 STEPS = ["files"] * 12 + ["descriptors"] * 4 + ["host"] * 2 + ["streams"] * 2
+NETWORK_STEPS = [*STEPS, *["network"] * 40]
 
 
 def preamble(level: RecordingLevel = RecordingLevel.FULL) -> list[Event]:
@@ -203,6 +209,7 @@ class Making:
     machine: FlatMachine = field(default_factory=FlatMachine)
     closed: FlatMachine = field(default_factory=FlatMachine)
     has_snapshot: bool = False
+    steps: list[str] = field(default_factory=lambda: STEPS)
 
     def add(self, *events: Event) -> None:
         """Add a group of events up to the first that a replay refuses."""
@@ -247,13 +254,15 @@ class Making:
 
     def step(self) -> None:
         """Add one random step."""
-        step = self.random.choice(STEPS)
+        step = self.random.choice(self.steps)
         if step == "files":
             self.add(self.random.choice(_FILES)(self))
         elif step == "descriptors":
             self.descriptors()
         elif step == "host":
             self.of_host()
+        elif step == "network":
+            network_step(self)
         else:
             self.add(self.random.choice(_STREAMS)(self))
 
@@ -344,13 +353,14 @@ class Making:
         positions = snapshots.DescriptorPositions(
             positions=tuple((fd, self._position(fd)) for fd in used), free=(30, 31)
         )
-        events = [point, *told, stacks, positions]
+        contents = contents_of(self) if "network" in self.steps else []
+        events = [point, *told, stacks, positions, *contents]
         if not self.below(5):
             self.add(*events[: self.below(len(events))])
             if self.below(2):
                 self.machine = self.closed.copy()
             return
-        digest = self.digest(stacks, positions)
+        digest = self.digest(stacks, positions, *contents)
         closing = snapshots.Snapshot(when=len(self.events), trigger=Trigger.EXPLICIT, digest=digest)
         self.add(*events, closing)
         assert self.host.machine.digest_matches
@@ -360,14 +370,14 @@ class Making:
         is_input = self.thing(fd) == StandardStream(0)
         return self.host.inputs.read.get(0, 0) if is_input else self.below(30)
 
-    def digest(self, stacks: Event, positions: Event) -> bytes:
+    def digest(self, *parts: Event) -> bytes:
         """Return the digest, computed as the spec describes."""
         machine = self.machine
         payloads = [codec.encode(machine.globals)]
         for index, functions in sorted(machine.tables.items()):
             table = threads.TableSet(table=index, start=0, functions=tuple(functions))
             payloads.append(codec.encode(table))
-        payloads += [codec.encode(stacks), codec.encode(positions)]
+        payloads += map(codec.encode, parts)
         memories = [(index, bytes(flat)) for index, flat in sorted(machine.memories.items())]
         return plain_digest(memories, payloads)
 
@@ -534,13 +544,17 @@ _STREAMS: tuple[Make, ...] = (
 
 
 def history(
-    seed: int, steps: int, every: int, level: RecordingLevel = RecordingLevel.FULL
+    seed: int,
+    steps: int,
+    every: int,
+    level: RecordingLevel = RecordingLevel.FULL,
+    kinds: list[str] = STEPS,
 ) -> Story:
     """Return the history of a process with files, host results, memory and snapshots.
 
     It has ``steps`` steps and on average one snapshot every ``every`` steps.
     """
-    make = Making(Random(seed))
+    make = Making(Random(seed), steps=kinds)
     make.add(*preamble(level), *TREE[2:])
     for _ in range(steps):
         if make.below(every):
@@ -611,15 +625,21 @@ class History:
     seed: int
     steps: int
     every: int
+    has_network: bool = False
 
     @property
     def story(self) -> Story:
         """Return the history."""
-        return history(self.seed, self.steps, self.every)
+        kinds = NETWORK_STEPS if self.has_network else STEPS
+        return history(self.seed, self.steps, self.every, kinds=kinds)
 
 
 histories = st.builds(
-    History, st.integers(0, 1 << 32), st.integers(0, 250), st.sampled_from([5, 15, 40])
+    History,
+    st.integers(0, 1 << 32),
+    st.integers(0, 250),
+    st.sampled_from([5, 15, 40]),
+    st.booleans(),
 )
 policies = st.builds(
     compaction.RetentionPolicy,

@@ -13,6 +13,8 @@ from journal.compaction.liveness.file_provenance import ProvenanceFile
 from journal.events import descriptors, sockets
 from journal.events.definition import Event
 from journal.events.descriptors import EpollOperation, Whence
+from journal.replay.effects.pending_calls import requested_socket
+from journal.replay.effects.sockets import DIRECTIONS
 from journal.replay.state.descriptor_table import HostNode, OpenMountFile, StandardStream
 
 
@@ -26,6 +28,13 @@ def record_attributes(event: Event, table: ProvenanceTable) -> None:
         description = entry.description
         assert isinstance(description, TrackedDescription)
         setter(event, entry, description, table.graph)
+
+
+def record_inside(request: Event, table: ProvenanceTable) -> None:
+    """Record that ``request`` has shown that its socket is inside the guest."""
+    description = table.description(requested_socket(request))
+    assert isinstance(description, TrackedDescription)
+    description.attributes.latest.setdefault("inside", table.graph.seq)
 
 
 def _record_seek(
@@ -87,12 +96,6 @@ def _record_rights(
     entry.rights_owner = graph.seq
 
 
-def _record_event(
-    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
-) -> None:
-    description.attributes.all.append(graph.seq)
-
-
 def _record_watch(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
@@ -118,10 +121,55 @@ def _record_leave(
     )
 
 
+def _record_binding(
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+) -> None:
+    description.attributes.latest["bound"] = graph.seq
+
+
+def _record_listening(
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+) -> None:
+    """Record that a socket listens. It gets an address if it has none."""
+    description.attributes.latest.setdefault("bound", graph.seq)
+    description.attributes.latest["listening"] = graph.seq
+
+
+def _record_request(
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+) -> None:
+    description.attributes.latest["requested"] = graph.seq
+
+
 def _record_connection(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    description.attributes.latest["connected"] = graph.seq
+    """Record a connection, which depends on its request."""
+    latest = description.attributes.latest
+    graph.add_dependency(latest.get("requested", BEFORE_JOURNAL))
+    latest["connected"] = graph.seq
+
+
+def _record_acceptance(
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+) -> None:
+    """Make an accepted connection depend on the address and the state of its listener."""
+    for name in ("inside", "bound", "listening"):
+        graph.add_dependency(description.attributes.latest.get(name, BEFORE_JOURNAL))
+
+
+def _record_send(
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+) -> None:
+    graph.is_pinned = False  # No state depends on bytes that have left the guest.
+
+
+def _record_shutdown(
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+) -> None:
+    """Record the directions that the event has shut. A second shutdown changes nothing."""
+    for direction in DIRECTIONS[event.how]:
+        description.attributes.latest.setdefault(("shut", direction), graph.seq)
 
 
 def _record_option(
@@ -140,18 +188,20 @@ _SETTERS: dict[type[Event], tuple[Setter, str]] = {
     descriptors.FileDescriptorSetFdFlags: (_record_fd_flags, "fd"),
     descriptors.FileDescriptorSetRights: (_record_rights, "fd"),
     descriptors.EpollCtl: (_record_watch, "epfd"),
-    sockets.SocketListen: (_record_event, "fd"),
-    sockets.SocketBind: (_record_event, "fd"),
+    sockets.SocketListen: (_record_listening, "fd"),
+    sockets.SocketBind: (_record_binding, "fd"),
+    sockets.SocketConnect: (_record_request, "fd"),
     sockets.SocketConnected: (_record_connection, "fd"),
+    sockets.SocketAccepted: (_record_acceptance, "listen_fd"),
     sockets.SocketJoinIpv4Multicast: (_record_join, "fd"),
     sockets.SocketJoinIpv6Multicast: (_record_join, "fd"),
     sockets.SocketLeaveIpv4Multicast: (_record_leave, "fd"),
     sockets.SocketLeaveIpv6Multicast: (_record_leave, "fd"),
-    sockets.SocketSendFile: (_record_event, "socket_fd"),
-    sockets.SocketSendTo: (_record_event, "fd"),
-    sockets.SocketSend: (_record_event, "fd"),
+    sockets.SocketSendFile: (_record_send, "socket_fd"),
+    sockets.SocketSendTo: (_record_send, "fd"),
+    sockets.SocketSend: (_record_send, "fd"),
     sockets.SocketSetOptFlag: (_record_option, "fd"),
     sockets.SocketSetOptSize: (_record_option, "fd"),
     sockets.SocketSetOptTime: (_record_option, "fd"),
-    sockets.SocketShutdown: (_record_event, "fd"),
+    sockets.SocketShutdown: (_record_shutdown, "fd"),
 }

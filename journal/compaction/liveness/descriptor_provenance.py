@@ -163,7 +163,12 @@ class ProvenanceTable(ReplayTable):
         super()._release(fd, entry)
 
     def _pin_if_host_object(self, open_object: OpenObject) -> None:
-        if self.lacks_host_results and isinstance(open_object, HostNode | SocketState):
+        is_inside = isinstance(open_object, SocketState) and open_object.is_inside
+        if (
+            self.lacks_host_results
+            and isinstance(open_object, HostNode | SocketState)
+            and not is_inside
+        ):
             self.graph.is_pinned = True
 
     def _attribute_owners_for(self, open_object: OpenObject) -> AttributeOwners:

@@ -72,8 +72,9 @@ def _object_tokens(obj: Any, pipes: dict[int, int]) -> Iterator[str]:
         pipe = pipes.setdefault(id(obj.pipe), len(pipes))
         yield f"pipe {pipe} {obj.is_write_end} {obj.pipe.written}"
     elif isinstance(obj, SocketState):
-        yield f"{obj.created_by!r} {obj.is_certain} {obj.bound!r} {obj.connected!r}"
-        yield f"{obj.listening!r} {sorted(obj.shut)} {obj.sent}"
+        # The counts of bytes and the last error are not state: no later event depends on them.
+        yield f"{obj.created_by!r} {obj.is_certain} {obj.is_inside} {obj.bound!r}"
+        yield f"{obj.requested!r} {obj.connected!r} {obj.listening!r} {sorted(obj.shut)}"
         yield repr(sorted(map(repr, [*obj.options.values(), *obj.groups])))
     elif isinstance(obj, Epoll):
         yield repr(sorted(obj.watched.items()))

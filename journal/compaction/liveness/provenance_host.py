@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from journal.compaction import event_classes
-from journal.compaction.liveness.attribute_provenance import record_attributes
+from journal.compaction.liveness.attribute_provenance import record_attributes, record_inside
 from journal.compaction.liveness.dependency_graph import (
     BEFORE_JOURNAL,
     DROPPED_SNAPSHOT,
@@ -26,14 +26,23 @@ from journal.events.definition import Event
 from journal.events.inputs import HostCall, HostResult
 from journal.events.process import ProcessStart
 from journal.replay import apply
+from journal.replay.effects.pending_calls import is_accepted, settle_request
 from journal.replay.hosts.base import BaseHost
 from journal.replay.limits import ReplayError, ReplayLimits
 from journal.replay.state.descriptor_table import HostNode, OpenMountDirectory, OpenMountFile
 
 _UNLIMITED = ReplayLimits(files_size_max=1 << 62)
 _QUERIES = frozenset(
-    map(int, (HostCall.READ, HostCall.STAT, HostCall.LIST, HostCall.SYNC, HostCall.READLINK))
+    map(
+        int,
+        (
+            *(HostCall.READ, HostCall.STAT, HostCall.LIST, HostCall.SYNC, HostCall.READLINK),
+            *(HostCall.ACCEPT, HostCall.GET_OPTION, HostCall.STATUS, HostCall.ADDRESS),
+            HostCall.WAIT,
+        ),
+    )
 )
+"""Calls whose results belong to no request. No file and no descriptor depends on them."""
 _SIZE, _PROBE = int(HostCall.SIZE), int(HostCall.PROBE)
 _ONE_DIRECTORY = (
     paths.CreateDirectory,
@@ -90,9 +99,10 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     def play(self, seq: int, tag: int, payload: bytes, now: int, *, is_pinned: bool) -> None:
         """Replay an event; ``is_pinned`` keeps it. Raises ReplayError and MalformedEvent."""
-        self.seq, self.now = seq, now
+        event = codec.decode(tag, payload)
+        self.settle_request(event)
+        self.seq, self.now, request = seq, now, self.pending
         self.graph.begin_event(seq, is_pinned=is_pinned)
-        event, request = codec.decode(tag, payload), self.pending
         self._apply(event)
         if isinstance(event, ProcessStart):
             self.provenance.lacks_host_results = not self.process.has_host_results
@@ -111,6 +121,16 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         except ReplayError as error:
             error.seq = self.seq
             raise
+
+    def settle_request(self, event: Event | None = None) -> None:
+        """Apply the pending request of a socket inside the guest, as ``settle_request`` does."""
+        if self.pending is not None:
+            self.graph.begin_event(self._pending_seq)
+            request = settle_request(self, event)
+            if request is not None:
+                record_attributes(request, self.provenance)
+                record_inside(request, self.provenance)
+            self.graph.finish_event()
 
     def clear_request(self) -> None:
         """Record that the last event made no request to the host."""
@@ -163,13 +183,18 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         if call == _PROBE:
             self._probe = seq
             return
+        if request is not None:
+            self.settle_request(codec.decode(HostResult.tag, payload))
+            request = self.pending
         if request is not None or call == _SIZE:
             self.seq, self.now = seq, now
             self.graph.begin_event(seq, is_pinned=self.provenance.lacks_host_results)
-            self._apply(codec.decode(HostResult.tag, payload))
+            result = codec.decode(HostResult.tag, payload)
+            assert isinstance(result, HostResult)
+            self._apply(result)
             if request is not None and self.pending is None:
                 request_seq = self._pending_seq
-                if payload[5:7] == _SUCCESS:
+                if is_accepted(result):
                     record_attributes(request, self.provenance)
             elif call == _SIZE and payload[5:7] == _SUCCESS:
                 self._record_size(int.from_bytes(payload[1:5], "little"))

@@ -5,10 +5,11 @@ are not in the journal; only the open descriptors and their positions after writ
 """
 
 import struct
+from collections.abc import Callable
+from typing import Any
 
-from journal.errors import FormatError
-from journal.events import codec
-from journal.events.definition import Event
+from journal.events import tag_sets
+from journal.events.definition import Event, Group, Role
 from journal.events.descriptors import (
     FileDescriptorSetSize,
     FileDescriptorWrite,
@@ -17,26 +18,39 @@ from journal.events.descriptors import (
 )
 from journal.events.inputs import HostCall, HostResult
 from journal.events.paths import FileType
-from journal.events.sockets import SocketBind, SocketConnect, SocketListen, SocketOpen
+from journal.events.sockets import SocketSendFile
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError
 from journal.replay.state.descriptor_table import HostNode, OpenObject, SocketState
+from journal.wasi_abi import Errno
 
 Opening = OpenFileDescriptor | OpenFileDescriptorWithFlags
 
+RequestedEffect = Callable[[Any, bytes | None, Host], None]
+"""Function that applies a request, with the value of the host's result, or None without a result.
+"""
+
+_FOLLOWERS = (
+    tag_sets.tags_with_role(Role.EFFECT)
+    | tag_sets.tags_with_role(Role.INPUT)
+    | tag_sets.tags_in_group(Group.SNAPSHOTS)
+)
+"""Kinds of the guest and of its snapshots. Others may come between a request and its result."""
 _OPEN_DIRECTORY = 2
 _COUNT = struct.Struct("<I")
 _SIZE = struct.Struct("<Q")
-_CALLS: dict[type[Event], HostCall] = {
-    OpenFileDescriptor: HostCall.OPEN,
-    OpenFileDescriptorWithFlags: HostCall.OPEN,
-    FileDescriptorWrite: HostCall.WRITE,
-    FileDescriptorSetSize: HostCall.SIZE,
-    SocketOpen: HostCall.SOCKET,
-    SocketBind: HostCall.BIND,
-    SocketListen: HostCall.LISTEN,
-    SocketConnect: HostCall.CONNECT,
-}
+_REQUESTS: dict[type[Event], tuple[HostCall, RequestedEffect]] = {}
+
+
+def requests(call: HostCall, *kinds: type[Event]) -> Callable[[RequestedEffect], RequestedEffect]:
+    """Return a decorator for the function that applies requests of these kinds."""
+
+    def register(effect: RequestedEffect) -> RequestedEffect:
+        for kind in kinds:
+            _REQUESTS[kind] = call, effect
+        return effect
+
+    return register
 
 
 def request_effect(event: Event, host: Host) -> None:
@@ -44,21 +58,44 @@ def request_effect(event: Event, host: Host) -> None:
     if host.process.has_host_results:
         host.pending = event
     else:
-        _apply_effect(event, None, host)
+        apply_request(event, None, host)
 
 
-NetworkRequest = SocketOpen | SocketBind | SocketListen | SocketConnect
+def apply_request(event: Event, value: bytes | None, host: Host) -> None:
+    """Apply a request. ``value`` is that of the host's result, None without a result."""
+    _, effect = _REQUESTS[type(event)]
+    effect(event, value, host)
 
 
-def request_network_effect(event: NetworkRequest, host: Host) -> None:
-    """Make ``event`` the pending request, or apply it at once.
+def is_accepted(event: HostResult) -> bool:
+    """Return whether the host did what it was asked to do, or has started to do it."""
+    is_started = event.call is HostCall.CONNECT and event.errno == Errno.INPROGRESS
+    return not event.errno or is_started
 
-    In a journal of another engine, the host had done the request before the event was written.
+
+def settle_request(host: Host, event: Event | None = None) -> Event | None:
+    """Apply the pending request of a socket if no result of the host follows. Return it if applied.
+
+    A socket of which the host does not know needs no result: it is inside the guest. The next event
+    of the guest, ``event``, shows this; so does a snapshot, which None stands for.
     """
-    if host.process.start is not None and host.process.has_host_results:
-        host.pending = event
-    else:
-        _apply_effect(event, None, host)
+    request = host.pending
+    if request is None or request.group is not Group.SOCKETS:
+        return None
+    if event is not None:
+        is_result = isinstance(event, HostResult) and event.call is _REQUESTS[type(request)][0]
+        if is_result or event.tag not in _FOLLOWERS:
+            return None
+    host.pending = None
+    apply_request(request, None, host)
+    host.table.object_of(requested_socket(request), SocketState).is_inside = True
+    return request
+
+
+def requested_socket(request: Any) -> int:
+    """Return the descriptor of the socket of a request."""
+    fd: int = request.socket_fd if isinstance(request, SocketSendFile) else request.fd
+    return fd
 
 
 def apply_host_result(event: HostResult, host: Host) -> None:
@@ -67,42 +104,18 @@ def apply_host_result(event: HostResult, host: Host) -> None:
     A successful size request also updates the size of its file.
     """
     request = host.pending
-    if request is not None and _CALLS[type(request)] is event.call:
+    if request is not None and _REQUESTS[type(request)][0] is event.call:
         host.pending = None
-        if not event.errno:
-            _apply_effect(request, event.value, host)
+        if is_accepted(event):
+            apply_request(request, event.value, host)
     elif event.call is HostCall.SIZE and not event.errno:
         entry = host.table.entries.get(event.fd)
         if entry is not None and isinstance(entry.description.object, HostNode):
             entry.description.object.size = _unpack(_SIZE, event.value)
 
 
-def _apply_effect(event: Event, value: bytes | None, host: Host) -> None:
-    """Apply the effect of ``event``. ``value`` is the host's result, None without a result."""
-    if isinstance(event, Opening):
-        _apply_opening(event, value, host)
-    elif isinstance(event, FileDescriptorWrite):
-        size = len(event.data) if value is None else _unpack(_COUNT, value)
-        end = event.offset + min(size, len(event.data))
-        node = host.table.object_of(event.fd, HostNode)
-        node.size = None if node.size is None else max(node.size, end)
-        host.table.description(event.fd).position = end
-    elif isinstance(event, FileDescriptorSetSize):
-        host.table.object_of(event.fd, HostNode).size = event.st_size
-    elif isinstance(event, SocketOpen):
-        is_certain = value is not None or host.process.start is None
-        host.table.add(event.fd, SocketState(event, is_certain))
-    elif isinstance(event, (SocketBind, SocketListen)):
-        socket = host.table.object_of(event.fd, SocketState)
-        if isinstance(event, SocketListen):
-            socket.listening = event
-        if value is not None:
-            socket.bound = _decode_binding(event.fd, value)
-        elif isinstance(event, SocketBind):
-            socket.bound = event
-
-
-def _apply_opening(event: Opening, value: bytes | None, host: Host) -> None:
+@requests(HostCall.OPEN, OpenFileDescriptor, OpenFileDescriptorWithFlags)
+def _(event: Opening, value: bytes | None, host: Host) -> None:
     if value is not None:
         kind = _decode_file_type(value)
     else:
@@ -111,12 +124,18 @@ def _apply_opening(event: Opening, value: bytes | None, host: Host) -> None:
     add_descriptor(event, HostNode(kind, is_certain=value is not None), host)
 
 
-def _decode_binding(fd: int, value: bytes) -> Event:
-    """Return a SocketBind event with the address in the host's result."""
-    try:
-        return codec.decode(SocketBind.tag, fd.to_bytes(4, "little") + value)
-    except FormatError as error:
-        raise ReplayError(f"the host's result for socket {fd} is not an address") from error
+@requests(HostCall.WRITE, FileDescriptorWrite)
+def _(event: FileDescriptorWrite, value: bytes | None, host: Host) -> None:
+    size = len(event.data) if value is None else unpack_count(value)
+    end = event.offset + min(size, len(event.data))
+    node = host.table.object_of(event.fd, HostNode)
+    node.size = None if node.size is None else max(node.size, end)
+    host.table.description(event.fd).position = end
+
+
+@requests(HostCall.SIZE, FileDescriptorSetSize)
+def _(event: FileDescriptorSetSize, value: bytes | None, host: Host) -> None:
+    host.table.object_of(event.fd, HostNode).size = event.st_size
 
 
 def _decode_file_type(value: bytes) -> FileType:
@@ -124,6 +143,11 @@ def _decode_file_type(value: bytes) -> FileType:
     if not value or value[0] not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
         raise ReplayError("the host's result of an open has no type of file or directory")
     return FileType(value[0])
+
+
+def unpack_count(value: bytes) -> int:
+    """Return the number of bytes that the host accepted, from its result."""
+    return _unpack(_COUNT, value)
 
 
 def _unpack(layout: struct.Struct, value: bytes) -> int:

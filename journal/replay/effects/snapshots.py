@@ -53,9 +53,10 @@ def _(event: snapshots.DirectoryListing, host: Host) -> None:
 
 @apply_effect.register
 def _(event: snapshots.DescriptorContents, host: Host) -> None:
-    host.table.entry(event.fd)
+    host.table.entry(event.fd)  # The descriptor must be open.
+    host.machine.set_contents(event)
 
 
 @apply_effect.register
 def _(event: snapshots.SignalState, host: Host) -> None:
-    """Ignore the signals: they are a matter of the guest's code, which a replay does not run."""
+    host.machine.set_signals(event)

@@ -15,6 +15,7 @@ from journal.replay.limits import ReplayError, check_count
 from journal.vfs.backend import BackendFile
 from journal.vfs.descriptor_table import DescriptorTable
 from journal.vfs.directory import MountDirectory
+from journal.wasi_abi import Errno
 
 STREAMS = (0, 1, 2)
 """Descriptors that every guest has: standard input, output and error."""
@@ -93,20 +94,45 @@ class Epoll:
 class SocketState:
     """A socket, with the events that created, bound and connected it.
 
-    ``options`` has the last event that set each option, ``groups`` the multicast groups of the
-    socket, and ``sent`` counts bytes. ``is_certain`` is false if the journal of this library has no
-    host results, so that the socket may not exist.
+    ``requested`` is the last request for a connection that the host accepted. ``options`` has the
+    last event that set each option, ``groups`` the multicast groups of the socket. ``is_certain``
+    is false if the journal of this library has no host results, so that the socket may not exist.
+    A socket ``is_inside`` the guest if no host takes part in it: its requests have no host results.
+
+    ``sent`` and ``received`` count bytes; ``sent`` those that the host accepted. ``error`` is the
+    last error of a connection, a send or a receive, 0 without one. These three say what has
+    happened, and no later event depends on them.
     """
 
     created_by: Event
     is_certain: bool = True
     bound: Event | None = None
+    requested: Event | None = None
     connected: Event | None = None
     listening: Event | None = None
     options: dict[tuple[int, int], Event] = field(default_factory=dict)
     groups: dict[tuple[object, object], None] = field(default_factory=dict)
     shut: set[Shutdown] = field(default_factory=set)
+    is_inside: bool = False
     sent: int = 0
+    received: int = 0
+    error: int = 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether the last error says that the connection is lost.
+
+        The peer reset the connection, or a resume could not continue it.
+        """
+        return self.error == Errno.CONNRESET
+
+    def record_error(self, errno: int) -> None:
+        """Record the error of a call. A call that would only have to wait has not failed."""
+        if errno not in _NOT_FAILED:
+            self.error = errno
+
+
+_NOT_FAILED = frozenset((0, Errno.AGAIN, Errno.INPROGRESS, Errno.INTR))
 
 
 OpenObject = (

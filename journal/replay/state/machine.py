@@ -8,7 +8,14 @@ from array import array
 from typing import TypeVar
 
 from journal.events.memory import MemoryPages, PageKind
-from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
+from journal.events.snapshots import (
+    DescriptorContents,
+    DescriptorPositions,
+    DirectoryListing,
+    SafePoint,
+    SignalState,
+    Snapshot,
+)
 from journal.events.threads import TABLE_NULL, GlobalsSet, SetThread
 from journal.pages.encoding import ZERO_PAGE, apply_patch, decode_resolved_pages
 from journal.replay.limits import (
@@ -21,7 +28,13 @@ from journal.replay.limits import (
     check_count,
     check_size,
 )
-from journal.replay.state.memory_layers import MachineLayer, MemoryState, listing_size, stacks_size
+from journal.replay.state.memory_layers import (
+    MachineLayer,
+    MemoryState,
+    contents_size,
+    listing_size,
+    stacks_size,
+)
 
 P = TypeVar("P", MemoryState, "array[int]")
 Positions = tuple[tuple[int, int], ...]
@@ -98,6 +111,16 @@ class ReplayMachine:
     def listings(self) -> dict[int, DirectoryListing]:
         """Entries of directories when the guest started to read them, by descriptor."""
         return dict(self._closed.listings)
+
+    @property
+    def contents(self) -> dict[int, DescriptorContents]:
+        """Contents of the objects inside the guest, such as pipes, by descriptor."""
+        return dict(self._closed.contents)
+
+    @property
+    def signals(self) -> SignalState | None:
+        """Handler, pending signals and timers of the guest; None without them."""
+        return self._closed.signals
 
     @property
     def digest_matches(self) -> bool | None:
@@ -186,6 +209,16 @@ class ReplayMachine:
         size = self._closed.listings_size + self._staged.listings_size + listing_size(event)
         check_size("the listings of directories", size, self._limits.memory_size_max)
         self._staged.set_listing(event)
+
+    def set_contents(self, event: DescriptorContents) -> None:
+        """Stage the contents of an object inside the guest."""
+        size = self._closed.contents_size + self._staged.contents_size + contents_size(event)
+        check_size("the contents of pipes and sockets", size, self._limits.memory_size_max)
+        self._staged.set_contents(event)
+
+    def set_signals(self, event: SignalState) -> None:
+        """Stage the signals of the guest."""
+        self._staged.signals = event
 
     # -- snapshots and layers --------------------------------------------------------------------
 

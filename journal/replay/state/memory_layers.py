@@ -5,12 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from journal.events import codec
-from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint
+from journal.events.snapshots import (
+    DescriptorContents,
+    DescriptorPositions,
+    DirectoryListing,
+    SafePoint,
+    SignalState,
+)
 from journal.events.threads import GlobalsSet, SetThread
 from journal.pages.encoding import compute_state_digest, encode_table, hash_page, update_hash_sum
 
-_LISTING_ENTRY_SIZE = 64
-"""Bytes that an entry of a listing counts besides its name."""
+_PART_SIZE = 64
+"""Bytes that an entry of a listing, and a part of contents, counts besides its bytes."""
 
 
 @dataclass(slots=True)
@@ -40,9 +46,9 @@ class MemoryState:
 class MachineLayer:
     """The closed or the staged state of a machine.
 
-    Memories and tables are by index, threads and listings by number. In the staged layer, None is
-    a thread that ended, and a table is complete. ``digest_matches`` states whether the digest of
-    the snapshot equals the digest of the closed state; None if the snapshot has no digest.
+    Memories and tables are by index, threads, listings and contents by number. In the staged layer,
+    None is a thread that ended, and a table is complete. ``digest_matches`` states whether the
+    digest of the snapshot equals that of the closed state; None if the snapshot has no digest.
     """
 
     safe_point: SafePoint | None = None
@@ -52,8 +58,11 @@ class MachineLayer:
     threads: dict[int, SetThread | None] = field(default_factory=dict)
     positions: DescriptorPositions | None = None
     listings: dict[int, DirectoryListing] = field(default_factory=dict)
+    contents: dict[int, DescriptorContents] = field(default_factory=dict)
+    signals: SignalState | None = None
     stacks_size: int = 0
     listings_size: int = 0
+    contents_size: int = 0
     digest_matches: bool | None = None
 
     def set_thread(self, number: int, thread: SetThread | None) -> None:
@@ -65,6 +74,13 @@ class MachineLayer:
         """Set the listing of a directory, and move it after all others."""
         self.listings_size += listing_size(event) - listing_size(self.listings.pop(event.fd, None))
         self.listings[event.fd] = event
+
+    def set_contents(self, event: DescriptorContents) -> None:
+        """Set the contents of an object inside the guest, and move them after all others."""
+        self.contents_size += contents_size(event) - contents_size(
+            self.contents.pop(event.fd, None)
+        )
+        self.contents[event.fd] = event
 
     def close(self, staged: "MachineLayer") -> None:
         """Apply the staged layer."""
@@ -79,8 +95,11 @@ class MachineLayer:
         self.tables |= staged.tables
         self.globals = staged.globals or self.globals
         self.positions = staged.positions or self.positions
+        self.signals = staged.signals or self.signals
         for listing in staged.listings.values():
             self.set_listing(listing)
+        for contents in staged.contents.values():
+            self.set_contents(contents)
 
     def digest(self) -> bytes:
         """Return the digest of the closed state: see spec/format.md, "Snapshots"."""
@@ -92,8 +111,9 @@ class MachineLayer:
         """Drop the state that the snapshot starting at ``safe_point`` contains again."""
         self.safe_point = safe_point
         self.threads, self.stacks_size = {}, 0
-        self.globals = self.positions = None
+        self.globals = self.positions = self.signals = None
         self.listings, self.listings_size = {}, 0
+        self.contents, self.contents_size = {}, 0
         if safe_point.whole:
             self.memories, self.tables = {}, {}
 
@@ -109,6 +129,9 @@ class MachineLayer:
         if self.positions is not None:
             yield codec.encode(self.positions)
         yield from map(codec.encode, self.listings.values())
+        yield from map(codec.encode, self.contents.values())
+        if self.signals is not None:
+            yield codec.encode(self.signals)
 
 
 def stacks_size(thread: SetThread | None) -> int:
@@ -122,4 +145,11 @@ def listing_size(event: DirectoryListing | None) -> int:
     """Return the bytes that a listing counts."""
     if event is None:
         return 0
-    return sum(map(len, event.entries)) + _LISTING_ENTRY_SIZE * (1 + len(event.entries))
+    return sum(map(len, event.entries)) + _PART_SIZE * (1 + len(event.entries))
+
+
+def contents_size(event: DescriptorContents | None) -> int:
+    """Return the bytes that contents of an object count."""
+    if event is None:
+        return 0
+    return sum(map(len, event.parts)) + _PART_SIZE * (1 + len(event.parts))

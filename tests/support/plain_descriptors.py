@@ -1,0 +1,241 @@
+"""A second, plain implementation of the descriptors for bytes: sockets, pipes, counters and epolls.
+
+It has the whole journal and looks ahead for the result of each request. It assumes that the events
+are possible, and ignores files and directories.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from journal import Event
+from journal.events import codec, descriptors, inputs, sockets, tag_sets
+from journal.events.definition import Group
+from journal.events.descriptors import EpollOperation
+from journal.events.inputs import HostCall
+from journal.events.sockets import AddressFamily, Shutdown
+from journal.replay import ModelHost
+from journal.replay.state.descriptor_table import Epoll, EventCounter, SocketState
+from journal.wasi_abi import Errno
+
+CALLS: dict[type[Event], HostCall] = {
+    sockets.SocketOpen: HostCall.SOCKET,
+    sockets.SocketBind: HostCall.BIND,
+    sockets.SocketListen: HostCall.LISTEN,
+    sockets.SocketConnect: HostCall.CONNECT,
+    sockets.SocketSend: HostCall.SEND,
+    sockets.SocketSendTo: HostCall.SEND,
+    sockets.SocketSendFile: HostCall.SEND,
+    sockets.SocketShutdown: HostCall.SHUTDOWN,
+    sockets.SocketSetOptFlag: HostCall.SET_OPTION,
+    sockets.SocketSetOptSize: HostCall.SET_OPTION,
+    sockets.SocketSetOptTime: HostCall.SET_OPTION,
+    sockets.SocketJoinIpv4Multicast: HostCall.MULTICAST,
+    sockets.SocketJoinIpv6Multicast: HostCall.MULTICAST,
+    sockets.SocketLeaveIpv4Multicast: HostCall.MULTICAST,
+    sockets.SocketLeaveIpv6Multicast: HostCall.MULTICAST,
+}
+WAITING = (0, Errno.AGAIN, Errno.INPROGRESS, Errno.INTR)
+
+
+class PlainDescriptors:
+    """Descriptors after some events, each a dictionary. Duplicates are the same dictionary."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.used: dict[int, dict[str, Any]] = {}
+        self.fd_flags: dict[int, int] = {}
+        self._events = events
+        for index, event in enumerate(events):
+            self._add(index, event)
+
+    def _add(self, index: int, event: Any) -> None:
+        if type(event) in CALLS:
+            self._request(index, event)
+        elif isinstance(event, descriptors.CreatePipe):
+            pipe = {"kind": "pipe", "flags": 0}
+            self._open(event.read_fd, pipe | {"writes": False, "pipe": index})
+            self._open(event.write_fd, pipe | {"writes": True, "pipe": index})
+        elif isinstance(event, descriptors.CreateEvent):
+            self._open(event.fd, {"kind": "counter", "initial": event.initial_val, "flags": 0})
+        elif isinstance(event, descriptors.EpollCreate):
+            self._open(event.fd, {"kind": "epoll", "watched": {}, "flags": 0})
+        elif isinstance(event, (sockets.SocketPair, sockets.SocketPairOfType)):
+            for fd in (event.fd1, event.fd2):
+                self._open(fd, new_socket(is_inside=True))
+        else:
+            self._add_connection(event)
+
+    def _add_connection(self, event: Any) -> None:
+        if isinstance(event, sockets.SocketAccepted):
+            is_inside = self.used[event.listen_fd]["is_inside"]
+            new = new_socket(is_inside=is_inside, flags=event.fd_flags)
+            self._open(event.fd, new | {"accepted": (event.local_addr, event.peer_addr)})
+        elif isinstance(event, sockets.SocketConnected):
+            self.used[event.fd]["connected"] = event.local_addr, event.peer_addr
+        elif isinstance(event, (inputs.BytesReceived, inputs.HostResult)):
+            self._receive(event)
+        elif isinstance(event, descriptors.EpollCtl):
+            watched = self.used[event.epfd]["watched"]
+            watched.pop(event.fd, None)
+            if event.op is not EpollOperation.DELETE:
+                watched[event.fd] = event.event
+        else:
+            self._change_number(event)
+
+    def _change_number(self, event: Any) -> None:
+        if isinstance(event, descriptors.CloseFileDescriptor):
+            self._close(event.fd)
+        elif isinstance(event, descriptors.RenumberFileDescriptor):
+            if event.old_fd != event.new_fd:
+                self._close(event.new_fd)
+                if event.old_fd in self.used:
+                    self.used[event.new_fd] = self.used.pop(event.old_fd)
+                    self.fd_flags[event.new_fd] = self.fd_flags.pop(event.old_fd)
+        elif isinstance(
+            event,
+            (descriptors.DuplicateFileDescriptor, descriptors.DuplicateFileDescriptorWithFlags),
+        ):
+            if event.original_fd in self.used:
+                self.used[event.copied_fd] = self.used[event.original_fd]
+                self.fd_flags[event.copied_fd] = int(getattr(event, "cloexec", False))
+        elif isinstance(event, descriptors.FileDescriptorSetFdFlags):
+            self.fd_flags[event.fd] = event.flags
+        elif isinstance(event, descriptors.FileDescriptorSetFlags) and event.fd in self.used:
+            self.used[event.fd]["flags"] = event.flags
+
+    def _open(self, fd: int, thing: dict[str, Any]) -> None:
+        self.used[fd], self.fd_flags[fd] = thing, 0
+
+    def _close(self, fd: int) -> None:
+        self.used.pop(fd, None)
+        self.fd_flags.pop(fd, None)
+
+    def _receive(self, event: inputs.BytesReceived | inputs.HostResult) -> None:
+        """Count received bytes, and note the error of a receive, a connection or a send."""
+        socket = self.used.get(event.fd, {})
+        if socket.get("kind") != "socket":
+            return
+        if isinstance(event, inputs.BytesReceived):
+            socket["received"] += len(event.data)
+        elif event.call not in (HostCall.CONNECT, HostCall.SEND):
+            return
+        if event.errno not in WAITING:
+            socket["error"] = event.errno
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def _request(self, index: int, event: Any) -> None:
+        """Apply a request, unless its result says that it failed or the journal ends before it."""
+        fd = getattr(event, "socket_fd", None)
+        fd = event.fd if fd is None else fd
+        is_open = isinstance(event, sockets.SocketOpen)
+        is_unix = is_open and event.af is AddressFamily.UNIX
+        if is_unix or (not is_open and self.used[fd]["is_inside"]):
+            self._apply(fd, event, None)
+            return
+        follower = self._find_follower(index)
+        if follower is None:
+            return
+        if not isinstance(follower, inputs.HostResult) or follower.call != CALLS[type(event)]:
+            self._apply(fd, event, None)
+            self.used[fd]["is_inside"] = True
+            return
+        is_started = follower.call is HostCall.CONNECT and follower.errno == Errno.INPROGRESS
+        if not follower.errno or is_started:
+            self._apply(fd, event, follower.value)
+
+    def _find_follower(self, index: int) -> Event | None:
+        for event in self._events[index + 1 :]:
+            is_guest = event.tag not in tag_sets.RECORDING | tag_sets.PREAMBLE
+            if is_guest or event.group is Group.SNAPSHOTS:
+                return event
+        return None
+
+    def _apply(self, fd: int, event: Any, value: bytes | None) -> None:
+        if isinstance(event, sockets.SocketOpen):
+            self._open(fd, new_socket(is_inside=event.af is AddressFamily.UNIX))
+            return
+        socket = self.used[fd]
+        if isinstance(event, sockets.SocketBind):
+            socket["bound"] = event.addr if value is None else address_of(value)
+        elif isinstance(event, sockets.SocketListen):
+            socket["backlog"] = event.backlog
+            if value is not None and socket["bound"] is None:
+                socket["bound"] = address_of(value)
+        elif isinstance(event, sockets.SocketConnect):
+            socket["requested"] = event.addr
+        elif isinstance(event, sockets.SocketShutdown):
+            socket["shut"] |= {0: 1, 1: 2, 2: 3}[int(event.how)]
+        else:
+            self._apply_to_connection(socket, event, value)
+
+    def _apply_to_connection(self, socket: dict[str, Any], event: Any, value: bytes | None) -> None:
+        if CALLS[type(event)] is HostCall.SEND:
+            count = event.count if isinstance(event, sockets.SocketSendFile) else len(event.data)
+            if value is not None:
+                count = min(count, int.from_bytes(value, "little"))
+            socket["sent"] += count
+        elif CALLS[type(event)] is HostCall.MULTICAST:
+            group = event.multiaddr, event.iface
+            socket["groups"].discard(group)
+            if "Join" in type(event).__name__:
+                socket["groups"].add(group)
+        else:
+            option = getattr(event, "opt", None)
+            key = type(event), event.ty if option is None else option
+            socket["options"][key] = event
+
+
+def new_socket(**changes: Any) -> dict[str, Any]:
+    """Return a socket that nothing has happened to."""
+    found: dict[str, Any] = {"kind": "socket", "bound": None, "backlog": None, "requested": None}
+    found |= {"connected": None, "accepted": None, "shut": 0, "options": {}, "groups": set()}
+    return found | {"sent": 0, "received": 0, "error": 0, "flags": 0} | changes
+
+
+def address_of(value: bytes) -> Any:
+    """Return the address in the value of a host result."""
+    event = codec.decode(sockets.SocketBind.tag, bytes(4) + value)
+    assert isinstance(event, sockets.SocketBind)
+    return event.addr
+
+
+def describe_model(host: ModelHost) -> tuple[dict[int, dict[str, Any]], dict[int, int]]:
+    """Return the descriptors for bytes of a model host, as ``PlainDescriptors`` has them."""
+    found: dict[int, dict[str, Any]] = {}
+    for fd, state in host.descriptors.items():
+        thing = state.object
+        if isinstance(thing, SocketState):
+            found[fd] = _describe_socket(thing) | {"flags": state.flags}
+        elif isinstance(thing, EventCounter):
+            found[fd] = {"kind": "counter", "initial": thing.initial, "flags": state.flags}
+        elif isinstance(thing, Epoll):
+            found[fd] = {"kind": "epoll", "watched": thing.watched, "flags": state.flags}
+        elif isinstance(thing, tuple) and thing[0] == "pipe":
+            found[fd] = {"kind": "pipe", "writes": thing[2], "pipe": thing[1], "flags": state.flags}
+    return found, {fd: host.descriptors[fd].fd_flags for fd in found}
+
+
+def _describe_socket(socket: SocketState) -> dict[str, Any]:
+    created: Any = socket.created_by
+    listening: Any = socket.listening
+    connected: Any = socket.connected
+    is_accepted = isinstance(created, sockets.SocketAccepted)
+    return new_socket(
+        is_inside=socket.is_inside,
+        bound=getattr(socket.bound, "addr", None),
+        backlog=listening.backlog if listening else None,
+        requested=getattr(socket.requested, "addr", None),
+        connected=(connected.local_addr, connected.peer_addr) if connected else None,
+        accepted=(created.local_addr, created.peer_addr) if is_accepted else None,
+        shut=(Shutdown.READ in socket.shut) + 2 * (Shutdown.WRITE in socket.shut),
+        options={
+            (type(one), getattr(one, "ty", None) if option is None else option): one
+            for one in socket.options.values()
+            for option in (getattr(one, "opt", None),)
+        },
+        groups=set(socket.groups),
+        sent=socket.sent,
+        received=socket.received,
+        error=socket.error,
+    )
