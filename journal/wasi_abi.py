@@ -86,6 +86,7 @@ class Errno(IntEnum):
     TXTBSY = 74
     XDEV = 75
     SHUTDOWN = 77
+    MEMVIOLATION = 78
 
 
 class WasiError(Exception):

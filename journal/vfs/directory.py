@@ -8,7 +8,7 @@ and for files in a real directory.
 from typing import Any, Generic, Self, TypeVar
 
 from journal.events import paths
-from journal.events.descriptors import FileDescriptorSetTimes, OpenFileDescriptor
+from journal.events.descriptors import FileDescriptorSetTimes
 from journal.events.paths import FileType, OpenFlags
 from journal.vfs.backend import BackendFile, BackendNode, FileBackend
 from journal.vfs.errors import FileError
@@ -78,7 +78,7 @@ class MountDirectory(Generic[D]):
         return type(self)(self.backend, self.backend.enter(location.parent, location.name))
 
     def _record_open(self, request: OpenRequest) -> int:
-        return self.backend.recorder.record(OpenFileDescriptor, *request)
+        return self.backend.recorder.record(request.kind, *request.event_values)
 
     def create_directory(self, fd: int, path: str) -> None:
         """Create a directory."""

@@ -30,6 +30,7 @@ from journal.events.descriptors import (
     FileDescriptorSetTimes,
     FileDescriptorWrite,
     OpenFileDescriptor,
+    OpenFileDescriptorWithFlags,
 )
 from journal.events.inputs import HostCall, HostResult
 from journal.events.paths import PathSetTimes
@@ -47,7 +48,9 @@ _MICROSECOND = 1000
 _CHANGES_OF_A_FILE = {
     kind.tag for kind in (FileDescriptorWrite, FileDescriptorSetSize, FileDescriptorSetTimes)
 }
-_CHANGES_OF_A_PATH = {kind.tag for kind in (OpenFileDescriptor, PathSetTimes)}
+_CHANGES_OF_A_PATH = {
+    kind.tag for kind in (OpenFileDescriptor, OpenFileDescriptorWithFlags, PathSetTimes)
+}
 
 _unpack_result = codec.make_unpacker(HostResult)
 

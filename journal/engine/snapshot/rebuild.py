@@ -12,7 +12,12 @@ from typing import Any
 from journal.engine.snapshot import interface_effects
 from journal.engine.tape import Batch, TapeRow
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, GuestDirectory, OpenFile
+from journal.engine.wasi.descriptors import (
+    CLOSE_ON_EXEC,
+    DESCRIPTORS_MAX,
+    GuestDirectory,
+    OpenFile,
+)
 from journal.engine.wasi.functions.channels import (
     check_event,
     check_pair,
@@ -20,6 +25,7 @@ from journal.engine.wasi.functions.channels import (
     create_pair,
     create_pipe,
 )
+from journal.engine.wasi.functions.clocks import TIME_MAX, set_clock
 from journal.engine.wasi.functions.descriptors import (
     fd_close,
     fd_fdstat_set_flags,
@@ -27,6 +33,7 @@ from journal.engine.wasi.functions.descriptors import (
     fd_filestat_set_times,
     renumber,
 )
+from journal.engine.wasi.functions.directories import change_directory, is_canonical
 from journal.engine.wasi.functions.duplicates import (
     duplicate,
     duplicate_with_flags,
@@ -49,7 +56,7 @@ from journal.events.threads import CloseThread
 from journal.events.wire_types import SocketAddress
 from journal.vfs.open_request import OpenRequest
 from journal.vfs.times import make_time_update
-from journal.wasi_abi import Errno, WasiError
+from journal.wasi_abi import CLOCK_REALTIME, Errno, WasiError
 
 #: Errors of decoding invalid events and of creating the files that they request. WasiError is not
 #: one of them, because a guest's calls may fail.
@@ -250,6 +257,13 @@ def _open(context: CallContext, *values: Any) -> None:
     open_path(context, context.descriptors.get_directory(request.dirfd).directory, request)
 
 
+def _open_with_flags(context: CallContext, *values: Any) -> None:
+    *request, fd_flags, path = values
+    if not fd_flags or fd_flags & ~CLOSE_ON_EXEC:
+        raise ValueError(f"a descriptor cannot be opened with the flags {fd_flags}")
+    _open(context, *request, path, fd_flags)
+
+
 def _reserve_descriptor(context: CallContext, fd: int) -> None:
     """Make ``fd`` the next descriptor number.
 
@@ -369,6 +383,18 @@ def _listen(context: CallContext, fd: int, backlog: int) -> None:
     context.network.listen(fd, backlog)
 
 
+def _change_directory(context: CallContext, path: str) -> None:
+    if not is_canonical(path):
+        raise ValueError("the working directory is not an absolute path without dots")
+    change_directory(context, path)
+
+
+def _set_clock(context: CallContext, clock: int, timestamp: int) -> None:
+    if clock != CLOCK_REALTIME or timestamp > TIME_MAX:
+        raise ValueError(f"clock {clock} cannot be set to {timestamp}")
+    set_clock(context, clock, timestamp)
+
+
 def _set_terminal(context: CallContext, *values: int) -> None:
     if max(values[:4]) > SIDE_MAX:
         raise WasiError(Errno.INVAL)
@@ -384,6 +410,7 @@ EffectHandler = Callable[..., None]
 #: Functions that repeat an effect, with the context and the event's values as arguments.
 _HANDLERS: dict[type[Event], EffectHandler] = {
     descriptors.OpenFileDescriptor: _open,
+    descriptors.OpenFileDescriptorWithFlags: _open_with_flags,
     descriptors.CloseFileDescriptor: fd_close,
     descriptors.RenumberFileDescriptor: _renumber,
     descriptors.FileDescriptorWrite: _write,
@@ -409,6 +436,8 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
     sockets.SocketOpen: _open_socket,
     sockets.SocketBind: _bind,
     sockets.SocketListen: _listen,
+    paths.ChangeDirectory: _change_directory,
+    SetClockTime: _set_clock,
     TtySet: _set_terminal,
     **interface_effects.HANDLERS,
 }
@@ -418,7 +447,7 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
 _IGNORED = (
     *(descriptors.FileDescriptorSeek, descriptors.FileDescriptorAdvise, StreamWrite),
     *(ProcessExit, ProcessTrap),
-    *(InitModule, SetClockTime, UpdateMemoryRegion, CloseThread, ClearEthereal),
+    *(InitModule, UpdateMemoryRegion, CloseThread, ClearEthereal),
 )
 
 #: Effects that no call of this engine records.

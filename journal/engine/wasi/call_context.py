@@ -46,6 +46,8 @@ class CallContext:
     interface: NetworkInterface = field(init=False)
     terminal: Terminal = field(init=False)
     signals: GuestSignals = field(init=False)
+    #: Absolute path of the working directory of a guest of WASIX.
+    working_directory: str = "/"
     #: Start of a wait whose call was interrupted and is repeated, in monotonic nanoseconds. The
     #: call was suspended, or the last session ended in it.
     wait_started: int | None = None
@@ -171,18 +173,27 @@ def is_utf8(path: str) -> bool:
 
 
 class GuestClocks:
-    """Clocks of the guest. The monotonic clock starts at 0 and counts the time of its sessions."""
+    """Clocks of the guest. The monotonic clock starts at 0 and counts the time of its sessions.
+
+    ``realtime_offset`` is the difference, in nanoseconds, between the guest's clock and that of the
+    host. It is 0 unless the guest has set its clock.
+    """
 
     def __init__(self) -> None:
         self._offset = -monotonic_ns()
+        self.realtime_offset = 0
         self.live: tuple[Callable[[], bytes], Callable[[], bytes]] = (
-            lambda: _pack_clock(CLOCK_REALTIME, time_ns()),
+            lambda: _pack_clock(CLOCK_REALTIME, time_ns() + self.realtime_offset),
             lambda: _pack_clock(CLOCK_MONOTONIC, monotonic_ns() + self._offset),
         )
 
     def monotonic(self) -> int:
         """Return the monotonic clock of the guest in nanoseconds."""
         return monotonic_ns() + self._offset
+
+    def realtime(self) -> int:
+        """Return the guest's time since the epoch in nanoseconds."""
+        return time_ns() + self.realtime_offset
 
     def resume_at(self, monotonic: int) -> None:
         """Set the monotonic clock to ``monotonic`` nanoseconds."""

@@ -264,11 +264,14 @@ class Descriptors:
             raise WasiError(Errno.BADF)
         return descriptor
 
-    def get_file(self, fd: int) -> OpenFile:
-        """Return an open file; raise ``WasiError`` with ``BADF`` for any other descriptor."""
+    def get_file(self, fd: int, of_channel: int = Errno.BADF) -> OpenFile:
+        """Return an open file; raise ``WasiError`` with ``BADF`` for any other descriptor.
+
+        ``of_channel`` is the error for a channel: that of Linux for the call.
+        """
         descriptor = self.used.get(fd)
         if type(descriptor) is not OpenFile:
-            raise WasiError(Errno.BADF)
+            raise WasiError(of_channel if isinstance(descriptor, ByteChannel) else Errno.BADF)
         return descriptor
 
     def get_seekable(self, fd: int) -> OpenFile:
@@ -279,10 +282,13 @@ class Descriptors:
         return self.get_file(fd)
 
     def get_directory(self, fd: int) -> OpenDirectory:
-        """Return an open directory; raise ``WasiError`` with ``BADF`` for any other descriptor."""
+        """Return an open directory; raise ``WasiError`` with ``BADF`` for any other descriptor.
+
+        The error for a channel is ``NOTDIR``.
+        """
         descriptor = self.used.get(fd)
         if type(descriptor) is not OpenDirectory:
-            raise WasiError(Errno.BADF)
+            raise WasiError(Errno.NOTDIR if isinstance(descriptor, ByteChannel) else Errno.BADF)
         return descriptor
 
     def get_socket(self, fd: int) -> Socket:

@@ -29,14 +29,14 @@ from journal.engine.wasi.filesystem.own_files import Access
 from journal.engine.wasi.filesystem.tape_recorder import (
     pack_create_directory,
     pack_link,
-    pack_open,
+    pack_opening,
     pack_path_times,
     pack_remove_directory,
     pack_rename,
     pack_symlink,
     pack_unlink,
 )
-from journal.events import descriptors, paths
+from journal.events import paths
 from journal.events.inputs import HostCall
 from journal.events.paths import FileType
 from journal.vfs.open_request import OpenRequest
@@ -87,8 +87,8 @@ class HostDirectory(HostHandle):
         node = unpack_identity(
             unwrap_result(
                 self._tree.perform(
-                    descriptors.OpenFileDescriptor.tag,
-                    pack_open(*request),
+                    request.kind.tag,
+                    pack_opening(request),
                     HostCall.OPEN,
                     request.dirfd,
                     perform,

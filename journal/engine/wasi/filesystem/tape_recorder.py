@@ -3,9 +3,11 @@
 from journal.engine.tape import Tape
 from journal.events import codec, descriptors, paths
 from journal.events.definition import Event
+from journal.vfs.open_request import OpenRequest
 
 # Encoders of the payloads of effects; arguments in wire order.
 pack_open = codec.make_packer(descriptors.OpenFileDescriptor)
+_pack_open_with_flags = codec.make_packer(descriptors.OpenFileDescriptorWithFlags)
 pack_write = codec.make_packer(descriptors.FileDescriptorWrite)
 pack_set_size = codec.make_packer(descriptors.FileDescriptorSetSize)
 pack_set_times = codec.make_packer(descriptors.FileDescriptorSetTimes)
@@ -19,6 +21,7 @@ pack_path_times = codec.make_packer(paths.PathSetTimes)
 
 _PACKERS = {
     descriptors.OpenFileDescriptor: pack_open,
+    descriptors.OpenFileDescriptorWithFlags: _pack_open_with_flags,
     descriptors.FileDescriptorSetSize: pack_set_size,
     descriptors.FileDescriptorSetTimes: pack_set_times,
     paths.CreateDirectory: pack_create_directory,
@@ -29,6 +32,13 @@ _PACKERS = {
     paths.CreateSymbolicLink: pack_symlink,
     paths.PathSetTimes: pack_path_times,
 }
+
+
+def pack_opening(request: OpenRequest) -> bytes:
+    """Return the payload of the event of a request to open a path."""
+    return _PACKERS[request.kind](*request.event_values)
+
+
 _WRITE = descriptors.FileDescriptorWrite.tag
 _MICROSECOND = 1000
 

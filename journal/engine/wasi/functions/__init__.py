@@ -18,7 +18,7 @@ from journal.engine.wasi.functions import (
     streams,
     wasix,
 )
-from journal.wasi_abi import MODULE, MemoryFault
+from journal.wasi_abi import MODULE, Errno, MemoryFault
 
 _I, _L = "i32", "i64"
 
@@ -138,9 +138,22 @@ PREVIEW_0: dict[str, tuple[Signature, Handler]] = PREVIEW_1 | {
 for _name in preview_0.ABSENT:
     del PREVIEW_0[_name]
 
+
+def _return_fault(name: str, handler: Handler) -> Handler:
+    """Return ``handler``, with an errno for a bad pointer instead of a trap, as on Wasmer."""
+
+    def call(context: object, *arguments: int) -> int | None:
+        try:
+            return handler(context, *arguments)
+        except MemoryFault:
+            return Errno.MEMVIOLATION
+
+    return handler if name in _NO_RESULT else call
+
+
 #: Functions that a guest may import from ``wasix_32v1``: those of preview 1, and further ones.
 WASIX: dict[str, tuple[Signature, Handler]] = PREVIEW_1 | {
-    name: (_signature(name, parameters), handler)
+    name: (_signature(name, parameters), _return_fault(name, handler))
     for name, (parameters, handler) in wasix.FUNCTIONS.items()
 }
 

@@ -38,7 +38,7 @@ _pack_renumber = codec.make_packer(RenumberFileDescriptor)
 
 def fd_advise(context: CallContext, fd: int, offset: int, size: int, advice: int) -> None:
     """Record how the guest intends to use a file. The advice has no other effect."""
-    context.descriptors.get_file(fd)
+    context.descriptors.get_file(fd, Errno.SPIPE)
     if size > _SIZE_MAX:
         raise WasiError(Errno.INVAL)
     effect = _pack_advise(fd, offset, size, advice)
@@ -47,7 +47,7 @@ def fd_advise(context: CallContext, fd: int, offset: int, size: int, advice: int
 
 def fd_allocate(context: CallContext, fd: int, offset: int, size: int) -> int:
     """Refuse with ``NOTSUP``: space cannot be reserved."""
-    context.descriptors.get_file(fd)
+    context.descriptors.get_file(fd, Errno.SPIPE)
     return Errno.NOTSUP
 
 
@@ -60,12 +60,12 @@ def fd_close(context: CallContext, fd: int) -> None:
 
 def fd_sync(context: CallContext, fd: int) -> None:
     """Synchronize the data and metadata of a file to disk."""
-    context.descriptors.get_file(fd).file.sync(fd, data_only=False)
+    context.descriptors.get_file(fd, Errno.INVAL).file.sync(fd, data_only=False)
 
 
 def fd_datasync(context: CallContext, fd: int) -> None:
     """Synchronize the data of a file to disk."""
-    context.descriptors.get_file(fd).file.sync(fd, data_only=True)
+    context.descriptors.get_file(fd, Errno.INVAL).file.sync(fd, data_only=True)
 
 
 def fd_fdstat_get(context: CallContext, fd: int, result: int) -> None:
@@ -98,7 +98,7 @@ def fd_filestat_get(context: CallContext, fd: int, result: int) -> None:
 
 def fd_filestat_set_size(context: CallContext, fd: int, size: int) -> None:
     """Truncate a file, or extend it with zeros."""
-    descriptor = context.descriptors.get_file(fd)
+    descriptor = context.descriptors.get_file(fd, Errno.INVAL)
     if not descriptor.file.writable:
         raise WasiError(Errno.PERM)
     if size > _SIZE_MAX or not descriptor.is_writable:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext, is_utf8
 from journal.engine.wasi.channel import ByteChannel
 from journal.engine.wasi.descriptors import (
+    CLOSE_ON_EXEC,
     Descriptor,
     GuestDirectory,
     GuestFile,
@@ -48,6 +50,28 @@ def path_open(
     result: int,
 ) -> None:
     """Open a file or a directory; create the file if the flags request it."""
+    path_open2(
+        context, dirfd, lookup, pointer, size, oflags, rights, inheriting, fdflags, 0, result
+    )
+
+
+def path_open2(
+    context: CallContext,
+    dirfd: int,
+    lookup: int,
+    pointer: int,
+    size: int,
+    oflags: int,
+    rights: int,
+    inheriting: int,
+    fdflags: int,
+    fd_flags: int,
+    result: int,
+) -> None:
+    """Open a path, as ``path_open``, with flags of the descriptor itself.
+
+    Unknown flags of the descriptor are ignored.
+    """
     read_path = context.read_new_path if oflags & _CREATE else context.read_path
     path = read_path(pointer, size)
     directory = _base_directory(context.descriptors.get(dirfd))
@@ -61,6 +85,7 @@ def path_open(
         rights=rights,
         inheriting=inheriting,
         path=path,
+        fd_flags=fd_flags & CLOSE_ON_EXEC,
     )
     with _finding(path):
         open_path(context, directory, request)
@@ -84,7 +109,8 @@ def _finding(path: str) -> Iterator[None]:
 def open_path(context: CallContext, directory: GuestDirectory, request: OpenRequest) -> None:
     """Open a path and add it to the descriptor table under the number in ``request``."""
     _check_open_request(request, directory)
-    fd = context.descriptors.add(_make_descriptor(request, directory.open(request)))
+    descriptor = _make_descriptor(request, directory.open(request))
+    fd = context.descriptors.add(descriptor, fd_flags=request.fd_flags)
     assert fd == request.fd
 
 
@@ -251,3 +277,7 @@ def check_writable(*directories: GuestDirectory) -> None:
     """Raise ``WasiError`` with ``PERM`` unless all directories are in writable mounts."""
     if not all(directory.writable for directory in directories):
         raise WasiError(Errno.PERM)
+
+
+FUNCTIONS: dict[str, tuple[str, Handler]] = {"path_open2": ("iiiiilliii", path_open2)}
+"""Parameter types and handler of each function of WASIX in this module."""

@@ -107,7 +107,11 @@ def _make_subscription(
         if source not in (CLOCK_REALTIME, CLOCK_MONOTONIC) or flags & ~CLOCK_ABSOLUTE:
             raise WasiError(Errno.INVAL)
         if flags & CLOCK_ABSOLUTE:
-            now = time.time_ns() if source == CLOCK_REALTIME else context.clocks.monotonic()
+            now = (
+                context.clocks.realtime()
+                if source == CLOCK_REALTIME
+                else context.clocks.monotonic()
+            )
             timeout = max(timeout - now, 0)
         elif context.wait_started is not None:  # The call was interrupted and is repeated.
             timeout = max(timeout - (time.monotonic_ns() - context.wait_started), 0)

@@ -8,9 +8,12 @@ from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions import (
     channels,
+    clocks,
+    directories,
     duplicates,
     epolls,
     names,
+    paths,
     ports,
     signals,
     sockets,
@@ -29,9 +32,12 @@ def proc_snapshot(context: CallContext) -> int:
 FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "proc_snapshot": ("", proc_snapshot),
     **channels.FUNCTIONS,
+    **clocks.FUNCTIONS,
+    **directories.FUNCTIONS,
     **duplicates.FUNCTIONS,
     **epolls.FUNCTIONS,
     **names.FUNCTIONS,
+    **paths.FUNCTIONS,
     **ports.FUNCTIONS,
     **signals.FUNCTIONS,
     **sockets.FUNCTIONS,

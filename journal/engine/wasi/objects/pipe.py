@@ -74,9 +74,10 @@ class Pipe:
         data = bytes(self._buffer[:size_max])
         del self._buffer[:size_max]
         self.read_size += len(data)
-        for writer in self.writers:
-            writer.announce(Readiness.WRITABLE)
-        self.on_change()
+        if data:
+            for writer in self.writers:
+                writer.announce(Readiness.WRITABLE)
+            self.on_change()
         return data
 
     def copy_bytes(self) -> bytes:

@@ -1,0 +1,128 @@
+"""Calls of a remote guest on its pipes, counters, socket pairs and descriptors."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.support.remote_guest import DATA, DATA_SIZE, Answer
+
+NONBLOCK = 4
+UNIX, INET4 = 3, 1
+STREAM, DATAGRAM, SEQPACKET = 1, 2, 4
+READ, WRITE, BOTH = 1, 2, 3
+
+#: Bytes that fit into one order, after a buffer's pointer and size and the result.
+BYTES_MAX = DATA_SIZE - 16
+_HEAD = struct.Struct("<3Ixxxx")  # Pointer and size of the buffer, and the result.
+_BYTES = DATA + _HEAD.size
+_RESULT = DATA + 8
+BIG = 8192
+"""Memory of the guest that no order uses, for a large buffer."""
+
+
+class Outcome(NamedTuple):
+    """Errno of a call, and its bytes or its number if it succeeded."""
+
+    errno: int
+    value: bytes | int | tuple[int, int] | None
+
+
+class GuestObjects:
+    """A remote guest, as the functions of a POSIX process. ``call`` makes one host call."""
+
+    def __init__(self, call: Callable[..., Answer]) -> None:
+        self.call = call
+
+    def _numbers(self, answer: Answer, count: int) -> Outcome:
+        numbers = struct.unpack_from(f"<{count}I", answer.data)
+        if answer.errno:
+            return Outcome(answer.errno, None)
+        return Outcome(0, numbers[0] if count == 1 else (numbers[0], numbers[1]))
+
+    def pipe(self) -> Outcome:
+        return self._numbers(self.call("fd_pipe", DATA, DATA + 4), 2)
+
+    def event(self, value: int, flags: int = 0) -> Outcome:
+        return self._numbers(self.call("fd_event", value, flags, DATA), 1)
+
+    def pair(self, kind: int = STREAM, family: int = UNIX, protocol: int = 0) -> Outcome:
+        return self._numbers(self.call("sock_pair", family, kind, protocol, DATA, DATA + 4), 2)
+
+    def dup(self, fd: int) -> Outcome:
+        return self._numbers(self.call("fd_dup", fd, DATA), 1)
+
+    def dup_from(self, fd: int, lowest: int, cloexec: bool = False) -> Outcome:
+        return self._numbers(self.call("fd_dup2", fd, lowest, int(cloexec), DATA), 1)
+
+    def fd_flags(self, fd: int) -> Outcome:
+        answer = self.call("fd_fdflags_get", fd, DATA)
+        return Outcome(answer.errno, None if answer.errno else answer.number)
+
+    def set_fd_flags(self, fd: int, flags: int) -> Outcome:
+        return Outcome(self.call("fd_fdflags_set", fd, flags).errno, None)
+
+    def set_flags(self, fd: int, flags: int) -> Outcome:
+        return Outcome(self.call("fd_fdstat_set_flags", fd, flags).errno, None)
+
+    def close(self, fd: int) -> Outcome:
+        return Outcome(self.call("fd_close", fd).errno, None)
+
+    def renumber(self, old: int, new: int) -> Outcome:
+        return Outcome(self.call("fd_renumber", old, new).errno, None)
+
+    def read(self, fd: int, size: int) -> Outcome:
+        """Read at most ``BYTES_MAX`` bytes, or the count of more bytes."""
+        at = _BYTES if size <= BYTES_MAX else BIG
+        answer = self.call("fd_read", fd, DATA, 1, _RESULT, data=_HEAD.pack(at, size, 0))
+        if answer.errno:
+            return Outcome(answer.errno, None)
+        count = _HEAD.unpack_from(answer.data)[2]
+        if at == BIG:
+            return Outcome(0, count)
+        return Outcome(0, answer.data[_HEAD.size : _HEAD.size + count])
+
+    def write(self, fd: int, data: bytes) -> Outcome:
+        assert len(data) <= BYTES_MAX
+        head = _HEAD.pack(_BYTES, len(data), 0)
+        answer = self.call("fd_write", fd, DATA, 1, _RESULT, data=head + data)
+        return Outcome(answer.errno, None if answer.errno else _HEAD.unpack_from(answer.data)[2])
+
+    def write_zeros(self, fd: int, size: int) -> Outcome:
+        """Write zero bytes of the guest's memory; above 32 KiB the same bytes several times."""
+        count = -(-size // 32768)
+        sizes = [min(32768, size - 32768 * index) for index in range(count)]
+        iovs = b"".join(struct.pack("<II", BIG, each) for each in sizes)
+        at = DATA + len(iovs)
+        answer = self.call("fd_write", fd, DATA, count, at, data=iovs)
+        if answer.errno:
+            return Outcome(answer.errno, None)
+        return Outcome(0, int.from_bytes(answer.data[len(iovs) : len(iovs) + 4], "little"))
+
+    def shutdown(self, fd: int, how: int) -> Outcome:
+        return Outcome(self.call("sock_shutdown", fd, how).errno, None)
+
+    def chdir(self, path: bytes) -> Outcome:
+        return Outcome(self.call("chdir", DATA, len(path), data=path).errno, None)
+
+    def getcwd(self, size: int = 100) -> Outcome:
+        head = struct.pack("<I", size)
+        answer = self.call("getcwd", DATA + 4, DATA, data=head)
+        if answer.errno:
+            return Outcome(answer.errno, answer.number)
+        return Outcome(0, answer.data[4 : 4 + answer.number])
+
+
+def fds(outcome: Outcome) -> tuple[int, int]:
+    """Return the two descriptors of a pipe or a pair."""
+    assert outcome.errno == 0
+    assert isinstance(outcome.value, tuple)
+    return outcome.value
+
+
+def fd_of(outcome: Outcome) -> int:
+    """Return the descriptor of a call."""
+    assert outcome.errno == 0
+    assert isinstance(outcome.value, int)
+    return outcome.value
