@@ -70,6 +70,11 @@ class HostCall(IntEnum):
     WAIT = 34
 
 
+NETWORK_CALLS = frozenset(
+    call for call in HostCall if HostCall.SOCKET <= call <= HostCall.MULTICAST
+)
+"""Requests to the network of the host."""
+
 HostCallField = Annotated[HostCall, Enumerated(cs.Int8ul, HostCall)]
 
 

@@ -19,6 +19,7 @@ from journal.query.fields import (
     GROUP,
     GROUPS,
     KIND,
+    OF_SOCKET,
     PATH,
     SEQ,
     SIZE,
@@ -32,7 +33,14 @@ from journal.query.fields import (
 )
 from journal.query.literals import JournalTimes, Literal
 from journal.query.parser import And, BooleanField, Comparison, Expression, Not, Or
-from journal.query.path_tracker import PATH_TAGS, TRACKED_TAGS, PathTracker, descriptor_fields
+from journal.query.path_tracker import (
+    PATH_TAGS,
+    SOCKET_TAGS,
+    SOCKET_TESTED_TAGS,
+    TRACKED_TAGS,
+    PathTracker,
+    descriptor_fields,
+)
 
 EventPredicate = Callable[["EventView"], bool]
 
@@ -40,13 +48,14 @@ NO_TIMES = JournalTimes(0, 0)
 
 
 class EventView(NamedTuple):
-    """Event as a query sees it. ``values`` and ``paths`` are set only if a test needs them."""
+    """Event as a query sees it. The fields with defaults are set only if a test needs them."""
 
     seq: int
     time: int
     size: int
     values: tuple[Any, ...] = ()
     paths: tuple[str, ...] = ()
+    of_socket: bool = False
 
 
 class EventTest(NamedTuple):
@@ -55,6 +64,12 @@ class EventTest(NamedTuple):
     matches: EventPredicate
     needs_values: bool = False
     needs_paths: bool = False
+    needs_sockets: bool = False
+
+    @property
+    def needs_tracker(self) -> bool:
+        """Return whether the test needs what earlier events say about descriptors."""
+        return self.needs_paths or self.needs_sockets
 
 
 TagTest = bool | EventTest
@@ -88,7 +103,7 @@ class CompiledQuery:
         )
         self.certain_tags = frozenset(tag for tag, test in self.tag_tests.items() if test is True)
         tests = [test for test in self.tag_tests.values() if isinstance(test, EventTest)]
-        self.needs_paths = any(test.needs_paths for test in tests)
+        self.needs_tracker = any(test.needs_tracker for test in tests)
         self._unpackers: dict[int, Callable[..., tuple[Any, ...]]] = {}
 
     @property
@@ -102,13 +117,14 @@ class CompiledQuery:
         """Return whether an event matches. Raises MalformedEvent if a test needs its values and
         cannot decode them.
 
-        ``tracker`` has tracked all earlier events if a test needs paths.
+        ``tracker`` has tracked all earlier events if a test needs it.
         """
         test = self.tag_tests[tag]
         if isinstance(test, bool):
             return test
         values: tuple[Any, ...] = ()
         paths: tuple[str, ...] = ()
+        of_socket = False
         if test.needs_values:
             try:
                 values = self.unpack(tag, payload)
@@ -118,7 +134,9 @@ class CompiledQuery:
                 return self._negated  # Without its fields, the event matches no test of them.
             if test.needs_paths and tracker is not None:
                 paths = tracker.find_paths(tag, values)
-        return test.matches(EventView(seq, time, len(payload), values, paths))
+            if test.needs_sockets and tracker is not None:
+                of_socket = tracker.is_of_socket(tag, values)
+        return test.matches(EventView(seq, time, len(payload), values, paths, of_socket))
 
     def unpack(self, tag: int, payload: bytes, offset: int = 0) -> tuple[Any, ...]:
         """Return the values of an event. Raises MalformedEvent."""
@@ -163,7 +181,7 @@ def _combine_all(parts: Sequence[TagTest]) -> TagTest:
     # The cheapest tests come first.
     tests = sorted(
         (part for part in parts if isinstance(part, EventTest)),
-        key=lambda test: (test.needs_paths, test.needs_values),
+        key=lambda test: (test.needs_tracker, test.needs_values),
     )
     if not tests:
         return True
@@ -174,6 +192,7 @@ def _combine_all(parts: Sequence[TagTest]) -> TagTest:
         lambda event: all(matches(event) for matches in matchers),
         any(test.needs_values for test in tests),
         any(test.needs_paths for test in tests),
+        any(test.needs_sockets for test in tests),
     )
 
 
@@ -215,19 +234,18 @@ def _compile_common_field(
     name: str, node: Comparison, check: ValueTest, tag: int, vocabulary: Vocabulary
 ) -> TagTest:
     cls = vocabulary.kinds.get(tag)
-    if name == TAG:
-        return check(tag)
-    if name == KIND:
-        return check(cls.__name__ if cls else "")
-    if name == GROUP:
+    if name in (TAG, KIND, GROUP):
         group = find_group(tag)
-        return check(group.value if group else "")
+        names = {KIND: cls.__name__ if cls else "", GROUP: group.value if group else ""}
+        return check(names.get(name, tag))
     if name == SEQ:
         return EventTest(lambda event: check(event.seq))
     if name == TIME:
         return EventTest(lambda event: check(event.time))
     if name == SIZE:
         return EventTest(lambda event: check(event.size))
+    if name == OF_SOCKET:
+        return _compile_of_socket(check, tag)
     if cls is None or tag not in PATH_TAGS:
         return False
     if name == PATH:
@@ -235,6 +253,12 @@ def _compile_common_field(
         return EventTest(lambda event: any_path(event.paths), needs_values=True, needs_paths=True)
     assert name == DESCRIPTOR
     return _compile_descriptors(cls, node)
+
+
+def _compile_of_socket(check: ValueTest, tag: int) -> TagTest:
+    if tag not in SOCKET_TESTED_TAGS:
+        return check(tag in SOCKET_TAGS)
+    return EventTest(lambda event: check(event.of_socket), needs_values=True, needs_sockets=True)
 
 
 def _compile_descriptors(cls: type[Event], node: Comparison) -> TagTest:

@@ -55,8 +55,8 @@ _PLAIN = {
 
 TIME, SEQ, SIZE = "time", "seq", "size"
 KIND, GROUP, TAG = "kind", "group", "tag"
-PATH, DESCRIPTOR = "path", "descriptor"
-COMMON_FIELDS = (SEQ, TIME, KIND, GROUP, TAG, SIZE, PATH, DESCRIPTOR)
+PATH, DESCRIPTOR, OF_SOCKET = "path", "descriptor", "of_socket"
+COMMON_FIELDS = (SEQ, TIME, KIND, GROUP, TAG, SIZE, PATH, DESCRIPTOR, OF_SOCKET)
 """Fields that every event has. An event field of the same name is written with a dot: ``.size``."""
 
 
@@ -149,6 +149,7 @@ _COMMON_TYPES = {
     KIND: FieldType(TypeCategory.TEXT),
     GROUP: FieldType(TypeCategory.TEXT),
     PATH: FieldType(TypeCategory.TEXT),
+    OF_SOCKET: FieldType(TypeCategory.FLAG),
 }
 
 

@@ -1,17 +1,21 @@
-"""Tracker of the paths of open descriptors, from the root of the guest's tree.
+"""Tracker of open descriptors: their paths from the root of the guest's tree, and the sockets.
 
 A path in an event is relative to a descriptor, and an operation on an open file has no path at all.
-The tracker follows the journal from its start to know the file behind each descriptor.
+The tracker follows the journal from its start to know the file or the socket behind each
+descriptor.
 """
 
 import posixpath
+from collections.abc import Callable
 from typing import Any
 
 from journal.events import BY_TAG
 from journal.events.core import InitModule
-from journal.events.definition import Closes, Copies, Event, Moves, Opens
-from journal.events.process import Mount, ProcessStart
-from journal.events.tag_sets import tags_with_rule
+from journal.events.definition import Closes, Copies, Event, Group, Moves, Opens
+from journal.events.inputs import NETWORK_CALLS, BytesReceived, EpollResult, HostResult, Resolved
+from journal.events.process import Listener, Mount, ProcessStart
+from journal.events.snapshots import DescriptorContents
+from journal.events.tag_sets import tags_in_group, tags_with_rule
 
 DESCRIPTORS_MAX = 1 << 18
 """Maximum number of descriptors with a known path. Above it, the oldest one is dropped."""
@@ -51,21 +55,59 @@ _DESCRIPTORS = {
 }
 
 TRACKED_TAGS = tags_with_rule(Opens, Copies, Moves, Closes) | {
+    Listener.tag,
     Mount.tag,
     InitModule.tag,
     ProcessStart.tag,
 }
 """Tags of the events that change the paths of descriptors. Paths outlive the end of a process."""
 
+SOCKET_TAGS = tags_in_group(Group.SOCKETS) | {Resolved.tag}
+"""Tags of the events that always belong to sockets or to the network."""
+
 PATH_TAGS = frozenset(tag for tag in BY_TAG if _PATH_FIELDS[tag] or _DESCRIPTORS[tag])
 """Tags of the events that have a path or a descriptor."""
 
 
+_HOST_RESULT, _EPOLL_RESULT = HostResult.tag, EpollResult.tag
+_SOCKET_FIELDS = ("original_fd", "old_fd", "fd")
+
+
+def _make_socket_getter(cls: type[Event]) -> Callable[[tuple[Any, ...]], int] | None:
+    """Return a function that returns the descriptor of an event which may be a socket, or None."""
+    may_be_socket = cls.group is Group.FILES and not isinstance(cls.rule, Opens)
+    if may_be_socket or cls in (BytesReceived, DescriptorContents, HostResult):
+        for name in _SOCKET_FIELDS:
+            if name in cls.names:
+                index = cls.names.index(name)
+                return lambda values: int(values[index])
+    return None
+
+
+_SOCKET_GETTERS = {
+    tag: getter for tag, cls in BY_TAG.items() if (getter := _make_socket_getter(cls)) is not None
+}
+SOCKET_TESTED_TAGS = frozenset((*_SOCKET_GETTERS, _EPOLL_RESULT))
+"""Tags of the events that belong to sockets if their descriptor, or their call, does."""
+
+
 class PathTracker:
-    """Paths with which the guest opened its descriptors. All events must be tracked in order."""
+    """Paths with which the guest opened its descriptors, and its sockets.
+
+    All events must be tracked in order.
+    """
 
     def __init__(self) -> None:
         self._open: dict[int, str] = {}
+        self._sockets: dict[int, None] = {}
+
+    def is_of_socket(self, tag: int, values: tuple[Any, ...]) -> bool:
+        """Return whether an event of SOCKET_TESTED_TAGS belongs to a socket."""
+        if tag == _EPOLL_RESULT:
+            return any(one.fd in self._sockets for one in values[1])
+        if tag == _HOST_RESULT and values[0] in NETWORK_CALLS:
+            return True
+        return _SOCKET_GETTERS[tag](values) in self._sockets
 
     def find_paths(self, tag: int, values: tuple[Any, ...]) -> tuple[str, ...]:
         """Return all paths of an event: as stored in it, and from the root."""
@@ -88,6 +130,9 @@ class PathTracker:
         rule = cls.rule
         if cls is InitModule or cls is ProcessStart:
             self._open.clear()
+            self._sockets.clear()
+        elif cls is Listener:
+            self._set_socket(values_by_name["fd"], is_socket=True)
         elif cls is Mount:
             self._set_path(
                 values_by_name["fd"],
@@ -97,14 +142,24 @@ class PathTracker:
             paths = self.find_paths(tag, values) if _PATH_FIELDS[tag] else ()
             for fd in rule.fds:
                 self._set_path(values_by_name[fd], paths[-1] if paths else None)
-        elif isinstance(rule, Copies):
-            self._set_path(values_by_name[rule.target], self._open.get(values_by_name[rule.source]))
-        elif isinstance(rule, Moves):
-            self._set_path(
-                values_by_name[rule.target], self._open.pop(values_by_name[rule.source], None)
-            )
+                self._set_socket(values_by_name[fd], is_socket=cls.group is Group.SOCKETS)
+        elif isinstance(rule, Copies | Moves):
+            source, target = values_by_name[rule.source], values_by_name[rule.target]
+            self._set_path(target, self._open.get(source))
+            self._set_socket(target, is_socket=source in self._sockets)
+            if isinstance(rule, Moves) and source != target:
+                self._open.pop(source, None)
+                self._sockets.pop(source, None)
         elif isinstance(rule, Closes):
             self._open.pop(values_by_name[rule.fd], None)
+            self._sockets.pop(values_by_name[rule.fd], None)
+
+    def _set_socket(self, fd: int, *, is_socket: bool) -> None:
+        self._sockets.pop(fd, None)
+        if is_socket:
+            if len(self._sockets) >= DESCRIPTORS_MAX:
+                del self._sockets[next(iter(self._sockets))]
+            self._sockets[fd] = None
 
     def _set_path(self, fd: int, path: str | None) -> None:
         self._open.pop(fd, None)

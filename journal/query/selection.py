@@ -20,7 +20,18 @@ from journal.events.process import Seal
 from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import Frame
 from journal.query.compiler import CompiledQuery
-from journal.query.fields import BUILT_IN, DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME, Vocabulary
+from journal.query.fields import (
+    BUILT_IN,
+    DESCRIPTOR,
+    GROUP,
+    OF_SOCKET,
+    PATH,
+    SEQ,
+    TAG,
+    TAGS,
+    TIME,
+    Vocabulary,
+)
 from journal.query.literals import JournalTimes, Moment, MomentBase
 from journal.query.parser import (
     And,
@@ -49,9 +60,11 @@ _TEST_MASK = bytes(value == _TEST for value in range(256))
 class Query:
     """Conditions that an event must meet, all of them.
 
-    The event's group or tag must be in ``groups`` or ``tags``. A descriptor of the event must be in
-    ``descriptors``, and a path must match one of the globs in ``paths``. Ranges are half-open:
-    sequence numbers from ``start`` to before ``stop``, times from ``since`` to before ``until``.
+    The event's group or tag must be in ``groups`` or ``tags``. The group of sockets also has the
+    events of their descriptors, the bytes they received, and the results of the host. A descriptor
+    of the event must be in ``descriptors``, and a path must match one of the globs in ``paths``.
+    Ranges are half-open: sequence numbers from ``start`` to before ``stop``, times from ``since``
+    to before ``until``.
     Times are moments, or µs since the epoch. An empty or None condition always holds.
     ``vocabulary`` has the kinds and fields that ``where`` can name.
     """
@@ -94,6 +107,8 @@ class Query:
         if self.groups:
             names = tuple(sorted(group.value for group in self.groups))
             kinds.append(Comparison(GROUP, "in", names))
+        if Group.SOCKETS in self.groups:  # Their results and their descriptors belong to them.
+            kinds.append(Comparison(OF_SOCKET, "==", (True,)))
         if self.tags:
             kinds.append(Comparison(TAG, "in", tuple(sorted(self.tags))))
         parts = [_combine_any(kinds)] if kinds else []
@@ -145,7 +160,7 @@ class QueryFilter:
         self._stop = min(_BEYOND_RANGE if query.stop is None else query.stop, bounds[SEQ][1])
         self._since = max(_resolve_time(query.since, times, 0), bounds[TIME][0])
         self._until = min(_resolve_time(query.until, times, _BEYOND_RANGE), bounds[TIME][1])
-        self._tracker = PathTracker() if self.query.needs_paths else None
+        self._tracker = PathTracker() if self.query.needs_tracker else None
         self._on_malformed = on_malformed
         always = PREAMBLE if keep_preamble else frozenset()
         never = frozenset((Seal.tag,)) if keep_preamble else frozenset()

@@ -32,11 +32,14 @@ SOURCE is only read, unless --in-place replaces it. SOURCE may be - for standard
 its name when it is complete and durable. TARGET may be - for standard output. With --in-place, a
 directory becomes a directory with a single segment, and owner and mode do not change.
 
-An expression compares the properties of every event (kind, group, tag, seq, time, size, path and
-descriptor) and the fields that inspect prints. Put a dot before a field that has the name of a
-property. The operators are == != < <= > >=, in (1, 2), glob "*.txt", matches "[0-9]+", and, or, not
-and parentheses. Values are 42, 0x2a, 64Ki, "text", b"bytes", x"00ff", 2026-11-21T10:00Z, -5m, 1.5s,
-true and none.
+The group sockets also has the events of the descriptors of sockets, the bytes that they received
+and the results of the host.
+
+An expression compares the properties of every event (kind, group, tag, seq, time, size, path,
+descriptor and of_socket) and the fields that inspect prints. Put a dot before a field that has the
+name of a property. The operators are == != < <= > >=, in (1, 2), glob "*.txt", matches "[0-9]+",
+and, or, not and parentheses. Values are 42, 0x2a, 64Ki, "text", b"bytes", x"00ff",
+2026-11-21T10:00Z, -5m, 1.5s, true and none.
 """
 
 EPILOG = f"""\b
