@@ -26,7 +26,7 @@ END = "end: 0"
 class Outcome(NamedTuple):
     """Exit code of a guest and its output."""
 
-    code: int
+    code: int | None
     stdout: bytes
 
 
