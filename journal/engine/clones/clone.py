@@ -31,7 +31,7 @@ from journal.engine.session.session_limits import SessionLimits
 from journal.engine.session.standard_streams import capture_outputs
 from journal.engine.tape import Tape
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.sockets import GuestNetwork
+from journal.engine.wasi.network.guest_network import GuestNetwork
 from journal.engine.wasi.stdio.delivery import make_stream_events
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.engine.wasi.stdio.stdin import GuestStopped

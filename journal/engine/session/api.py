@@ -55,6 +55,7 @@ from journal.engine.wasi.filesystem.mounts import (
     check_copy,
     check_mount,
 )
+from journal.engine.wasi.network.listeners import check_listener
 from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy, OutputCallback
 from journal.errors import OptionError
@@ -73,6 +74,7 @@ def record(  # long: each option is a keyword with its documentation
     args: Sequence[str | bytes] = (),
     env: Mapping[str, str | SecretValue] | None = None,
     mounts: Iterable[HostMount | MemoryMount] | None = None,
+    listeners: Iterable[str] = (),
     copies: Iterable[FileCopy] = (),
     generation_file: bool = False,
     level: RecordingLevel = RecordingLevel.FULL,
@@ -104,7 +106,9 @@ def record(  # long: each option is a keyword with its documentation
     program, its own name first (default: ``program``), and ``env`` its environment variables;
     the environment of the host is not inherited. The journal does not contain a value that is a
     :class:`SecretValue`, and a resume needs it again. ``mounts`` are the directories of the guest
-    (default: one memory directory ``/``). ``copies`` are host files that are copied into memory
+    (default: one memory directory ``/``). ``listeners`` are the addresses, such as
+    ``127.0.0.1:8080``, of listening sockets that the guest has from its start, numbered after the
+    directories. Port 0 selects a free port. ``copies`` are host files that are copied into memory
     directories before the start. With ``generation_file`` the guest has the file
     ``/run/journal/generation``: 32 random digits, which change whenever the guest is reseeded, as
     in a fork. The guest cannot change the file.
@@ -138,6 +142,7 @@ def record(  # long: each option is a keyword with its documentation
         arguments=check_each("args", args, _encode_argument, what="texts") or [b"program"],
         environment=encode_environment({} if env is None else env),
         mounts=checked,
+        listeners=check_each("listeners", listeners, check_listener, what="texts"),
         copies=check_each("copies", copies, check_copy, what="copies"),
         level=check_choice("level", level, RecordingLevel),
         embed=check_flag("embed", embed),

@@ -185,6 +185,7 @@ class Family:
             wait=self._find_wait(),
             counts_pause=self.reseeds,
             generation=generation,
+            has_listeners=parent.has_listeners,
         )
 
     def _find_wait(self) -> InterruptedWait | None:

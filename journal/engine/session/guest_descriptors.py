@@ -8,6 +8,7 @@ from journal.engine.wasi.descriptors import InputStream, OutputStream
 from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
+from journal.engine.wasi.network.listeners import make_listener
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.errors import NotResumable, OptionError
@@ -30,7 +31,9 @@ def open_descriptors(
     own: OwnFiles | None = None,
     make_backend: type[MemoryBackend] = MemoryBackend,
 ) -> Mounts:
-    """Add the standard streams and the mounts to the descriptors, and return the mounts.
+    """Add the standard streams, the mounts and the listeners to the descriptors.
+
+    Returns the mounts.
 
     ``directories`` has the granted directories of the host by the guest paths of their mounts, and
     ``own`` are the files that the guest does not reach. ``make_backend`` makes the backend of each
@@ -51,5 +54,7 @@ def open_descriptors(
         make_backend,
     )
     mounts.preopen(context.descriptors)
+    for listener in identity.listeners:
+        context.descriptors.add(make_listener(listener))
     mounts.add_copies(identity.copied_files, NotResumable if identity.is_recorded else OptionError)
     return mounts

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,12 +30,14 @@ from journal.engine.session.secret_environment import GuestEnvironment, reveal_e
 from journal.engine.trust.access import HostAccess
 from journal.engine.trust.access_request import AccessRequest
 from journal.engine.wasi.filesystem.mounts import (
+    FIRST_DESCRIPTOR,
     AnyMount,
     FileCopy,
     list_host_mounts,
     make_copy_events,
     make_mount_events,
 )
+from journal.engine.wasi.network.listeners import make_listener_events
 from journal.errors import (
     EngineMismatch,
     ModuleMismatch,
@@ -48,6 +51,7 @@ from journal.events.paths import FilePlaced
 from journal.events.process import (
     HOST_MOUNTS,
     InstrumentedPart,
+    Listener,
     ModulePart,
     Mount,
     MountKind,
@@ -85,6 +89,7 @@ class Identity:
     module: GuestModule | None
     instrumented: Callable[[], bytes] | None = None
     mounts: list[Mount] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
     copied_files: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
     is_recorded: bool = False
     environment: tuple[bytes, ...] | None = None
@@ -108,6 +113,7 @@ def write(  # long: it fills each field of ProcessStart
     level: RecordingLevel,
     embed: bool,
     instrumented: bytes = b"",
+    listeners: Sequence[socket.socket] = (),
 ) -> Identity:
     """Write the preamble of a new journal; with ``instrumented``, include that module.
 
@@ -140,11 +146,13 @@ def write(  # long: it fills each field of ProcessStart
         make_mount_events(mounts),
         environment=environment.variables,
     )
+    first_fd = FIRST_DESCRIPTOR + len(identity.mounts)
+    identity.listeners = make_listener_events(listeners, first_fd)
     events: list[Event] = [start]
     if embed:
         events += _split_module(module.data, ModulePart)
     events += _split_module(instrumented, InstrumentedPart)
-    for event in (*events, *identity.mounts):
+    for event in (*events, *identity.mounts, *identity.listeners):
         writer.append(event)
     count = identity.memory_mount_count
     files = _bound_copies(copies, configuration.files_size_max, count)
@@ -288,6 +296,9 @@ def _add_event(
     if isinstance(event, Mount):
         files.add_mount(event)
         identity.mounts.append(event)
+    elif isinstance(event, Listener):
+        preamble_check.check_listener(event, len(identity.mounts), len(identity.listeners))
+        identity.listeners.append(event)
     elif isinstance(event, FilePlaced):
         files.add_copy(event)
         identity.copied_files.append((event, block.time(index), block.seq(index)))

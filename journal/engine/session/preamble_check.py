@@ -12,10 +12,12 @@ from typing import NoReturn
 from journal._arguments import quote
 from journal.engine.program.module import MODULE_SIZE_MAX
 from journal.engine.wasi.filesystem.mounts import FIRST_DESCRIPTOR, MOUNTS_MAX, explain_wrong_name
+from journal.engine.wasi.network.addresses import format_address
+from journal.engine.wasi.network.listeners import LISTENERS_COUNT_MAX
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.errors import NotResumable
 from journal.events.paths import FilePlaced
-from journal.events.process import HOST_MOUNTS, Mount, ProcessStart
+from journal.events.process import HOST_MOUNTS, Listener, Mount, ProcessStart
 from journal.events.streams import StreamOpened
 from journal.snapshots.resume_flags import find_secrets_hash
 from journal.vfs.memory_backend import ENTRY_SIZE
@@ -101,6 +103,21 @@ class FilesCheck:
             raise NotResumable(
                 f"the copied files have more than {size_max} bytes: they do not fit the guest"
             )
+
+
+def check_listener(event: Listener, mounts: int, number: int) -> None:
+    """Raise ``NotResumable`` for a listener that no recorder writes here.
+
+    ``mounts`` and ``number`` are the counts of mounts and listeners before it.
+    """
+    if number >= LISTENERS_COUNT_MAX:
+        raise NotResumable(f"the journal has more than {LISTENERS_COUNT_MAX} listeners")
+    fd = FIRST_DESCRIPTOR + mounts + number
+    if event.fd != fd:
+        raise NotResumable(f"listener {number} has descriptor {event.fd}: it must be {fd}")
+    address = event.addr
+    if not address.port or address.flow or address.scope:
+        _refuse(f"the address of listener {number}", "with a port only", format_address(address))
 
 
 def check_stream(stream: int, *, is_input_allowed: bool = False) -> None:

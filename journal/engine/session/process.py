@@ -1,7 +1,8 @@
 """One running guest: its wasm instance, its state, and its run from start to end."""
 
+import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -33,7 +34,7 @@ from journal.engine.tape import Tape, check_between
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
-from journal.engine.wasi.sockets import GuestNetwork
+from journal.engine.wasi.network.guest_network import GuestNetwork
 from journal.engine.wasi.stdio.delivery import make_stream_events
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import FedSource, GuestStopped, Interrupter
@@ -66,6 +67,7 @@ class Process:
     ``streams``, ``interrupter`` and ``config`` are those of the session. With ``replay`` the guest
     first replays recorded events and continues live at their end. ``pages`` is the page index of
     the journal, if it has one. ``own`` are the files that the guest does not reach in its mounts.
+    ``listeners`` are the host's sockets of the listeners that a new guest has from its start.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Process:
         replay: Replay | None = None,
         pages: "PageIndex | None" = None,
         own: OwnFiles | None = None,
+        listeners: Sequence[socket.socket] = (),
     ) -> None:
         self.program, self.identity, self.file_history = program, identity, FileHistory()
         self.monitor: RunMonitor | None = None
@@ -109,6 +112,8 @@ class Process:
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
         self.context = self._make_context(identity, interrupter)
         self.mounts = self._open_descriptors(identity, own)
+        for event, handle in zip(identity.listeners, listeners, strict=False):
+            self.context.network.adopt(event.fd, handle)
         self._set_generation(self._replay.generation)
         self._time = GuestTime(self.context, writer.append)
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
@@ -161,7 +166,12 @@ class Process:
         if identity.start.level is RecordingLevel.FULL:
             context.on_long_wait = self._record_wait
         context.descriptors.is_lowest_first = self.program.is_wasix
-        context.network = GuestNetwork(self.tape, context.descriptors, policy=self._config.network)
+        context.network = GuestNetwork(
+            self.tape,
+            context.descriptors,
+            policy=self._config.network,
+            has_listeners=self._replay.has_listeners,
+        )
         handle = find_terminal(streams.source, streams.output_targets)
         context.terminal = Terminal(self.tape, streams.terminals, handle)
         return context
@@ -190,6 +200,11 @@ class Process:
     def directories(self) -> Mapping[str, HostMount]:
         """Return the granted directories of the host by the guest paths of their mounts."""
         return self._replay.directories
+
+    @property
+    def has_listeners(self) -> bool:
+        """Return whether the listeners that the guest has from its start may listen again."""
+        return self._replay.has_listeners
 
     @property
     def fired(self) -> frozenset[Trigger]:

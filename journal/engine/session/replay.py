@@ -56,7 +56,8 @@ class Replay:
     whether the time between the sessions counts on its monotonic clock. ``generation`` is that of
     the last reseeding, None if there was none.
     ``on_input_wait`` is called once when the guest, live, waits for input before any output has
-    reached a terminal.
+    reached a terminal. ``has_listeners`` says whether the listeners that the guest has from its
+    start may listen again.
     """
 
     batches: Iterator[Batch] | None = None
@@ -71,3 +72,4 @@ class Replay:
     reseeds: bool = False
     counts_pause: bool = False
     generation: bytes | None = None
+    has_listeners: bool = False

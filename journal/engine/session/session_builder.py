@@ -1,5 +1,6 @@
 """Construction of a session: its writer, streams, process and recorder."""
 
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -61,12 +62,14 @@ from journal.engine.trust.access import HostAccess
 from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import AnyMount, FileCopy
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
+from journal.engine.wasi.network.listeners import open_listeners
 from journal.engine.wasi.stdio.delivery import reconcile_outputs
 from journal.engine.wasi.stdio.outbox import InFlightPolicy
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.errors import JournalError, OptionError
 from journal.events.process import RecordingLevel
 from journal.events.streams import TargetKind
+from journal.events.wire_types import SocketAddress
 from journal.log.roll_policy import RollPolicy
 from journal.log.writer import Writer
 from journal.rewrite.progress import report_phase
@@ -82,6 +85,7 @@ class RecordOptions:
     arguments: Sequence[bytes]
     environment: GuestEnvironment
     mounts: Sequence[AnyMount]
+    listeners: Sequence[SocketAddress]
     copies: Sequence[FileCopy]
     level: RecordingLevel
     embed: bool
@@ -119,7 +123,8 @@ def build_recorded(
     if config.snapshots is not None:
         report_small_memory(config.snapshots, options.configuration, config.note)
     session = _make_session(config, RecordedOptions(), options.configuration)
-    return _build_recorded(module, path, session, options, recorded_options)
+    with open_listeners(options.listeners) as listeners:
+        return _build_recorded(module, path, session, options, recorded_options, listeners)
 
 
 def _build_recorded(
@@ -128,6 +133,7 @@ def _build_recorded(
     config: SessionConfig,
     options: RecordOptions,
     recorded_options: Pairs,
+    listeners: Sequence[socket.socket],
 ) -> Recorder:
     loaded, settings = load_module(module), (config.snapshots, options.configuration, config.cache)
     program = prepare_new_run(loaded, *settings, config.note, config.progress, config.allocation)
@@ -144,6 +150,7 @@ def _build_recorded(
             arguments=options.arguments,
             environment=options.environment,
             mounts=options.mounts,
+            listeners=listeners,
             copies=options.copies,
             level=options.level,
             embed=options.embed,
@@ -161,6 +168,7 @@ def _build_recorded(
             replay=Replay(directories=access.directories),
             pages=make_page_index(path, config, is_sealed=writer.is_sealed),
             own=own,
+            listeners=listeners,
         )
         process.begin_session()
         writer.publish()
@@ -314,6 +322,7 @@ class _Resumption:
             reseeds=options.reseed,
             counts_pause=options.reseed or has_new_reseeding(recording),
             generation=find_generation(recording),
+            has_listeners=self.access.has_listeners,
         )
         check_memory(plan.variant, identity.configuration, options.policy)
         settings = identity.configuration, config.cache, config.progress, config.allocation

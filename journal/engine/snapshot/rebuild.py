@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from journal.engine.snapshot import interface_effects
+from journal.engine.snapshot import interface_effects, rebuild_sockets
+from journal.engine.snapshot.free_descriptors import check_free, reserve_descriptor
 from journal.engine.tape import Batch, TapeRow
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import (
@@ -53,7 +54,6 @@ from journal.events.snapshots import ClearEthereal
 from journal.events.streams import StreamWrite
 from journal.events.tag_sets import KNOWN
 from journal.events.threads import CloseThread
-from journal.events.wire_types import SocketAddress
 from journal.vfs.open_request import OpenRequest
 from journal.vfs.times import make_time_update
 from journal.wasi_abi import CLOCK_REALTIME, Errno, WasiError
@@ -80,6 +80,7 @@ _QUERIES = frozenset(
         HostCall.SYNC,
         HostCall.READLINK,
         HostCall.WAIT,
+        *rebuild_sockets.QUERIES,
     )
 )
 
@@ -107,6 +108,7 @@ def rebuild_state(
             effect = _EFFECT_HANDLERS.get(row[1])
             if effect is None:
                 if source.skip_result(row):
+                    _apply_result(context, row)
                     on_query(context, row[2])
                 continue
             kind, repeat = effect
@@ -120,6 +122,15 @@ def rebuild_state(
             if not source.is_repeated:
                 raise _inconsistent_error(row, "repeating this event recorded no effect")
     source.check_end()
+
+
+def _apply_result(context: CallContext, row: TapeRow) -> None:
+    try:
+        rebuild_sockets.apply_result(context, row[2])
+    except WasiError as error:
+        raise _inconsistent_error(row, f"it failed with {Errno(error.errno).name}") from error
+    except _MALFORMED as error:
+        raise _inconsistent_error(row, str(error)) from error
 
 
 class _ResultMissing(NotResumable):
@@ -209,12 +220,12 @@ class _RecordedResults:
 
 
 def _is_refused_output(payload: bytes) -> bool:
-    """Return whether a host result is the error of a write to a standard stream."""
+    """Return whether a host result is the error of a write to a standard stream, or of a send."""
     try:
         call, _, errno, _ = codec.make_unpacker(HostResult)(payload)
     except FormatError:
         return False
-    return call is HostCall.WRITE and errno != 0
+    return call in (HostCall.WRITE, HostCall.SEND) and errno != 0
 
 
 def _iter_relevant(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
@@ -253,7 +264,7 @@ def _write(context: CallContext, fd: int, offset: int, is_64bit: bool, data: byt
 
 def _open(context: CallContext, *values: Any) -> None:
     request = OpenRequest(*values)
-    _reserve_descriptor(context, request.fd)
+    reserve_descriptor(context, request.fd)
     open_path(context, context.descriptors.get_directory(request.dirfd).directory, request)
 
 
@@ -264,37 +275,19 @@ def _open_with_flags(context: CallContext, *values: Any) -> None:
     _open(context, *request, path, fd_flags)
 
 
-def _reserve_descriptor(context: CallContext, fd: int) -> None:
-    """Make ``fd`` the next descriptor number.
-
-    If a compaction has dropped descriptors that were opened and closed, another number would be
-    next. The snapshot lists the free numbers.
-    """
-    if fd in context.descriptors.used or fd >= DESCRIPTORS_MAX:
-        raise ValueError(f"descriptor {fd} is not free")
-    if fd != context.descriptors.next_fd():
-        context.descriptors.reserve(fd)
-
-
-def _check_free(context: CallContext, *fds: int) -> None:
-    for index, fd in enumerate(fds):
-        if fd in context.descriptors.used or fd >= DESCRIPTORS_MAX or fd in fds[:index]:
-            raise ValueError(f"descriptor {fd} is not free")
-
-
 def _create_pipe(context: CallContext, read_fd: int, write_fd: int) -> None:
-    _check_free(context, read_fd, write_fd)
+    check_free(context, read_fd, write_fd)
     create_pipe(context, read_fd, write_fd)
 
 
 def _create_event(context: CallContext, value: int, flags: int, fd: int) -> None:
-    _check_free(context, fd)
+    check_free(context, fd)
     check_event(value, flags)
     create_event(context, value, flags, fd)
 
 
 def _create_epoll(context: CallContext, fd: int) -> None:
-    _check_free(context, fd)
+    check_free(context, fd)
     create_epoll(context, fd)
 
 
@@ -307,19 +300,19 @@ def _control_epoll(
 
 
 def _create_pair(context: CallContext, fd: int, peer_fd: int, *of_type: int) -> None:
-    _check_free(context, fd, peer_fd)
+    check_free(context, fd, peer_fd)
     if of_type:
         check_pair(*of_type)
     create_pair(context, fd, peer_fd, *of_type)
 
 
 def _duplicate(context: CallContext, fd: int, copied_fd: int) -> None:
-    _check_free(context, copied_fd)
+    check_free(context, copied_fd)
     duplicate(context, fd, copied_fd)
 
 
 def _duplicate_with_flags(context: CallContext, fd: int, copied_fd: int, cloexec: bool) -> None:
-    _check_free(context, copied_fd)
+    check_free(context, copied_fd)
     duplicate_with_flags(context, fd, copied_fd, cloexec)
 
 
@@ -368,19 +361,6 @@ def _symlink(context: CallContext, fd: int, target: str, path: str) -> None:
 def _rename(context: CallContext, old_fd: int, new_fd: int, old_path: str, new_path: str) -> None:
     old, new = _writable_directory(context, old_fd), _writable_directory(context, new_fd)
     old.rename(old_fd, old_path, new, new_fd, new_path)
-
-
-def _open_socket(context: CallContext, family: int, kind: int, protocol: int, fd: int) -> None:
-    _reserve_descriptor(context, fd)
-    context.network.open(family, kind, protocol)
-
-
-def _bind(context: CallContext, fd: int, address: SocketAddress) -> None:
-    context.network.bind(fd, address)
-
-
-def _listen(context: CallContext, fd: int, backlog: int) -> None:
-    context.network.listen(fd, backlog)
 
 
 def _change_directory(context: CallContext, path: str) -> None:
@@ -433,9 +413,7 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
     paths.CreateSymbolicLink: _symlink,
     sockets.SocketPair: _create_pair,
     sockets.SocketPairOfType: _create_pair,
-    sockets.SocketOpen: _open_socket,
-    sockets.SocketBind: _bind,
-    sockets.SocketListen: _listen,
+    **rebuild_sockets.HANDLERS,
     paths.ChangeDirectory: _change_directory,
     SetClockTime: _set_clock,
     TtySet: _set_terminal,

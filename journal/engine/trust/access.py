@@ -21,12 +21,14 @@ class HostAccess:
     closed. ``named`` are the mounts whose directories the user named; the others were approved.
     ``has_module_file`` says whether the module may be read from the path that the journal names.
     ``files_size`` is the approved limit of files in memory, if it is above the default.
+    ``has_listeners`` says whether the listeners that the guest has from its start may listen again.
     """
 
     directories: Mapping[str, HostMount] = field(default_factory=dict)
     named: frozenset[str] = frozenset()
     has_module_file: bool = False
     files_size: int = 0
+    has_listeners: bool = False
 
 
 def decide_access(

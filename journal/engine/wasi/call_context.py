@@ -9,9 +9,9 @@ from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.tape import Tape
 from journal.engine.wasi.channel import ByteChannel, WaitSource
 from journal.engine.wasi.descriptors import Descriptors
+from journal.engine.wasi.network.guest_network import GuestNetwork
 from journal.engine.wasi.network.interface import NetworkInterface
 from journal.engine.wasi.signals import GuestSignals
-from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.engine.wasi.terminal import Terminal

@@ -1,18 +1,16 @@
 """Descriptor table of a guest and the objects that its descriptors refer to."""
 
-import socket as host
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from journal.engine.wasi.channel import ByteChannel, ChannelWatcher
 from journal.engine.wasi.filesystem.host_files import HostFile
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory
+from journal.engine.wasi.socket_calls import SocketChannel
 from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.events.paths import FileType
-from journal.events.sockets import AddressFamily, SocketType
-from journal.events.wire_types import SocketAddress
 from journal.vfs.descriptor_table import DescriptorTable
 from journal.vfs.memory_backend import MemoryFile
 from journal.wasi_abi import (
@@ -27,9 +25,6 @@ from journal.wasi_abi import (
     Rights,
     WasiError,
 )
-
-if TYPE_CHECKING:
-    from journal.engine.wasi.call_context import CallContext
 
 DESCRIPTORS_MAX = 65536
 
@@ -90,52 +85,12 @@ class OpenDirectory:
     listing: list[DirectoryEntry] = field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False)
-class Socket(ByteChannel):
-    """A socket in the state that the guest knows.
-
-    ``local`` is the address of a bound socket, and ``asked`` the one that the guest passed, whose
-    port may be 0. ``backlog`` is the queue length of a listening one.
-    ``handle`` is the socket of the host, or None during a replay.
-    """
-
-    family: AddressFamily
-    kind: SocketType
-    protocol: int
-    local: SocketAddress | None = None
-    asked: SocketAddress | None = None
-    backlog: int | None = None
-    flags: int = 0
-    handle: host.socket | None = None
-
-    @property
-    def filetype(self) -> FileType:  # type: ignore[override]  # A socket has one of two types.
-        """Return the WASI file type."""
-        is_stream = self.kind is SocketType.STREAM
-        return FileType.SOCKET_STREAM if is_stream else FileType.SOCKET_DGRAM
-
-    def read(self, context: "CallContext", fd: int, size_max: int) -> bytes:
-        """Refuse with ``NOTCONN``: no socket is connected."""
-        raise WasiError(Errno.NOTCONN)
-
-    def write(self, context: "CallContext", fd: int, data: bytes) -> int:
-        """Refuse with ``NOTCONN``: no socket is connected."""
-        raise WasiError(Errno.NOTCONN)
-
-    def close(self) -> None:
-        """Close the socket of the host, if there is one."""
-        if self.handle is not None:
-            self.handle.close()
-            self.handle = None
-
-
 Descriptor = InputStream | OutputStream | OpenFile | OpenDirectory | ByteChannel
 """What a descriptor refers to: POSIX's open file description. Duplicates share it."""
 
 CLOSE_ON_EXEC = 1
 """The one flag of a descriptor itself."""
 
-D = TypeVar("D", InputStream, OutputStream, OpenFile, OpenDirectory, Socket)
 C = TypeVar("C", bound=ByteChannel)
 
 
@@ -291,12 +246,9 @@ class Descriptors:
             raise WasiError(Errno.NOTDIR if isinstance(descriptor, ByteChannel) else Errno.BADF)
         return descriptor
 
-    def get_socket(self, fd: int) -> Socket:
+    def get_socket(self, fd: int) -> SocketChannel:
         """Return a socket; raise ``WasiError`` with ``NOTSOCK`` for any other descriptor."""
-        descriptor = self.get(fd)
-        if type(descriptor) is not Socket:
-            raise WasiError(Errno.NOTSOCK)
-        return descriptor
+        return self.get_channel(fd, SocketChannel, Errno.NOTSOCK)
 
     def get_channel(self, fd: int, kind: type[C], errno: int = Errno.INVAL) -> C:
         """Return a channel of a kind; raise ``WasiError`` with ``errno`` for another descriptor."""

@@ -7,14 +7,16 @@ import errno
 import os
 import resource
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from journal.engine.wasi.filesystem.host_paths import FileIdentity, identify
 from journal.errors import HostMismatch
 from journal.fs.birth_time import read_birth_time
+
+T = TypeVar("T")
 
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO that replaced the file must not block the resume.
@@ -34,6 +36,9 @@ SEARCH_COUNT_MAX = 100_000
 
 #: Descriptors that a session needs besides those of the guest's files.
 _SPARE_DESCRIPTORS = 64
+
+#: Descriptors by which the limit is raised when a running guest needs more.
+_MORE_DESCRIPTORS = 1024
 
 _REMEDIES = {
     errno.EMFILE: "; raise the limit of open files (ulimit -n), and resume again",
@@ -165,6 +170,20 @@ def _list_entries(root: int, names: tuple[str, ...]) -> Iterator[tuple[str, int,
                 yield entry.name, entry.inode(), entry.is_dir(follow_symlinks=False)
     finally:
         os.close(handle)
+
+
+def with_more_descriptors(open_more: Callable[[], T]) -> T:
+    """Return the result of ``open_more``, which opens files or sockets.
+
+    If the process has too many open files, its soft limit is raised, and the call made again.
+    """
+    try:
+        return open_more()
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    raise_descriptor_limit(_MORE_DESCRIPTORS)
+    return open_more()
 
 
 def raise_descriptor_limit(count: int) -> None:

@@ -1,26 +1,98 @@
-"""Socket functions of preview 1, and the first socket functions of WASIX.
-
-A guest can create, bind and listen on a socket. No data can be transferred yet, and connections are
-neither accepted nor made.
-"""
+"""Socket functions of preview 1, and of WASIX: connections, transfers and addresses."""
 
 import struct
-from ipaddress import IPv4Address, IPv6Address
 
 from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
-from journal.events.sockets import AddressFamily, SocketType
-from journal.events.wire_types import SocketAddress
-from journal.wasi_abi import Errno, WasiError
+from journal.engine.wasi.functions.streams import (
+    TRANSFER_SIZE_MAX,
+    read_buffers,
+    read_iovs,
+    write_buffers,
+)
+from journal.engine.wasi.network.addresses import (
+    guest_address_size,
+    read_guest_address,
+    to_guest_address,
+)
+from journal.engine.wasi.socket_calls import Received, SocketChannel
+from journal.events.sockets import Shutdown
+from journal.wasi_abi import Errno, FdFlags, WasiError
 
-# A WASIX address has its family, a padding byte, a port and the octets. An IPv6 address continues
-# with flow and scope, each as two 16-bit halves, the higher half first.
-_FAMILY = struct.Struct("<Bx")
-_INET4 = struct.Struct("<H4s")
-_INET6 = struct.Struct("<H16s")
-_FLOW_AND_SCOPE = struct.Struct("<4H")
-#: The structure of an address is large enough for the path of a Unix socket.
-_ADDRESS_SIZE = 110
+# The bits of how are 1 for reading and 2 for writing.
+_SHUTDOWNS = {1: Shutdown.READ, 2: Shutdown.WRITE, 3: Shutdown.BOTH}
+_FLAGS = struct.Struct("<H")
+_FLAGS_MAX = 15
+_FDFLAGS_MAX = 31
+_NONBLOCK = int(FdFlags.NONBLOCK)
+
+
+# -- preview 1 ------------------------------------------------------------------------------------
+
+
+def sock_accept(context: CallContext, fd: int, flags: int, result: int) -> None:
+    """Accept a connection and write its descriptor."""
+    context.memory.check(result, 4)
+    accepted_fd, _ = _accept(context, fd, flags)
+    context.memory.write_u32(result, accepted_fd)
+
+
+def sock_recv(
+    context: CallContext, fd: int, iovs: int, count: int, flags: int, size: int, out_flags: int
+) -> None:
+    """Receive bytes into buffers."""
+    _receive(context, "sock_recv", fd, iovs, count, flags, size, out_flags)
+
+
+def sock_send(context: CallContext, fd: int, iovs: int, count: int, flags: int, size: int) -> None:
+    """Send the bytes of buffers."""
+    socket = context.descriptors.get_socket(fd)
+    data = read_buffers(context, iovs, count)
+    context.memory.check(size, 4)
+    context.memory.write_u32(size, socket.send(context, fd, "sock_send", data, flags))
+
+
+def sock_shutdown(context: CallContext, fd: int, how: int) -> None:
+    """End one or both directions of a connection."""
+    socket = context.descriptors.get_socket(fd)
+    if how not in _SHUTDOWNS:
+        raise WasiError(Errno.INVAL)
+    socket.shutdown(context, fd, _SHUTDOWNS[how])
+
+
+def _accept(context: CallContext, fd: int, flags: int) -> tuple[int, SocketChannel]:
+    socket = context.descriptors.get_socket(fd)
+    if flags & ~_NONBLOCK:
+        raise WasiError(Errno.INVAL)
+    return socket.accept(context, fd, "sock_accept", flags)
+
+
+def _receive(
+    context: CallContext,
+    function: str,
+    fd: int,
+    iovs: int,
+    count: int,
+    flags: int,
+    size: int,
+    out_flags: int,
+) -> Received:
+    """Receive into buffers, and write the size and the flags of the result."""
+    socket, memory = context.descriptors.get_socket(fd), context.memory
+    if flags > _FLAGS_MAX:
+        raise WasiError(Errno.INVAL)
+    buffers = read_iovs(context, iovs, count)
+    memory.check(size, 4)
+    memory.check(out_flags, _FLAGS.size)
+    size_max = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
+    received = socket.receive(context, fd, function, size_max, flags)
+    write_buffers(context, buffers, received.data)
+    memory.write_u32(size, len(received.data))
+    memory.write(out_flags, _FLAGS.pack(received.flags))
+    return received
+
+
+# -- WASIX ----------------------------------------------------------------------------------------
 
 
 def sock_open(context: CallContext, family: int, kind: int, protocol: int, result: int) -> None:
@@ -31,12 +103,65 @@ def sock_open(context: CallContext, family: int, kind: int, protocol: int, resul
 
 def sock_bind(context: CallContext, fd: int, pointer: int) -> None:
     """Bind a socket to a local address."""
-    context.network.bind(fd, _read_address(context, pointer))
+    socket = context.descriptors.get_socket(fd)
+    socket.bind(context, fd, read_guest_address(context.memory, pointer))
 
 
 def sock_listen(context: CallContext, fd: int, backlog: int) -> None:
     """Mark a socket as listening for connections."""
-    context.network.listen(fd, backlog)
+    context.descriptors.get_socket(fd).listen(context, fd, backlog)
+
+
+def sock_connect(context: CallContext, fd: int, pointer: int) -> None:
+    """Connect a socket to a peer."""
+    socket = context.descriptors.get_socket(fd)
+    address = read_guest_address(context.memory, pointer)
+    socket.connect(context, fd, "sock_connect", address)
+
+
+def sock_accept_v2(context: CallContext, fd: int, flags: int, result: int, pointer: int) -> None:
+    """Accept a connection, and write its descriptor and the address of its peer."""
+    memory = context.memory
+    memory.check(result, 4)
+    memory.check(pointer, guest_address_size(context.descriptors.get_socket(fd).family))
+    accepted_fd, socket = _accept(context, fd, flags)
+    memory.write_u32(result, accepted_fd)
+    memory.write(pointer, to_guest_address(socket.peer_address(context, accepted_fd)))
+
+
+def sock_recv_from(
+    context: CallContext,
+    fd: int,
+    iovs: int,
+    count: int,
+    flags: int,
+    size: int,
+    out_flags: int,
+    pointer: int,
+) -> None:
+    """Receive a datagram into buffers, and write the address of its sender.
+
+    Over a connection the sender is the peer.
+    """
+    socket = context.descriptors.get_socket(fd)
+    context.memory.check(pointer, guest_address_size(socket.family))
+    received = _receive(context, "sock_recv_from", fd, iovs, count, flags, size, out_flags)
+    sender = received.sender
+    if sender is None:
+        sender = socket.peer_address(context, fd)
+    context.memory.write(pointer, to_guest_address(sender))
+
+
+def sock_send_to(
+    context: CallContext, fd: int, iovs: int, count: int, flags: int, pointer: int, size: int
+) -> None:
+    """Send a datagram to an address."""
+    socket = context.descriptors.get_socket(fd)
+    data = read_buffers(context, iovs, count)
+    address = read_guest_address(context.memory, pointer)
+    context.memory.check(size, 4)
+    sent_size = socket.send_to(context, fd, "sock_send_to", data, flags, address)
+    context.memory.write_u32(size, sent_size)
 
 
 def sock_addr_local(context: CallContext, fd: int, result: int) -> None:
@@ -45,85 +170,35 @@ def sock_addr_local(context: CallContext, fd: int, result: int) -> None:
     The address of an unbound socket is the unspecified address with port 0.
     """
     socket = context.descriptors.get_socket(fd)
-    any_address = IPv4Address(0) if socket.family is AddressFamily.INET4 else IPv6Address(0)
-    context.memory.write(result, _pack_address(socket.local or SocketAddress(any_address, 0)))
+    context.memory.check(result, guest_address_size(socket.family))
+    context.memory.write(result, to_guest_address(socket.local_address(context, fd)))
 
 
-def sock_accept(context: CallContext, fd: int, flags: int, result: int) -> None:
-    """Refuse: connections cannot be accepted yet."""
+def sock_addr_peer(context: CallContext, fd: int, result: int) -> None:
+    """Write the address of the peer of a socket."""
     socket = context.descriptors.get_socket(fd)
-    if socket.kind is SocketType.STREAM and socket.backlog is None:
-        raise WasiError(Errno.INVAL)
-    raise WasiError(Errno.NOTSUP)
+    context.memory.check(result, guest_address_size(socket.family))
+    context.memory.write(result, to_guest_address(socket.peer_address(context, fd)))
 
 
-def sock_recv(
-    context: CallContext, fd: int, iovs: int, count: int, flags: int, size: int, out_flags: int
-) -> None:
-    """Refuse with ``NOTCONN``: no socket is connected."""
-    _raise_not_connected(context, fd)
-
-
-def sock_send(context: CallContext, fd: int, iovs: int, count: int, flags: int, size: int) -> None:
-    """Refuse with ``NOTCONN``: no socket is connected."""
-    _raise_not_connected(context, fd)
-
-
-def sock_shutdown(context: CallContext, fd: int, how: int) -> None:
-    """Refuse with ``NOTCONN``: no socket is connected."""
-    _raise_not_connected(context, fd)
-
-
-def _raise_not_connected(context: CallContext, fd: int) -> None:
-    context.descriptors.get_socket(fd)
-    raise WasiError(Errno.NOTCONN)
-
-
-def _read_address(context: CallContext, pointer: int) -> SocketAddress:
-    """Read the address at ``pointer`` in the memory of the guest."""
-    memory = context.memory
-    (family,) = memory.unpack(_FAMILY, pointer)
-    pointer += _FAMILY.size
-    if family == AddressFamily.INET4:
-        port, octets = memory.unpack(_INET4, pointer)
-        return SocketAddress(IPv4Address(octets), port)
-    if family != AddressFamily.INET6:
-        raise WasiError(Errno.AFNOSUPPORT if family in list(AddressFamily) else Errno.INVAL)
-    port, octets = memory.unpack(_INET6, pointer)
-    return SocketAddress(IPv6Address(octets), port, *_read_flow_and_scope(context, pointer))
-
-
-def _read_flow_and_scope(context: CallContext, pointer: int) -> tuple[int, int]:
-    """Read flow and scope of the IPv6 address whose port is at ``pointer``.
-
-    Addresses of older programs end before these fields. Newer programs fill an address with
-    zeros up to its end.
-    """
-    memory, rest = context.memory, _ADDRESS_SIZE - _FAMILY.size - _INET6.size
-    pointer += _INET6.size
-    if pointer + rest > memory.refresh():
-        return 0, 0
-    data = memory.read(pointer, rest)
-    if any(data[_FLOW_AND_SCOPE.size :]):
-        return 0, 0
-    flow_high, flow_low, scope_high, scope_low = _FLOW_AND_SCOPE.unpack_from(data)
-    return flow_high << 16 | flow_low, scope_high << 16 | scope_low
-
-
-def _pack_address(address: SocketAddress) -> bytes:
-    """Return an address in the layout that the guest reads."""
-    octets = address.address.packed
-    if address.address.version == 4:
-        return _FAMILY.pack(AddressFamily.INET4) + _INET4.pack(address.port, octets)
-    halves = [half for whole in (address.flow, address.scope) for half in divmod(whole, 1 << 16)]
-    family = _FAMILY.pack(AddressFamily.INET6)
-    return family + _INET6.pack(address.port, octets) + _FLOW_AND_SCOPE.pack(*halves)
+def sock_status(context: CallContext, fd: int, result: int) -> None:
+    """Write the state of a socket in one byte."""
+    socket = context.descriptors.get_socket(fd)
+    context.memory.check(result, 1)
+    context.memory.write(result, bytes([socket.status(context, fd)]))
 
 
 FUNCTIONS: dict[str, tuple[str, Handler]] = {
+    "sock_accept": ("iiii", sock_accept_v2),
+    "sock_accept_v2": ("iiii", sock_accept_v2),
     "sock_addr_local": ("ii", sock_addr_local),
+    "sock_addr_peer": ("ii", sock_addr_peer),
     "sock_bind": ("ii", sock_bind),
+    "sock_connect": ("ii", sock_connect),
     "sock_listen": ("ii", sock_listen),
     "sock_open": ("iiii", sock_open),
+    "sock_recv_from": ("iiiiiii", sock_recv_from),
+    "sock_send_to": ("iiiiii", sock_send_to),
+    "sock_status": ("ii", sock_status),
 }
 """Parameter types and handler of each function of WASIX in this module."""

@@ -1,0 +1,351 @@
+"""Transfer of bytes through sockets of the host.
+
+What a guest receives is an input. What it sends is an effect, whose result says how much the host
+accepted; all events before it are durable before the first byte leaves.
+"""
+
+import select
+import socket as host
+import struct
+from typing import TYPE_CHECKING
+
+from journal.engine.tape import HostReply
+from journal.engine.wasi.filesystem.host_files import unwrap_result
+from journal.engine.wasi.filesystem.host_paths import capture_result
+from journal.engine.wasi.network import connections
+from journal.engine.wasi.network.addresses import (
+    check_recorded,
+    fits_family,
+    from_host_address,
+    to_host_address,
+)
+from journal.engine.wasi.network.socket_state import Connection, SocketState
+from journal.engine.wasi.network.waiting import HandleWait, find_events, wait_for
+from journal.engine.wasi.socket_calls import Received
+from journal.events import codec
+from journal.events.inputs import BytesReceived, HostCall, HostResult
+from journal.events.sockets import AddressFamily, SocketSend, SocketSendFile, SocketSendTo, TimeType
+from journal.events.wire_types import SocketAddress
+from journal.wasi_abi import Errno, WasiError, to_wasi_errno
+
+if TYPE_CHECKING:
+    from journal.engine.wasi.call_context import CallContext
+
+RECEIVE_SIZE_MAX = 1 << 20
+"""Largest size of one receipt, in bytes. A longer request receives less."""
+
+SEND_SIZE_MAX = 1 << 18
+"""Largest size of one event of sent bytes. The host may accept less of it, so that the rest is
+stored again: this limits how much."""
+
+DATAGRAM_SIZE_MAX = 1 << 16
+"""Larger than any datagram of UDP."""
+
+# Descriptor, errno, roflags, no sender, size: the start of a BytesReceived without a sender.
+_HEAD = struct.Struct("<IHHBI")
+_HAS_SENDER = 8  # Offset of the flag of the sender.
+_COUNT = struct.Struct("<I")
+
+_pack_received = codec.make_packer(BytesReceived)
+_unpack_received = codec.make_unpacker(BytesReceived)
+_pack_send = codec.make_packer(SocketSend)
+_pack_send_to = codec.make_packer(SocketSendTo)
+_pack_send_file = codec.make_packer(SocketSendFile)
+
+# Bits of riflags. With the third one the result has the size of the whole datagram.
+_PEEK, _WAIT_ALL, _WHOLE_SIZE, _DONT_WAIT = 1, 2, 4, 8
+SEND_DONT_WAIT = 1
+_TRUNCATED = 1  # The one bit of roflags: the buffers are too small for the datagram.
+
+
+# -- receiving ------------------------------------------------------------------------------------
+
+
+def receive(
+    context: "CallContext", fd: int, socket: SocketState, size_max: int, flags: int, function: str
+) -> Received:
+    """Return the next bytes or the next datagram; wait for it if the socket does."""
+    if socket.is_stream:
+        _check_connected(context, fd, socket, function)
+    if flags & _WHOLE_SIZE and not socket.is_stream:
+        size_max = max(size_max, DATAGRAM_SIZE_MAX)
+    size_max = min(size_max, RECEIVE_SIZE_MAX)
+
+    def live() -> bytes:
+        try:
+            data, roflags, sender = _receive(context, socket, size_max, flags, function)
+        except WasiError as error:
+            if error.errno == Errno.INTR:
+                raise  # A signal stands in place of the input.
+            return _HEAD.pack(fd, error.errno, 0, 0, 0)
+        except OSError as error:
+            return _HEAD.pack(fd, to_wasi_errno(error), 0, 0, 0)
+        if sender is None:
+            return _HEAD.pack(fd, 0, roflags, 0, len(data)) + data
+        return _pack_received(fd, 0, roflags, sender, data)
+
+    payload = context.tape.request_input(BytesReceived.tag, fd.to_bytes(4, "little"), live)
+    errno, received = _unpack(payload, socket.family)
+    if len(received.data) > size_max:
+        raise ValueError(
+            f"recorded receipt has {len(received.data)} bytes: at most {size_max} were requested"
+        )
+    if errno:
+        raise WasiError(errno)
+    return received
+
+
+def _unpack(payload: bytes, family: AddressFamily) -> tuple[int, Received]:
+    """Return the errno and the content of a recorded receipt."""
+    if len(payload) >= _HEAD.size and not payload[_HAS_SENDER]:
+        _, errno, roflags, _, size = _HEAD.unpack_from(payload)
+        data = payload[_HEAD.size :]
+        if len(data) != size:
+            raise ValueError(f"recorded receipt has {len(data)} bytes instead of {size}")
+        return errno, Received(data, roflags, None)
+    _, errno, roflags, sender, data = _unpack_received(payload)
+    check_recorded(sender, family)
+    return errno, Received(data, roflags, sender)
+
+
+def _check_connected(context: "CallContext", fd: int, socket: SocketState, function: str) -> None:
+    """Raise ``WasiError`` unless the socket is connected; wait for a pending connection."""
+    if socket.connection is Connection.PENDING:
+        connections.require_outcome(context, fd, socket, function)
+    if socket.connection is not Connection.ESTABLISHED:
+        raise WasiError(Errno.NOTCONN)
+
+
+def _receive(
+    context: "CallContext", socket: SocketState, size_max: int, flags: int, function: str
+) -> Received:
+    """Return what the host's socket has; wait for it unless a flag says otherwise."""
+    handle = context.network.handle_of(socket)
+    is_waiting = socket.is_blocking and not flags & _DONT_WAIT
+    how = host.MSG_PEEK if flags & _PEEK else 0
+    while True:
+        try:
+            received = _receive_once(handle, socket, size_max, how)
+            break
+        except BlockingIOError:
+            limit = socket.limits.get(TimeType.READ)
+            if not is_waiting or not wait_for(context, function, handle, select.POLLIN, limit):
+                raise WasiError(Errno.AGAIN) from None
+    if flags & _WAIT_ALL and is_waiting and socket.is_stream and not how:
+        return Received(_receive_rest(context, handle, size_max, received.data), 0, None)
+    return received
+
+
+def _receive_once(handle: host.socket, socket: SocketState, size_max: int, how: int) -> Received:
+    if socket.is_stream:
+        return Received(handle.recv(size_max, how), 0, None)
+    data, _, found, sender = handle.recvmsg(size_max, 0, how)
+    truncated = _TRUNCATED if found & host.MSG_TRUNC else 0
+    return Received(data, truncated, from_host_address(sender) if sender else None)
+
+
+def _receive_rest(context: "CallContext", handle: host.socket, size_max: int, data: bytes) -> bytes:
+    """Return ``data`` and the bytes after it until there are ``size_max``, or the end.
+
+    A snapshot waits for the end of the call, because these bytes are not in the journal yet.
+    """
+    parts, size = [data], len(data)
+    while parts[-1] and size < size_max:
+        try:
+            parts.append(handle.recv(size_max - size))
+        except BlockingIOError:
+            try:
+                context.interrupter.wait(HandleWait(handle, select.POLLIN), None)
+            except WasiError:  # A signal.
+                break
+            continue
+        except OSError:
+            break  # The next call reports it.
+        size += len(parts[-1])
+    return b"".join(parts)
+
+
+# -- sending --------------------------------------------------------------------------------------
+
+
+def send(
+    context: "CallContext",
+    fd: int,
+    socket: SocketState,
+    data: bytes,
+    flags: int,
+    function: str,
+    to: SocketAddress | None = None,
+) -> int:
+    """Send bytes and return how many; a socket that waits sends all of them."""
+    if socket.is_stream:
+        _check_connected(context, fd, socket, function)
+        to = None  # As on Linux.
+    elif len(data) >= DATAGRAM_SIZE_MAX:
+        raise WasiError(Errno.MSGSIZE)
+    elif to is None and socket.connection is not Connection.ESTABLISHED:
+        raise WasiError(Errno.DESTADDRREQ)
+    elif to is not None and not fits_family(to, socket.family):
+        raise WasiError(Errno.AFNOSUPPORT)
+    waiting = function if socket.is_blocking and not flags & SEND_DONT_WAIT else ""
+    sent_size = 0
+    while True:
+        part = data[sent_size : sent_size + SEND_SIZE_MAX]
+        try:
+            _wait_for_room(context, fd, socket, waiting, is_first=not sent_size)
+            sent_size += send_part(context, fd, socket, part, flags, to)
+        except WasiError:
+            if not sent_size:
+                raise
+            return sent_size  # The next call reports the error.
+        if sent_size >= len(data) or not waiting:
+            return sent_size
+
+
+def _wait_for_room(
+    context: "CallContext", fd: int, socket: SocketState, function: str, *, is_first: bool
+) -> None:
+    """Wait until the host accepts bytes; raise ``WasiError`` if it does not in time.
+
+    An empty ``function`` means that the call does not wait. A refusal is a result of the host
+    without an effect, so the bytes are not stored. Once a first part was sent, a snapshot waits for
+    the end of the call.
+    """
+    tape, errno = context.tape, 0
+    if tape.replaying:
+        if tape.peek(HostResult.tag) is None:
+            return
+    else:
+        errno = _find_room(context, socket, function, is_first=is_first)
+        if not errno:
+            return
+    recorded, _ = tape.request_host_result(HostCall.SEND, fd, lambda: (errno, b""))
+    if not recorded:
+        raise ValueError("the recorded refusal of a send has no error number")
+    raise WasiError(recorded)
+
+
+def _find_room(
+    context: "CallContext", socket: SocketState, function: str, *, is_first: bool
+) -> int:
+    """Return 0 when the host accepts bytes or reports an error, and else an error number."""
+    try:
+        handle = context.network.handle_of(socket)
+    except (OSError, WasiError):
+        return 0  # The send reports it.
+    if find_events(handle, select.POLLOUT):
+        return 0
+    if not function:
+        return Errno.AGAIN
+    limit = socket.limits.get(TimeType.WRITE)
+    try:
+        if is_first:
+            is_ready = wait_for(context, function, handle, select.POLLOUT, limit)
+        else:
+            context.before_wait(False)
+            is_ready = context.interrupter.wait(HandleWait(handle, select.POLLOUT), limit)
+    except WasiError as error:  # A signal.
+        return error.errno
+    return 0 if is_ready else Errno.TIMEDOUT
+
+
+def send_part(
+    context: "CallContext",
+    fd: int,
+    socket: SocketState,
+    data: bytes,
+    flags: int,
+    to: SocketAddress | None,
+) -> int:
+    """Record the bytes, send them, and return how many the host accepted."""
+    network = context.network
+
+    def operation() -> bytes:
+        handle = network.handle_of(socket)
+        if socket.is_lost:
+            raise_lost(handle)
+        if to is None:
+            return _COUNT.pack(handle.send(data, host.MSG_NOSIGNAL))
+        network.check_peer(to, socket.kind)
+        return _COUNT.pack(handle.sendto(data, host.MSG_NOSIGNAL, to_host_address(to)))
+
+    def action(again: bool) -> HostReply:
+        if again and not socket.is_stream:  # It may have been sent, and a datagram may be lost.
+            return 0, _COUNT.pack(len(data))
+        return capture_result(operation)
+
+    if to is None:
+        tag, effect = SocketSend.tag, _pack_send(fd, flags, False, data)
+    else:
+        tag, effect = SocketSendTo.tag, _pack_send_to(fd, flags, False, to, data)
+    reply = context.tape.perform(tag, effect, HostCall.SEND, fd, action)
+    socket.has_sent = True
+    return _read_count(unwrap_result(reply), len(data))
+
+
+def send_file(
+    context: "CallContext", fd: int, socket: SocketState, file_fd: int, offset: int, count: int
+) -> int:
+    """Send bytes of a file from ``offset`` and return how many.
+
+    Reading the file records what it must. The bytes are not stored again.
+    """
+    _check_connected(context, fd, socket, "sock_send_file")
+    file = context.descriptors.get_file(file_fd)
+    if not file.is_readable:
+        raise WasiError(Errno.BADF)
+    sent_size = 0
+    while sent_size < count:
+        size_max, start = min(count - sent_size, SEND_SIZE_MAX), offset + sent_size
+        try:
+            waiting = "sock_send_file" if socket.is_blocking else ""
+            _wait_for_room(context, fd, socket, waiting, is_first=not sent_size)
+            data = file.file.read(file_fd, start, size_max)
+            if not data:
+                break
+            size = send_file_part(context, fd, socket, file_fd, start, len(data), data)
+        except WasiError:
+            if not sent_size:
+                raise
+            break  # The next call reports the error.
+        sent_size += size
+        if not socket.is_blocking:
+            break
+    return sent_size
+
+
+def send_file_part(
+    context: "CallContext",
+    fd: int,
+    socket: SocketState,
+    file_fd: int,
+    offset: int,
+    count: int,
+    data: bytes,
+) -> int:
+    """Record a part of a file, send its bytes, and return how many the host accepted."""
+
+    def operation() -> bytes:
+        handle = context.network.handle_of(socket)
+        if socket.is_lost:
+            raise_lost(handle)
+        return _COUNT.pack(handle.send(data, host.MSG_NOSIGNAL))
+
+    effect = _pack_send_file(fd, file_fd, offset, count)
+    reply = context.tape.perform(
+        SocketSendFile.tag, effect, HostCall.SEND, fd, lambda again: capture_result(operation)
+    )
+    return _read_count(unwrap_result(reply), count)
+
+
+def _read_count(value: bytes, size: int) -> int:
+    """Return the count in the result of a send of ``size`` bytes."""
+    if len(value) != _COUNT.size or int.from_bytes(value, "little") > size:
+        raise ValueError(f"recorded result of a send of {size} bytes is {value[:8].hex()}")
+    return int.from_bytes(value, "little")
+
+
+def raise_lost(handle: host.socket) -> None:
+    """Raise the error of a send over a connection that a resume could not continue."""
+    has_error = handle.getsockopt(host.SOL_SOCKET, host.SO_ERROR)
+    raise WasiError(Errno.CONNRESET if has_error else Errno.PIPE)
