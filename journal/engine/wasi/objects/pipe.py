@@ -72,11 +72,13 @@ class Pipe:
     def take(self, size_max: int) -> bytes:
         """Remove and return at most ``size_max`` bytes from the front."""
         data = bytes(self._buffer[:size_max])
+        was_full = self.room < ATOMIC_SIZE
         del self._buffer[:size_max]
         self.read_size += len(data)
         if data:
-            for writer in self.writers:
-                writer.announce(Readiness.WRITABLE)
+            if was_full:
+                for writer in self.writers:
+                    writer.announce(Readiness.WRITABLE)
             self.on_change()
         return data
 
