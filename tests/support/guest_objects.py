@@ -41,6 +41,10 @@ class GuestObjects:
             return Outcome(answer.errno, None)
         return Outcome(0, numbers[0] if count == 1 else (numbers[0], numbers[1]))
 
+    def block_signals(self) -> None:
+        """Let SIGPIPE stay pending: no such function handles signals."""
+        assert self.call("callback_signal", DATA, 7, data=b"nothing").errno == 0
+
     def pipe(self) -> Outcome:
         return self._numbers(self.call("fd_pipe", DATA, DATA + 4), 2)
 

@@ -18,8 +18,10 @@ from journal.engine.wasi.descriptors import (
 from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
+from journal.engine.wasi.network.socket import Socket
 from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.errors import NotResumable
+from journal.events.wire_types import encode_path
 from journal.vfs.nodes import DirectoryNode, Node
 from journal.vfs.resettable_backend import ResettableBackend
 from journal.wasi_abi import DirectoryEntry
@@ -29,7 +31,8 @@ class CloneFiles:
     """Files and descriptors of one clone, in ``context``.
 
     In-memory files and the table of descriptors are set back. A clone with directories of the host
-    opens its descriptors anew if a session has used one. The host's files stay as they are.
+    opens its descriptors anew, and the host's files stay as they are. A clone with a channel, such
+    as a pipe, makes its descriptors anew, because a session changes the objects themselves.
     """
 
     def __init__(
@@ -60,14 +63,15 @@ class CloneFiles:
         """Rebuild the files and descriptors from the journal."""
         context = self._context
         context.descriptors.clear()
+        context.working_directory, context.clocks.realtime_offset = "/", 0
         self.mounts = self._open()
         for tree in self.mounts.host_trees:
             tree.check = context.interrupter.check
         self._start.apply_context(context)
         for fd, descriptor in context.descriptors.used.items():
-            if isinstance(descriptor, ByteChannel):
+            if isinstance(descriptor, Socket):
                 raise NotResumable(
-                    f"the guest has an open socket or pipe (descriptor {fd}) in snapshot "
+                    f"the guest has an open socket (descriptor {fd}) in snapshot "
                     f"{self._start.info.seq}, which its clones cannot share"
                 )
         self._save()
@@ -75,7 +79,11 @@ class CloneFiles:
     def _save(self) -> None:
         context = self._context
         self.has_host_mounts = bool(list(self.mounts.host_trees))
+        channels = context.descriptors.used.values()
+        self._has_channels = any(isinstance(each, ByteChannel) for each in channels)
         self._numbers = context.descriptors.copy_numbers()
+        self._working_directory = context.working_directory
+        self._realtime_offset = context.clocks.realtime_offset
         self._settings = context.terminal.settings
         self._interface = context.interface.state
         self._positions: list[tuple[InputStream | OutputStream | OpenFile, int, int]] = []
@@ -119,15 +127,19 @@ class CloneFiles:
         context = self._context
         context.network.close_sockets()
         context.wait_started = None
-        if self.has_host_mounts:
+        if self.has_host_mounts or self._has_channels:
             self.mounts.close()
             self._restore()
             return
         context.descriptors.restore_numbers(self._numbers)
+        context.working_directory = self._working_directory
+        context.clocks.realtime_offset = self._realtime_offset
         for descriptor, position, flags in self._positions:
             descriptor.position = position
             if isinstance(descriptor, OpenFile):
                 descriptor.flags = flags
+            else:
+                descriptor.watchers.clear()  # No epoll set of the session is left.
         for directory, listing in self._listings:
             directory.listing = listing
         context.terminal.settings = self._settings
@@ -146,6 +158,7 @@ class CloneFiles:
             code.update(_describe(fd, descriptor))
         code.update(repr(sorted(self._context.descriptors.free)).encode())
         code.update(repr(tuple(self._context.terminal.settings)).encode())
+        code.update(encode_path(self._context.working_directory))
         code.update(repr(self._context.interface.state).encode())
         return code.digest()
 
@@ -165,6 +178,8 @@ def _describe(fd: int, descriptor: Descriptor) -> bytes:
         values = (descriptor.position,)
     elif isinstance(descriptor, OpenDirectory):
         values = (descriptor.preopen, len(descriptor.listing))
+    elif isinstance(descriptor, ByteChannel):
+        values = (descriptor.flags, descriptor.save())
     return repr((fd, type(descriptor).__name__, *values)).encode()
 
 

@@ -20,6 +20,7 @@ from journal.engine.memory.mapping import Mirror
 from journal.engine.program.variant import ModuleVariant
 from journal.engine.runtime.bindings import GuestMemory, Instance
 from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
+from journal.engine.snapshot.contents import capture_contents
 from journal.engine.snapshot.memory_image import MemoryImage
 from journal.engine.snapshot.positions import capture_listings, capture_positions
 from journal.engine.wasi.call_context import CallContext
@@ -270,7 +271,7 @@ def capture_rest(
     if stack is not None:
         events.append(make_thread_event(stack))
     positions = capture_positions(context), *capture_listings(context)
-    return [*events, *positions, *context.signals.save()]
+    return [*events, *positions, *capture_contents(context), *context.signals.save()]
 
 
 def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:

@@ -8,6 +8,7 @@ from journal.engine.memory.mapping import copy_over, map_over
 from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
 from journal.engine.snapshot import memory_image
 from journal.engine.snapshot.capture import MAIN_THREAD, MachineState
+from journal.engine.snapshot.contents import apply_contents
 from journal.engine.snapshot.memory_image import ImageCache, ImageKey, MemoryImage
 from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_state
@@ -17,7 +18,13 @@ from journal.errors import EngineError, FormatError, MalformedEvent, NotResumabl
 from journal.events import codec, tag_sets
 from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
-from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, SignalState
+from journal.events.snapshots import (
+    DescriptorContents,
+    DescriptorPositions,
+    DirectoryListing,
+    SafePoint,
+    SignalState,
+)
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.format.block_header import LAYOUT
 from journal.format.frame import Frame
@@ -46,6 +53,7 @@ class SnapshotParts:
     stack: bytes | None = None
     positions: DescriptorPositions | None = None
     listings: list[DirectoryListing] = field(default_factory=list)
+    contents: list[DescriptorContents] = field(default_factory=list)
     signals: SignalState | None = None
 
     def add_event(self, event: Event) -> None:
@@ -73,6 +81,8 @@ class SnapshotParts:
             self.listings.append(event)
         elif isinstance(event, SignalState):
             self.signals = event
+        elif isinstance(event, DescriptorContents):
+            self.contents.append(event)
         else:
             raise NotResumable(f"the snapshot has a {type(event).__name__}, which is not supported")
 
@@ -202,6 +212,7 @@ class SnapshotRestorer:
         apply_positions(context, self.parts.positions)
         for listing in self.parts.listings:
             apply_listing(context, listing)
+        apply_contents(context, self.parts.contents)
         self.apply_signals(context)
 
     def apply_signals(self, context: CallContext) -> None:

@@ -210,7 +210,7 @@ class Descriptors:
         """Forget all descriptors, and close nothing."""
         for each in (self.used, self.free, self.fd_flags, self._duplicates):
             each.clear()
-        self._reserved, self._lowest = None, 0
+        self._reserved, self._lowest, self.watch_count = None, 0, 0
 
     def get(self, fd: int) -> Descriptor:
         """Return the descriptor ``fd``; raise ``WasiError`` with ``BADF`` if it is not open."""

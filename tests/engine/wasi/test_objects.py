@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 import journal
+from journal.events.core import Clock, SetClockTime
+from journal.events.descriptors import OpenFileDescriptorWithFlags
+from journal.events.paths import ChangeDirectory
+from journal.events.snapshots import DescriptorContents, Trigger
+from journal.replay import ModelHost, play
 from journal.wasi_abi import Errno
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.guest_objects import (
@@ -20,7 +25,18 @@ from tests.support.guest_objects import (
     fd_of,
     fds,
 )
-from tests.support.remote_guest import DATA, REMOTE, Remote
+from tests.support.remote_guest import (
+    ANSWER_SIZE,
+    DATA,
+    DATA_SIZE,
+    END,
+    REMOTE,
+    Answer,
+    Remote,
+    encode_order,
+    parse_answer,
+)
+from tests.support.rewrites import events_of
 
 AGAIN = Outcome(Errno.AGAIN, None)
 RIGHTS = 0x1FFFFFFF
@@ -37,6 +53,7 @@ class Run:
         )
         self.recorder.start()
         self.guest = GuestObjects(Remote(self.recorder))
+        self.guest.block_signals()
 
     def stop(self) -> None:
         self.recorder.stop()
@@ -246,3 +263,200 @@ def test_a_pipe_refuses_the_calls_of_a_file_as_on_linux(
     assert guest.call(name, reader, *arguments).errno == errno
     guest.close(reader)
     guest.close(writer)
+
+
+# -- the working directory, the clock and flags of descriptors ------------------------------------
+
+
+def make_tree(guest: GuestObjects) -> None:
+    for path in (b"dir", b"dir/inner"):
+        assert guest.call("path_create_directory", ROOT_FD, DATA, len(path), data=path).errno in (
+            0,
+            Errno.EXIST,
+        )
+    for target, path in ((b"dir/inner", b"link"), (b"..", b"dir/up"), (b"../..", b"dir/out")):
+        data = target + path
+        arguments = (DATA, len(target), ROOT_FD, DATA + len(target), len(path))
+        assert guest.call("path_symlink", *arguments, data=data).errno in (0, Errno.EXIST)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"dir", b"/dir"),
+        (b"/dir/inner", b"/dir/inner"),
+        (b"./dir//inner/", b"/dir/inner"),
+        (b"dir/../dir/./inner/..", b"/dir"),
+        (b"link", b"/dir/inner"),
+        (b"/dir/up/link/..", b"/dir"),
+        (b"../../dir", b"/dir"),
+        (b"", Errno.NOENT),
+        (b"absent", Errno.NOENT),
+        (b"dir/absent/..", Errno.NOENT),
+        (b"dir/out", Errno.PERM),
+        (b"x" * 111, Errno.NOENT),
+    ],
+)
+def test_a_directory_is_found_from_the_working_directory(
+    guest: GuestObjects, path: bytes, expected: bytes | Errno
+) -> None:
+    make_tree(guest)
+    assert guest.chdir(b"/").errno == 0
+    outcome = guest.chdir(path)
+    if isinstance(expected, bytes):
+        assert outcome.errno == 0
+        assert guest.getcwd().value == expected
+    else:
+        assert outcome.errno == expected
+        assert guest.getcwd().value == b"/"
+
+
+def test_a_path_below_the_working_directory_continues_there(guest: GuestObjects) -> None:
+    make_tree(guest)
+    assert guest.chdir(b"/dir").errno == 0
+    assert guest.chdir(b"inner").errno == 0
+    assert guest.getcwd().value == b"/dir/inner"
+    assert guest.getcwd(10).value == b"/dir/inner"
+    assert guest.getcwd(9) == Outcome(Errno.RANGE, 10)
+    assert guest.getcwd(0) == Outcome(Errno.RANGE, 10)
+    assert guest.call("getcwd", 0, DATA, data=b"\x20\0\0\0").errno == Errno.INVAL
+    assert guest.chdir(b"..").errno == 0
+    assert guest.getcwd().value == b"/dir"
+    assert guest.chdir(b"/").errno == 0
+
+
+def test_only_the_realtime_clock_can_be_set(guest: GuestObjects) -> None:
+    def read(clock: int) -> int:
+        answer = guest.call("clock_time_get", clock, 0, DATA)
+        assert answer.errno == 0
+        return int.from_bytes(answer.data[:8], "little")
+
+    before = read(1)
+    assert guest.call("clock_time_set", 0, 1_000_000).errno == 0
+    assert 1_000_000 <= read(0) < 10**15
+    assert before <= read(1) < before + 10**12, "the monotonic clock goes on"
+    for clock in (1, 2, 3, 9):
+        assert guest.call("clock_time_set", clock, 5).errno == Errno.INVAL
+
+
+def test_a_path_is_opened_with_a_flag_of_its_descriptor(guest: GuestObjects) -> None:
+    arguments = (ROOT_FD, 1, DATA, 4, 1, RIGHTS, RIGHTS, 0)
+    for flags, expected in ((1, 1), (0, 0), (6, 0)):
+        answer = guest.call("path_open2", *arguments, flags, DATA, data=b"file")
+        assert answer.errno == 0
+        assert guest.fd_flags(answer.number).value == expected
+        assert guest.set_fd_flags(answer.number, 3).errno == 0
+        assert guest.fd_flags(answer.number).value == 1
+        guest.close(answer.number)
+
+
+# -- replays, snapshots and resumes ---------------------------------------------------------------
+
+
+class Script:
+    """Orders for a guest whose descriptors are known before it runs."""
+
+    def __init__(self) -> None:
+        self.orders = b""
+        self.guest = GuestObjects(self._add)
+
+    def _add(self, name: str, *arguments: int, data: bytes = b"") -> Answer:
+        self.orders += encode_order(name, *arguments, data=data)
+        return Answer(0, bytes(DATA_SIZE))
+
+
+def make_script() -> bytes:
+    """Return orders that leave bytes in every kind of object, and read them later."""
+    script = Script()
+    guest = script.guest
+    guest.pipe()  # 4, 5
+    guest.write(5, b"in the pipe")
+    guest.event(7, 1)  # 6
+    guest.pair(DATAGRAM)  # 7, 8
+    guest.write(7, b"message")
+    guest.write(7, b"")
+    guest.pair()  # 9, 10
+    guest.write(9, b"unread")
+    guest.write(10, b"to nine")
+    guest.close(10)  # Descriptor 9 is reset, after its bytes.
+    guest.dup_from(5, 20, cloexec=True)
+    guest.close(5)
+    guest.dup(20)  # 5
+    guest.set_flags(4, NONBLOCK)
+    guest.call("path_open2", ROOT_FD, 1, DATA, 4, 1, RIGHTS, RIGHTS, 0, 1, DATA, data=b"file")
+    guest.dup(10)  # 11, of the file
+    guest.write(10, b"0123456789")
+    guest.call("fd_seek", 11, 3, 0, DATA)
+    make_tree(guest)
+    guest.chdir(b"link")
+    guest.call("clock_time_set", 0, 1_000_000)
+    guest.call("proc_snapshot")
+    guest.read(4, 5)
+    guest.read(6, 8)
+    for _ in range(2):
+        guest.read(8, 100)
+        guest.read(9, 100)
+    guest.read(10, 4)
+    guest.read(11, 4)
+    guest.read(4, 100)
+    guest.read(4, 100)
+    guest.getcwd()
+    guest.chdir(b"..")
+    guest.getcwd()
+    guest.fd_flags(20)
+    guest.fd_flags(10)
+    guest.pipe()  # 12, 13
+    guest.renumber(12, 4)
+    guest.write(13, b"renumbered")
+    guest.read(4, 100)
+    return script.orders + END
+
+
+def record_script(path: Path, cache: Path, options: journal.engine.SnapshotOptions) -> bytes:
+    """Record the script and return what the guest printed."""
+    with journal.record(
+        REMOTE,
+        path,
+        mounts=[journal.engine.MemoryMount("/")],
+        stdin=make_script(),
+        snapshots=options,
+        cache=cache,
+    ) as recorder:
+        assert recorder.wait(DEADLINE_SECONDS) == journal.engine.RunResult(
+            journal.engine.ExitKind.EXITED, 0
+        )
+        return recorder.stdout
+
+
+def answers_in(printed: bytes) -> list[Answer]:
+    ends = range(0, len(printed), ANSWER_SIZE)
+    return [parse_answer(printed[at : at + ANSWER_SIZE]) for at in ends]
+
+
+def test_objects_keep_their_contents_in_a_snapshot(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "j"
+    on_request = journal.engine.SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
+    printed = record_script(path, cache_dir, on_request)
+    answers = answers_in(printed)
+    assert {answer.errno for answer in answers} == {0, Errno.AGAIN, Errno.CONNRESET}
+    with journal.Reader(path) as reader:
+        (info,) = journal.snapshots.list_snapshots(reader)
+    events = events_of(path)
+    contents = [event for event in events if isinstance(event, DescriptorContents)]
+    assert [(event.fd, event.value, event.parts) for event in contents] == [
+        (4, 0, (b"in the pipe",)),
+        (8, 0, (b"", b"message", b"", b"")),
+        (9, 0, (b"to nine",)),
+    ]
+    assert contents[2].flags == Errno.CONNRESET << 16
+    for start in (None, info.seq):
+        assert journal.verify_replay(path, start=start, cache=cache_dir).matches
+    host = ModelHost()
+    with journal.Reader(path) as reader:
+        play(reader.frames(), host)
+    assert host.process.working_directory == "/dir"
+    paths = [event.path for event in events if isinstance(event, ChangeDirectory)]
+    assert paths == ["/dir/inner", "/dir"]
+    assert SetClockTime(clock_id=Clock.REALTIME, time=1_000_000) in events
+    flags = [event.fd_flags for event in events if isinstance(event, OpenFileDescriptorWithFlags)]
+    assert flags == [1]
