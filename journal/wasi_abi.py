@@ -19,6 +19,7 @@ class Errno(IntEnum):
     """Error numbers that this host returns."""
 
     SUCCESS = 0
+    TOO_BIG = 1
     ACCES = 2
     ADDRINUSE = 3
     ADDRNOTAVAIL = 4

@@ -237,6 +237,14 @@ types:
             182: event_directory_listing
             183: event_descriptor_contents
             190: event_socket_connect
+            192: event_process_spawned
+            193: event_child_started
+            194: event_child_ended
+            195: event_pipe_write
+            196: event_pipe_read
+            197: event_child_start
+            198: event_stream_passed
+            199: event_process_replaced
             200: event_signal_delivered
             201: event_interval_started
             202: event_signal_state
@@ -1484,6 +1492,136 @@ types:
         type: u4
       - id: addr
         type: socket_address
+  event_process_spawned:
+    doc: |
+      The guest requested a new process with proc_spawn. `fds` are the descriptors that it gets.
+
+      `command` is the name of a program that the user allowed.
+    seq:
+      - id: command
+        type: text
+      - id: arguments
+        type: list_blob
+      - id: fds
+        type: list_u32
+  event_child_started:
+    doc: |
+      Result of proc_spawn or proc_exec: the new process `pid`, which has a journal of its own.
+
+      `errno` is WASI's error number, 0 for success. `image` counts the programs that the process
+      had before this one.
+    seq:
+      - id: errno
+        type: u2
+      - id: pid
+        type: u4
+      - id: image
+        type: u4
+  event_child_ended:
+    doc: |
+      Result of proc_join for the child `wanted`, 0 for any: the process `pid` has ended.
+
+      `errno` is WASI's error number. `code` is the exit code, or the signal that killed the
+      process. With the kind NONE no process has ended yet.
+    seq:
+      - id: wanted
+        type: u4
+      - id: errno
+        type: u2
+      - id: pid
+        type: u4
+      - id: kind
+        type: u1
+        enum: end_kind
+        valid:
+          in-enum: true
+      - id: code
+        type: u4
+  event_pipe_write:
+    doc: |
+      The guest wrote bytes to a pipe between processes, at `offset` of all bytes of the pipe.
+
+      `errno` is WASI's error number, 0 for success. `data` are the bytes that the pipe accepted.
+    seq:
+      - id: fd
+        type: u4
+      - id: creator
+        type: u4
+      - id: number
+        type: u8
+      - id: errno
+        type: u2
+      - id: offset
+        type: u8
+      - id: data
+        type: blob
+  event_pipe_read:
+    doc: |
+      The guest read bytes from a pipe between processes, at `offset` of all bytes of the pipe.
+
+      `errno` is WASI's error number. No bytes and no error are the end of the stream.
+    seq:
+      - id: fd
+        type: u4
+      - id: creator
+        type: u4
+      - id: number
+        type: u8
+      - id: errno
+        type: u2
+      - id: offset
+        type: u8
+      - id: data
+        type: blob
+  event_child_start:
+    doc: |
+      The process was started by another one, whose journal has the id `journal`.
+
+      `pid` is the number of the process, `parent` that of its parent. `image` counts the
+      programs that the process had before this one, in journals of their own: it is above 0 after
+      proc_exec. `directory` is the working directory. `descriptors` and `files` are what the
+      process has open from its start besides its mounts.
+    seq:
+      - id: journal
+        size: 16
+      - id: pid
+        type: u4
+      - id: parent
+        type: u4
+      - id: image
+        type: u4
+      - id: directory
+        type: blob
+      - id: descriptors
+        type: list_start_descriptor
+      - id: files
+        type: list_start_file
+  event_stream_passed:
+    doc: |
+      Bytes passed between a standard stream of the first process and another process.
+
+      `stream` is 0 for input, 1 for output and 2 for error, `offset` the offset of the bytes in
+      the stream. The bytes are at `pipe_offset` of the pipe of the creator 0 and the number
+      `stream`.
+    seq:
+      - id: stream
+        type: u1
+      - id: offset
+        type: u8
+      - id: pipe_offset
+        type: u8
+      - id: data
+        type: blob
+  event_process_replaced:
+    doc: |
+      The guest replaced its program with proc_exec. The process continues in another journal.
+
+      `image` is that of the ChildStart event there.
+    seq:
+      - id: pid
+        type: u4
+      - id: image
+        type: u4
   event_signal_delivered:
     doc: |
       A signal from outside reached the guest, at the end of a host call.
@@ -1627,6 +1765,26 @@ types:
         type: ready_descriptor
         repeat: expr
         repeat-expr: count
+  list_start_descriptor:
+    seq:
+      - id: count
+        type: u4
+        valid:
+          max: 65536
+      - id: items
+        type: start_descriptor
+        repeat: expr
+        repeat-expr: count
+  list_start_file:
+    seq:
+      - id: count
+        type: u4
+        valid:
+          max: 65536
+      - id: items
+        type: start_file
+        repeat: expr
+        repeat-expr: count
   list_text_text:
     seq:
       - id: count
@@ -1744,6 +1902,39 @@ types:
         type: u4
       - id: scope
         type: u4
+  start_descriptor:
+    seq:
+      - id: fd
+        type: u4
+      - id: origin
+        type: u1
+        enum: start_kind
+        valid:
+          in-enum: true
+      - id: source
+        type: u4
+      - id: creator
+        type: u4
+      - id: number
+        type: u8
+      - id: flags
+        type: u2
+  start_file:
+    seq:
+      - id: fd
+        type: u4
+      - id: dirflags
+        type: u4
+      - id: o_flags
+        type: u2
+      - id: fs_flags
+        type: u2
+      - id: rights
+        type: u8
+      - id: position
+        type: u8
+      - id: path
+        type: blob
   text_text:
     seq:
       - id: value0
@@ -1790,6 +1981,10 @@ enums:
     2: process_cpu
     3: thread_cpu
     255: unknown
+  end_kind:
+    0: none
+    1: exited
+    2: killed
   epoll_operation:
     0: add
     1: modify
@@ -1892,6 +2087,10 @@ enums:
     2: dgram
     3: raw
     4: seqpacket
+  start_kind:
+    0: read_end
+    1: write_end
+    2: duplicate
   target_kind:
     0: regular
     1: pipe

@@ -180,6 +180,10 @@ class Tape:
         _, _, errno, value = _unpack_result(payload)
         return errno, value
 
+    def make_divergence(self, actual: str) -> Divergence:
+        """Return the error of a guest that does not do what its latest input event says."""
+        return Divergence(self.last_input_seq, "what the event says", actual)
+
     def _replay_effect(self, tag: int, payload: bytes) -> int:
         assert self._row is not None
         self.last_effect_seq, recorded_tag, recorded, time = self._row
@@ -225,13 +229,12 @@ class Tape:
         self._on_live()
 
     def _without_recording_events(self, rows: Iterator[TapeRow]) -> Iterator[TapeRow]:
-        guest_rows = []
+        """Yield the rows of the guest, and report each other row after the row before it."""
         for row in rows:
             if row[1] in RECORDING:
                 self._on_recording_event(*row[1:])
             else:
-                guest_rows.append(row)
-        return iter(guest_rows)
+                yield row
 
     def _divergence(self, actual: str) -> Divergence:
         assert self._row is not None

@@ -9,6 +9,7 @@ from journal.events import (
     paths,
     ports,
     process,
+    processes,
     snapshots,
     sockets,
     streams,
@@ -32,6 +33,7 @@ __all__ = [
     "paths",
     "ports",
     "process",
+    "processes",
     "snapshots",
     "sockets",
     "streams",
@@ -41,6 +43,7 @@ __all__ = [
 FAMILIES = (
     core,
     process,
+    processes,
     memory,
     threads,
     descriptors,

@@ -182,8 +182,8 @@ _RULES: dict[Role, tuple[tuple[type, ...], str]] = {
         "the guest causes the event, so it is neither an input nor a fact about the recording",
     ),
     Role.INPUT: (
-        (Consumed, Needed),
-        "a snapshot supersedes an input, unless files or descriptors depend on it",
+        (Consumed, Needed, Keep),
+        "a snapshot supersedes an input, unless files, descriptors or other journals need it",
     ),
 }
 """Rules that each role can have, and the reason why it has no others."""

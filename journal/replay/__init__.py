@@ -24,6 +24,7 @@ from journal.replay.effects import (
     paths,
     ports,
     process,
+    processes,
     snapshots,
     sockets,
     streams,
@@ -39,6 +40,7 @@ from journal.vfs.tree_entries import TreeEntry
 FAMILIES = (
     core,
     process,
+    processes,
     memory,
     threads,
     descriptors,

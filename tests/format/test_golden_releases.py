@@ -55,6 +55,8 @@ ADDED_SINCE = {
     *("ApplicationKind", "BytesReceived", "ClockPoint", "DescriptorContents", "EpollResult"),
     *("Listener", "Reseeded", "Resolved", "SocketConnect", "SocketPairOfType"),
     *("IntervalStarted", "SignalDelivered", "SignalState"),
+    *("ChildEnded", "ChildStart", "ChildStarted", "PipeRead", "PipeWrite"),
+    *("ProcessReplaced", "ProcessSpawned", "StreamPassed"),
 }
 """Kinds that the newest release did not have yet. Its journals never change."""
 

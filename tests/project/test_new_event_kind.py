@@ -162,7 +162,7 @@ POSSIBLE: dict[Role, set[str]] = {
     Role.EFFECT: {
         *("Keep", "Pinned", "Resets", "Latest", "Staged", "Needed", "Opens", "Closes"),
     },
-    Role.INPUT: {"Consumed", "Needed", "Opens", "Closes"},
+    Role.INPUT: {"Consumed", "Needed", "Opens", "Closes", "Keep"},
 }
 
 REASONS = {

@@ -17,6 +17,7 @@ from journaltool.options import (
     limits,
     moment,
     mounts,
+    processes,
     session,
     signatures,
     snapshot,
@@ -40,7 +41,8 @@ On a terminal, a program that waits for input shows the unfinished last line of 
 such as a prompt. If there is none, the command prints "resumed, waiting for input" on stderr.
 
 Options of the first run are kept unless they are given again: --durability, those of snapshots and
-of compactions, and the size of segments. --net, --timeout and --stop-after-snapshot are not kept.
+of compactions, and the size of segments. --net, --command, --timeout and --stop-after-snapshot are
+not kept.
 
 A journal grants nothing. A host directory is mounted, and a module that the journal does not store
 is read, only if this user recorded the journal, approved it (journaltool trust), or names them by
@@ -143,6 +145,7 @@ def resume(  # long: it names each option
     policy: limits.PolicyArguments,
     snapshot_options: snapshot.SnapshotArguments,
     compaction_options: compaction.CompactionArguments,
+    process_options: processes.ProcessArguments,
     allocation: session.AllocationOption = "on-demand",
     timeout: session.TimeoutOption = None,
     sign_key: signatures.SignKeyOption = None,
@@ -193,6 +196,7 @@ def resume(  # long: it names each option
                     quiet,
                     on_progress,
                     allocation,
+                    process_options.build(),
                 ),
             )
         result = supervisor.run_until_end(recorder, timeout, snapshots)

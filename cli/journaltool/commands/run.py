@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from journaltool import error_report, exit_codes
-from journaltool.options import common, compaction, groups, mounts, session, signatures, snapshot
+from journaltool.options import (
+    common,
+    compaction,
+    groups,
+    mounts,
+    processes,
+    session,
+    signatures,
+    snapshot,
+)
 from journaltool.output import progress, terminal
 from journaltool.processes import supervisor
 
@@ -147,6 +156,7 @@ def run(  # long: it names each option
     level: LevelOption = LevelChoice.FULL,
     no_embed: NoEmbedOption = False,
     limits: LimitArguments,
+    process_options: processes.ProcessArguments,
     allocation: session.AllocationOption = "on-demand",
     segments: SegmentsOption = None,
     snapshot_options: snapshot.SnapshotArguments,
@@ -182,7 +192,14 @@ def run(  # long: it names each option
         record = library.record  # This imports the engine.
         error_report.die_on_sigint()
         config = session.build_config(
-            durability, net or (), snapshots, schedule, quiet, on_progress, allocation
+            durability,
+            net or (),
+            snapshots,
+            schedule,
+            quiet,
+            on_progress,
+            allocation,
+            process_options.build(),
         )
 
         def create(path: Path) -> "Recorder":

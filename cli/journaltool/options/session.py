@@ -1,8 +1,8 @@
 """Options of run and resume."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -71,6 +71,7 @@ def build_config(
     quiet: bool,
     report: progress.ProgressCallback,
     allocation: str,
+    process_options: Mapping[str, Any],
 ) -> "RunConfig":
     """Return the configuration of a guest that uses the standard streams of this process."""
     from journal.engine import Durability, NetworkPolicy, RunConfig, parse_allocation
@@ -88,4 +89,5 @@ def build_config(
         allocation=parse_allocation(allocation),
         note=terminal.make_note_printer(quiet),
         progress=report,
+        **process_options,
     )

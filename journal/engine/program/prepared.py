@@ -27,6 +27,7 @@ from journal.engine.program.variant import ModuleVariant, Notify, select_variant
 from journal.engine.runtime.bindings import Instance
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions import wasix
+from journal.engine.wasi.processes import PROCESS_FUNCTIONS
 from journal.errors import ModuleRefused
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
@@ -46,6 +47,14 @@ class PreparedModule(NamedTuple):
     def is_wasix(self) -> bool:
         """Return whether the module imports a function of WASIX."""
         return any(import_.module == wasix.MODULE for import_ in self.compiled.imports)
+
+    @property
+    def starts_processes(self) -> bool:
+        """Return whether the module imports a function that starts a program."""
+        return any(
+            import_.module == wasix.MODULE and import_.name in PROCESS_FUNCTIONS
+            for import_ in self.compiled.imports
+        )
 
     def set_up_instance(self, instance: Instance, context: CallContext) -> None:
         """Limit the growth of an instance, and define its imports, which use ``context``.

@@ -25,6 +25,7 @@ from journal.engine.session.journal_trust import read_request
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.resource_policy import ResourcePolicy, check_journal, check_policy
 from journal.engine.session.run_config import (
+    PROCESSES_MAX,
     EventCallback,
     Input,
     Output,
@@ -95,6 +96,8 @@ def record(  # long: each option is a keyword with its documentation
     on_output: OutputCallback | None = None,
     note: Notify = ignore_note,
     progress: ProgressCallback = ignore_progress,
+    commands: Mapping[str, bytes | StrPath] | None = None,
+    processes_max: int = PROCESSES_MAX,
     config: RunConfig | None = None,
 ) -> Recorder:
     """Create a journal at ``path`` and return a recorder that runs ``module`` in it.
@@ -118,8 +121,8 @@ def record(  # long: each option is a keyword with its documentation
     from its path. ``configuration`` has the limits of the engine. With ``roll`` the journal is a
     directory of segment files.
 
-    The options from ``stdin`` to ``progress`` are those of :class:`RunConfig`. ``config`` passes
-    all of them at once instead.
+    The options from ``stdin`` to ``processes_max`` are those of :class:`RunConfig`. ``config``
+    passes all of them at once instead.
 
     Raises ``ModuleRefused`` if the engine cannot run the module, ``OptionError`` for options
     that are invalid or contradict each other, ``NotResumable`` for a module that could not be
@@ -127,8 +130,10 @@ def record(  # long: each option is a keyword with its documentation
     ``path``. Safe to call from several threads with different paths.
     """
     streams, reporters = (stdin, stdout, stderr), (on_event, on_output, note, progress)
-    engine = (cache, approvals, allocation)
-    config = _choose(config, streams, durability, engine, network, snapshots, compaction, reporters)
+    programs = {} if commands is None else commands
+    engine = (cache, approvals, allocation, programs, processes_max)
+    options_of_run = durability, engine, network, snapshots, compaction
+    config = _choose(config, streams, *options_of_run, reporters)
     if mounts is None:
         mounts = [MemoryMount("/")]
     checked: list[AnyMount] = [*check_each("mounts", mounts, check_mount, what="mounts")]
@@ -183,6 +188,8 @@ def resume(  # long: each option is a keyword with its documentation
     on_output: OutputCallback | None = None,
     note: Notify = ignore_note,
     progress: ProgressCallback = ignore_progress,
+    commands: Mapping[str, bytes | StrPath] | None = None,
+    processes_max: int = PROCESSES_MAX,
     config: RunConfig | None = None,
 ) -> Recorder:
     """Return a recorder that continues the run of the journal at ``path``.
@@ -224,8 +231,8 @@ def resume(  # long: each option is a keyword with its documentation
     to a terminal in this session: a user sees nothing of it. It receives the unfinished last line
     of the recorded output to terminals, such as a prompt, which may be empty.
 
-    The options from ``stdin`` to ``progress`` are those of :class:`RunConfig`. ``config`` passes
-    all of them at once instead. ``durability``, the triggers and kinds of ``snapshots``, the
+    The options from ``stdin`` to ``processes_max`` are those of :class:`RunConfig`. ``config``
+    passes all of them at once instead. ``durability``, the triggers and kinds of ``snapshots``, the
     schedule of ``compaction`` and the sizes of segments are as recorded unless they are given.
     A regular file as input is read on from the recorded position; a
     regular file as output is compared with the recorded output, and receives only the rest.
@@ -242,8 +249,10 @@ def resume(  # long: each option is a keyword with its documentation
     journals.
     """
     streams, reporters = (stdin, stdout, stderr), (on_event, on_output, note, progress)
-    engine = (cache, approvals, allocation)
-    config = _choose(config, streams, durability, engine, network, snapshots, compaction, reporters)
+    programs = {} if commands is None else commands
+    engine = (cache, approvals, allocation, programs, processes_max)
+    options_of_run = durability, engine, network, snapshots, compaction
+    config = _choose(config, streams, *options_of_run, reporters)
     options = ResumeOptions(
         module=module,
         grants=Grants() if grants is None else check_type("grants", grants, Grants),
@@ -277,7 +286,13 @@ def _choose(
     config: RunConfig | None,
     streams: tuple[Input, Output, Output],
     durability: Durability | None,
-    engine: tuple[Path | None, Path | None, InstanceAllocationStrategy],
+    engine: tuple[
+        Path | None,
+        Path | None,
+        InstanceAllocationStrategy,
+        Mapping[str, bytes | StrPath],
+        int,
+    ],
     network: NetworkPolicy,
     snapshots: SnapshotOptions | None,
     compaction: "CompactionSchedule | None",
@@ -285,7 +300,7 @@ def _choose(
 ) -> RunConfig:
     """Return ``config`` if it is given, else the configuration of the keywords."""
     stdin, stdout, stderr = streams
-    cache, approvals, allocation = engine
+    cache, approvals, allocation, commands, processes_max = engine
     on_event, on_output, note, progress = reporters
     keywords = RunConfig(
         stdin=stdin,
@@ -302,6 +317,8 @@ def _choose(
         on_output=on_output,
         note=note,
         progress=progress,
+        commands=commands,
+        processes_max=processes_max,
     )
     if config is None:
         return keywords

@@ -17,6 +17,7 @@ from journal.engine.session.guest_time import InterruptedWait
 from journal.engine.session.own_paths import find_own_files
 from journal.engine.session.process import Process
 from journal.engine.session.recorded_options import parse_options
+from journal.engine.session.recorded_run import WRITE_TAGS, unpack_output
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import SessionConfig
@@ -28,8 +29,6 @@ from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputCallback
 from journal.engine.wasi.stdio.stdin import FedSource, Interrupter
 from journal.errors import JournalError
-from journal.events import codec
-from journal.events.streams import StreamWrite
 from journal.log.commit_policy import CommitPolicy
 from journal.log.fork_end import find_end
 from journal.log.fork_search import ForkPlace, find_fork_place
@@ -37,9 +36,6 @@ from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.operations.fork import open_fork
 from journal.operations.reseeding import make_reseeded
-
-_WRITE_TAGS = frozenset((StreamWrite.tag,))
-_unpack_write = codec.make_unpacker(StreamWrite)
 
 
 @contextmanager
@@ -207,8 +203,8 @@ class Family:
 def _find_output_size(path: Path, stream: int, upto: int) -> int:
     """Return how many bytes the guest had written to a stream before event ``upto``."""
     with Reader(path) as reader:
-        for frame in reader.backward(upto, tags=_WRITE_TAGS):
-            found, offset, data = _unpack_write(frame.payload, frame.offset)
+        for frame in reader.backward(upto, tags=WRITE_TAGS):
+            found, offset, data = unpack_output(frame)
             if found == stream:
                 return int(offset + len(data))
     return 0

@@ -59,6 +59,7 @@ from journal.events.process import (
     RecordingLevel,
     SessionStart,
 )
+from journal.events.processes import ChildStart
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.format.block import Block
 from journal.format.block_header import BLOCK_PAYLOAD_SIZE_MAX
@@ -81,7 +82,8 @@ class Identity:
     ``environment`` has the values of secret variables too, and is None until these are known.
     ``copied_files`` has each event with its time in µs and its sequence number. ``instrumented``
     returns the instrumented module if the journal contains one. ``is_recorded`` says whether the
-    preamble was read from a journal, and not written by this process.
+    preamble was read from a journal, and not written by this process. ``child`` says what the
+    process got from the process that started it, None for the first process of a run.
     """
 
     start: ProcessStart
@@ -93,6 +95,7 @@ class Identity:
     copied_files: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
     is_recorded: bool = False
     environment: tuple[bytes, ...] | None = None
+    child: ChildStart | None = None
 
     @property
     def memory_mount_count(self) -> int:
@@ -114,10 +117,13 @@ def write(  # long: it fills each field of ProcessStart
     embed: bool,
     instrumented: bytes = b"",
     listeners: Sequence[socket.socket] = (),
+    child: ChildStart | None = None,
+    placed: Iterable[FilePlaced] = (),
 ) -> Identity:
     """Write the preamble of a new journal; with ``instrumented``, include that module.
 
     ``recorded_options`` are further pairs of the configuration, which do not affect the guest.
+    ``child`` is for a process that another one starts, and ``placed`` are its files in memory.
     """
     if not embed and not module.path:
         raise NotResumable("a module given as bytes has no path: it must be embedded")
@@ -145,6 +151,7 @@ def write(  # long: it fills each field of ProcessStart
         (lambda: instrumented) if instrumented else None,
         make_mount_events(mounts),
         environment=environment.variables,
+        child=child,
     )
     first_fd = FIRST_DESCRIPTOR + len(identity.mounts)
     identity.listeners = make_listener_events(listeners, first_fd)
@@ -152,10 +159,11 @@ def write(  # long: it fills each field of ProcessStart
     if embed:
         events += _split_module(module.data, ModulePart)
     events += _split_module(instrumented, InstrumentedPart)
-    for event in (*events, *identity.mounts, *identity.listeners):
+    started = () if child is None else (child,)
+    for event in (*events, *identity.mounts, *identity.listeners, *started):
         writer.append(event)
     count = identity.memory_mount_count
-    files = _bound_copies(copies, configuration.files_size_max, count)
+    files = chain(placed, _bound_copies(copies, configuration.files_size_max, count))
     if any(mount.kind is MountKind.GENERATION for mount in identity.mounts):
         files = chain((make_generation_file(os.urandom(GENERATION_SIZE)),), files)
     identity.copied_files = list(_write_copies(writer, files))
@@ -302,6 +310,9 @@ def _add_event(
     elif isinstance(event, FilePlaced):
         files.add_copy(event)
         identity.copied_files.append((event, block.time(index), block.seq(index)))
+    elif isinstance(event, ChildStart) and identity.child is None:
+        preamble_check.check_child(event)
+        identity.child = event
     else:
         kind = type(event).__name__
         raise NotResumable(f"the preamble has an unexpected {kind} event")

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from journal._arguments import quote
 from journal.engine.program.module import MODULE_SIZE_MAX
+from journal.engine.wasi.descriptors import DESCRIPTORS_MAX
 from journal.engine.wasi.filesystem.mounts import FIRST_DESCRIPTOR, MOUNTS_MAX, explain_wrong_name
 from journal.engine.wasi.network.addresses import format_address
 from journal.engine.wasi.network.listeners import LISTENERS_COUNT_MAX
@@ -18,6 +19,7 @@ from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.errors import NotResumable
 from journal.events.paths import FilePlaced
 from journal.events.process import HOST_MOUNTS, Listener, Mount, ProcessStart
+from journal.events.processes import ChildStart, StartKind
 from journal.events.streams import StreamOpened
 from journal.snapshots.resume_flags import find_secrets_hash
 from journal.vfs.memory_backend import ENTRY_SIZE
@@ -29,6 +31,9 @@ LABEL_SIZE_MAX = 100
 COPIES_FACTOR_MAX = 2
 """Bound of the copied files, as a multiple of what fits into all memory mounts: a later copy may
 replace an earlier one."""
+
+PIDS_MAX = 1 << 22
+"""Largest number of a process."""
 
 OFFSET_MAX = 1 << 62
 """Largest offset in a stream or a file. A sum of two offsets still fits the operating system."""
@@ -54,6 +59,21 @@ def check_start(start: ProcessStart) -> None:
         is_secret = has_secrets and variable and b"=" not in variable
         if b"\0" in variable or not (is_secret or variable.find(b"=") >= 1):
             _refuse("each variable of the environment", "NAME=value without NUL", variable)
+
+
+def check_child(child: ChildStart) -> None:
+    """Raise ``NotResumable`` for a start by another process that no recorder writes."""
+    if not child.pid or child.pid > PIDS_MAX or child.parent > PIDS_MAX:
+        _refuse("the number of a process", f"from 1 to {PIDS_MAX}", child.pid)
+    fds = [each.fd for each in child.descriptors] + [each.fd for each in child.files]
+    if len(set(fds)) != len(fds) or max(fds, default=0) >= DESCRIPTORS_MAX:
+        _refuse("the descriptors of a process", f"different ones below {DESCRIPTORS_MAX}", fds)
+    for each in child.descriptors:
+        if each.origin is StartKind.DUPLICATE and each.source not in fds:
+            _refuse("the source of a duplicate", "a descriptor of the process", each.source)
+    for file in child.files:
+        if file.position > OFFSET_MAX or len(file.path) > PATH_SIZE_MAX or "\0" in file.path:
+            _refuse("a file of a process", "a path without NUL and a position", file.path)
 
 
 class FilesCheck:

@@ -28,6 +28,8 @@ from journal.engine.session.run_monitor import RunMonitor
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.snapshot_check import SnapshotCheckCoordinator
 from journal.engine.session.standard_streams import StandardStreams
+from journal.engine.session.start_files import open_start_files
+from journal.engine.session.stream_relay import StreamRelay
 from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.tape import Tape, check_between
@@ -35,6 +37,7 @@ from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.network.guest_network import GuestNetwork
+from journal.engine.wasi.processes import ProcessHost
 from journal.engine.wasi.stdio.delivery import make_stream_events
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import FedSource, GuestStopped, Interrupter
@@ -43,10 +46,12 @@ from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
 from journal.events.process import ClockPoint, ProcessTrap, RecordingLevel, SessionStart
+from journal.events.processes import ChildStart, StreamPassed
 from journal.events.snapshots import Trigger
+from journal.log.writer import Writer
 from journal.operations.reseeding import make_reseeded
 from journal.rewrite.progress import report_phase
-from journal.wasi_abi import ProcExit
+from journal.wasi_abi import ProcExit, Signal
 
 if TYPE_CHECKING:
     from journal.pages.page_index import PageIndex
@@ -83,12 +88,14 @@ class Process:
         pages: "PageIndex | None" = None,
         own: OwnFiles | None = None,
         listeners: Sequence[socket.socket] = (),
+        host: ProcessHost | None = None,
     ) -> None:
         self.program, self.identity, self.file_history = program, identity, FileHistory()
         self.monitor: RunMonitor | None = None
         self._observed: ObservedWriter | None = None
         self._machine: MachineState | None = None
         self._has_ended = False
+        self.journal_id = writer.journal_id if isinstance(writer, Writer) else b""
         if config.on_event is not None and not isinstance(writer, NullWriter):
             writer = self._observed = ObservedWriter(writer, config.on_event, self._stop)
         self._writer = writer
@@ -112,8 +119,8 @@ class Process:
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
         self.context = self._make_context(identity, interrupter)
         self.mounts = self._open_descriptors(identity, own)
-        for event, handle in zip(identity.listeners, listeners, strict=False):
-            self.context.network.adopt(event.fd, handle)
+        self._adopt(listeners)
+        self.relay = self._set_up_processes(identity.child, interrupter, host)
         self._set_generation(self._replay.generation)
         self._time = GuestTime(self.context, writer.append)
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
@@ -136,6 +143,47 @@ class Process:
         if own is not None:
             mounts.protect_own_files()
         return mounts
+
+    def _adopt(self, listeners: Sequence[socket.socket]) -> None:
+        """Give the guest the sockets of the host that it has from its start."""
+        for event, handle in zip(self.identity.listeners, listeners, strict=False):
+            self.context.network.adopt(event.fd, handle)
+
+    def _set_up_processes(
+        self, child: ChildStart | None, interrupter: Interrupter, host: ProcessHost | None
+    ) -> StreamRelay | None:
+        """Let the guest know its processes; return the relay of the streams of the first one."""
+        processes, program = self.context.processes, self.program
+        processes.wake, processes.barrier = interrupter.wake, self._syncs.barrier
+        # Without inputs in the journal, another process could not be replayed from it.
+        is_full = self.identity.start.level is RecordingLevel.FULL
+        processes.records_pipes = program.starts_processes and is_full
+        processes.host = host if is_full else None
+        relay = None
+        if child is not None:
+            processes.pid, processes.parent, processes.image = child.pid, child.parent, child.image
+            processes.start_files = child.files
+            self.context.working_directory = child.directory
+            self.context.signals.process_id = child.pid
+            processes.add_start_descriptors(child.descriptors)
+        elif processes.records_pipes:
+            self.context.relay = relay = StreamRelay(
+                self.context, self._writer.append_frame, self._syncs.barrier
+            )
+        if self._replay.batches is None:
+            self._connect_processes(relay)
+        return relay
+
+    def _connect_processes(self, relay: StreamRelay | None) -> None:
+        """Connect the guest, which is live, with the other processes."""
+        processes = self.context.processes
+        processes.continue_live()
+        if relay is not None and processes.host is not None:
+            relay.attach(processes.host.find_pipe, self._wake_relay)
+
+    def _wake_relay(self) -> None:
+        self.context.processes.wake()
+        self._instance.increment_epoch()
 
     def _set_generation(self, generation: bytes | None) -> None:
         """Set the generation; None if the process was never reseeded."""
@@ -195,6 +243,11 @@ class Process:
     def stack_size(self) -> int:
         """Return the size of the native stack of the guest's thread in bytes."""
         return self.program.configuration.native_stack_size
+
+    def note_child_end(self) -> None:
+        """Tell the guest that one of its children has ended. Safe from any thread."""
+        self.context.signals.send(Signal.CHLD)
+        self.context.processes.wake()
 
     @property
     def directories(self) -> Mapping[str, HostMount]:
@@ -275,6 +328,20 @@ class Process:
             self.mounts.close()
             self._free_instance()
 
+    def _end_others(self) -> None:
+        """End the other processes, and take what they have written: the first one ends."""
+        host = self.context.processes.host
+        if self.relay is not None and host is not None and not self.tape.replaying:
+            host.end_run()
+            self.relay.serve()
+
+    def _leave_others(self) -> None:
+        """Let the other processes know that this one has ended, once its end is durable."""
+        processes = self.context.processes
+        if processes.host is not None and not self.tape.replaying:
+            self._syncs.barrier()
+            processes.detach()
+
     def _free_instance(self) -> None:
         """Free the memories of the guest, and its slots in a pool, before the recorder is freed."""
         self.context.memory = GuestMemory()
@@ -299,8 +366,10 @@ class Process:
             raise NotResumable(
                 f"event {self.tape.last_input_seq} is not a valid result of the call: {error}"
             ) from error
+        self._end_others()
         self._mark_ended()
         self.tape.record_effect(ProcessExit.tag, codec.encode(make_exit_event(code)))
+        self._leave_others()
         return RunResult(ExitKind.EXITED, code)
 
     def _run_guest(self) -> None:
@@ -308,6 +377,7 @@ class Process:
         instance, entries, stack = self._instance, list(self.program.variant.entries), None
         if self.coordinator is None:
             self.tape.start()
+            open_start_files(self.context, self.identity.mounts)
             self.context.memory = instance.instantiate(self.program.compiled)
             for entry in entries:
                 instance.call(entry)
@@ -327,6 +397,8 @@ class Process:
             entries = entries[entries.index(self._start.entry) if self._start.entry else 0 :]
         self.coordinator.begin(capture, instance, self._start.calls if self._start else 0)
         self.tape.start()
+        if self._start is None:
+            open_start_files(self.context, self.identity.mounts)
         if self._start is None or self._plan is not None:
             self.coordinator.take_bootstrap()
         for entry in entries:
@@ -349,8 +421,10 @@ class Process:
             recorded_trap = codec.decode(ProcessTrap.tag, payload)
             if isinstance(recorded_trap, ProcessTrap) and recorded_trap.kind == kind:
                 event = recorded_trap
+        self._end_others()
         self._mark_ended()
         self.tape.record_effect(ProcessTrap.tag, codec.encode(event))
+        self._leave_others()
         return RunResult(ExitKind.TRAPPED, None, kind, event.message)
 
     # -- callbacks of the tape, the outbox and the clock tick, all in the thread of the guest ----
@@ -380,6 +454,8 @@ class Process:
     def _on_tick(self) -> None:
         self.context.interrupter.check()
         self._time.record_step()
+        if self.relay is not None:
+            self.relay.serve()
         self.context.outbox.deliver()
         self._syncs.flush_regularly()
         if self.coordinator is not None:
@@ -394,6 +470,8 @@ class Process:
             event = codec.decode(tag, payload)
             assert isinstance(event, SessionStart | ClockPoint)
             self._time.note_reading(micros, event.monotonic)
+        elif tag == StreamPassed.tag and self.relay is not None:
+            self.relay.repeat(payload)
 
     def _continue_live(self) -> None:
         """Continue live: the journal has been replayed."""
@@ -416,6 +494,9 @@ class Process:
             self.coordinator.go_live()
         if self.monitor is not None:
             self.monitor.continue_live(self._writer.next_seq)
+        self._connect_processes(self.relay)
+        if self.context.processes.host is not None:
+            self.context.processes.host.wait_until_live(self.context)
 
     def _stop_at_end(self) -> None:
         """Stop at the end of the journal, unless the guest has ended or checks remain."""

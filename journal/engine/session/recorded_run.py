@@ -12,15 +12,17 @@ from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from journal.engine.tape import Batch
 from journal.engine.wasi.stdio.delivery import make_stream_events, read_stream_histories
-from journal.engine.wasi.stdio.outbox import Outbox, OutputTarget
+from journal.engine.wasi.stdio.outbox import STDIN, Outbox, OutputTarget
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.errors import JournalError
 from journal.events import codec, tag_sets
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
 from journal.events.process import ProcessTrap
+from journal.events.processes import StreamPassed
 from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
 from journal.format.block import Block
+from journal.format.frame import Frame
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.rewrite.progress import ProgressCallback
@@ -36,8 +38,20 @@ REPLAY_PHASE = "executing again up to the end of the journal"
 """Name of the phase in which the guest repeats its recorded run."""
 
 _NOT_REBUILT = tag_sets.KNOWN - REBUILD_TAGS
-_WRITE_TAGS = frozenset((StreamWrite.tag,))
+WRITE_TAGS = frozenset((StreamWrite.tag, StreamPassed.tag))
+"""Kinds with output to a standard stream: of the guest, or passed on for another process."""
+
 _unpack_write = codec.make_unpacker(StreamWrite)
+_unpack_passed = codec.make_unpacker(StreamPassed)
+
+
+def unpack_output(frame: Frame) -> tuple[int, int, bytes]:
+    """Return the stream, the offset and the bytes of an event of ``WRITE_TAGS``."""
+    if frame.tag == StreamPassed.tag:
+        stream, offset, _, data = _unpack_passed(frame.payload, frame.offset)
+    else:
+        stream, offset, data = _unpack_write(frame.payload, frame.offset)
+    return stream, offset, data
 
 
 class RecordedRun:
@@ -137,8 +151,10 @@ class RecordedRun:
 
     def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield ``(stream, data)`` of the output before event ``upto``."""
-        for frame in self.reader.frames(stop=upto, tags=_WRITE_TAGS):
-            stream, _, data = _unpack_write(frame.payload, frame.offset)
+        for frame in self.reader.frames(stop=upto, tags=WRITE_TAGS):
+            stream, _, data = unpack_output(frame)
+            if stream == STDIN and frame.tag == StreamPassed.tag:
+                continue
             preamble_check.check_stream(stream)
             yield stream, data
 
@@ -150,8 +166,8 @@ class RecordedRun:
         line = b""
         last_seq = None if self._until is None else self._until - 1
         with suppress(JournalError):
-            for frame in self.reader.backward(last_seq, tags=_WRITE_TAGS):
-                stream, _, data = _unpack_write(frame.payload)
+            for frame in self.reader.backward(last_seq, tags=WRITE_TAGS):
+                stream, _, data = unpack_output(frame)
                 if stream in streams:
                     end: bytes
                     _, newline, end = data.rpartition(b"\n")

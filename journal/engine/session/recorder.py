@@ -33,6 +33,7 @@ from journal.wasi_abi import to_guest_signal
 
 if TYPE_CHECKING:
     from journal.compaction import BackgroundCompactor, CompactionSchedule, OnlineCompactionResult
+    from journal.engine.session.process_tree import ProcessTree
     from journal.engine.snapshot.forked_state import ForkedState
 
 #: Stack size in bytes for Python frames below and above the frames of the guest.
@@ -85,8 +86,10 @@ class Recorder:
         replay: Callable[[], Process] | None = None,
         reader: Reader | None = None,
         differences: tuple[str, ...] = (),
+        tree: "ProcessTree | None" = None,
     ) -> None:
         self._writer = writer
+        self._tree = tree
         self._config = config
         self._compaction = config.compaction
         self._note = config.note
@@ -108,6 +111,8 @@ class Recorder:
         self._home = HomeProcess()
         self.ended_before = recorded_result is not None
         self.differences = differences
+        if tree is not None and process is not None:
+            tree.set_root(process, self)
         self._closed = False
         OPEN_RESOURCES.release_in_children(self)
         OPEN_RESOURCES.close_at_exit(self)
@@ -132,6 +137,8 @@ class Recorder:
             self._process.pages.set_path(path)
         if self._process is not None:
             self._process.mounts.own_files.add_journal(path)
+        if self._tree is not None:
+            self._tree.set_path(check_path("path", path))
 
     def start(self) -> None:
         """Start the guest in its thread."""
@@ -140,6 +147,8 @@ class Recorder:
             assert self._process is not None
             self._process.report_to(self._monitor)
             self._monitor.start(is_resumed=self._process.tape.replaying)
+            if self._tree is not None:
+                self._tree.start_resumed()
             self._start_thread(self._process)
             if self._compaction is not None and self._compaction.is_active:
                 self._start_compactor(self._compaction, self._process)
@@ -173,10 +182,14 @@ class Recorder:
         try:
             result = process.run()
             process.check_observer()
+            if self._tree is not None:
+                self._tree.check_error()
             self._result = result
         except BaseException as error:
             self._error = error
         finally:
+            if self._tree is not None:
+                self._tree.stop()
             if process.monitor is not None:
                 process.monitor.end(self._result, self._error)
             with self._end_lock:
@@ -210,6 +223,10 @@ class Recorder:
             self._thread.join(timeout_seconds)
             if self._thread.is_alive():
                 return None
+        return self._get_result()
+
+    def _get_result(self) -> RunResult | None:
+        """Return the result of a run that has ended, or raise the error that ended it."""
         if self._error is not None:
             raise self._error
         return self._result
@@ -450,6 +467,8 @@ class Recorder:
         if self._thread is not None and self._thread.is_alive():
             self.stop()
             self._thread.join()
+        if self._tree is not None:
+            self._tree.close()
         if self._reader is not None:
             self._reader.close()
         if self._process is not None and self._process.pages is not None:

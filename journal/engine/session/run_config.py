@@ -1,7 +1,8 @@
 """Configuration of one session of a run, for a new run and for a resumed one."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ from journal._arguments import (
     check_callable,
     check_choice,
     check_int,
+    check_mapping,
     check_optional,
     check_path,
+    check_text,
     check_type,
     refuse,
 )
@@ -36,6 +39,14 @@ Input = bytes | int | IO[Any] | FedSource | None
 Output = int | IO[Any] | None
 EventCallback = Callable[[Frame], object]
 """Function that receives an event that was appended to the journal."""
+
+PROCESSES_MAX = 64
+"""Default of the largest number of processes of a run."""
+
+PROCESSES_LIMIT = 4096
+"""Largest number of processes that can be allowed: each has a thread and an instance."""
+
+_COMMAND = re.compile(r"[^\s/\0=]{1,255}")
 _DESCRIPTOR_MAX = (1 << 31) - 1
 StrPath = str | os.PathLike[str]
 
@@ -56,6 +67,18 @@ def _check_stream(name: str, value: object, *others: type) -> None:
 def check_module(name: str, module: bytes | StrPath) -> bytes | StrPath:
     """Return the bytes or the path of a module."""
     return module if isinstance(module, bytes) else check_path(name, module)
+
+
+def check_commands(
+    name: str, commands: Mapping[str, bytes | StrPath]
+) -> dict[str, bytes | StrPath]:
+    """Return the modules of commands by name."""
+    checked = {}
+    for command, module in check_mapping(name, commands).items():
+        if not check_text("the name of a command", command) or not _COMMAND.fullmatch(command):
+            refuse("the name of a command", "without a slash or a space, and not empty", command)
+        checked[command] = check_module(f"command {command}", module)
+    return checked
 
 
 def ignore_note(text: str) -> None:
@@ -98,6 +121,11 @@ class RunConfig:
     not be durable yet, and its offset is -1. Any thread of the recorder may call it. An exception
     in it stops the guest, as :meth:`Recorder.stop` does, and :meth:`Recorder.wait` raises it.
 
+    ``commands`` has the programs that the guest may start in other processes, or execute in its
+    place: the module of each, as bytes or a path, by its name. The guest finds ``NAME`` as
+    ``/bin/NAME`` and ``/usr/bin/NAME``, and searches for ``NAME``. Nothing else can be started. A
+    run has at most ``processes_max`` processes at a time.
+
     ``note`` receives remarks for the user, from the calling thread or threads of the recorder.
     ``progress`` receives the phases that may take long before the guest continues: the name of a
     phase, how much of it is done, and its size. Each phase ends with a call in which both numbers
@@ -118,6 +146,8 @@ class RunConfig:
     on_output: OutputCallback | None = None
     note: Notify = ignore_note
     progress: ProgressCallback = ignore_progress
+    commands: "Mapping[str, bytes | StrPath]" = field(default_factory=dict)
+    processes_max: int = PROCESSES_MAX
 
     def __post_init__(self) -> None:
         _check_stream("stdin", self.stdin, bytes, FedSource)
@@ -139,6 +169,8 @@ class RunConfig:
         check_allocation("allocation", self.allocation)
         for name in ("on_event", "on_output"):
             check_optional(name, getattr(self, name), check_callable)
+        object.__setattr__(self, "commands", check_commands("commands", self.commands))
+        check_int("processes_max", self.processes_max, 1, PROCESSES_LIMIT)
         check_callable("note", self.note)
         check_callable("progress", self.progress)
         is_compacting = self.compaction is not None and self.compaction.is_active

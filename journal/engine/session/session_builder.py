@@ -11,6 +11,7 @@ from journal.engine.configuration import Configuration
 from journal.engine.program.module import load_module
 from journal.engine.program.module_limits import lower_limits
 from journal.engine.program.prepared import (
+    PreparedModule,
     prepare,
     prepare_new_run,
     report_small_memory,
@@ -58,6 +59,7 @@ from journal.engine.session.standard_streams import (
     capture_outputs,
     connect_streams,
 )
+from journal.engine.snapshot.restore import SnapshotRestorer
 from journal.engine.trust.access import HostAccess
 from journal.engine.trust.grants import Grants
 from journal.engine.wasi.filesystem.mounts import AnyMount, FileCopy
@@ -66,7 +68,7 @@ from journal.engine.wasi.network.listeners import open_listeners
 from journal.engine.wasi.stdio.delivery import reconcile_outputs
 from journal.engine.wasi.stdio.outbox import InFlightPolicy
 from journal.engine.wasi.stdio.stdin import Interrupter
-from journal.errors import JournalError, OptionError
+from journal.errors import JournalError, NotResumable, OptionError
 from journal.events.process import RecordingLevel
 from journal.events.streams import TargetKind
 from journal.events.wire_types import SocketAddress
@@ -75,6 +77,7 @@ from journal.log.writer import Writer
 from journal.rewrite.progress import report_phase
 
 if TYPE_CHECKING:
+    from journal.engine.session.process_tree import ProcessTree
     from journal.pages.page_index import PageIndex
 
 
@@ -158,6 +161,7 @@ def _build_recorded(
         )
         access = approve_recording(writer.journal_id, identity, config)
         own = find_own_files(writer.path, config.cache, config.approvals)
+        tree = make_tree(writer, program, config)
         process = Process(
             program,
             identity,
@@ -169,11 +173,12 @@ def _build_recorded(
             pages=make_page_index(path, config, is_sealed=writer.is_sealed),
             own=own,
             listeners=listeners,
+            host=tree,
         )
         process.begin_session()
         writer.publish()
         own.add_journal(writer.path)  # The journal has its file under this name only now.
-        return Recorder(writer, streams, interrupter, config, process=process)
+        return Recorder(writer, streams, interrupter, config, process=process, tree=tree)
 
 
 def _make_session(
@@ -224,25 +229,9 @@ def _build_resumed(
         delivered_sizes = reconcile_outputs(
             outputs, recording.histories, recording.writes, options.in_flight
         )
-    resumption = _Resumption(
-        recording, delivered_sizes, interrupter, config, options, access, times
-    )
+    resumption = Resumption(recording, delivered_sizes, interrupter, config, options, access, times)
     if recording.result is None:
-        pages = make_page_index(path, config, is_sealed=writer.is_sealed)
-        with ExitStack() as stack:
-            if pages is not None:
-                stack.enter_context(pages).open()
-            process = resumption.make_process(writer, streams, pages)
-            stack.pop_all()  # The recorder closes the page index.
-        return Recorder(
-            writer,
-            streams,
-            interrupter,
-            config,
-            process=process,
-            reader=recording.reader,
-            differences=differences,
-        )
+        return _continue(path, writer, streams, resumption, differences)
     deliver_remaining(writer, outputs, delivered_sizes, recording.writes(), interrupter)
     captured = replace(streams, output_targets=capture_outputs())
     return Recorder(
@@ -254,6 +243,40 @@ def _build_resumed(
         replay=lambda: resumption.make_process(NullWriter(), captured),
         reader=recording.reader,
     )
+
+
+def _continue(
+    path: StrPath,
+    writer: Writer,
+    streams: StandardStreams,
+    resumption: "Resumption",
+    differences: tuple[str, ...],
+) -> Recorder:
+    """Return the recorder of a program that has not ended, with the other processes of its run."""
+    config, interrupter = resumption.config, resumption.interrupter
+    pages = make_page_index(path, config, is_sealed=writer.is_sealed)
+    with ExitStack() as stack:
+        if pages is not None:
+            stack.enter_context(pages).open()
+        process = resumption.make_process(writer, streams, pages)
+        tree = resumption.tree
+        if tree is not None:
+            from journal.engine.session.tree_resume import resume_others  # Most runs have none.
+
+            stack.callback(tree.close)
+            resume_others(tree, resumption)
+        recorder = Recorder(
+            writer,
+            streams,
+            interrupter,
+            config,
+            process=process,
+            reader=resumption.recording.reader,
+            differences=differences,
+            tree=tree,
+        )
+        stack.pop_all()  # The recorder closes the page index and the tree.
+        return recorder
 
 
 def _compare_host(
@@ -281,9 +304,13 @@ def _decide_access(recording: RecordedRun, config: RunConfig, options: ResumeOpt
     return decide(recording, options.grants, config.approvals, has_module=has_module)
 
 
-@dataclass(frozen=True, slots=True)
-class _Resumption:
-    """A recorded run and the options to continue it."""
+@dataclass(slots=True)
+class Resumption:
+    """A recorded run and the options to continue it.
+
+    ``tree`` has the processes of the run, None until :meth:`make_process` has made the first one,
+    and if its program can start no others.
+    """
 
     recording: RecordedRun
     delivered_sizes: dict[int, int]
@@ -292,6 +319,7 @@ class _Resumption:
     options: ResumeOptions
     access: HostAccess
     times: RecordedTimes
+    tree: "ProcessTree | None" = None
 
     def make_process(
         self, writer: JournalWriter, streams: StandardStreams, pages: "PageIndex | None" = None
@@ -310,8 +338,33 @@ class _Resumption:
             start.queue_undelivered = lambda state: queue_undelivered(
                 recording, first_seq, state.outbox, streams.output_targets
             )
-        replay = Replay(
-            batches=report_replay(recording, first_seq, config.progress),
+        replay = self._make_replay(start, first_seq, streams)
+        check_memory(plan.variant, identity.configuration, options.policy)
+        settings = identity.configuration, config.cache, config.progress, config.allocation
+        program = prepare(plan.variant, *settings)
+        own = None
+        if isinstance(writer, Writer):
+            own = find_own_files(writer.path, config.cache, config.approvals)
+            self._find_tree(writer, program)
+        return Process(
+            program,
+            identity,
+            writer,
+            streams,
+            self.interrupter,
+            config,
+            replay=replay,
+            pages=pages,
+            own=own,
+            host=self.tree,
+        )
+
+    def _make_replay(
+        self, start: SnapshotRestorer | None, first_seq: int, streams: StandardStreams
+    ) -> Replay:
+        recording, options = self.recording, self.options
+        return Replay(
+            batches=report_replay(recording, first_seq, self.config.progress),
             start=start,
             fired={info.trigger for info in recording.snapshots},
             delivered_sizes=self.delivered_sizes,
@@ -324,23 +377,17 @@ class _Resumption:
             generation=find_generation(recording),
             has_listeners=self.access.has_listeners,
         )
-        check_memory(plan.variant, identity.configuration, options.policy)
-        settings = identity.configuration, config.cache, config.progress, config.allocation
-        program = prepare(plan.variant, *settings)
-        own = None
-        if isinstance(writer, Writer):
-            own = find_own_files(writer.path, config.cache, config.approvals)
-        return Process(
-            program,
-            identity,
-            writer,
-            streams,
-            self.interrupter,
-            config,
-            replay=replay,
-            pages=pages,
-            own=own,
-        )
+
+    def _find_tree(self, writer: Writer, program: PreparedModule) -> None:
+        """Set the tree of processes if this is the first one, or check that the tree has it."""
+        child = self.recording.identity.child
+        if child is None:
+            self.tree = make_tree(writer, program, self.config)
+        elif self.tree is None:
+            raise NotResumable(
+                f"the journal is that of process {child.pid} of a run: resume the journal of the "
+                "first process, which resumes the others"
+            )
 
     def _make_input_wait(self, streams: StandardStreams) -> Callable[[], object] | None:
         """Return the function to call when the guest waits for input without a sign of life."""
@@ -350,6 +397,17 @@ class _Resumption:
         targets = streams.output_targets.items()
         terminals = {stream for stream, target in targets if target.kind is TargetKind.TERMINAL}
         return lambda: call(recording.read_unfinished_line(terminals))
+
+
+def make_tree(
+    writer: Writer, program: PreparedModule, config: SessionConfig
+) -> "ProcessTree | None":
+    """Return the tree of processes of a run whose program can start others, else None."""
+    if not program.starts_processes:
+        return None
+    from journal.engine.session.process_tree import ProcessTree  # Most programs start none.
+
+    return ProcessTree(writer.path, config)
 
 
 def make_page_index(path: StrPath, config: SessionConfig, *, is_sealed: bool) -> "PageIndex | None":

@@ -9,6 +9,7 @@ from journal.engine.wasi.stdio.outbox import STDIN
 from journal.engine.wasi.stdio.stdin import FedSource, StdinSource
 from journal.events import codec
 from journal.events.inputs import StreamRead
+from journal.events.processes import StreamPassed
 from journal.events.snapshots import DescriptorPositions
 from journal.events.streams import TargetKind
 from journal.log.reader import Reader
@@ -16,7 +17,7 @@ from journal.log.reader import Reader
 #: Bytes before the position of the guest that are compared with the recording.
 COMPARED_SIZE_MAX = 1024
 
-_TAGS = frozenset((StreamRead.tag, DescriptorPositions.tag))
+_TAGS = frozenset((StreamRead.tag, StreamPassed.tag, DescriptorPositions.tag))
 
 
 def compare_stdin(source: StdinSource, recording: RecordedRun) -> Iterator[str]:
@@ -77,7 +78,9 @@ def read_consumed(reader: Reader) -> tuple[int, bytes]:
             if positioned_size is None:
                 positioned_size = dict(event.positions).get(STDIN, 0)
             continue
-        assert isinstance(event, StreamRead)
+        assert isinstance(event, StreamRead | StreamPassed)
+        if event.stream != STDIN:
+            continue
         if size is None:
             size = begin = event.offset + len(event.data)
         if event.offset + len(event.data) != begin:

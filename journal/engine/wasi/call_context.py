@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic_ns, time_ns
+from typing import Protocol
 
 from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.tape import Tape
@@ -11,6 +12,7 @@ from journal.engine.wasi.channel import ByteChannel, WaitSource
 from journal.engine.wasi.descriptors import Descriptors
 from journal.engine.wasi.network.guest_network import GuestNetwork
 from journal.engine.wasi.network.interface import NetworkInterface
+from journal.engine.wasi.processes import GuestProcesses
 from journal.engine.wasi.signals import GuestSignals
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import Interrupter
@@ -28,6 +30,16 @@ PATH_SIZE_MAX = 1 << 16
 LONG_WAIT_NS = 1_000_000_000
 
 _pack_clock = codec.make_packer(ClockRead)
+
+
+class WaitRelay(Protocol):
+    """A task that a guest does for other processes while it waits."""
+
+    def serve(self) -> None:
+        """Do what there is to do."""
+
+    def watch(self, source: WaitSource | None) -> WaitSource:
+        """Return a source that is ready as ``source``, and watches for new tasks, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +60,7 @@ class CallContext:
     signals: GuestSignals = field(init=False)
     #: Absolute path of the working directory of a guest of WASIX.
     working_directory: str = "/"
+    processes: GuestProcesses = field(init=False)
     #: Start of a wait whose call was interrupted and is repeated, in monotonic nanoseconds. The
     #: call was suspended, or the last session ended in it.
     wait_started: int | None = None
@@ -63,11 +76,15 @@ class CallContext:
     #: Called when a write to a pipe or a socket fails because nobody can read it: SIGPIPE.
     on_broken_pipe: Callable[[], None] = lambda: None
 
+    #: What else the guest does while it waits, for other processes.
+    relay: "WaitRelay | None" = None
+
     def __post_init__(self) -> None:
         self.network = GuestNetwork(self.tape, self.descriptors)
         self.interface = NetworkInterface(self.tape)
         self.terminal = Terminal(self.tape)
         self.signals = GuestSignals(self)
+        self.processes = GuestProcesses(self.tape, self.descriptors)
 
     def wait(
         self,
@@ -89,7 +106,16 @@ class CallContext:
         a host operation it is recorded as its error number, so that no effect lacks its result.
         """
         self.before_wait(needs_input)
-        return self.interrupter.wait(source, timeout_ns, partial(self.on_wait, function))
+        if self.relay is None:
+            return self.interrupter.wait(source, timeout_ns, partial(self.on_wait, function))
+        source = self.relay.watch(source)
+        return self.interrupter.wait(source, timeout_ns, partial(self._serve_and_wait, function))
+
+    def _serve_and_wait(self, function: str, idle: bool) -> None:
+        assert self.relay is not None, "the guest waits with a relay"
+        self.relay.serve()
+        self.outbox.deliver()
+        self.on_wait(function, idle)
 
     def wait_timed(
         self,

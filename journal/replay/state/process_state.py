@@ -15,6 +15,7 @@ from journal.events.process import (
     Seal,
     SessionStart,
 )
+from journal.events.processes import ChildStart, ProcessReplaced
 from journal.events.snapshots import Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.events.wire_types import Network as Cidr
@@ -36,11 +37,12 @@ class ProcessState:
     module_hash: bytes = b""
     mounts: dict[int, Mount] = field(default_factory=dict)
     parent: ParentLink | None = None
+    child: ChildStart | None = None
     session: SessionStart | None = None
     session_count: int = 0
     clock_point: ClockPoint | None = None
     reseeding: Reseeded | None = None
-    end_event: ProcessExit | ProcessTrap | None = None
+    end_event: ProcessExit | ProcessTrap | ProcessReplaced | None = None
     seal: Seal | None = None
     snapshot: Snapshot | None = None
     snapshot_count: int = 0

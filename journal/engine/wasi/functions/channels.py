@@ -2,6 +2,7 @@
 
 from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.channel import ByteChannel
 from journal.engine.wasi.objects.event_counter import SEMAPHORE, VALUE_MAX, EventCounter
 from journal.engine.wasi.objects.inner_socket import InnerSocket, connect_pair
 from journal.engine.wasi.objects.pipe import Pipe, PipeReader, PipeWriter
@@ -40,9 +41,15 @@ def fd_pipe(context: CallContext, read_result: int, write_result: int) -> None:
 def create_pipe(context: CallContext, read_fd: int, write_fd: int) -> None:
     """Create a pipe with free descriptors."""
     context.tape.record_effect(CreatePipe.tag, _pack_pipe(read_fd, write_fd))
-    pipe = Pipe()
-    context.descriptors.add_at(read_fd, PipeReader(pipe))
-    context.descriptors.add_at(write_fd, PipeWriter(pipe))
+    reader: ByteChannel
+    writer: ByteChannel
+    if context.processes.records_pipes:
+        reader, writer = context.processes.make_pipe()
+    else:
+        pipe = Pipe()
+        reader, writer = PipeReader(pipe), PipeWriter(pipe)
+    context.descriptors.add_at(read_fd, reader)
+    context.descriptors.add_at(write_fd, writer)
 
 
 def fd_event(context: CallContext, value: int, flags: int, result: int) -> None:

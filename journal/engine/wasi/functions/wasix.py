@@ -15,6 +15,7 @@ from journal.engine.wasi.functions import (
     names,
     paths,
     ports,
+    processes,
     signals,
     sockets,
     terminals,
@@ -40,6 +41,7 @@ FUNCTIONS: dict[str, tuple[str, Handler]] = {
     **paths.FUNCTIONS,
     **ports.FUNCTIONS,
     **signals.FUNCTIONS,
+    **processes.FUNCTIONS,
     **sockets.FUNCTIONS,
     **terminals.FUNCTIONS,
 }

@@ -1,0 +1,374 @@
+"""The processes that a guest knows: itself, its parent and its children."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+
+from journal.engine.tape import Tape
+from journal.engine.wasi.descriptors import (
+    DESCRIPTORS_MAX,
+    Descriptor,
+    Descriptors,
+    InputStream,
+    OutputStream,
+)
+from journal.engine.wasi.objects.shared_pipe import (
+    PipeId,
+    SharedEnd,
+    SharedPipe,
+    SharedReader,
+    SharedWriter,
+)
+from journal.engine.wasi.objects.waits import Condition
+from journal.events import codec
+from journal.events.processes import (
+    ChildEnded,
+    ChildStarted,
+    EndKind,
+    ProcessReplaced,
+    ProcessSpawned,
+    StartDescriptor,
+    StartFile,
+    StartKind,
+)
+from journal.wasi_abi import Errno, WasiError
+
+if TYPE_CHECKING:
+    from journal.engine.wasi.call_context import CallContext
+
+FIRST_PID = 1
+"""Number of the first process of a run."""
+
+PROCESS_FUNCTIONS = frozenset(
+    (
+        *("proc_spawn", "proc_spawn2", "proc_spawn3", "proc_fork", "proc_fork_env"),
+        *("proc_exec", "proc_exec2", "proc_exec3", "proc_exec4"),
+    )
+)
+"""Functions with which a guest starts a program. The pipes of a module that imports one are
+recorded, because a child may get an end."""
+
+_pack_spawned = codec.make_packer(ProcessSpawned)
+_pack_started, _unpack_started = codec.make_packer(ChildStarted), codec.make_unpacker(ChildStarted)
+_pack_ended, _unpack_ended = codec.make_packer(ChildEnded), codec.make_unpacker(ChildEnded)
+_pack_replaced = codec.make_packer(ProcessReplaced)
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A program to start, and what it gets from the process that starts it.
+
+    ``seq`` is the number of the event of the request.
+    """
+
+    command: str
+    arguments: tuple[bytes, ...]
+    environment: tuple[bytes, ...]
+    directory: str
+    descriptors: tuple[StartDescriptor, ...] = ()
+    files: tuple[StartFile, ...] = ()
+    seq: int = 0
+
+
+class ChildEnd(NamedTuple):
+    """End of a child. ``code`` is its exit code, or the signal that killed it."""
+
+    pid: int
+    kind: EndKind
+    code: int
+
+
+NOT_ENDED = ChildEnd(0, EndKind.NONE, 0)
+
+
+class ProcessReplacedError(BaseException):
+    """Raised in a guest whose program was replaced: it ends, and its process does not."""
+
+
+class ProcessHost(Protocol):
+    """The other processes of a run. All methods are thread-safe."""
+
+    def find_pipe(self, pipe_id: PipeId) -> SharedPipe:
+        """Return a pipe; make it if it does not exist."""
+
+    def create_child(self, parent: int, request: StartRequest) -> int:
+        """Create the journal of a child, which does not run yet, and return its number.
+
+        Raises ``WasiError`` for a program that cannot be started.
+        """
+
+    def start_child(self, pid: int) -> None:
+        """Start a child that was created."""
+
+    def create_successor(self, pid: int, request: StartRequest) -> int:
+        """Create the journal in which a process continues with another program; return its image.
+
+        Raises ``WasiError`` for a program that cannot be started.
+        """
+
+    def start_successor(self, pid: int) -> None:
+        """Start the program that replaces that of a process."""
+
+    def find_ended(self, parent: int, wanted: int) -> ChildEnd | None:
+        """Return a child that has ended and was not joined, ``wanted`` or any for 0; else None.
+
+        Raises ``WasiError`` with ``CHILD`` if there is no such child.
+        """
+
+    def join(self, pid: int) -> None:
+        """Forget a child that has ended."""
+
+    def wait_until_live(self, context: "CallContext") -> None:
+        """Wait until all processes have been replayed to the ends of their journals."""
+
+    def end_run(self) -> None:
+        """Stop all other processes: the first one has ended."""
+
+
+@dataclass(slots=True, eq=False)
+class GuestProcesses:
+    """The processes that a guest knows. Without a ``host`` it can start none.
+
+    ``records_pipes`` says whether new pipes are those between processes. ``wake`` wakes a waiting
+    guest, and ``barrier`` makes its events durable.
+    """
+
+    tape: Tape
+    descriptors: Descriptors
+    wake: Callable[[], None] = lambda: None
+    barrier: Callable[[], None] = lambda: None
+    pid: int = FIRST_PID
+    parent: int = 0
+    image: int = 0
+    records_pipes: bool = False
+    host: ProcessHost | None = None
+    #: Files to open before the program starts, and duplicates of these.
+    start_files: tuple[StartFile, ...] = ()
+    start_copies: tuple[StartDescriptor, ...] = ()
+
+    # -- pipes -------------------------------------------------------------------------------------
+
+    def make_pipe(self) -> tuple[SharedReader, SharedWriter]:
+        """Return the ends of a new pipe, whose CreatePipe event was just recorded."""
+        pipe_id = PipeId(self.pid, self.tape.last_effect_seq)
+        ends = SharedReader(pipe_id), SharedWriter(pipe_id)
+        if not self.tape.replaying:
+            for end in ends:
+                self.attach(end)
+        return ends
+
+    def attach(self, end: SharedEnd) -> None:
+        """Connect an end with its pipe: the guest is live."""
+        if self.host is not None:
+            end.attach(self.host.find_pipe(end.id), self)
+
+    def list_ends(self) -> list[SharedEnd]:
+        """Return the ends of pipes between processes that the guest has, each once."""
+        found = {id(each): each for each in self.descriptors.used.values()}
+        return [each for each in found.values() if isinstance(each, SharedEnd)]
+
+    def continue_live(self) -> None:
+        """Connect all ends after a replay."""
+        for end in self.list_ends():
+            self.attach(end)
+
+    def detach(self) -> None:
+        """Disconnect all ends: the process has ended, and its events are durable."""
+        for end in self.list_ends():
+            end.detach()
+
+    def add_start_descriptors(self, started: tuple[StartDescriptor, ...]) -> None:
+        """Add the descriptors that the process has from its start; the mounts are there already.
+
+        Raises ``ValueError`` for descriptors that no process can have.
+        """
+        used = self.descriptors.used
+        for stream in range(3):
+            self.descriptors.close(stream)
+        copies = []
+        for each in started:
+            if each.origin is StartKind.DUPLICATE and each.source not in used:
+                copies.append(each)
+                continue
+            if each.fd in used:
+                self.descriptors.close(each.fd)
+            if each.origin is StartKind.DUPLICATE:
+                self.descriptors.duplicate(each.source, each.fd)
+                continue
+            kind = SharedReader if each.origin is StartKind.READ_END else SharedWriter
+            end = kind(PipeId(each.creator, each.number))
+            end.flags = each.flags
+            self.descriptors.add_at(each.fd, end)
+        self.start_copies = tuple(copies)
+
+    # -- children ----------------------------------------------------------------------------------
+
+    def spawn(self, request: StartRequest) -> int:
+        """Start a child and return its number; raise ``WasiError`` if that is impossible."""
+        fds = sorted(
+            {each.fd for each in request.descriptors} | {each.fd for each in request.files}
+        )
+        payload = _pack_spawned(request.command, request.arguments, tuple(fds))
+        self.tape.record_effect(ProcessSpawned.tag, payload)
+        pid, _ = self._request_start(request, lambda host, made: host.create_child(self.pid, made))
+        return pid
+
+    def _request_start(
+        self, request: StartRequest, create: "Callable[[ProcessHost, StartRequest], int]"
+    ) -> tuple[int, int]:
+        """Return the result of a start, and let the child run once the result is durable."""
+        host, is_created = self.host, False
+        seq = self.tape.last_effect_seq
+
+        def live() -> bytes:
+            nonlocal is_created
+            try:
+                if host is None:
+                    raise WasiError(Errno.NOTSUP)
+                pid = create(host, replace(request, seq=seq))
+            except WasiError as error:
+                return _pack_started(error.errno, 0, 0)
+            is_created = True
+            return _pack_started(0, pid, 0)
+
+        errno, pid, image = _unpack_started(self.tape.request_input(ChildStarted.tag, b"", live))
+        if is_created and host is not None:
+            self.barrier()
+            host.start_child(pid)
+        if errno:
+            raise WasiError(errno)
+        return pid, image
+
+    def replace(self, request: StartRequest) -> NoReturn:
+        """Replace the program of the process; return only by raising.
+
+        Raises ``WasiError`` if the program cannot be started, and else ``ProcessReplacedError``.
+        """
+        host, is_created = self.host, False
+
+        def live() -> bytes:
+            nonlocal is_created
+            try:
+                if host is None:
+                    raise WasiError(Errno.NOTSUP)
+                image = host.create_successor(self.pid, request)
+            except WasiError as error:
+                return _pack_started(error.errno, 0, 0)
+            is_created = True
+            return _pack_started(0, self.pid, image)
+
+        errno, pid, image = _unpack_started(self.tape.request_input(ChildStarted.tag, b"", live))
+        if errno:
+            raise WasiError(errno)
+        self.tape.record_effect(ProcessReplaced.tag, _pack_replaced(pid, image))
+        self.barrier()
+        if is_created and host is not None:
+            host.start_successor(self.pid)
+        raise ProcessReplacedError
+
+    def join(self, context: "CallContext", wanted: int, *, waits: bool) -> ChildEnd:
+        """Return the end of the child ``wanted``, 0 for any; ``NOT_ENDED`` without a wait."""
+
+        def live() -> bytes:
+            try:
+                end = self._wait_for_end(context, wanted, waits=waits)
+            except WasiError as error:
+                if error.errno == Errno.INTR:  # The tape records the signal instead.
+                    raise
+                return _pack_ended(wanted, error.errno, *NOT_ENDED)
+            return _pack_ended(wanted, 0, *end)
+
+        prefix = wanted.to_bytes(4, "little")
+        payload = self.tape.request_input(ChildEnded.tag, prefix, live)
+        _, errno, pid, kind, code = _unpack_ended(payload)
+        if errno:
+            raise WasiError(errno)
+        return ChildEnd(pid, EndKind(kind), code)
+
+    def _wait_for_end(self, context: "CallContext", wanted: int, *, waits: bool) -> ChildEnd:
+        host = self.host
+        if host is None:
+            raise WasiError(Errno.CHILD)
+        while (end := host.find_ended(self.pid, wanted)) is None:
+            if not waits:
+                return NOT_ENDED
+            context.wait(
+                "proc_join", Condition(lambda: host.find_ended(self.pid, wanted) is not None)
+            )
+        host.join(end.pid)
+        return end
+
+
+class StartTable:
+    """The descriptors that a new process gets: those of its parent, changed by file actions.
+
+    It gets the standard streams and the ends of pipes. ``directory`` is its working directory.
+    """
+
+    def __init__(self, descriptors: Descriptors, directory: str = "/") -> None:
+        self.directory = directory
+        self._entries: dict[int, Descriptor | StartFile] = dict(descriptors.used)
+        self._closed_on_exec = {fd for fd, flags in descriptors.fd_flags.items() if flags & 1}
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        self._entries.pop(fd, None)
+
+    def duplicate(self, source: int, fd: int) -> None:
+        """Let ``fd`` refer to what ``source`` refers to. Raises ``WasiError`` with ``BADF``."""
+        _check_number(fd)
+        entry = self._entries.get(source)
+        if entry is None:
+            raise WasiError(Errno.BADF)
+        if not _is_inherited(entry):
+            raise WasiError(Errno.NOTSUP)
+        self._entries[fd] = entry
+        self._closed_on_exec.discard(fd)
+
+    def open(self, file: StartFile) -> None:
+        """Open a file in the new process."""
+        _check_number(file.fd)
+        self._entries[file.fd] = file
+        self._closed_on_exec.discard(file.fd)
+
+    def put(self, fd: int, entry: Descriptor) -> None:
+        """Let ``fd`` refer to an object of the parent."""
+        self._entries[fd] = entry
+        self._closed_on_exec.discard(fd)
+
+    def finish(self) -> tuple[tuple[StartDescriptor, ...], tuple[StartFile, ...]]:
+        """Return the descriptors and the files with which the process starts."""
+        first: dict[int, int] = {}
+        descriptors: list[StartDescriptor] = []
+        files: list[StartFile] = []
+        for fd, entry in sorted(self._entries.items(), key=lambda item: item[0]):
+            if fd in self._closed_on_exec or not _is_inherited(entry):
+                continue
+            source = first.setdefault(id(entry), fd)
+            if source != fd:
+                descriptors.append(StartDescriptor(fd, StartKind.DUPLICATE, source, 0, 0, 0))
+            elif isinstance(entry, StartFile):
+                files.append(replace(entry, fd=fd))
+            else:
+                descriptors.append(_describe_end(fd, entry))
+        return tuple(descriptors), tuple(files)
+
+
+def _check_number(fd: int) -> None:
+    if fd >= DESCRIPTORS_MAX:
+        raise WasiError(Errno.BADF)
+
+
+def _is_inherited(entry: Descriptor | StartFile) -> bool:
+    kinds = StartFile | SharedEnd | InputStream | OutputStream
+    return isinstance(entry, kinds)
+
+
+def _describe_end(fd: int, entry: Descriptor) -> StartDescriptor:
+    if isinstance(entry, InputStream):
+        return StartDescriptor(fd, StartKind.READ_END, 0, 0, 0, 0)
+    if isinstance(entry, OutputStream):
+        return StartDescriptor(fd, StartKind.WRITE_END, 0, 0, entry.number, 0)
+    assert isinstance(entry, SharedEnd), "nothing else is inherited"
+    kind = StartKind.WRITE_END if entry.is_writer else StartKind.READ_END
+    return StartDescriptor(fd, kind, 0, *entry.id, entry.flags)
