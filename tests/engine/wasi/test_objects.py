@@ -189,7 +189,9 @@ def test_a_copy_is_the_lowest_free_number_and_shares_its_object(guest: GuestObje
     assert guest.write(20, b"shared").value == 6
     assert guest.renumber(20, 21).errno == 0
     assert guest.fd_flags(21).value == 0
-    guest.close(21)
+    assert guest.renumber(21, 30).errno == 0
+    for fd in (20, 21, 30):
+        assert guest.close(fd).errno == 0, "a renumbered descriptor stays open, as after dup2"
     assert guest.read(reader, 100).value == b"shared"
     assert guest.read(reader, 100).value == b""
     guest.close(reader)
@@ -407,6 +409,7 @@ def make_script() -> bytes:
     guest.fd_flags(10)
     guest.pipe()  # 12, 13
     guest.renumber(12, 4)
+    guest.close(12)
     guest.write(13, b"renumbered")
     guest.read(4, 100)
     return script.orders + END

@@ -5,11 +5,13 @@ import struct
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.channel import ByteChannel
 from journal.engine.wasi.descriptors import (
+    DESCRIPTORS_MAX,
     OpenDirectory,
     OpenFile,
     pack_fdstat,
     read_filestat,
 )
+from journal.engine.wasi.functions.duplicates import duplicate
 from journal.events import codec
 from journal.events.descriptors import (
     CloseFileDescriptor,
@@ -142,9 +144,28 @@ def fd_prestat_dir_name(context: CallContext, fd: int, pointer: int, size: int) 
 
 
 def fd_renumber(context: CallContext, old: int, new: int) -> None:
-    """Move descriptor ``old`` to the number ``new``, and close the previous descriptor there."""
+    """Move descriptor ``old`` to the number ``new``, and close the previous descriptor there.
+
+    For a guest of WASIX, ``old`` stays open and ``new`` may be free, because its library implements
+    dup2 so.
+    """
+    if context.descriptors.is_lowest_first:
+        _copy_to(context, old, new)
+        return
     context.descriptors.get(new)
     renumber(context, old, new)
+
+
+def _copy_to(context: CallContext, old: int, new: int) -> None:
+    """Make ``new`` another descriptor of the object of ``old``, without flags of its own."""
+    context.descriptors.get(old)
+    if old == new:
+        return
+    if new >= DESCRIPTORS_MAX:
+        raise WasiError(Errno.BADF)
+    if new in context.descriptors.used:
+        fd_close(context, new)
+    duplicate(context, old, new)
 
 
 def renumber(context: CallContext, old: int, new: int) -> None:
