@@ -124,11 +124,14 @@ def parse_answer(data: bytes) -> Answer:
 
 
 class Remote:
-    """Guest of a recorder, as a function that calls one host function."""
+    """Guest of a recorder, as a function that calls one host function.
 
-    def __init__(self, recorder: journal.Recorder) -> None:
+    ``pending`` is the count of orders whose answers are not there yet.
+    """
+
+    def __init__(self, recorder: journal.Recorder, pending: int = 0) -> None:
         self.recorder = recorder
-        self._count = len(recorder.stdout) // ANSWER_SIZE
+        self._count = len(recorder.stdout) // ANSWER_SIZE + pending
 
     def __call__(self, name: str, *arguments: int, data: bytes = b"") -> Answer:
         """Make the guest call a function, and return the answer."""

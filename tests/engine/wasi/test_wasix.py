@@ -553,8 +553,10 @@ def test_whatever_a_guest_asks_of_sockets_is_answered_or_its_own_fault(
     cache_dir: Path,
 ) -> None:
     path = tmp_path_factory.mktemp("hostile") / "j"
+    # A call that waits would keep the guest from its end.
+    unblock = b"".join(encode_order("fd_fdstat_set_flags", fd, 4) for fd in range(3, 9))
     orders_given = b"".join(
-        encode_order(name, *numbers, data=data) for name, numbers, data in orders
+        encode_order(name, *numbers, data=data) + unblock for name, numbers, data in orders
     )
     with journal.record(
         REMOTE,

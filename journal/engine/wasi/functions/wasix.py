@@ -17,6 +17,7 @@ from journal.engine.wasi.functions import (
     ports,
     processes,
     signals,
+    socket_options,
     sockets,
     terminals,
 )
@@ -42,6 +43,7 @@ FUNCTIONS: dict[str, tuple[str, Handler]] = {
     **ports.FUNCTIONS,
     **signals.FUNCTIONS,
     **processes.FUNCTIONS,
+    **socket_options.FUNCTIONS,
     **sockets.FUNCTIONS,
     **terminals.FUNCTIONS,
 }

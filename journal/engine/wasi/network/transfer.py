@@ -67,24 +67,16 @@ def receive(
     """Return the next bytes or the next datagram; wait for it if the socket does."""
     if socket.is_stream:
         _check_connected(context, fd, socket, function)
+    requested_size = size_max
     if flags & _WHOLE_SIZE and not socket.is_stream:
         size_max = max(size_max, DATAGRAM_SIZE_MAX)
     size_max = min(size_max, RECEIVE_SIZE_MAX)
 
-    def live() -> bytes:
-        try:
-            data, roflags, sender = _receive(context, socket, size_max, flags, function)
-        except WasiError as error:
-            if error.errno == Errno.INTR:
-                raise  # A signal stands in place of the input.
-            return _HEAD.pack(fd, error.errno, 0, 0, 0)
-        except OSError as error:
-            return _HEAD.pack(fd, to_wasi_errno(error), 0, 0, 0)
-        if sender is None:
-            return _HEAD.pack(fd, 0, roflags, 0, len(data)) + data
-        return _pack_received(fd, 0, roflags, sender, data)
-
-    payload = context.tape.request_input(BytesReceived.tag, fd.to_bytes(4, "little"), live)
+    payload = context.tape.request_input(
+        BytesReceived.tag,
+        fd.to_bytes(4, "little"),
+        lambda: _receive_payload(context, fd, socket, size_max, flags, function),
+    )
     errno, received = _unpack(payload, socket.family)
     if len(received.data) > size_max:
         raise ValueError(
@@ -92,7 +84,26 @@ def receive(
         )
     if errno:
         raise WasiError(errno)
+    if len(received.data) > requested_size:
+        received = received._replace(flags=_TRUNCATED)
     return received
+
+
+def _receive_payload(
+    context: "CallContext", fd: int, socket: SocketState, size_max: int, flags: int, function: str
+) -> bytes:
+    """Return what a live guest receives, or its errno, as the payload of an event."""
+    try:
+        data, roflags, sender = _receive(context, socket, size_max, flags, function)
+    except WasiError as error:
+        if error.errno == Errno.INTR:
+            raise  # A signal stands in place of the input.
+        return _HEAD.pack(fd, error.errno, 0, 0, 0)
+    except OSError as error:
+        return _HEAD.pack(fd, to_wasi_errno(error), 0, 0, 0)
+    if sender is None:
+        return _HEAD.pack(fd, 0, roflags, 0, len(data)) + data
+    return _pack_received(fd, 0, roflags, sender, data)
 
 
 def _unpack(payload: bytes, family: AddressFamily) -> tuple[int, Received]:
@@ -128,9 +139,11 @@ def _receive(
             received = _receive_once(handle, socket, size_max, how)
             break
         except BlockingIOError:
+            if not is_waiting:
+                raise
             limit = socket.limits.get(TimeType.READ)
-            if not is_waiting or not wait_for(context, function, handle, select.POLLIN, limit):
-                raise WasiError(Errno.AGAIN) from None
+            if not wait_for(context, function, handle, select.POLLIN, limit):
+                raise WasiError(Errno.TIMEDOUT) from None
     if flags & _WAIT_ALL and is_waiting and socket.is_stream and not how:
         return Received(_receive_rest(context, handle, size_max, received.data), 0, None)
     return received
