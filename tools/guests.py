@@ -55,6 +55,7 @@ HEADERS = {
     "kv": ["kv.h", *_WASIX_HEADERS],
     "kv_client": ["kv.h", *_WASIX_HEADERS],
     "shell": [*_WASIX_HEADERS],
+    "signals": [*_WASIX_HEADERS],
     "families": ["families.h", "wasi.h"],
     "faults": ["wasi.h"],
     "escape": ["wasi.h"],

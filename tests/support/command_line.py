@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,6 +154,10 @@ class TerminalSession:
     def type(self, data: bytes) -> None:
         """Type on the terminal."""
         os.write(self._leader, data)
+
+    def resize(self, *, columns: int, rows: int) -> None:
+        """Change the size of the terminal, which is not the controlling one of the command."""
+        fcntl.ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
     def read_until(self, text: bytes, after: int = 0) -> None:
         """Read the terminal until it shows a text, from byte ``after`` on."""

@@ -148,6 +148,7 @@ def resume(  # long: it names each option
     process_options: processes.ProcessArguments,
     allocation: session.AllocationOption = "on-demand",
     timeout: session.TimeoutOption = None,
+    forward_signals: session.ForwardOption = None,
     sign_key: signatures.SignKeyOption = None,
     quiet: common.QuietOption = False,
     as_json: session.JsonOption = False,
@@ -165,6 +166,7 @@ def resume(  # long: it names each option
             raise typer.BadParameter(
                 "--at resumes in a new journal: name the new journal with --into"
             )
+        forwarded = session.parse_signals(forward_signals)
         signing_key = signatures.read_signing_key(sign_key)
         snapshot_options.check()
         compaction_options.check()
@@ -199,7 +201,7 @@ def resume(  # long: it names each option
                     process_options.build(),
                 ),
             )
-        result = supervisor.run_until_end(recorder, timeout, snapshots)
+        result = supervisor.run_until_end(recorder, timeout, snapshots, forwarded)
         signatures.sign_at_end(into or journal, signing_key)
         code = result.outcome.code
         if recorder.ended_before and code is not None and not quiet:

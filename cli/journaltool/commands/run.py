@@ -39,6 +39,11 @@ Ctrl-C, SIGTERM and SIGHUP stop the program, and it can be resumed. A second sig
 ends a program that does not stop. A signal that is a trigger of --snapshot-on takes a snapshot
 instead. After the snapshot of sigtstp (Ctrl-Z) the process is suspended. The snapshot of sigstop is
 taken when the process continues. journaltool snapshot sends SIGUSR1.
+
+With --forward-signals the program gets signals for which it has a handler. A signal that arrives
+while the program has not handled the last one of its kind, a second later, does the same as without
+the option: so a second Ctrl-C stops a program that hangs. SIGKILL always ends the process, and the
+program can be resumed.
 """
 
 EPILOG = f"""\b
@@ -162,6 +167,7 @@ def run(  # long: it names each option
     snapshot_options: snapshot.SnapshotArguments,
     compaction_options: compaction.CompactionArguments,
     timeout: session.TimeoutOption = None,
+    forward_signals: session.ForwardOption = None,
     sign_key: signatures.SignKeyOption = None,
     force: ForceOption = False,
     quiet: common.QuietOption = False,
@@ -187,6 +193,7 @@ def run(  # long: it names each option
             guest.directory or (), guest.memory or (), not guest.no_root
         )
         copies = mounts.parse_copies(guest.copy or ())
+        forwarded = session.parse_signals(forward_signals)
         signing_key = signatures.read_signing_key(sign_key)
         first_argument = module.name if guest.arg0 is None else guest.arg0
         record = library.record  # This imports the engine.
@@ -228,7 +235,7 @@ def run(  # long: it names each option
                 path, recorder = output_path.create_numbered(path, create)
         if journal is None and not quiet:
             terminal.print_status(f"recording in {path}")
-        result = supervisor.run_until_end(recorder, timeout, snapshots)
+        result = supervisor.run_until_end(recorder, timeout, snapshots, forwarded)
         signatures.sign_at_end(path, signing_key)
         resumable = level is LevelChoice.FULL or result.with_snapshot
         supervisor.report(result, str(path), quiet=quiet, as_json=as_json, resumable=resumable)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from signal import Signals
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,6 +51,41 @@ NetOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on stderr at the end.")
 ]
+
+
+ForwardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--forward-signals",
+        metavar="NAMES",
+        help="Send these signals to the guest if it has a handler: names such as INT,TERM,HUP. "
+        "Otherwise they do the same as without the option.",
+    ),
+]
+
+FORWARDED_SIGNALS = tuple(
+    Signals[f"SIG{name}"]
+    for name in (
+        *("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM"),
+        *("CONT", "TSTP", "VTALRM", "PROF", "WINCH"),
+    )
+)
+"""Signals that can be forwarded."""
+
+
+def parse_signals(names: str | None) -> frozenset[Signals]:
+    """Return the signals with these names, with or without SIG, separated by commas."""
+    found = set()
+    for name in (names or "").split(",") if names is not None else ():
+        bare = name.strip().upper().removeprefix("SIG")
+        signal = getattr(Signals, f"SIG{bare}", None)
+        if signal not in FORWARDED_SIGNALS:
+            known = ", ".join(each.name.removeprefix("SIG") for each in FORWARDED_SIGNALS)
+            raise typer.BadParameter(
+                f"--forward-signals cannot forward {name[:40]!r}; it can forward {known}"
+            )
+        found.add(signal)
+    return frozenset(found)
 
 
 AllocationOption = Annotated[

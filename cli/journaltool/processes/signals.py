@@ -5,14 +5,20 @@ snapshot instead, if a trigger is set for it. SIGUSR1 requests a snapshot, if th
 snapshots. SIGALRM, SIGTSTP and SIGCONT are only handled if a trigger is set for them. A process
 cannot handle SIGSTOP, so its snapshot is taken at the next SIGCONT. A SIGCONT without a stop takes
 a snapshot too.
+
+A forwarded signal goes to the guest instead, if the guest has a handler and has handled the last
+one of this kind. Otherwise it does the same as one that is not forwarded, or the system's default:
+it stops the guest, suspends this process, or does nothing.
 """
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from journal import JournalError
@@ -32,6 +38,15 @@ AGAIN_SECONDS = 1.0
 #: Signals that matter after the end of the guest, while the journal is closed and compacted.
 _HEARD_TO_THE_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 
+_ENDING = frozenset(
+    (
+        *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM),
+        *(signal.SIGVTALRM, signal.SIGPROF),
+    )
+)
+"""Signals that the watcher handles only if they are forwarded, and that end a process by default.
+"""
+
 _READ_SIZE = 512
 
 
@@ -43,9 +58,16 @@ class SignalWatcher:
     the signal to another thread.
     """
 
-    def __init__(self, recorder: "Recorder", snapshots: "SnapshotOptions") -> None:
+    def __init__(
+        self,
+        recorder: "Recorder",
+        snapshots: "SnapshotOptions",
+        forwarded: Collection[signal.Signals] = (),
+    ) -> None:
         self._recorder = recorder
         self._snapshots = snapshots
+        # Each forwarded signal, and the time when the guest got the last one.
+        self._forwarded_at = dict.fromkeys(forwarded, -inf)
         self._suspends = False
         self._has_suspended = False
         self.is_over = False
@@ -68,6 +90,8 @@ class SignalWatcher:
             found[signal.SIGTSTP] = self._suspend
         if Trigger.SIGSTOP in on:
             found[signal.SIGCONT] = self._continue
+        for number in self._forwarded_at:
+            found[number] = partial(self._forward, number, found.get(number))
         return found
 
     def run(self, descriptor: int) -> None:
@@ -78,6 +102,22 @@ class SignalWatcher:
                 if number in actions and (not self.is_over or number in _HEARD_TO_THE_END):
                     with suppress(JournalError):  # The main thread reports it.
                         actions[number]()
+
+    def _forward(self, number: signal.Signals, otherwise: Callable[[], object] | None) -> None:
+        """Send a signal to the guest, or act as without forwarding if the guest does not take it.
+
+        A signal of the same keystroke as the last one does nothing.
+        """
+        now = time.monotonic()
+        if not self.is_over and self._recorder.signal(number):
+            self._forwarded_at[number] = now
+        elif now - self._forwarded_at[number] >= AGAIN_SECONDS:
+            if otherwise is not None:
+                otherwise()
+            elif number in _ENDING:
+                self._stop(number)
+            elif number == signal.SIGTSTP:
+                os.kill(os.getpid(), signal.SIGSTOP)
 
     def _interrupt(self) -> None:
         triggers = () if self.is_over else (Trigger.FIRST_SIGINT, Trigger.SIGINT)
@@ -125,9 +165,13 @@ class SignalWatcher:
 
 
 @contextmanager
-def watch_signals(recorder: "Recorder", snapshots: "SnapshotOptions") -> Iterator[SignalWatcher]:
+def watch_signals(
+    recorder: "Recorder",
+    snapshots: "SnapshotOptions",
+    forwarded: Collection[signal.Signals] = (),
+) -> Iterator[SignalWatcher]:
     """Handle signals in the block, in which a guest runs."""
-    watcher = SignalWatcher(recorder, snapshots)
+    watcher = SignalWatcher(recorder, snapshots, forwarded)
     with ExitStack() as stack:
         source, sink = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(sink, False)

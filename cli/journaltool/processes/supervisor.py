@@ -5,7 +5,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,18 +56,22 @@ class SupervisedResult:
 
 
 def run_until_end(
-    recorder: "Recorder", timeout: float | None, snapshots: "SnapshotOptions"
+    recorder: "Recorder",
+    timeout: float | None,
+    snapshots: "SnapshotOptions",
+    forwarded: Collection[Signals] = (),
 ) -> SupervisedResult:
     """Run the guest until it ends, or the time limit or a signal stops it. Close the journal.
 
-    ``snapshots`` has the triggers that signals fire.
+    ``snapshots`` has the triggers that signals fire. The guest gets the signals in ``forwarded`` if
+    it has a handler.
     """
     from journaltool.processes import signals
 
     gc.freeze()
     gc.enable()
     start_time = time.monotonic()
-    with signals.watch_signals(recorder, snapshots) as watcher, recorder:
+    with signals.watch_signals(recorder, snapshots, forwarded) as watcher, recorder:
         try:
             outcome = recorder.wait(timeout)
             timed_out = outcome is None

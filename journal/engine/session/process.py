@@ -220,6 +220,9 @@ class Process:
             policy=self._config.network,
             has_listeners=self._replay.has_listeners,
         )
+        context.signals.has_outside = self._plan is None
+        if isinstance(streams.source, FedSource):
+            context.signals.on_interrupt = streams.source.end_wait
         handle = find_terminal(streams.source, streams.output_targets)
         context.terminal = Terminal(self.tape, streams.terminals, handle)
         return context

@@ -59,7 +59,8 @@ class GuestSignals:
     ``send`` and ``offer`` may be called from any thread and from signal handlers; the other methods
     belong to the thread of the guest. ``calls`` counts the host calls of the guest. ``ended_by`` is
     the signal whose default action ended the guest, else 0. ``ignored`` are the signals that the
-    guest ignores from its start as long as it has no handler. ``on_arrival`` is called after a
+    guest ignores from its start as long as it has no handler. Without ``has_outside`` only recorded
+    signals arrive. ``on_interrupt`` is called when a signal ends a wait, ``on_arrival`` after a
     signal from outside was recorded, ``on_handler_end`` when no handler runs any more.
     ``send_to_process`` sends a signal to another process than ``process_id``, or raises
     ``WasiError``.
@@ -74,8 +75,10 @@ class GuestSignals:
         self.calls = 0
         self.ended_by = 0
         self.ignored: frozenset[int] = frozenset()
+        self.has_outside = True
         self.process_id = PROCESS_ID
         self.send_to_process: Callable[[int, int], None] = _refuse_process
+        self.on_interrupt: Callable[[], None] = lambda: None
         self.on_arrival: Callable[[int], None] = lambda number: None
         self.on_handler_end: Callable[[], None] = lambda: None
         self._sent: deque[int] = deque()
@@ -196,6 +199,7 @@ class GuestSignals:
         if any(self._has_effect(each) and self._is_deliverable(each) for each in self._coming):
             self._has_interrupted = True
             self._context.wait_started = None
+            self.on_interrupt()
             raise WasiError(Errno.INTR)
         timers = self._timers.values()
         deadlines = [timer.deadline for timer in timers if timer.signal not in self._coming]
@@ -214,7 +218,7 @@ class GuestSignals:
         """Let signals arrive, and deliver those that are pending."""
         if self._context.tape.replaying:
             self._repeat_arrivals()
-        if not self._context.tape.replaying:
+        if self.has_outside and not self._context.tape.replaying:
             self._receive()
         self._has_interrupted = False
         while signals := list(filter(self._is_deliverable, self._pending)):
@@ -281,6 +285,7 @@ class GuestSignals:
         """Note the signals that were sent, and those of timers that have ended."""
         while self._sent:
             self._coming.setdefault(self._sent.popleft(), False)
+            self._is_armed = True
         if self._timers:
             now = self._context.clocks.monotonic()
             for timer in self._timers.values():

@@ -303,6 +303,11 @@ class FedSource(StdinSource):
             self._has_waiting_guest = not self._data and not self._closed
         self._on_wait()
 
+    def end_wait(self) -> None:
+        """Note that a signal has ended the wait for input."""
+        with self._lock:
+            self._has_waiting_guest = False
+
     def make_opened_event(self) -> StreamOpened:
         """Return the event of a pipe."""
         return make_opened_event(TargetKind.PIPE, 0)
