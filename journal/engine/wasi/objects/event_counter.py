@@ -56,9 +56,9 @@ class EventCounter(ByteChannel):
 
     def write(self, context: "CallContext", fd: int, data: bytes) -> int:
         """Add a number of 8 bytes; wait while the sum is too large."""
-        if len(data) < _NUMBER.size:
+        if len(data) != _NUMBER.size:
             raise WasiError(Errno.INVAL)
-        (number,) = _NUMBER.unpack_from(data)
+        (number,) = _NUMBER.unpack(data)
         if number > VALUE_MAX:
             raise WasiError(Errno.INVAL)
         while self.value + number > VALUE_MAX:
