@@ -65,6 +65,7 @@ class InnerSocket(StreamSink, SocketChannel):
         self.remote: InnerAddress = None
         self.peer: InnerSocket | None = None
         self.is_connected = False
+        self.is_disconnected = False
         self.is_closed = self.is_read_shut = self.is_write_shut = False
         self.error: int = Errno.SUCCESS
         self.receive_timeout_ns: int | None = None
@@ -90,7 +91,7 @@ class InnerSocket(StreamSink, SocketChannel):
 
     def connect_to(self, peer: "InnerSocket") -> None:
         """Make ``peer`` the target of what this socket sends."""
-        self.peer, self.is_connected = peer, True
+        self.peer, self.is_connected, self.is_disconnected = peer, True, False
 
     # -- receiving --------------------------------------------------------------------------------
 
@@ -130,6 +131,8 @@ class InnerSocket(StreamSink, SocketChannel):
             )
         if not self.has_data:
             self.raise_error()
+            if not (does_wait or self.has_connections):
+                raise WasiError(Errno.AGAIN)  # Linux ends only the waiting receive of a datagram.
             return Received(b"", 0, self.remote)
         return self._take(size_max, flags)
 
@@ -215,9 +218,14 @@ class InnerSocket(StreamSink, SocketChannel):
         if self.is_write_shut or (target.is_read_shut and not target.is_closed):
             raise WasiError(Errno.PIPE)
         if target.is_closed:
-            if self.peer is target:  # The socket is not connected any more.
-                self.peer, self.is_connected = None, False
+            if self.peer is target:  # The socket is disconnected, and Linux discards its queue.
+                self._disconnect()
+                self._messages.clear()
+                self._message_size = 0
             raise WasiError(Errno.CONNREFUSED)
+
+    def _disconnect(self) -> None:
+        self.peer, self.is_connected, self.is_disconnected = None, False, True
 
     def has_room_for(self, size: int) -> bool:
         """Return whether the queue can take a message of ``size`` bytes."""
@@ -285,18 +293,23 @@ class InnerSocket(StreamSink, SocketChannel):
     def save(self) -> ChannelState | None:
         """Return the queue, an unfinished write as value, and a pending error with the flags.
 
+        The first flag tells that a datagram socket learned that its peer was closed.
+
         Two parts stand for each message: its sender and its bytes.
         """
         parts: tuple[bytes, ...] = (bytes(self._bytes),) if self._bytes else ()
         for message in self._messages:
             parts += (_pack_inner_address(message.sender), message.data)
-        if not (parts or self.accepted_size or self.error):
+        flags = self.error << _ERROR_SHIFT | self.is_disconnected
+        if not (parts or self.accepted_size or flags):
             return None
-        return ChannelState(self.accepted_size, self.error << _ERROR_SHIFT, parts)
+        return ChannelState(self.accepted_size, flags, parts)
 
     def load(self, state: ChannelState) -> None:
         """Restore the state of :meth:`save`."""
         self.accepted_size, self.error = state.value, Errno(state.flags >> _ERROR_SHIFT)
+        if state.flags & 1:
+            self._disconnect()
         if self.is_stream:
             data = b"".join(state.parts)
             if len(data) > QUEUE_SIZE:
