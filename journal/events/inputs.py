@@ -153,11 +153,18 @@ class TtyRead(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReadyDescriptor:
-    """A watched descriptor, and its events as the bits of WASIX's epoll."""
+    """A watched descriptor, and its events as the bits of WASIX's epoll.
+
+    ``fd`` has the descriptor in its lower 16 bits. Above them is the rank of the watch among those
+    of the same number, because a watch lives on while a duplicate of its descriptor is open.
+    """
 
     fd: int
     events: int
 
+
+DESCRIPTOR_MASK = (1 << 16) - 1
+"""The bits of ``ReadyDescriptor.fd`` that are the descriptor."""
 
 ReadyDescriptors = Annotated[
     tuple[ReadyDescriptor, ...],

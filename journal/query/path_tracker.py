@@ -12,7 +12,14 @@ from typing import Any
 from journal.events import BY_TAG
 from journal.events.core import InitModule
 from journal.events.definition import Closes, Copies, Event, Group, Moves, Opens
-from journal.events.inputs import NETWORK_CALLS, BytesReceived, EpollResult, HostResult, Resolved
+from journal.events.inputs import (
+    DESCRIPTOR_MASK,
+    NETWORK_CALLS,
+    BytesReceived,
+    EpollResult,
+    HostResult,
+    Resolved,
+)
 from journal.events.process import Listener, Mount, ProcessStart
 from journal.events.snapshots import DescriptorContents
 from journal.events.tag_sets import tags_in_group, tags_with_rule
@@ -104,7 +111,7 @@ class PathTracker:
     def is_of_socket(self, tag: int, values: tuple[Any, ...]) -> bool:
         """Return whether an event of SOCKET_TESTED_TAGS belongs to a socket."""
         if tag == _EPOLL_RESULT:
-            return any(one.fd in self._sockets for one in values[1])
+            return any(one.fd & DESCRIPTOR_MASK in self._sockets for one in values[1])
         if tag == _HOST_RESULT and values[0] in NETWORK_CALLS:
             return True
         return _SOCKET_GETTERS[tag](values) in self._sockets

@@ -128,7 +128,7 @@ def test_pipes_event_counters_and_epolls_are_recorded() -> None:
     assert found[4].object == ("pipe", 0, False, 3)
     assert found[5].object == ("pipe", 0, True, 3)
     assert (found[6].object.initial, found[6].object.flags) == (3, 1)
-    assert found[7].object.watched == {4: watched}
+    assert found[7].object.watched == {(4, found[4].description_id): watched}
     removal = descriptors.EpollCtl(epfd=7, op=EpollOperation.DELETE, fd=4, event=None)
     assert play_events(*opened, removal).descriptors[7].object.watched == {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,17 +53,6 @@ def result(call: HostCall, value: bytes = b"", errno: int = 0) -> inputs.HostRes
     return host_result(call, 4, value, errno)
 
 
-def numbered(things: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Return descriptors whose pipes are numbered in the order of their descriptors."""
-    numbers: dict[int, int] = {}
-    found = {}
-    for fd, thing in sorted(things.items()):
-        pipe = thing.get("pipe")
-        new = {} if pipe is None else {"pipe": numbers.setdefault(pipe, len(numbers))}
-        found[fd] = thing | new
-    return found
-
-
 def check_history(made: History) -> None:
     events = [codec.decode(tag, payload) for tag, payload, _ in made.story]
     host = ModelHost(LIMITS)
@@ -74,14 +62,12 @@ def check_history(made: History) -> None:
     play(frames, host)
     plain = PlainDescriptors(events)
     found, fd_flags = describe_model(host)
-    assert found == numbered(plain.used)
-    assert fd_flags == {fd: plain.fd_flags[fd] for fd in plain.used}
-    for fd in plain.used:
-        shared = {other for other in plain.used if plain.used[other] is plain.used[fd]}
-        number = host.descriptors[fd].description_id
-        assert shared == {
-            other for other, one in host.descriptors.items() if one.description_id == number
-        }
+    assert found == plain.for_bytes()
+    assert fd_flags == {fd: plain.fd_flags[fd] for fd in found}
+    numbers = plain.description_ids()
+    assert {fd: one.description_id for fd, one in host.descriptors.items()} == {
+        fd: numbers[id(thing)] for fd, thing in plain.used.items()
+    }
 
 
 @given(st.integers(0, 1 << 32), st.integers(0, 120))

@@ -1,7 +1,7 @@
 """A second, plain implementation of the descriptors for bytes: sockets, pipes, counters and epolls.
 
 It has the whole journal and looks ahead for the result of each request. It assumes that the events
-are possible, and ignores files and directories.
+are possible. Of files and directories it knows only that they are open.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from typing import Any
 from journal import Event
 from journal.events import codec, descriptors, inputs, sockets, tag_sets
 from journal.events.definition import Group
-from journal.events.descriptors import EpollOperation
+from journal.events.descriptors import (
+    EpollOperation,
+    OpenFileDescriptor,
+    OpenFileDescriptorWithFlags,
+)
 from journal.events.inputs import HostCall
+from journal.events.process import Mount, MountKind
 from journal.events.sockets import AddressFamily, Shutdown
 from journal.replay import ModelHost
-from journal.replay.state.descriptor_table import Epoll, EventCounter, SocketState
+from journal.replay.hosts.model import EpollState
+from journal.replay.state.descriptor_table import EventCounter, SocketState
 from journal.wasi_abi import Errno
 
 CALLS: dict[type[Event], HostCall] = {
@@ -38,32 +44,77 @@ CALLS: dict[type[Event], HostCall] = {
 WAITING = (0, Errno.AGAIN, Errno.INPROGRESS, Errno.INTR)
 
 
+Thing = dict[str, Any]
+
+
 class PlainDescriptors:
     """Descriptors after some events, each a dictionary. Duplicates are the same dictionary."""
 
     def __init__(self, events: list[Event]) -> None:
-        self.used: dict[int, dict[str, Any]] = {}
-        self.fd_flags: dict[int, int] = {}
+        self.used: dict[int, Thing] = {fd: {"kind": "other"} for fd in range(3)}
+        self.fd_flags = dict.fromkeys(range(3), 0)
         self._events = events
         for index, event in enumerate(events):
             self._add(index, event)
+
+    def description_ids(self) -> dict[int, int]:
+        """Return the number of each open object, by its identity."""
+        numbers: dict[int, int] = {}
+        for _, thing in sorted(self.used.items()):
+            numbers.setdefault(id(thing), len(numbers))
+        return numbers
+
+    def for_bytes(self) -> dict[int, Thing]:
+        """Return the descriptors of sockets, pipes, counters and epolls, with comparable values."""
+        numbers, pipes = self.description_ids(), dict[int, int]()
+        found = {}
+        for fd, thing in sorted(self.used.items()):
+            if thing["kind"] == "pipe":
+                thing = thing | {"pipe": pipes.setdefault(thing["pipe"], len(pipes))}
+            elif thing["kind"] == "epoll":
+                watched = {
+                    (number, None if target is None else numbers[id(target)]): event
+                    for number, target, event in thing["watched"]
+                }
+                thing = thing | {"watched": watched}
+            if thing["kind"] != "other":
+                found[fd] = thing
+        return found
 
     def _add(self, index: int, event: Any) -> None:
         if type(event) in CALLS:
             self._request(index, event)
         elif isinstance(event, descriptors.CreatePipe):
-            pipe = {"kind": "pipe", "flags": 0}
-            self._open(event.read_fd, pipe | {"writes": False, "pipe": index})
-            self._open(event.write_fd, pipe | {"writes": True, "pipe": index})
+            pipe = {"kind": "pipe", "flags": 0, "pipe": index}
+            self._open(event.read_fd, pipe | {"writes": False})
+            self._open(event.write_fd, pipe | {"writes": True})
         elif isinstance(event, descriptors.CreateEvent):
             self._open(event.fd, {"kind": "counter", "initial": event.initial_val, "flags": 0})
         elif isinstance(event, descriptors.EpollCreate):
-            self._open(event.fd, {"kind": "epoll", "watched": {}, "flags": 0})
+            self._open(event.fd, {"kind": "epoll", "watched": [], "flags": 0})
         elif isinstance(event, (sockets.SocketPair, sockets.SocketPairOfType)):
             for fd in (event.fd1, event.fd2):
                 self._open(fd, new_socket(is_inside=True))
+        elif isinstance(event, (OpenFileDescriptor, OpenFileDescriptorWithFlags, Mount)):
+            self._open_file(index, event)
         else:
             self._add_connection(event)
+
+    def _open_file(self, index: int, event: Any) -> None:
+        """Open a file or a directory; in a directory of the host, if the host has done it."""
+        if isinstance(event, Mount):
+            self._open(event.fd, {"kind": "other", "is_of_host": event.kind is MountKind.HOST})
+            return
+        is_of_host = self.used[event.dirfd]["is_of_host"]
+        result = self._events[index + 1] if is_of_host and index + 1 < len(self._events) else None
+        is_opened = (
+            isinstance(result, inputs.HostResult)
+            and result.call is HostCall.OPEN
+            and not result.errno
+        )
+        if is_opened or not is_of_host:
+            self._open(event.fd, {"kind": "other", "is_of_host": is_of_host})
+            self.fd_flags[event.fd] = getattr(event, "fd_flags", 0)
 
     def _add_connection(self, event: Any) -> None:
         if isinstance(event, sockets.SocketAccepted):
@@ -75,12 +126,23 @@ class PlainDescriptors:
         elif isinstance(event, (inputs.BytesReceived, inputs.HostResult)):
             self._receive(event)
         elif isinstance(event, descriptors.EpollCtl):
-            watched = self.used[event.epfd]["watched"]
-            watched.pop(event.fd, None)
-            if event.op is not EpollOperation.DELETE:
-                watched[event.fd] = event.event
+            self._watch(event)
         else:
             self._change_number(event)
+
+    def _watch(self, event: descriptors.EpollCtl) -> None:
+        """Change a list of numbers, objects and events."""
+        watched, target = self.used[event.epfd]["watched"], self.used.get(event.fd)
+        found = [
+            at for at, (fd, thing, _) in enumerate(watched) if fd == event.fd and thing is target
+        ]
+        if event.op is EpollOperation.DELETE:
+            for at in found:
+                del watched[at]
+        elif found:
+            watched[found[0]] = event.fd, target, event.event
+        else:
+            watched.append((event.fd, target, event.event))
 
     def _change_number(self, event: Any) -> None:
         if isinstance(event, descriptors.CloseFileDescriptor):
@@ -88,27 +150,32 @@ class PlainDescriptors:
         elif isinstance(event, descriptors.RenumberFileDescriptor):
             if event.old_fd != event.new_fd:
                 self._close(event.new_fd)
-                if event.old_fd in self.used:
-                    self.used[event.new_fd] = self.used.pop(event.old_fd)
-                    self.fd_flags[event.new_fd] = self.fd_flags.pop(event.old_fd)
+                self.used[event.new_fd] = self.used.pop(event.old_fd)
+                self.fd_flags[event.new_fd] = self.fd_flags.pop(event.old_fd)
         elif isinstance(
             event,
             (descriptors.DuplicateFileDescriptor, descriptors.DuplicateFileDescriptorWithFlags),
         ):
-            if event.original_fd in self.used:
-                self.used[event.copied_fd] = self.used[event.original_fd]
-                self.fd_flags[event.copied_fd] = int(getattr(event, "cloexec", False))
+            self.used[event.copied_fd] = self.used[event.original_fd]
+            self.fd_flags[event.copied_fd] = int(getattr(event, "cloexec", False))
         elif isinstance(event, descriptors.FileDescriptorSetFdFlags):
             self.fd_flags[event.fd] = event.flags
-        elif isinstance(event, descriptors.FileDescriptorSetFlags) and event.fd in self.used:
+        elif isinstance(event, descriptors.FileDescriptorSetFlags):
             self.used[event.fd]["flags"] = event.flags
 
-    def _open(self, fd: int, thing: dict[str, Any]) -> None:
+    def _open(self, fd: int, thing: Thing) -> None:
         self.used[fd], self.fd_flags[fd] = thing, 0
 
     def _close(self, fd: int) -> None:
-        self.used.pop(fd, None)
+        """Close a number. The last number of an object ends the watches of the object."""
+        closed = self.used.pop(fd, None)
         self.fd_flags.pop(fd, None)
+        things = list(self.used.values())
+        if any(thing is closed for thing in things):
+            return
+        for thing in things:
+            if thing["kind"] == "epoll":
+                thing["watched"] = [one for one in thing["watched"] if one[1] is not closed]
 
     def _receive(self, event: inputs.BytesReceived | inputs.HostResult) -> None:
         """Count received bytes, and note the error of a receive, a connection or a send."""
@@ -133,10 +200,15 @@ class PlainDescriptors:
         if is_unix or (not is_open and self.used[fd]["is_inside"]):
             self._apply(fd, event, None)
             return
-        follower = self._find_follower(index)
+        follower: Any = self._find_follower(index)
         if follower is None:
             return
-        if not isinstance(follower, inputs.HostResult) or follower.call != CALLS[type(event)]:
+        is_result = (
+            isinstance(follower, inputs.HostResult)
+            and follower.call is CALLS[type(event)]
+            and follower.fd == fd
+        )
+        if not is_result:
             self._apply(fd, event, None)
             self.used[fd]["is_inside"] = True
             return
@@ -169,7 +241,7 @@ class PlainDescriptors:
         else:
             self._apply_to_connection(socket, event, value)
 
-    def _apply_to_connection(self, socket: dict[str, Any], event: Any, value: bytes | None) -> None:
+    def _apply_to_connection(self, socket: Thing, event: Any, value: bytes | None) -> None:
         if CALLS[type(event)] is HostCall.SEND:
             count = event.count if isinstance(event, sockets.SocketSendFile) else len(event.data)
             if value is not None:
@@ -186,9 +258,9 @@ class PlainDescriptors:
             socket["options"][key] = event
 
 
-def new_socket(**changes: Any) -> dict[str, Any]:
+def new_socket(**changes: Any) -> Thing:
     """Return a socket that nothing has happened to."""
-    found: dict[str, Any] = {"kind": "socket", "bound": None, "backlog": None, "requested": None}
+    found: Thing = {"kind": "socket", "bound": None, "backlog": None, "requested": None}
     found |= {"connected": None, "accepted": None, "shut": 0, "options": {}, "groups": set()}
     return found | {"sent": 0, "received": 0, "error": 0, "flags": 0} | changes
 
@@ -200,23 +272,23 @@ def address_of(value: bytes) -> Any:
     return event.addr
 
 
-def describe_model(host: ModelHost) -> tuple[dict[int, dict[str, Any]], dict[int, int]]:
+def describe_model(host: ModelHost) -> tuple[dict[int, Thing], dict[int, int]]:
     """Return the descriptors for bytes of a model host, as ``PlainDescriptors`` has them."""
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, Thing] = {}
     for fd, state in host.descriptors.items():
         thing = state.object
         if isinstance(thing, SocketState):
             found[fd] = _describe_socket(thing) | {"flags": state.flags}
         elif isinstance(thing, EventCounter):
             found[fd] = {"kind": "counter", "initial": thing.initial, "flags": state.flags}
-        elif isinstance(thing, Epoll):
+        elif isinstance(thing, EpollState):
             found[fd] = {"kind": "epoll", "watched": thing.watched, "flags": state.flags}
         elif isinstance(thing, tuple) and thing[0] == "pipe":
             found[fd] = {"kind": "pipe", "writes": thing[2], "pipe": thing[1], "flags": state.flags}
     return found, {fd: host.descriptors[fd].fd_flags for fd in found}
 
 
-def _describe_socket(socket: SocketState) -> dict[str, Any]:
+def _describe_socket(socket: SocketState) -> Thing:
     created: Any = socket.created_by
     listening: Any = socket.listening
     connected: Any = socket.connected

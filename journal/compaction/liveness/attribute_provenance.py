@@ -12,7 +12,7 @@ from journal.compaction.liveness.descriptor_provenance import (
 from journal.compaction.liveness.file_provenance import ProvenanceFile
 from journal.events import descriptors, sockets
 from journal.events.definition import Event
-from journal.events.descriptors import EpollOperation, Whence
+from journal.events.descriptors import Whence
 from journal.replay.effects.pending_calls import requested_socket
 from journal.replay.effects.sockets import DIRECTIONS
 from journal.replay.state.descriptor_table import HostNode, OpenMountFile, StandardStream
@@ -94,15 +94,6 @@ def _record_rights(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     entry.rights_owner = graph.seq
-
-
-def _record_watch(
-    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
-) -> None:
-    key = "watched", event.fd
-    graph.add_reverse_dependency(description.attributes.latest.pop(key, None))
-    if event.op is not EpollOperation.DELETE:
-        description.attributes.latest[key] = graph.seq
 
 
 def _record_join(
@@ -187,7 +178,6 @@ _SETTERS: dict[type[Event], tuple[Setter, str]] = {
     descriptors.FileDescriptorSetFlags: (_record_flags, "fd"),
     descriptors.FileDescriptorSetFdFlags: (_record_fd_flags, "fd"),
     descriptors.FileDescriptorSetRights: (_record_rights, "fd"),
-    descriptors.EpollCtl: (_record_watch, "epfd"),
     sockets.SocketListen: (_record_listening, "fd"),
     sockets.SocketBind: (_record_binding, "fd"),
     sockets.SocketConnect: (_record_request, "fd"),

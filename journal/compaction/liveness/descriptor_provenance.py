@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from journal.compaction.liveness.dependency_graph import DependencyGraph
+from journal.events.descriptors import EpollEvent
 from journal.replay.state.descriptor_table import (
     DescriptorEntry,
     HostNode,
@@ -13,6 +14,7 @@ from journal.replay.state.descriptor_table import (
     PipeEnd,
     ReplayTable,
     SocketState,
+    Watch,
 )
 
 
@@ -139,6 +141,30 @@ class ProvenanceTable(ReplayTable):
             entry = self.tracked(new)
             self.graph.add_reverse_dependency(entry.owner)
             entry.owner = self.graph.seq
+
+    def put_watch(self, epfd: int, fd: int, event: EpollEvent | None) -> None:
+        """Let the epoll instance ``epfd`` watch ``fd``. A later change depends on the first event.
+
+        The event depends on both descriptors.
+        """
+        super().put_watch(epfd, fd, event)
+        watch, latest = self.find_watch(fd), self._attributes_of(self.description(epfd)).latest
+        added = latest.setdefault(("watch", watch), self.graph.seq)
+        if added != self.graph.seq:
+            latest["change", watch] = self.graph.seq
+            self.graph.add_dependency(added)
+
+    def end_watch(self, epoll: OpenFileDescription, watch: Watch) -> None:
+        """End a watch. The event ends what the event began that added the watch."""
+        super().end_watch(epoll, watch)
+        latest = self._attributes_of(epoll).latest
+        latest.pop(("change", watch), None)
+        self.graph.add_reverse_dependency(latest.pop(("watch", watch), None))
+
+    @staticmethod
+    def _attributes_of(description: OpenFileDescription) -> AttributeOwners:
+        assert isinstance(description, TrackedDescription)
+        return description.attributes
 
     def owners(self) -> Iterator[int]:
         """Yield the owners of all descriptors and descriptions."""

@@ -14,6 +14,7 @@ from journal.compaction.liveness.file_provenance import (
 from journal.compaction.liveness.provenance_host import ProvenanceHost
 from journal.replay.state.descriptor_table import (
     Epoll,
+    OpenFileDescription,
     OpenMountDirectory,
     OpenMountFile,
     PipeEnd,
@@ -39,16 +40,15 @@ def state_tokens(host: ProvenanceHost) -> Iterator[str]:
         yield f"mount {guest!r}"
         for node in backend.nodes():
             yield from _node_tokens(node)
-    description_ids: dict[int, int] = {}
+    numbers = host.table.number_descriptions()
     pipes: dict[int, int] = {}
     for fd, entry in host.table:
         description = entry.description
-        number = description_ids.setdefault(id(description), len(description_ids))
         yield (
-            f"{fd} {number} {description.flags} {description.position} "
+            f"{fd} {numbers[description]} {description.flags} {description.position} "
             f"{entry.fd_flags} {entry.rights}"
         )
-        yield from _object_tokens(description.object, pipes)
+        yield from _object_tokens(description.object, pipes, numbers)
 
 
 def _node_tokens(node: Node) -> Iterator[str]:
@@ -61,7 +61,9 @@ def _node_tokens(node: Node) -> Iterator[str]:
         yield repr([(name, child.inode) for name, child in node.entries.items()])
 
 
-def _object_tokens(obj: Any, pipes: dict[int, int]) -> Iterator[str]:
+def _object_tokens(
+    obj: Any, pipes: dict[int, int], numbers: dict[OpenFileDescription, int]
+) -> Iterator[str]:
     if isinstance(obj, OpenMountFile):
         assert isinstance(obj.file, ProvenanceFile)
         yield from _node_tokens(obj.file.node)
@@ -77,6 +79,10 @@ def _object_tokens(obj: Any, pipes: dict[int, int]) -> Iterator[str]:
         yield f"{obj.requested!r} {obj.connected!r} {obj.listening!r} {sorted(obj.shut)}"
         yield repr(sorted(map(repr, [*obj.options.values(), *obj.groups])))
     elif isinstance(obj, Epoll):
-        yield repr(sorted(obj.watched.items()))
+        # The order of watches with the same number of a descriptor is part of the state.
+        yield from (
+            f"{watch.fd} {numbers[watch.target] if watch.target else None} {event!r}"
+            for watch, event in sorted(obj.watches.items(), key=lambda item: item[0].fd)
+        )
     else:
         yield repr(obj)

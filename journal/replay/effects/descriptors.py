@@ -6,7 +6,7 @@ from journal.events.paths import TimeFlags
 from journal.replay.dispatch import apply_effect
 from journal.replay.effects.pending_calls import Opening, add_descriptor, request_effect
 from journal.replay.host import Host
-from journal.replay.limits import ReplayError, check_count
+from journal.replay.limits import ReplayError
 from journal.replay.state.descriptor_table import (
     Epoll,
     EventCounter,
@@ -154,14 +154,13 @@ def _(event: descriptors.EpollCreate, host: Host) -> None:
 
 @apply_effect.register
 def _(event: descriptors.EpollCtl, host: Host) -> None:
-    watched = host.table.object_of(event.epfd, Epoll).watched
+    host.table.object_of(event.epfd, Epoll)
     if event.op is EpollOperation.DELETE:
-        watched.pop(event.fd, None)
+        host.table.end_watch(host.table.description(event.epfd), host.table.find_watch(event.fd))
     elif event.op is EpollOperation.UNKNOWN:
         raise ReplayError(f"unknown operation on epoll descriptor {event.epfd}")
     else:
-        check_count("watched descriptors", len(watched) + (event.fd not in watched))
-        watched[event.fd] = event.event
+        host.table.put_watch(event.epfd, event.fd, event.event)
 
 
 @apply_effect.register

@@ -82,14 +82,21 @@ def settle_request(host: Host, event: Event | None = None) -> Event | None:
     request = host.pending
     if request is None or request.group is not Group.SOCKETS:
         return None
-    if event is not None:
-        is_result = isinstance(event, HostResult) and event.call is _REQUESTS[type(request)][0]
-        if is_result or event.tag not in _FOLLOWERS:
-            return None
+    if event is not None and (_is_result(event, request) or event.tag not in _FOLLOWERS):
+        return None
     host.pending = None
     apply_request(request, None, host)
     host.table.object_of(requested_socket(request), SocketState).is_inside = True
     return request
+
+
+def _is_result(event: Event, request: Event) -> bool:
+    """Return whether ``event`` is the host's result for the request of a socket."""
+    return (
+        isinstance(event, HostResult)
+        and event.call is _REQUESTS[type(request)][0]
+        and event.fd == requested_socket(request)
+    )
 
 
 def requested_socket(request: Any) -> int:

@@ -7,10 +7,18 @@ from typing import Any, NamedTuple
 
 from journal.events import BY_TAG
 from journal.events.definition import Event
+from journal.events.descriptors import EpollEvent
 from journal.events.paths import FileType
 from journal.replay.hosts.base import BaseHost
 from journal.replay.limits import translate_file_errors
-from journal.replay.state.descriptor_table import OpenMountDirectory, OpenMountFile, Pipe, PipeEnd
+from journal.replay.state.descriptor_table import (
+    Epoll,
+    OpenFileDescription,
+    OpenMountDirectory,
+    OpenMountFile,
+    Pipe,
+    PipeEnd,
+)
 from journal.replay.state.memory_layers import MachineLayer
 from journal.replay.state.process_state import InputState, NetworkState, ProcessState, StreamState
 from journal.vfs.memory_backend import MemoryBackend, MemoryFile
@@ -19,12 +27,22 @@ from journal.vfs.tree_entries import TreeEntry, list_tree, read_files
 ALL_TAGS = frozenset(BY_TAG)
 
 
+class EpollState(NamedTuple):
+    """An epoll instance as a value.
+
+    ``watched`` has what the guest watches for, by the number of the watched descriptor and its
+    ``description_id``, None if the number was not open.
+    """
+
+    watched: dict[tuple[int, int | None], EpollEvent | None]
+
+
 class DescriptorState(NamedTuple):
     """One descriptor as a value.
 
     Descriptors with the same ``description_id`` are duplicates and share all fields except the last
     two. ``object`` is the open object; for a file or a directory in memory, its type and its inode
-    number.
+    number; for an epoll instance an :class:`EpollState`.
     """
 
     description_id: int
@@ -96,14 +114,14 @@ class ModelHost(BaseHost[MemoryBackend]):
     @property
     def descriptors(self) -> dict[int, DescriptorState]:
         """Open descriptors, by number."""
-        description_ids: dict[int, int] = {}
+        description_ids = self.table.number_descriptions()
         pipes: dict[int, int] = {}
         states = {}
         for fd, entry in self.table:
             description = entry.description
             states[fd] = DescriptorState(
-                description_ids.setdefault(id(description), len(description_ids)),
-                _object_value(description.object, pipes),
+                description_ids[description],
+                _object_value(description.object, pipes, description_ids),
                 description.flags,
                 description.position,
                 entry.fd_flags,
@@ -125,8 +143,18 @@ class ModelHost(BaseHost[MemoryBackend]):
         )
 
 
-def _object_value(open_object: Any, pipes: dict[int, int]) -> Any:
+def _object_value(
+    open_object: Any, pipes: dict[int, int], description_ids: dict[OpenFileDescription, int]
+) -> Any:
     """Return the value of an open object. Pipes are numbered in the order of their first use."""
+    if isinstance(open_object, Epoll):
+        watches = open_object.watches.items()
+        return EpollState(
+            {
+                (watch.fd, description_ids[watch.target] if watch.target else None): event
+                for watch, event in watches
+            }
+        )
     if isinstance(open_object, OpenMountFile):
         assert isinstance(open_object.file, MemoryFile)
         return FileType.REGULAR_FILE, open_object.file.inode

@@ -5,7 +5,7 @@ position in a snapshot.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from journal.events.definition import Event
 from journal.events.descriptors import EpollEvent
@@ -85,9 +85,14 @@ class EventCounter:
 
 @dataclass(slots=True)
 class Epoll:
-    """An epoll instance, with its watched descriptors."""
+    """An epoll instance, with its watches.
 
-    watched: dict[int, EpollEvent | None] = field(default_factory=dict)
+    As on Linux, a watch belongs to an open object and to the number of the descriptor with which it
+    was added. It ends with the last descriptor of the object. The object is None in a journal of
+    another engine that watches a number which is not open.
+    """
+
+    watches: "dict[Watch, EpollEvent | None]" = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -135,6 +140,13 @@ class SocketState:
 _NOT_FAILED = frozenset((0, Errno.AGAIN, Errno.INPROGRESS, Errno.INTR))
 
 
+class Watch(NamedTuple):
+    """Key of a watch: the number of the descriptor, and the watched object."""
+
+    fd: int
+    target: "OpenFileDescription | None"
+
+
 OpenObject = (
     StandardStream
     | OpenMountFile
@@ -172,14 +184,16 @@ _KIND_NAMES: dict[type[OpenObject], str] = {
 class OpenFileDescription:
     """An open file description, as in POSIX: duplicates share it, with its position and fdflags.
 
-    ``position`` is None if only the guest knows it.
+    ``position`` is None if only the guest knows it. ``watchers`` are the epoll instances that watch
+    the object, each with the number of the watched descriptor; None if there never was one.
     """
 
-    __slots__ = ("entry_count", "flags", "object", "position")
+    __slots__ = ("entry_count", "flags", "object", "position", "watchers")
 
     def __init__(self, open_object: OpenObject, flags: int = 0) -> None:
         self.object, self.flags, self.entry_count = open_object, flags, 0
         self.position: int | None = 0
+        self.watchers: dict[tuple[OpenFileDescription, int], None] | None = None
 
 
 class DescriptorEntry:
@@ -257,6 +271,33 @@ class ReplayTable(DescriptorTable[DescriptorEntry]):
         self.check_free(copied)
         self._put(copied, DescriptorEntry(entry.description, fd_flags, entry.rights))
 
+    def number_descriptions(self) -> dict[OpenFileDescription, int]:
+        """Return the open file descriptions, numbered in the order of their first descriptors."""
+        numbers: dict[OpenFileDescription, int] = {}
+        for _, entry in self:
+            numbers.setdefault(entry.description, len(numbers))
+        return numbers
+
+    def find_watch(self, fd: int) -> Watch:
+        """Return the key of a watch of ``fd``."""
+        return Watch(fd, self.description(fd) if fd in self.entries else None)
+
+    def put_watch(self, epfd: int, fd: int, event: EpollEvent | None) -> None:
+        """Let the epoll instance ``epfd`` watch ``fd``, or change how it does."""
+        watches, watch = self.object_of(epfd, Epoll).watches, self.find_watch(fd)
+        check_count("watched descriptors", len(watches) + (watch not in watches))
+        watches[watch] = event
+        if watch.target is not None:
+            watch.target.watchers = watch.target.watchers or {}
+            watch.target.watchers[self.description(epfd), fd] = None
+
+    def end_watch(self, epoll: OpenFileDescription, watch: Watch) -> None:
+        """End a watch of an epoll instance, if it exists."""
+        assert isinstance(epoll.object, Epoll)
+        epoll.object.watches.pop(watch, None)
+        if watch.target is not None and watch.target.watchers is not None:
+            watch.target.watchers.pop((epoll, watch.fd), None)
+
     def _put(self, fd: int, entry: DescriptorEntry) -> None:
         entry.description.entry_count += 1
         self.entries[fd] = entry
@@ -271,3 +312,8 @@ class ReplayTable(DescriptorTable[DescriptorEntry]):
             description.object.file.close()
         elif isinstance(description.object, OpenMountDirectory):
             description.object.directory.close()
+        elif isinstance(description.object, Epoll):
+            for watch in list(description.object.watches):
+                self.end_watch(description, watch)
+        for epoll, number in list(description.watchers or ()):
+            self.end_watch(epoll, Watch(number, description))
