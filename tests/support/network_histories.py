@@ -109,7 +109,25 @@ def _connect(make: Making) -> None:
     value = b"" if errno else address_value(local, peer)
     event = sockets.SocketConnect(fd=fd, addr=peer)
     make.add(event, host_result(HostCall.CONNECT, fd, value, errno))
-    if not errno or (errno == Errno.INPROGRESS and make.below(2)):
+    if not errno:
+        make.add(sockets.SocketConnected(fd=fd, local_addr=local, peer_addr=peer))
+
+
+def _learn_outcome(make: Making) -> None:
+    """Let the guest ask for the outcome of a connection that the host has started."""
+    pending = [
+        fd
+        for fd, entry in make.host.table
+        if isinstance(entry.description.object, SocketState)
+        and entry.description.object.requested is not None
+        and entry.description.object.connected is None
+    ]
+    if not pending:
+        return
+    fd, local, peer = make.random.choice(pending), address(1), address(2)
+    errno = make.random.choice([0, Errno.INPROGRESS, Errno.TIMEDOUT])
+    make.add(host_result(HostCall.CONNECT, fd, b"" if errno else address_value(local, peer), errno))
+    if not errno:
         make.add(sockets.SocketConnected(fd=fd, local_addr=local, peer_addr=peer))
 
 
@@ -252,7 +270,7 @@ def _close(make: Making) -> None:
 
 
 _STEPS: tuple[Callable[[Making], None], ...] = (
-    *(_open, _open, _bind, _listen, _connect, _connect, _accept, _accept),
+    *(_open, _open, _bind, _listen, _connect, _connect, _learn_outcome, _accept, _accept),
     *(_send, _send, _receive, _receive, _shut_down, _set_option, _set_group, _ask),
     *(_pipe, _counter, _pair, _epoll, _epoll, _copy, _copy, _close, _close, _close),
 )

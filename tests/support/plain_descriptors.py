@@ -18,7 +18,7 @@ from journal.events.descriptors import (
 )
 from journal.events.inputs import HostCall
 from journal.events.process import Mount, MountKind
-from journal.events.sockets import AddressFamily, Shutdown
+from journal.events.sockets import AddressFamily, Shutdown, SocketType
 from journal.replay import ModelHost
 from journal.replay.hosts.model import EpollState
 from journal.replay.state.descriptor_table import EventCounter, SocketState
@@ -94,7 +94,8 @@ class PlainDescriptors:
             self._open(event.fd, {"kind": "epoll", "watched": [], "flags": 0})
         elif isinstance(event, (sockets.SocketPair, sockets.SocketPairOfType)):
             for fd in (event.fd1, event.fd2):
-                self._open(fd, new_socket(is_inside=True))
+                is_datagram = getattr(event, "ty", None) is SocketType.DGRAM
+                self._open(fd, new_socket(is_datagram=is_datagram, is_inside=True))
         elif isinstance(event, (OpenFileDescriptor, OpenFileDescriptorWithFlags, Mount)):
             self._open_file(index, event)
         else:
@@ -186,6 +187,9 @@ class PlainDescriptors:
             socket["received"] += len(event.data)
         elif event.call not in (HostCall.CONNECT, HostCall.SEND):
             return
+        has_failed = event.errno not in (0, Errno.INPROGRESS) and not socket["is_datagram"]
+        if getattr(event, "call", None) is HostCall.CONNECT and has_failed:
+            socket |= {"requested": None, "is_refused": True}
         if event.errno not in WAITING:
             socket["error"] = event.errno
 
@@ -225,7 +229,8 @@ class PlainDescriptors:
 
     def _apply(self, fd: int, event: Any, value: bytes | None) -> None:
         if isinstance(event, sockets.SocketOpen):
-            self._open(fd, new_socket(is_inside=event.af is AddressFamily.UNIX))
+            is_datagram, is_inside = event.ty is SocketType.DGRAM, event.af is AddressFamily.UNIX
+            self._open(fd, new_socket(is_datagram=is_datagram, is_inside=is_inside))
             return
         socket = self.used[fd]
         if isinstance(event, sockets.SocketBind):
@@ -235,7 +240,7 @@ class PlainDescriptors:
             if value is not None and socket["bound"] is None:
                 socket["bound"] = address_of(value)
         elif isinstance(event, sockets.SocketConnect):
-            socket["requested"] = event.addr
+            socket |= {"requested": event.addr, "is_refused": False}
         elif isinstance(event, sockets.SocketShutdown):
             socket["shut"] |= {0: 1, 1: 2, 2: 3}[int(event.how)]
         else:
@@ -247,6 +252,7 @@ class PlainDescriptors:
             if value is not None:
                 count = min(count, int.from_bytes(value, "little"))
             socket["sent"] += count
+            socket["has_sent"] |= socket["is_datagram"]
         elif CALLS[type(event)] is HostCall.MULTICAST:
             group = event.multiaddr, event.iface
             socket["groups"].discard(group)
@@ -262,6 +268,7 @@ def new_socket(**changes: Any) -> Thing:
     """Return a socket that nothing has happened to."""
     found: Thing = {"kind": "socket", "bound": None, "backlog": None, "requested": None}
     found |= {"connected": None, "accepted": None, "shut": 0, "options": {}, "groups": set()}
+    found |= {"is_datagram": False, "is_refused": False, "has_sent": False}
     return found | {"sent": 0, "received": 0, "error": 0, "flags": 0} | changes
 
 
@@ -294,6 +301,9 @@ def _describe_socket(socket: SocketState) -> Thing:
     connected: Any = socket.connected
     is_accepted = isinstance(created, sockets.SocketAccepted)
     return new_socket(
+        is_datagram=socket.is_datagram,
+        is_refused=socket.is_refused,
+        has_sent=socket.has_sent,
         is_inside=socket.is_inside,
         bound=getattr(socket.bound, "addr", None),
         backlog=listening.backlog if listening else None,

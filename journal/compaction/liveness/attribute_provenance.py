@@ -1,6 +1,6 @@
 """Provenance of descriptor attributes: the event that set each, besides open and close."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
@@ -13,9 +13,15 @@ from journal.compaction.liveness.file_provenance import ProvenanceFile
 from journal.events import descriptors, sockets
 from journal.events.definition import Event
 from journal.events.descriptors import Whence
+from journal.events.inputs import HostResult
 from journal.replay.effects.pending_calls import requested_socket
 from journal.replay.effects.sockets import DIRECTIONS
-from journal.replay.state.descriptor_table import HostNode, OpenMountFile, StandardStream
+from journal.replay.state.descriptor_table import (
+    HostNode,
+    OpenMountFile,
+    SocketState,
+    StandardStream,
+)
 
 
 def record_attributes(event: Event, table: ProvenanceTable) -> None:
@@ -28,6 +34,28 @@ def record_attributes(event: Event, table: ProvenanceTable) -> None:
         description = entry.description
         assert isinstance(description, TrackedDescription)
         setter(event, entry, description, table.graph)
+
+
+def record_outcome(event: HostResult, table: ProvenanceTable) -> None:
+    """Record the outcome of a request for a connection: a failed result, or one that comes later.
+
+    The outcome of a pending connection ends what its request began, and depends on it.
+    """
+    entry = table.entries.get(event.fd)
+    if entry is None or not isinstance(entry.description.object, SocketState):
+        return
+    description = entry.description
+    assert isinstance(description, TrackedDescription)
+    latest, graph = description.attributes.latest, table.graph
+    if "requested" in latest:
+        graph.add_dependency(latest["requested"])
+        graph.add_reverse_dependency(latest["requested"])
+    if event.errno == 0:
+        latest["outcome"] = graph.seq
+    elif not entry.description.object.is_datagram:
+        for name in ("requested", "outcome"):
+            latest.pop(name, None)
+        latest["refused"] = graph.seq
 
 
 def record_inside(request: Event, table: ProvenanceTable) -> None:
@@ -129,36 +157,47 @@ def _record_listening(
 def _record_request(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    description.attributes.latest["requested"] = graph.seq
+    latest = description.attributes.latest
+    for name in ("outcome", "refused"):
+        latest.pop(name, None)
+    latest["requested"] = graph.seq
 
 
 def _record_connection(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    """Record a connection, which depends on its request."""
-    latest = description.attributes.latest
-    graph.add_dependency(latest.get("requested", BEFORE_JOURNAL))
-    latest["connected"] = graph.seq
+    """Record a connection, which depends on its request and on the outcome of it."""
+    _depend_on(_REQUEST, description, graph)
+    description.attributes.latest["connected"] = graph.seq
 
 
 def _record_acceptance(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     """Make an accepted connection depend on the address and the state of its listener."""
-    for name in ("inside", "bound", "listening"):
-        graph.add_dependency(description.attributes.latest.get(name, BEFORE_JOURNAL))
+    _depend_on(("inside", "bound", "listening"), description, graph)
 
 
 def _record_send(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    graph.is_pinned = False  # No state depends on bytes that have left the guest.
+    """Record the first datagram, for which the host has chosen a port.
+
+    No other state depends on bytes that have left the guest.
+    """
+    graph.is_pinned = False
+    assert isinstance(description.object, SocketState)
+    if description.object.is_datagram:
+        latest = description.attributes.latest
+        if latest.setdefault("sent", graph.seq) == graph.seq:
+            _depend_on(_CONNECTION, description, graph)
 
 
 def _record_shutdown(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     """Record the directions that the event has shut. A second shutdown changes nothing."""
+    _depend_on(_CONNECTION, description, graph)
     for direction in DIRECTIONS[event.how]:
         description.attributes.latest.setdefault(("shut", direction), graph.seq)
 
@@ -169,6 +208,17 @@ def _record_option(
     option = event.ty if isinstance(event, sockets.SocketSetOptTime) else event.opt
     description.attributes.latest["option", event.tag, int(option)] = graph.seq
 
+
+def _depend_on(
+    names: Iterable[str], description: TrackedDescription, graph: DependencyGraph
+) -> None:
+    """Make the current event depend on the owners of some attributes."""
+    for name in names:
+        graph.add_dependency(description.attributes.latest.get(name, BEFORE_JOURNAL))
+
+
+_REQUEST = ("requested", "outcome")
+_CONNECTION = (*_REQUEST, "connected")
 
 Setter = Callable[[Any, TrackedDescriptor, TrackedDescription, DependencyGraph], None]
 _SETTERS: dict[type[Event], tuple[Setter, str]] = {

@@ -76,7 +76,8 @@ def _object_tokens(
     elif isinstance(obj, SocketState):
         # The counts of bytes and the last error are not state: no later event depends on them.
         yield f"{obj.created_by!r} {obj.is_certain} {obj.is_inside} {obj.bound!r}"
-        yield f"{obj.requested!r} {obj.connected!r} {obj.listening!r} {sorted(obj.shut)}"
+        yield f"{obj.requested!r} {obj.is_refused} {obj.connected!r} {obj.listening!r}"
+        yield f"{sorted(obj.shut)} {obj.has_sent}"
         yield repr(sorted(map(repr, [*obj.options.values(), *obj.groups])))
     elif isinstance(obj, Epoll):
         # The order of watches with the same number of a descriptor is part of the state.

@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 
 from journal.compaction import event_classes
-from journal.compaction.liveness.attribute_provenance import record_attributes, record_inside
+from journal.compaction.liveness.attribute_provenance import (
+    record_attributes,
+    record_inside,
+    record_outcome,
+)
 from journal.compaction.liveness.dependency_graph import (
     BEFORE_JOURNAL,
     DROPPED_SNAPSHOT,
@@ -30,6 +34,7 @@ from journal.replay.effects.pending_calls import is_accepted, settle_request
 from journal.replay.hosts.base import BaseHost
 from journal.replay.limits import ReplayError, ReplayLimits
 from journal.replay.state.descriptor_table import HostNode, OpenMountDirectory, OpenMountFile
+from journal.wasi_abi import Errno
 
 _UNLIMITED = ReplayLimits(files_size_max=1 << 62)
 _QUERIES = frozenset(
@@ -43,7 +48,7 @@ _QUERIES = frozenset(
     )
 )
 """Calls whose results belong to no request. No file and no descriptor depends on them."""
-_SIZE, _PROBE = int(HostCall.SIZE), int(HostCall.PROBE)
+_SIZE, _PROBE, _CONNECT = map(int, (HostCall.SIZE, HostCall.PROBE, HostCall.CONNECT))
 _ONE_DIRECTORY = (
     paths.CreateDirectory,
     paths.RemoveDirectory,
@@ -53,7 +58,6 @@ _ONE_DIRECTORY = (
     descriptors.FileDescriptorSetTimes,
 )
 _TWO_DIRECTORIES = (paths.CreateHardLink, paths.PathRename)
-_SUCCESS = b"\0\0"
 
 
 class ProvenanceHost(BaseHost[ProvenanceBackend]):
@@ -130,6 +134,8 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
             if request is not None:
                 record_attributes(request, self.provenance)
                 record_inside(request, self.provenance)
+                if self._request_seq == self._pending_seq:
+                    self._request_seq = BEFORE_JOURNAL
             self.graph.finish_event()
 
     def clear_request(self) -> None:
@@ -177,34 +183,40 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     def add_result(self, seq: int, payload: bytes, now: int) -> None:
         """Replay a host result, and link it with its request. Ignore results without effect."""
-        call, request_seq, request = payload[0] if payload else -1, self._request_seq, self.pending
+        call = payload[0] if payload else -1
+        if self.pending is not None:
+            self.settle_request(codec.decode(HostResult.tag, payload))
+        request_seq, request = self._request_seq, self.pending
         if request is None and call in _QUERIES:
             return
         if call == _PROBE:
             self._probe = seq
             return
-        if request is not None:
-            self.settle_request(codec.decode(HostResult.tag, payload))
-            request = self.pending
-        if request is not None or call == _SIZE:
+        if request is not None or call in (_SIZE, _CONNECT):
             self.seq, self.now = seq, now
-            self.graph.begin_event(seq, is_pinned=self.provenance.lacks_host_results)
             result = codec.decode(HostResult.tag, payload)
             assert isinstance(result, HostResult)
-            self._apply(result)
+            self._apply_result(result, request)
             if request is not None and self.pending is None:
                 request_seq = self._pending_seq
-                if is_accepted(result):
-                    record_attributes(request, self.provenance)
-            elif call == _SIZE and payload[5:7] == _SUCCESS:
-                self._record_size(int.from_bytes(payload[1:5], "little"))
-            self.graph.finish_event()
         if request_seq != BEFORE_JOURNAL and (
             call not in (_SIZE, *_QUERIES) or self._pending_seq == request_seq
         ):
             self.graph.link(seq, request_seq)
             self.graph.link(request_seq, seq)
             self._request_seq = BEFORE_JOURNAL
+
+    def _apply_result(self, result: HostResult, request: Event | None) -> None:
+        """Apply a host result, and record the attributes that it or its request has set."""
+        self.graph.begin_event(self.seq, is_pinned=self.provenance.lacks_host_results)
+        self._apply(result)
+        if request is not None and self.pending is None and is_accepted(result):
+            record_attributes(request, self.provenance)
+        elif result.call is HostCall.CONNECT and result.errno != Errno.INPROGRESS:
+            record_outcome(result, self.provenance)
+        elif result.call is HostCall.SIZE and request is None and not result.errno:
+            self._record_size(result.fd)
+        self.graph.finish_event()
 
     def _record_size(self, fd: int) -> None:
         """Record the size of a host file that was reported to the guest."""

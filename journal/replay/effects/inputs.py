@@ -3,7 +3,7 @@
 from journal.events import inputs
 from journal.events.inputs import HostCall
 from journal.replay.dispatch import apply_effect
-from journal.replay.effects.pending_calls import apply_host_result
+from journal.replay.effects.pending_calls import apply_host_result, is_accepted
 from journal.replay.host import Host
 from journal.replay.state.descriptor_table import SocketState
 
@@ -66,6 +66,8 @@ def _(event: inputs.HostResult, host: Host) -> None:
     socket = _find_socket(event.fd, host) if event.call in _TRANSFERS else None
     if socket is not None:
         socket.record_error(event.errno)
+        if event.call is HostCall.CONNECT and not is_accepted(event):
+            socket.refuse()
 
 
 @apply_effect.register

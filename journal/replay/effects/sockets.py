@@ -115,7 +115,8 @@ def _(event: sockets.SocketListen, value: bytes | None, host: Host) -> None:
 
 @requests(HostCall.CONNECT, sockets.SocketConnect)
 def _(event: sockets.SocketConnect, value: bytes | None, host: Host) -> None:
-    host.table.object_of(event.fd, SocketState).requested = event
+    socket = host.table.object_of(event.fd, SocketState)
+    socket.requested, socket.is_refused = event, False
 
 
 @requests(HostCall.SEND, sockets.SocketSend, sockets.SocketSendTo)
@@ -161,7 +162,9 @@ def _(event: Option, value: bytes | None, host: Host) -> None:
 def _count_sent(fd: int, size: int, value: bytes | None, host: Host) -> None:
     """Count the bytes that the host accepted: of a journal without results, all of them."""
     accepted = size if value is None else min(size, unpack_count(value))
-    host.table.object_of(fd, SocketState).sent += accepted
+    socket = host.table.object_of(fd, SocketState)
+    socket.sent += accepted
+    socket.has_sent = socket.has_sent or socket.is_datagram
 
 
 def _decode_binding(fd: int, value: bytes) -> Event:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from journal.events.definition import Event
 from journal.events.descriptors import EpollEvent
 from journal.events.paths import FileType
-from journal.events.sockets import Shutdown
+from journal.events.sockets import Shutdown, SocketType
 from journal.replay.limits import ReplayError, check_count
 from journal.vfs.backend import BackendFile
 from journal.vfs.descriptor_table import DescriptorTable
@@ -99,10 +99,12 @@ class Epoll:
 class SocketState:
     """A socket, with the events that created, bound and connected it.
 
-    ``requested`` is the last request for a connection that the host accepted. ``options`` has the
-    last event that set each option, ``groups`` the multicast groups of the socket. ``is_certain``
-    is false if the journal of this library has no host results, so that the socket may not exist.
-    A socket ``is_inside`` the guest if no host takes part in it: its requests have no host results.
+    ``requested`` is the last request for a connection, unless it has failed: then the socket of a
+    stream ``is_refused`` until it requests another connection. ``options`` has the last event that
+    set each option, ``groups`` the multicast groups of the socket. ``has_sent`` says whether a
+    datagram was sent, so that the host has chosen a port. ``is_certain`` is false if the journal of
+    this library has no host results, so that the socket may not exist. A socket ``is_inside`` the
+    guest if no host takes part in it: its requests have no host results.
 
     ``sent`` and ``received`` count bytes; ``sent`` those that the host accepted. ``error`` is the
     last error of a connection, a send or a receive, 0 without one. These three say what has
@@ -113,15 +115,22 @@ class SocketState:
     is_certain: bool = True
     bound: Event | None = None
     requested: Event | None = None
+    is_refused: bool = False
     connected: Event | None = None
     listening: Event | None = None
     options: dict[tuple[int, int], Event] = field(default_factory=dict)
     groups: dict[tuple[object, object], None] = field(default_factory=dict)
     shut: set[Shutdown] = field(default_factory=set)
+    has_sent: bool = False
     is_inside: bool = False
     sent: int = 0
     received: int = 0
     error: int = 0
+
+    @property
+    def is_datagram(self) -> bool:
+        """Return whether the socket transfers messages without a connection."""
+        return getattr(self.created_by, "ty", SocketType.STREAM) is SocketType.DGRAM
 
     @property
     def is_lost(self) -> bool:
@@ -130,6 +139,11 @@ class SocketState:
         The peer reset the connection, or a resume could not continue it.
         """
         return self.error == Errno.CONNRESET
+
+    def refuse(self) -> None:
+        """Record that a request for a connection has failed."""
+        if not self.is_datagram:  # A datagram socket keeps its peer.
+            self.requested, self.is_refused = None, True
 
     def record_error(self, errno: int) -> None:
         """Record the error of a call. A call that would only have to wait has not failed."""
