@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -59,9 +60,10 @@ def _argument(at: int, letter: str) -> str:
     return f"(i64.extend_i32_u {loaded})" if letter == "l" else loaded
 
 
-def _program() -> bytes:
+def _make_program(names: Iterable[str]) -> bytes:
     imports, cases = [], []
-    for name, (source, parameters) in CALLS.items():
+    for name in names:
+        source, parameters = CALLS[name]
         types = " ".join(_TYPES[letter] for letter in parameters)
         has_result = bool(IMPORTS[source][name][0][1])
         result = "(result i32)" if has_result else ""
@@ -88,7 +90,12 @@ def _program() -> bytes:
             (br $again))))""")
 
 
-REMOTE = _program()
+REMOTE = _make_program(CALLS)
+_CALLS_ALONE = {"proc_exit", "proc_snapshot"}
+REMOTE_ALONE = _make_program(
+    name for name in CALLS if not name.startswith("proc_") or name in _CALLS_ALONE
+)
+"""The guest without the calls by which a guest starts processes and shares its pipes with them."""
 
 
 class Answer(NamedTuple):
@@ -156,6 +163,7 @@ class Remote:
 
 _SESSION = """
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import journal

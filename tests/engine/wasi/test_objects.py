@@ -30,7 +30,7 @@ from tests.support.remote_guest import (
     DATA,
     DATA_SIZE,
     END,
-    REMOTE,
+    REMOTE_ALONE,
     Answer,
     Remote,
     encode_order,
@@ -49,7 +49,7 @@ class Run:
     def __init__(self, path: Path, cache: Path) -> None:
         self.path, self.cache = path, cache
         self.recorder = journal.record(
-            REMOTE, path, mounts=[journal.engine.MemoryMount("/")], cache=cache
+            REMOTE_ALONE, path, mounts=[journal.engine.MemoryMount("/")], cache=cache
         )
         self.recorder.start()
         self.guest = GuestObjects(Remote(self.recorder))
@@ -418,7 +418,7 @@ def make_script() -> bytes:
 def record_script(path: Path, cache: Path, options: journal.engine.SnapshotOptions) -> bytes:
     """Record the script and return what the guest printed."""
     with journal.record(
-        REMOTE,
+        REMOTE_ALONE,
         path,
         mounts=[journal.engine.MemoryMount("/")],
         stdin=make_script(),
