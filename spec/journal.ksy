@@ -1162,11 +1162,17 @@ types:
   event_listener:
     doc: |
       A TCP socket that listens at `addr`, which the guest has from its start as `fd`.
+
+      An accept of a `non_blocking` socket does not wait.
     seq:
       - id: fd
         type: u4
       - id: addr
         type: socket_address
+      - id: non_blocking
+        type: u1
+        valid:
+          any-of: [0, 1]
   event_globals_set:
     doc: |
       Values of all mutable globals, for the next snapshot.

@@ -127,10 +127,14 @@ class Mount(Event):
 
 @event(tag=139, group=Group.CORE, role=Role.PREAMBLE, rule=Pinned())
 class Listener(Event):
-    """A TCP socket that listens at ``addr``, which the guest has from its start as ``fd``."""
+    """A TCP socket that listens at ``addr``, which the guest has from its start as ``fd``.
+
+    An accept of a ``non_blocking`` socket does not wait.
+    """
 
     fd: Fd
     addr: Address
+    non_blocking: Flag
 
 
 @event(tag=131, group=Group.CORE, role=Role.RECORDING, rule=Keep())

@@ -179,7 +179,7 @@ def test_unix_sockets_are_inside_the_guest() -> None:
 
 
 def test_a_listener_is_open_from_the_start() -> None:
-    listener = process.Listener(fd=3, addr=HERE)
+    listener = process.Listener(fd=3, addr=HERE, non_blocking=True)
     host = play_events(process_start(), listener)
     socket = host.descriptors[3].object
     assert (socket.created_by, socket.bound, socket.listening) == (listener,) * 3

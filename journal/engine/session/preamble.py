@@ -154,7 +154,7 @@ def write(  # long: it fills each field of ProcessStart
         child=child,
     )
     first_fd = FIRST_DESCRIPTOR + len(identity.mounts)
-    identity.listeners = make_listener_events(listeners, first_fd)
+    identity.listeners = make_listener_events(listeners, first_fd, module.data)
     events: list[Event] = [start]
     if embed:
         events += _split_module(module.data, ModulePart)

@@ -5,6 +5,7 @@ from journal.replay.dispatch import apply_effect
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError, check_size
 from journal.replay.state.descriptor_table import SocketState
+from journal.wasi_abi import FdFlags
 
 Part = process.ModulePart | process.InstrumentedPart
 
@@ -44,7 +45,8 @@ def _(event: process.SessionStart, host: Host) -> None:
 
 @apply_effect.register
 def _(event: process.Listener, host: Host) -> None:
-    host.table.add(event.fd, SocketState(event, bound=event, listening=event))
+    socket = SocketState(event, bound=event, listening=event)
+    host.table.add(event.fd, socket, flags=FdFlags.NONBLOCK if event.non_blocking else 0)
 
 
 @apply_effect.register

@@ -195,7 +195,7 @@ def test_a_guest_without_permission_to_listen_again_is_told(
         assert again("sock_accept", FIRST, 0, DATA).errno == Errno.ACCES
 
 
-LISTENER = Listener(fd=FIRST, addr=SocketAddress(ip_address("127.0.0.1"), 1))
+LISTENER = Listener(fd=FIRST, addr=SocketAddress(ip_address("127.0.0.1"), 1), non_blocking=False)
 
 
 @pytest.mark.parametrize(

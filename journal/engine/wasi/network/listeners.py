@@ -1,7 +1,7 @@
 """Listening sockets that a guest has from its start."""
 
 import socket as host
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
@@ -15,10 +15,12 @@ from journal.engine.wasi.network.addresses import (
     to_host_address,
 )
 from journal.engine.wasi.network.socket import Socket
+from journal.engine.wasm.producers import list_languages
 from journal.errors import OptionError
 from journal.events.process import Listener
 from journal.events.sockets import AddressFamily, SocketType
 from journal.events.wire_types import SocketAddress
+from journal.wasi_abi import FdFlags
 
 LISTENERS_COUNT_MAX = 256
 """Largest number of listeners that a guest has from its start."""
@@ -88,10 +90,18 @@ def _family_of(address: SocketAddress) -> AddressFamily:
     return AddressFamily.INET4 if address.address.version == 4 else AddressFamily.INET6
 
 
-def make_listener_events(handles: Iterable[host.socket], first_fd: int) -> list[Listener]:
-    """Return the events of listeners, which the guest has as ``first_fd`` and the numbers after."""
+def make_listener_events(
+    handles: Sequence[host.socket], first_fd: int, module: bytes
+) -> list[Listener]:
+    """Return the events of listeners, which the guest has as ``first_fd`` and the numbers after.
+
+    All goroutines of a program in Go share one thread, and its runtime waits in poll_oneoff. It
+    takes a listener as it is, and an accept that waits would stop them all. Other programs expect
+    a listener that waits.
+    """
+    is_go = bool(handles) and "Go" in list_languages(module)
     return [
-        Listener(fd=fd, addr=from_host_address(handle.getsockname()))
+        Listener(fd=fd, addr=from_host_address(handle.getsockname()), non_blocking=is_go)
         for fd, handle in enumerate(handles, first_fd)
     ]
 
@@ -107,5 +117,6 @@ def make_listener(event: Listener) -> Socket:
         bound=address,
         asked=address,
         backlog=BACKLOG,
+        flags=FdFlags.NONBLOCK if event.non_blocking else 0,
         is_preopened=True,
     )
