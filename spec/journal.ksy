@@ -1515,7 +1515,7 @@ types:
       Result of proc_spawn or proc_exec: the new process `pid`, which has a journal of its own.
 
       `errno` is WASI's error number, 0 for success. `image` counts the programs that the process
-      had before this one.
+      had before this one: above 0 it is the process itself, which continues in another journal.
     seq:
       - id: errno
         type: u2
@@ -1585,8 +1585,9 @@ types:
 
       `pid` is the number of the process, `parent` that of its parent. `image` counts the
       programs that the process had before this one, in journals of their own: it is above 0 after
-      proc_exec. `directory` is the working directory. `descriptors` and `files` are what the
-      process has open from its start besides its mounts.
+      proc_exec. `directory` is the working directory, and `ignored` has a byte for each signal
+      that the process ignores. `descriptors` and `files` are what it has open from its start
+      besides its mounts.
     seq:
       - id: journal
         size: 16
@@ -1597,6 +1598,8 @@ types:
       - id: image
         type: u4
       - id: directory
+        type: blob
+      - id: ignored
         type: blob
       - id: descriptors
         type: list_start_descriptor
@@ -1622,7 +1625,7 @@ types:
     doc: |
       The guest replaced its program with proc_exec. The process continues in another journal.
 
-      `image` is that of the ChildStart event there.
+      `image` is that of the ChildStart event there, and of the ChildStarted event before.
     seq:
       - id: pid
         type: u4
@@ -2041,6 +2044,7 @@ enums:
     32: join
     33: fork
     34: wait
+    35: signal
   mount_kind:
     0: memory
     1: host

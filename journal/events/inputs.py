@@ -68,6 +68,7 @@ class HostCall(IntEnum):
     JOIN = 32
     FORK = 33
     WAIT = 34
+    SIGNAL = 35
 
 
 NETWORK_CALLS = frozenset(

@@ -27,6 +27,7 @@ from journal.events.wire_types import (
     JournalId,
     ListOf,
     OutputBytes,
+    PublicBytes,
     RecordOf,
     Text,
     U32s,
@@ -133,7 +134,7 @@ class ChildStarted(Event):
     """Result of proc_spawn or proc_exec: the new process ``pid``, which has a journal of its own.
 
     ``errno`` is WASI's error number, 0 for success. ``image`` counts the programs that the process
-    had before this one.
+    had before this one: above 0 it is the process itself, which continues in another journal.
     """
 
     errno: U16
@@ -192,8 +193,9 @@ class ChildStart(Event):
 
     ``pid`` is the number of the process, ``parent`` that of its parent. ``image`` counts the
     programs that the process had before this one, in journals of their own: it is above 0 after
-    proc_exec. ``directory`` is the working directory. ``descriptors`` and ``files`` are what the
-    process has open from its start besides its mounts.
+    proc_exec. ``directory`` is the working directory, and ``ignored`` has a byte for each signal
+    that the process ignores. ``descriptors`` and ``files`` are what it has open from its start
+    besides its mounts.
     """
 
     journal: JournalId
@@ -201,6 +203,7 @@ class ChildStart(Event):
     parent: U32
     image: U32
     directory: GuestPath
+    ignored: PublicBytes
     descriptors: StartDescriptors
     files: StartFiles
 
@@ -224,7 +227,7 @@ class StreamPassed(Event):
 class ProcessReplaced(Event):
     """The guest replaced its program with proc_exec. The process continues in another journal.
 
-    ``image`` is that of the ChildStart event there.
+    ``image`` is that of the ChildStart event there, and of the ChildStarted event before.
     """
 
     pid: U32

@@ -37,7 +37,8 @@ from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.network.guest_network import GuestNetwork
-from journal.engine.wasi.processes import ProcessHost
+from journal.engine.wasi.objects.waits import Condition
+from journal.engine.wasi.processes import ProcessReplacedError
 from journal.engine.wasi.stdio.delivery import make_stream_events
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import FedSource, GuestStopped, Interrupter
@@ -54,6 +55,7 @@ from journal.rewrite.progress import report_phase
 from journal.wasi_abi import ProcExit, Signal
 
 if TYPE_CHECKING:
+    from journal.engine.session.process_tree import ProcessTree
     from journal.pages.page_index import PageIndex
 
 BACKTRACE_SIZE_MAX = 4096
@@ -88,7 +90,7 @@ class Process:
         pages: "PageIndex | None" = None,
         own: OwnFiles | None = None,
         listeners: Sequence[socket.socket] = (),
-        host: ProcessHost | None = None,
+        host: "ProcessTree | None" = None,
     ) -> None:
         self.program, self.identity, self.file_history = program, identity, FileHistory()
         self.monitor: RunMonitor | None = None
@@ -150,19 +152,22 @@ class Process:
             self.context.network.adopt(event.fd, handle)
 
     def _set_up_processes(
-        self, child: ChildStart | None, interrupter: Interrupter, host: ProcessHost | None
+        self, child: ChildStart | None, interrupter: Interrupter, host: "ProcessTree | None"
     ) -> StreamRelay | None:
         """Let the guest know its processes; return the relay of the streams of the first one."""
         processes, program = self.context.processes, self.program
         processes.wake, processes.barrier = interrupter.wake, self._syncs.barrier
         # Without inputs in the journal, another process could not be replayed from it.
         is_full = self.identity.start.level is RecordingLevel.FULL
+        processes.on_replaced = self._mark_ended
+        self.context.signals.send_to_process = processes.send_signal
         processes.records_pipes = program.starts_processes and is_full
-        processes.host = host if is_full else None
+        processes.host = self._tree = host if is_full else None
         relay = None
         if child is not None:
             processes.pid, processes.parent, processes.image = child.pid, child.parent, child.image
             processes.start_files = child.files
+            self.context.signals.ignored = frozenset(child.ignored)
             self.context.working_directory = child.directory
             self.context.signals.process_id = child.pid
             processes.add_start_descriptors(child.descriptors)
@@ -308,6 +313,27 @@ class Process:
         Raises ``Divergence``, ``NotResumable``, ``StorageError`` or ``OutputLost``. Call it
         once, in a thread with a stack of the configured size.
         """
+        result = self._run_program()
+        if result.kind is ExitKind.REPLACED and self.relay is not None:
+            return self._follow(result)
+        return result
+
+    def _follow(self, result: RunResult) -> RunResult:
+        """Serve the other processes until the program that replaced the first one has ended."""
+        tree, pid = self._tree, self.context.processes.pid
+        if tree is None:
+            return result
+        self.context.on_wait = lambda function, idle: None  # No snapshot is taken any more.
+        try:
+            self.context.wait("proc_exec3", Condition(lambda: tree.find_end(pid) is not None))
+        except GuestStopped:
+            return RunResult(ExitKind.STOPPED)
+        self._end_others()
+        with suppress(GuestStopped):
+            self.context.outbox.deliver()
+        return tree.find_result(pid)
+
+    def _run_program(self) -> RunResult:
         self._ticker.start()
         try:
             if self.tape.replaying:
@@ -356,6 +382,8 @@ class Process:
             code = 0
         except ProcExit as proc_exit:
             code = proc_exit.code
+        except ProcessReplacedError:
+            return RunResult(ExitKind.REPLACED)
         except GuestTrapped as trap:
             if self.coordinator is not None:
                 self.coordinator.check_trap()

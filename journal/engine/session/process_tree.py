@@ -25,7 +25,12 @@ from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.secret_environment import GuestEnvironment
 from journal.engine.session.session_builder import close_on_error
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
-from journal.engine.session.tree_journals import RecordedTree, find_directory, find_path
+from journal.engine.session.tree_journals import (
+    RecordedTree,
+    find_directory,
+    find_path,
+    make_room,
+)
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.filesystem.mounts import AnyMount, GenerationMount, MemoryMount
 from journal.engine.wasi.filesystem.own_files import OwnFiles
@@ -64,6 +69,7 @@ class Member:
     image: int
     recorder: Recorder | None = None
     process: Process | None = None
+    result: RunResult | None = None
     end: ChildEnd | None = None
     is_joined: bool = False
 
@@ -85,7 +91,8 @@ class ProcessTree:
         self._modules: dict[str, GuestModule] = {}
         self._programs: dict[bytes, PreparedModule] = {}
         self._next_pid = FIRST_PID + 1
-        self._replaying: set[int] = set()
+        self._replaying: set[tuple[int, int]] = set()
+        self._retired: list[Recorder] = []
         self._is_stopping = False
         self._root: Process | None = None
         self._root_recorder: Recorder | None = None
@@ -107,7 +114,7 @@ class ProcessTree:
         self._root, self._root_recorder = process, recorder
         self._protect()
         if process.tape.replaying:
-            self._replaying.add(FIRST_PID)
+            self._replaying.add((FIRST_PID, 0))
 
     def load(self, recorded: RecordedTree) -> None:
         """Take over the pipes and the ended processes of a recorded run."""
@@ -117,14 +124,15 @@ class ProcessTree:
         for each in recorded.members.values():
             end = None if each.result is None else _make_end(each.pid, each.result)
             is_joined = each.is_joined or not recorded.has_running(each.parent)
-            member = Member(each.pid, each.parent, each.image, end=end, is_joined=is_joined)
+            member = Member(each.pid, each.parent, each.image, None, None, each.result, end)
+            member.is_joined = is_joined
             self._members[each.pid] = member
 
     def add_resumed(self, pid: int, recorder: Recorder, process: Process) -> None:
         """Add a process that is resumed."""
         member = self._members[pid]
         member.recorder, member.process = recorder, process
-        self._replaying.add(pid)
+        self._replaying.add((pid, member.image))
 
     def start_resumed(self) -> None:
         """Start the processes that are resumed."""
@@ -149,18 +157,12 @@ class ProcessTree:
             unjoined = sum(not member.is_joined for member in self._members.values())
             if self._is_stopping or unjoined + 1 >= self._config.processes_max:
                 raise WasiError(Errno.AGAIN)
+            starter = self._find_process(parent)
+            while not make_room(find_path(self.path, self._next_pid), starter.journal_id):
+                self._next_pid += 1
             pid = self._next_pid
             self._next_pid += 1
-        starter = self._find_process(parent)
-        start = ChildStart(
-            journal=starter.journal_id,
-            pid=pid,
-            parent=parent,
-            image=0,
-            directory=request.directory,
-            descriptors=request.descriptors,
-            files=request.files,
-        )
+        start = self._make_start(starter, request, pid, parent, 0)
         recorder, process = self._build(find_path(self.path, pid), starter, program, request, start)
         with self._lock:
             self._members[pid] = Member(pid, parent, 0, recorder, process)
@@ -173,20 +175,46 @@ class ProcessTree:
         assert recorder is not None, "the child was created"
         self._start(pid, recorder)
 
-    def create_successor(self, pid: int, request: StartRequest) -> int:
-        """Refuse."""
-        raise WasiError(Errno.NOTSUP)
+    def create_successor(self, pid: int, image: int, request: StartRequest) -> None:
+        """Create the journal in which a process continues with another program, its ``image``."""
+        program = self._prepare(request.command)
+        replaced, path = self._find_process(pid), find_path(self.path, pid, image)
+        if not make_room(path, replaced.journal_id):
+            raise WasiError(Errno.EXIST)
+        start = self._make_start(replaced, request, pid, replaced.context.processes.parent, image)
+        recorder, process = self._build(path, replaced, program, request, start)
+        with self._lock:
+            member = self._members.setdefault(pid, Member(pid, 0, image))
+            if member.recorder is not None:
+                self._retired.append(member.recorder)
+            member.image, member.recorder, member.process = image, recorder, process
 
     def start_successor(self, pid: int) -> None:
-        """Refuse."""
-        raise WasiError(Errno.NOTSUP)
+        """Start the program that replaces that of a process."""
+        self.start_child(pid)
+
+    def _make_start(
+        self, starter: Process, request: StartRequest, pid: int, parent: int, image: int
+    ) -> ChildStart:
+        return ChildStart(
+            journal=starter.journal_id,
+            pid=pid,
+            parent=parent,
+            image=image,
+            directory=request.directory,
+            ignored=request.ignored,
+            descriptors=request.descriptors,
+            files=request.files,
+        )
 
     def _start(self, pid: int, recorder: Recorder) -> None:
-        recorder.call_at_end(partial(self._note_end, pid, recorder))
+        image = self._members[pid].image
+        recorder.call_at_end(partial(self._note_end, pid, image, recorder))
         recorder.start()
 
     def _find_process(self, pid: int) -> Process:
-        process = self._root if pid == FIRST_PID else self._members[pid].process
+        member = self._members.get(pid)
+        process = self._root if member is None else member.process
         assert process is not None, "a process that runs starts others"
         return process
 
@@ -271,33 +299,66 @@ class ProcessTree:
 
     # -- ends --------------------------------------------------------------------------------------
 
-    def _note_end(self, pid: int, recorder: Recorder) -> None:
-        """Note the end of a process, in its thread."""
+    def _note_end(self, pid: int, image: int, recorder: Recorder) -> None:
+        """Note the end of a program of a process, in its thread."""
         try:
             result = recorder._get_result()
         except BaseException as error:
             self._fail(error)
             return
-        assert result is not None, "the process has ended"
-        if result.kind is ExitKind.STOPPED:
-            self._leave_replay(pid)
+        assert result is not None, "the program has ended"
+        self._leave_replay(pid, image)
+        if result.kind in (ExitKind.STOPPED, ExitKind.REPLACED):
             return
         with self._lock:
             member = self._members[pid]
-            member.end = _make_end(pid, result)
+            assert member.process is not None, "the process ran"
+            signal = member.process.context.signals.ended_by
+            member.result, member.end = result, _make_end(pid, result, signal)
             for each in self._members.values():
                 if each.parent == pid and each.end is not None:
                     each.is_joined = True  # Nobody asks any more.
-            parent = self._root if member.parent == FIRST_PID else None
-            if parent is None:
-                other = self._members.get(member.parent)
-                if other is None or other.end is not None:
-                    member.is_joined = True
-                else:
-                    parent = other.process
-        self._leave_replay(pid)
+            parent = self._find_parent(member)
+            member.is_joined = parent is None
         if parent is not None:
             parent.note_child_end()
+        if pid == FIRST_PID and self._root is not None:
+            self._root.context.processes.wake()
+
+    def _find_parent(self, member: Member) -> Process | None:
+        """Return the process that can join a member, None if there is none."""
+        parent = self._members.get(member.parent)
+        if parent is None:
+            return self._root if member.parent == FIRST_PID else None
+        return parent.process if parent.end is None else None
+
+    def find_end(self, pid: int) -> ChildEnd | None:
+        """Return the end of a process, None while it runs."""
+        with self._lock:
+            member = self._members.get(pid)
+            return None if member is None else member.end
+
+    def find_result(self, pid: int) -> RunResult:
+        """Return the result of a process that has ended."""
+        result = self._members[pid].result
+        assert result is not None, "the process has ended"
+        return result
+
+    def send_signal(self, pid: int, signal: int) -> None:
+        """Send a signal to a process. Raises ``WasiError`` if that is impossible."""
+        with self._lock:
+            member = self._members.get(pid)
+            is_known = pid == FIRST_PID if member is None else not member.is_joined
+            if not is_known:
+                raise WasiError(Errno.SRCH)
+            process = self._root if member is None else member.process
+            if process is None or (member is not None and member.end is not None):
+                return  # It has ended, and nobody has joined it.
+        signals = process.context.signals
+        if signal and not signals.is_enabled:
+            raise WasiError(Errno.NOTSUP)
+        if signal:
+            signals.send(signal)
 
     def _fail(self, error: BaseException) -> None:
         """End the run because of an error in one process."""
@@ -334,7 +395,7 @@ class ProcessTree:
         """Close the recorders of processes that have ended and are joined."""
         with self._lock:
             ended = [each for each in self._members.values() if each.is_joined and each.recorder]
-            recorders = []
+            recorders, self._retired = self._retired, []
             for member in ended:
                 if member.end is not None and member.recorder is not None:
                     recorders.append(member.recorder)
@@ -349,12 +410,12 @@ class ProcessTree:
 
         Before that, a process could find the end of a pipe whose writer is not there yet.
         """
-        self._leave_replay(context.processes.pid)
+        self._leave_replay(context.processes.pid, context.processes.image)
         context.interrupter.wait(Condition(lambda: not self._replaying), None)
 
-    def _leave_replay(self, pid: int) -> None:
+    def _leave_replay(self, pid: int, image: int) -> None:
         with self._lock:
-            self._replaying.discard(pid)
+            self._replaying.discard((pid, image))
             is_complete = not self._replaying
             processes = [self._root, *(each.process for each in self._members.values())]
         if is_complete:
@@ -383,6 +444,7 @@ class ProcessTree:
         self.end_run()
         with self._lock:
             recorders = [each.recorder for each in self._members.values() if each.recorder]
+            recorders += self._retired
         for recorder in recorders:
             recorder.close()
 
@@ -408,7 +470,9 @@ def make_child_streams() -> StandardStreams:
     return StandardStreams(BytesSource(b""), capture_outputs(), ())
 
 
-def _make_end(pid: int, result: RunResult) -> ChildEnd:
+def _make_end(pid: int, result: RunResult, signal: int = 0) -> ChildEnd:
+    if signal:
+        return ChildEnd(pid, EndKind.KILLED, signal)
     if result.kind is ExitKind.TRAPPED:
         return ChildEnd(pid, EndKind.KILLED, TRAP_SIGNAL)
     return ChildEnd(pid, EndKind.EXITED, result.code or 0)

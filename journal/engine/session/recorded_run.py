@@ -19,7 +19,7 @@ from journal.events import codec, tag_sets
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
 from journal.events.process import ProcessTrap
-from journal.events.processes import StreamPassed
+from journal.events.processes import ProcessReplaced, StreamPassed
 from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
 from journal.format.block import Block
 from journal.format.frame import Frame
@@ -94,7 +94,7 @@ class RecordedRun:
                     preamble_check.check_stream(event.stream)
                     preamble_check.check_offset(event.stream, event.upto)
                     yield event
-                else:
+                elif not isinstance(event, ProcessReplaced):  # That process has not ended.
                     self.result = _to_run_result(event)
 
     def _cache_block(self, block: Block) -> None:

@@ -10,6 +10,8 @@ class ExitKind(Enum):
     EXITED = "exited"
     TRAPPED = "trapped"
     STOPPED = "stopped"
+    REPLACED = "replaced"
+    """The process continues with another program, in another journal."""
 
 
 @dataclass(frozen=True, slots=True)

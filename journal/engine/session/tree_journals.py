@@ -14,10 +14,10 @@ from pathlib import Path
 from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.wasi.objects.shared_pipe import PipeId, PipePart
 from journal.engine.wasi.processes import FIRST_PID
-from journal.errors import NotResumable
+from journal.errors import JournalError, NotResumable
 from journal.events import codec, tag_sets
 from journal.events.core import ProcessExit
-from journal.events.process import ProcessTrap
+from journal.events.process import ProcessTrap, SessionStart
 from journal.events.processes import (
     ChildEnded,
     ChildStart,
@@ -25,7 +25,6 @@ from journal.events.processes import (
     EndKind,
     PipeRead,
     PipeWrite,
-    ProcessReplaced,
     StreamPassed,
 )
 from journal.log.reader import Reader
@@ -35,6 +34,9 @@ UNREAD_SIZE_MAX = 64 << 20
 
 MEMBERS_MAX = 1 << 16
 """Largest count of the processes of a recorded run."""
+
+IMAGES_MAX = 1 << 16
+"""Largest count of the programs of one process."""
 
 _STDIN = 0
 
@@ -53,12 +55,16 @@ def find_path(path: Path, pid: int, image: int = 0) -> Path:
 
 @dataclass(slots=True)
 class RecordedMember:
-    """A recorded process. ``result`` is None if its program has not ended."""
+    """A recorded process. ``result`` is None if its program has not ended.
+
+    ``starter`` is the id of the journal whose process started it.
+    """
 
     pid: int
     parent: int
     image: int
     path: Path
+    starter: bytes = b""
     result: RunResult | None = None
     is_joined: bool = False
 
@@ -81,10 +87,11 @@ class RecordedTree:
 
     def has_running(self, pid: int) -> bool:
         """Return whether a process has not ended."""
-        return pid == FIRST_PID or (pid in self.members and self.members[pid].result is None)
+        return pid not in self.members or self.members[pid].result is None
 
 
 _STRUCTURE = frozenset((ChildStarted.tag, ChildEnded.tag, *tag_sets.ENDS))
+_STARTS = frozenset((ChildStart.tag, SessionStart.tag))
 _TRANSFERS = frozenset((PipeWrite.tag, PipeRead.tag, StreamPassed.tag))
 _WRITES = frozenset((PipeWrite.tag, StreamPassed.tag))
 
@@ -102,6 +109,8 @@ def read_tree(path: Path) -> RecordedTree:
             member = pending.pop()
             reader = stack.enter_context(_open(member))
             readers.append(reader)
+            if member.starter:
+                _check_start(reader, member)
             pending += _read_structure(member, reader, path, tree)
         _read_pipes(readers, tree)
     return tree
@@ -124,7 +133,9 @@ def _read_structure(
     for frame in reader.frames(tags=_STRUCTURE):
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         if isinstance(event, ChildStarted) and not event.errno and not event.image:
-            _add_member(tree, started, member, event, root)
+            _add_member(tree, started, member, event, root, reader.journal_id)
+        elif isinstance(event, ChildStarted) and not event.errno:
+            started.append(_replace(tree, member, event, root, reader.journal_id))
         elif isinstance(event, ChildEnded) and event.kind is not EndKind.NONE:
             if event.pid in tree.members:
                 tree.members[event.pid].is_joined = True
@@ -132,11 +143,19 @@ def _read_structure(
             member.result = RunResult(ExitKind.EXITED, (event.exit_code or 0) & 0xFFFFFFFF)
         elif isinstance(event, ProcessTrap):
             member.result = RunResult(ExitKind.TRAPPED, None, event.kind, event.message)
-        elif isinstance(event, ProcessReplaced):
-            member.image = event.image
-            member.path = find_path(root, member.pid, event.image)
-            started.append(member)
     return started
+
+
+def _replace(
+    tree: RecordedTree, member: RecordedMember, event: ChildStarted, root: Path, starter: bytes
+) -> RecordedMember:
+    """Return the process after its program was replaced."""
+    if event.image != member.image + 1 or event.image > IMAGES_MAX:
+        raise NotResumable(f"the programs of process {member.pid} are not in order")
+    path = find_path(root, member.pid, event.image)
+    replaced = RecordedMember(member.pid, member.parent, event.image, path, starter)
+    tree.members[member.pid] = replaced
+    return replaced
 
 
 def _add_member(
@@ -145,23 +164,53 @@ def _add_member(
     parent: RecordedMember,
     event: ChildStarted,
     root: Path,
+    starter: bytes,
 ) -> None:
     if event.pid in tree.members or event.pid <= FIRST_PID or len(tree.members) >= MEMBERS_MAX:
         raise NotResumable(f"the journals of the run start process {event.pid} more than once")
-    child = RecordedMember(event.pid, parent.pid, 0, find_path(root, event.pid))
+    path = find_path(root, event.pid)
+    child = RecordedMember(event.pid, parent.pid, 0, path, starter)
     tree.members[event.pid] = child
     tree.last_pid = max(tree.last_pid, event.pid)
     started.append(child)
 
 
-def check_start(start: ChildStart | None, member: RecordedMember) -> None:
+def _check_start(reader: Reader, member: RecordedMember) -> None:
     """Raise ``NotResumable`` unless a journal begins as that of this process."""
-    if start is None or (start.pid, start.parent, start.image) != (
-        member.pid,
-        member.parent,
-        member.image,
-    ):
-        raise NotResumable(f"{member.path} is not the journal of process {member.pid}")
+    start = _read_start(reader)
+    expected = member.starter, member.pid, member.parent, member.image
+    if start is None or (start.journal, start.pid, start.parent, start.image) != expected:
+        raise NotResumable(f"{member.path} is not the journal of process {member.pid} of the run")
+
+
+def _read_start(reader: Reader) -> ChildStart | None:
+    """Return how the process of a journal was started, None for the first one of a run."""
+    for frame in reader.frames(tags=_STARTS):
+        if frame.tag == SessionStart.tag:
+            return None
+        event = codec.decode(frame.tag, frame.payload, frame.offset)
+        if isinstance(event, ChildStart):
+            return event
+    return None
+
+
+def make_room(path: Path, starter: bytes) -> bool:
+    """Return whether a new journal can have this path. ``starter`` is the journal that starts it.
+
+    A process runs when the journal of its starter has its number. A crash before that leaves a
+    journal of a process that never ran: it is removed. Any other journal stays.
+    """
+    if not path.exists():
+        return True
+    try:
+        with Reader(path) as reader:
+            start = _read_start(reader)
+    except JournalError:
+        return False
+    if start is None or start.journal != starter:
+        return False
+    path.unlink()
+    return True
 
 
 class _Ranges:

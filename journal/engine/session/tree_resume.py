@@ -9,7 +9,7 @@ from journal.engine.session.process_tree import ProcessTree, make_child_config, 
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.session_builder import Resumption, close_on_error
-from journal.engine.session.tree_journals import RecordedMember, check_start, read_tree
+from journal.engine.session.tree_journals import RecordedMember, read_tree
 from journal.engine.trust.access import HostAccess
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.log.writer import Writer
@@ -40,7 +40,6 @@ def _resume(
         recording = stack.enter_context(
             RecordedRun(writer.path, writer.next_seq, first.options.policy)
         )
-        check_start(recording.identity.child, member)
         access = _limit_access(first, recording)
         times = read_times(recording)
         differences = compare_host(recording, streams.source, access, times)

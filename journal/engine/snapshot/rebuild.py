@@ -80,6 +80,7 @@ _QUERIES = frozenset(
         HostCall.SYNC,
         HostCall.READLINK,
         HostCall.WAIT,
+        HostCall.SIGNAL,
         *rebuild_sockets.QUERIES,
     )
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
-from journal.engine.tape import Tape
+from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.descriptors import (
     DESCRIPTORS_MAX,
     Descriptor,
@@ -21,6 +21,7 @@ from journal.engine.wasi.objects.shared_pipe import (
 )
 from journal.engine.wasi.objects.waits import Condition
 from journal.events import codec
+from journal.events.inputs import HostCall
 from journal.events.processes import (
     ChildEnded,
     ChildStarted,
@@ -58,6 +59,7 @@ _pack_replaced = codec.make_packer(ProcessReplaced)
 class StartRequest:
     """A program to start, and what it gets from the process that starts it.
 
+    ``ignored`` are the signals that the program ignores.
     ``seq`` is the number of the event of the request.
     """
 
@@ -67,6 +69,7 @@ class StartRequest:
     directory: str
     descriptors: tuple[StartDescriptor, ...] = ()
     files: tuple[StartFile, ...] = ()
+    ignored: bytes = b""
     seq: int = 0
 
 
@@ -100,14 +103,20 @@ class ProcessHost(Protocol):
     def start_child(self, pid: int) -> None:
         """Start a child that was created."""
 
-    def create_successor(self, pid: int, request: StartRequest) -> int:
-        """Create the journal in which a process continues with another program; return its image.
+    def create_successor(self, pid: int, image: int, request: StartRequest) -> None:
+        """Create the journal in which a process continues with another program, its ``image``.
 
         Raises ``WasiError`` for a program that cannot be started.
         """
 
     def start_successor(self, pid: int) -> None:
         """Start the program that replaces that of a process."""
+
+    def find_end(self, pid: int) -> ChildEnd | None:
+        """Return the end of a process, None while it runs."""
+
+    def send_signal(self, pid: int, signal: int) -> None:
+        """Send a signal to a process. Raises ``WasiError`` if that is impossible."""
 
     def find_ended(self, parent: int, wanted: int) -> ChildEnd | None:
         """Return a child that has ended and was not joined, ``wanted`` or any for 0; else None.
@@ -142,6 +151,8 @@ class GuestProcesses:
     image: int = 0
     records_pipes: bool = False
     host: ProcessHost | None = None
+    #: Called before the program is replaced.
+    on_replaced: Callable[[], None] = lambda: None
     #: Files to open before the program starts, and duplicates of these.
     start_files: tuple[StartFile, ...] = ()
     start_copies: tuple[StartDescriptor, ...] = ()
@@ -243,28 +254,48 @@ class GuestProcesses:
         """Replace the program of the process; return only by raising.
 
         Raises ``WasiError`` if the program cannot be started, and else ``ProcessReplacedError``.
+        With the result the process is that of the other journal, also after a crash.
         """
-        host, is_created = self.host, False
+        host, is_created, image = self.host, False, self.image + 1
 
         def live() -> bytes:
             nonlocal is_created
             try:
                 if host is None:
                     raise WasiError(Errno.NOTSUP)
-                image = host.create_successor(self.pid, request)
+                host.create_successor(self.pid, image, request)
             except WasiError as error:
                 return _pack_started(error.errno, 0, 0)
             is_created = True
             return _pack_started(0, self.pid, image)
 
-        errno, pid, image = _unpack_started(self.tape.request_input(ChildStarted.tag, b"", live))
+        errno, _, _ = _unpack_started(self.tape.request_input(ChildStarted.tag, b"", live))
         if errno:
             raise WasiError(errno)
-        self.tape.record_effect(ProcessReplaced.tag, _pack_replaced(pid, image))
-        self.barrier()
-        if is_created and host is not None:
-            host.start_successor(self.pid)
+        self.on_replaced()
+        self.tape.record_effect(ProcessReplaced.tag, _pack_replaced(self.pid, image))
+        if not self.tape.replaying:
+            self.barrier()
+            if is_created and host is not None:
+                host.start_successor(self.pid)
+            self.detach()
         raise ProcessReplacedError
+
+    def send_signal(self, pid: int, signal: int) -> None:
+        """Send a signal to another process. Raises ``WasiError`` if that is impossible."""
+
+        def live() -> HostReply:
+            try:
+                if self.host is None:
+                    raise WasiError(Errno.SRCH)
+                self.host.send_signal(pid, signal)
+            except WasiError as error:
+                return error.errno, b""
+            return 0, b""
+
+        errno, _ = self.tape.request_host_result(HostCall.SIGNAL, pid, live)
+        if errno:
+            raise WasiError(errno)
 
     def join(self, context: "CallContext", wanted: int, *, waits: bool) -> ChildEnd:
         """Return the end of the child ``wanted``, 0 for any; ``NOT_ENDED`` without a wait."""

@@ -1,6 +1,7 @@
 """Functions of WASIX that start, replace and join processes."""
 
 import struct
+from dataclasses import replace
 from typing import NoReturn
 
 from journal.engine.runtime.bindings import Handler
@@ -11,7 +12,7 @@ from journal.engine.wasi.processes import ChildEnd, StartRequest, StartTable
 from journal.events.processes import EndKind, StartFile
 from journal.events.wire_types import decode_path
 from journal.vfs.path_resolution import split_path
-from journal.wasi_abi import Errno, ProcExit, WasiError
+from journal.wasi_abi import Errno, ProcExit, Signal, WasiError
 
 #: Largest size of the arguments of a program, and of its environment, in bytes.
 ARGUMENTS_SIZE_MAX = 1 << 20
@@ -20,6 +21,7 @@ ARGUMENTS_SIZE_MAX = 1 << 20
 ACTIONS_MAX = 1024
 
 _NONBLOCKING = 1  # Flag of proc_join.
+_IGNORE = 1  # Disposition of a signal.
 _COMMAND_DIRECTORIES = ("", "/bin", "/usr/bin")
 
 _CLOSE, _DUP2, _OPEN, _CHDIR, _FCHDIR = range(5)
@@ -91,7 +93,7 @@ def proc_spawn2(  # long: the type of WASIX
     context.memory.check(result, 4)
     if disposition_count > ACTIONS_MAX:
         raise WasiError(Errno.TOO_BIG)
-    context.memory.check(dispositions, 2 * disposition_count)
+    ignored = _read_ignored(context, dispositions, disposition_count)
     context.memory.check(path, path_size)
     table = StartTable(context.descriptors, context.working_directory)
     _apply_actions(context, table, actions, action_count)
@@ -102,7 +104,19 @@ def proc_spawn2(  # long: the type of WASIX
         (environment, environment_size),
         table,
     )
-    context.memory.write_u32(result, context.processes.spawn(request))
+    pid = context.processes.spawn(replace(request, ignored=ignored))
+    context.memory.write_u32(result, pid)
+
+
+def _read_ignored(context: CallContext, pointer: int, count: int) -> bytes:
+    """Return the signals that a child ignores from its start."""
+    pairs = context.memory.read(pointer, 2 * count)
+    known = frozenset(Signal)
+    return bytes(
+        signal
+        for signal, disposition in zip(pairs[::2], pairs[1::2], strict=True)
+        if disposition == _IGNORE and signal in known
+    )
 
 
 def proc_spawn(  # long: the type of WASIX
@@ -138,14 +152,7 @@ def proc_spawn(  # long: the type of WASIX
     descriptors, files = table.finish()
     try:
         pid = context.processes.spawn(
-            StartRequest(
-                request.command,
-                request.arguments,
-                request.environment,
-                table.directory,
-                descriptors,
-                files,
-            )
+            replace(request, descriptors=descriptors, files=files, directory=table.directory)
         )
     except WasiError:
         for fd in own_ends:
@@ -217,7 +224,8 @@ def proc_exec3(  # long: the type of WASIX
         (environment, environment_size),
         StartTable(context.descriptors, context.working_directory),
     )
-    context.processes.replace(request)
+    ignored = bytes(sorted(context.signals.ignored))
+    context.processes.replace(replace(request, ignored=ignored))
 
 
 def proc_exec2(
