@@ -1512,14 +1512,22 @@ types:
         type: list_u32
   event_child_started:
     doc: |
-      Result of proc_spawn or proc_exec: the new process `pid`, which has a journal of its own.
+      Result of proc_spawn, proc_exec or proc_fork: what was started has a journal of its own.
 
-      `errno` is WASI's error number, 0 for success. `image` counts the programs that the process
-      had before this one: above 0 it is the process itself, which continues in another journal.
+      `errno` is WASI's error number, 0 for success. `pid` and `parent` are the numbers of the
+      process that was started and of its parent. `image` counts the programs that the process had
+      before this one.
     seq:
       - id: errno
         type: u2
+      - id: kind
+        type: u1
+        enum: started_kind
+        valid:
+          in-enum: true
       - id: pid
+        type: u4
+      - id: parent
         type: u4
       - id: image
         type: u4
@@ -2101,6 +2109,11 @@ enums:
     0: read_end
     1: write_end
     2: duplicate
+  started_kind:
+    0: child
+    1: program
+    2: fork
+    3: itself
   target_kind:
     0: regular
     1: pipe

@@ -54,6 +54,7 @@ HEADERS = {
     "editor": [*_WASIX_HEADERS],
     "kv": ["kv.h", *_WASIX_HEADERS],
     "kv_client": ["kv.h", *_WASIX_HEADERS],
+    "processes": [*_WASIX_HEADERS],
     "shell": [*_WASIX_HEADERS],
     "signals": [*_WASIX_HEADERS],
     "families": ["families.h", "wasi.h"],

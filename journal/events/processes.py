@@ -45,6 +45,19 @@ class StartKind(IntEnum):
     """Another descriptor of the same process."""
 
 
+class StartedKind(IntEnum):
+    """What was started, as the process sees it to which the event belongs."""
+
+    CHILD = 0
+    """A child with a program of its own."""
+    PROGRAM = 1
+    """Another program of the process itself."""
+    FORK = 2
+    """A child that continues as this process does."""
+    ITSELF = 3
+    """The process itself, which was forked: this is the first event of its own."""
+
+
 class EndKind(IntEnum):
     """Kind of the end of a process, with the numbers of WASIX's join_status."""
 
@@ -114,6 +127,7 @@ StartFiles = Annotated[
         )
     ),
 ]
+StartedKindField = Annotated[StartedKind, Enumerated(cs.Int8ul, StartedKind)]
 EndKindField = Annotated[EndKind, Enumerated(cs.Int8ul, EndKind)]
 
 
@@ -131,14 +145,17 @@ class ProcessSpawned(Event):
 
 @event(tag=193, group=Group.INPUTS, role=Role.INPUT, rule=Keep())
 class ChildStarted(Event):
-    """Result of proc_spawn or proc_exec: the new process ``pid``, which has a journal of its own.
+    """Result of proc_spawn, proc_exec or proc_fork: what was started has a journal of its own.
 
-    ``errno`` is WASI's error number, 0 for success. ``image`` counts the programs that the process
-    had before this one: above 0 it is the process itself, which continues in another journal.
+    ``errno`` is WASI's error number, 0 for success. ``pid`` and ``parent`` are the numbers of the
+    process that was started and of its parent. ``image`` counts the programs that the process had
+    before this one.
     """
 
     errno: U16
+    kind: StartedKindField
     pid: U32
+    parent: U32
     image: U32
 
 

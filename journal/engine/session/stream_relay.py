@@ -123,7 +123,8 @@ class StreamRelay:
 
     def poll_events(self) -> list[tuple[int, int]]:
         """Return the descriptors of the host to watch for the other processes."""
-        return self._input.source.poll_events() if self.awaits_input else []
+        source = self._input.source
+        return source.poll_events() if self.awaits_input and not source.is_ready() else []
 
 
 class _RelayedWait:

@@ -25,6 +25,7 @@ from journal.events.processes import (
     EndKind,
     PipeRead,
     PipeWrite,
+    StartedKind,
     StreamPassed,
 )
 from journal.log.reader import Reader
@@ -132,10 +133,11 @@ def _read_structure(
     started: list[RecordedMember] = []
     for frame in reader.frames(tags=_STRUCTURE):
         event = codec.decode(frame.tag, frame.payload, frame.offset)
-        if isinstance(event, ChildStarted) and not event.errno and not event.image:
-            _add_member(tree, started, member, event, root, reader.journal_id)
-        elif isinstance(event, ChildStarted) and not event.errno:
-            started.append(_replace(tree, member, event, root, reader.journal_id))
+        if isinstance(event, ChildStarted):
+            if not event.errno and event.kind is StartedKind.CHILD:
+                _add_member(tree, started, member, event, root, reader.journal_id)
+            elif not event.errno and event.kind is StartedKind.PROGRAM:
+                started.append(_replace(tree, member, event, root, reader.journal_id))
         elif isinstance(event, ChildEnded) and event.kind is not EndKind.NONE:
             if event.pid in tree.members:
                 tree.members[event.pid].is_joined = True

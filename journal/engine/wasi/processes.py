@@ -29,6 +29,7 @@ from journal.events.processes import (
     ProcessReplaced,
     ProcessSpawned,
     StartDescriptor,
+    StartedKind,
     StartFile,
     StartKind,
 )
@@ -221,34 +222,31 @@ class GuestProcesses:
         )
         payload = _pack_spawned(request.command, request.arguments, tuple(fds))
         self.tape.record_effect(ProcessSpawned.tag, payload)
-        pid, _ = self._request_start(request, lambda host, made: host.create_child(self.pid, made))
-        return pid
+        return self._request_child(request, self.tape.last_effect_seq)
 
-    def _request_start(
-        self, request: StartRequest, create: "Callable[[ProcessHost, StartRequest], int]"
-    ) -> tuple[int, int]:
-        """Return the result of a start, and let the child run once the result is durable."""
+    def _request_child(self, request: StartRequest, seq: int) -> int:
+        """Return the number of a new child, which runs once that is durable."""
         host, is_created = self.host, False
-        seq = self.tape.last_effect_seq
 
         def live() -> bytes:
             nonlocal is_created
             try:
                 if host is None:
                     raise WasiError(Errno.NOTSUP)
-                pid = create(host, replace(request, seq=seq))
+                pid = host.create_child(self.pid, replace(request, seq=seq))
             except WasiError as error:
-                return _pack_started(error.errno, 0, 0)
+                return _pack_started(error.errno, StartedKind.CHILD, 0, self.pid, 0)
             is_created = True
-            return _pack_started(0, pid, 0)
+            return _pack_started(0, StartedKind.CHILD, pid, self.pid, 0)
 
-        errno, pid, image = _unpack_started(self.tape.request_input(ChildStarted.tag, b"", live))
+        payload = self.tape.request_input(ChildStarted.tag, b"", live)
+        errno, _, pid, *_ = _unpack_started(payload)
         if is_created and host is not None:
             self.barrier()
             host.start_child(pid)
         if errno:
             raise WasiError(errno)
-        return pid, image
+        return int(pid)
 
     def replace(self, request: StartRequest) -> NoReturn:
         """Replace the program of the process; return only by raising.
@@ -257,6 +255,7 @@ class GuestProcesses:
         With the result the process is that of the other journal, also after a crash.
         """
         host, is_created, image = self.host, False, self.image + 1
+        itself = self.pid, self.parent, image
 
         def live() -> bytes:
             nonlocal is_created
@@ -265,11 +264,11 @@ class GuestProcesses:
                     raise WasiError(Errno.NOTSUP)
                 host.create_successor(self.pid, image, request)
             except WasiError as error:
-                return _pack_started(error.errno, 0, 0)
+                return _pack_started(error.errno, StartedKind.PROGRAM, *itself)
             is_created = True
-            return _pack_started(0, self.pid, image)
+            return _pack_started(0, StartedKind.PROGRAM, *itself)
 
-        errno, _, _ = _unpack_started(self.tape.request_input(ChildStarted.tag, b"", live))
+        errno, *_ = _unpack_started(self.tape.request_input(ChildStarted.tag, b"", live))
         if errno:
             raise WasiError(errno)
         self.on_replaced()

@@ -266,6 +266,18 @@ def proc_exec(
     proc_exec2(context, name, name_size, arguments, arguments_size, 0, 0)
 
 
+def proc_fork(context: CallContext, copy_memory: int, result: int) -> NoReturn:
+    """Refuse with ``NOTSUP``: the stack of the guest cannot be copied."""
+    context.memory.check(result, 4)
+    raise WasiError(Errno.NOTSUP)
+
+
+def proc_fork_env(context: CallContext, result: int) -> NoReturn:
+    """Refuse with ``NOTSUP``: a program can start itself with proc_spawn."""
+    context.memory.check(result, 4)
+    raise WasiError(Errno.NOTSUP)
+
+
 def _make_request(
     context: CallContext,
     name: tuple[int, int],
@@ -330,4 +342,6 @@ FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "proc_exec2": ("i" * 6, proc_exec2),
     "proc_exec3": ("i" * 9, proc_exec3),
     "proc_exec4": ("i" * 9, proc_exec3),
+    "proc_fork": ("ii", proc_fork),
+    "proc_fork_env": ("i", proc_fork_env),
 }
