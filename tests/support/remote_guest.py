@@ -13,6 +13,7 @@ import journal
 from journal.engine.wasi.functions import IMPORTS, PREVIEW_1, WASIX
 from journal.engine.wasi.functions.wasix import MODULE as WASIX_MODULE
 from journal.wasi_abi import MODULE as PREVIEW_1_MODULE
+from journal.wasi_abi import Errno
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import ROOT
 from tests.support.wat import module
@@ -78,9 +79,12 @@ def _make_program(names: Iterable[str]) -> bytes:
     buffers = "".join(f"\\{byte:02x}" for byte in orders + answers)
     return module(f"""(module {"".join(imports)}
         (memory (export "memory") 1 1) (data (i32.const 300) "{buffers}")
-        (func (export "_start") (loop $again
-            (if (call $fd_read (i32.const 0) (i32.const 300) (i32.const 2) (i32.const 340))
-                (then (call $proc_exit (i32.const 81))))
+        (func (export "on_signal") (param i32))
+        (func (export "_start") (local $errno i32) (loop $again
+            (local.set $errno
+                (call $fd_read (i32.const 0) (i32.const 300) (i32.const 2) (i32.const 340)))
+            (br_if $again (i32.eq (local.get $errno) (i32.const {Errno.INTR})))
+            (if (local.get $errno) (then (call $proc_exit (i32.const 81))))
             (if (i32.ne (i32.load (i32.const 340)) (i32.const {_ORDER.size}))
                 (then (call $proc_exit (i32.const 82))))
             (if (i32.eqz (i32.load (i32.const 0))) (then (call $proc_exit (i32.const 0))))

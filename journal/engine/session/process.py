@@ -349,6 +349,7 @@ class Process:
             return result
         finally:
             self._ticker.close()
+            self.context.signals.end()
             if self.coordinator is not None:
                 self.coordinator.end()
             if self._machine is not None:

@@ -133,6 +133,11 @@ class GuestSignals:
         self._context.tape.ends_wait = self._ends_wait
         self._context.on_broken_pipe = partial(self.raise_signal, Signal.PIPE)
 
+    def end(self) -> None:
+        """Note that the guest has ended: it takes no more signals, and no wait is interrupted."""
+        self._instance = self._handler = None
+        self._context.interrupter.check_signals = lambda: None
+
     def wrap(self, handler: Handler) -> Handler:
         """Return a host function that delivers signals before it returns to the guest."""
         sent, tape = self._sent, self._context.tape
