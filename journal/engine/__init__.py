@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         SandboxSession,
     )
     from journal.engine.session.api import record, resume
+    from journal.engine.session.connection_check import LostConnections
     from journal.engine.session.guest_time import SleepPolicy
     from journal.engine.session.host_check import HostDiffers
     from journal.engine.session.journal_trust import approve, read_request
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from journal.engine.trust.approvals import Approval, Approvals
     from journal.engine.trust.grants import Grants
     from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+    from journal.engine.wasi.network.guest_network import SocketLost
     from journal.engine.wasi.network.policy import ALL_NETWORK, NO_NETWORK, NetworkPolicy
     from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
     from journal.engine.wasi.stdio.stdin import FedSource
@@ -94,6 +96,7 @@ _MODULES = {
     "InstanceAllocationStrategy": "engine.allocation",
     "InstancePool": "engine.program.instance_pool",
     "JournalKind": "engine.clones.session_journal",
+    "LostConnections": "engine.session.connection_check",
     "MemoryMount": "engine.wasi.filesystem.mounts",
     "ModuleLimits": "engine.allocation",
     "ModulePreparation": "engine.program.preparation",
@@ -130,6 +133,7 @@ _MODULES = {
     "SlotSelection": "engine.pool.slots",
     "SnapshotCheck": "engine.session.verify",
     "SnapshotOptions": "engine.configuration",
+    "SocketLost": "engine.wasi.network.guest_network",
     "Stacks": "engine.configuration",
     "UnknownImports": "engine.configuration",
     "approve": "engine.session.journal_trust",
@@ -171,6 +175,7 @@ __all__ = [
     "InstanceAllocationStrategy",
     "InstancePool",
     "JournalKind",
+    "LostConnections",
     "MemoryMount",
     "ModuleLimits",
     "ModulePreparation",
@@ -207,6 +212,7 @@ __all__ = [
     "SlotSelection",
     "SnapshotCheck",
     "SnapshotOptions",
+    "SocketLost",
     "Stacks",
     "UnknownImports",
     "approve",

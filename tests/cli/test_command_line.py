@@ -103,6 +103,7 @@ def test_a_kind_that_neither_the_library_nor_the_journal_has_is_wrong_usage(
     [
         (session.DurabilityChoice, journal.engine.Durability),
         (journaltool.commands.resume.InFlightChoice, journal.engine.InFlightPolicy),
+        (journaltool.commands.resume.LostConnectionChoice, journal.engine.LostConnections),
         (journaltool.commands.run.UnknownImportsChoice, journal.engine.UnknownImports),
     ],
 )

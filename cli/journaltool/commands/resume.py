@@ -67,6 +67,13 @@ class InFlightChoice(StrEnum):
     DROP = "drop"
 
 
+class LostConnectionChoice(StrEnum):
+    """Values of ``journal.engine.LostConnections``: reset open connections, or refuse to resume."""
+
+    RESET = "reset"
+    REFUSE = "refuse"
+
+
 class SleepChoice(StrEnum):
     """Values of ``journal.engine.SleepPolicy``: keep the deadline of a sleep, or sleep again."""
 
@@ -108,6 +115,14 @@ KeptDurabilityOption = Annotated[
 InFlightOption = Annotated[
     InFlightChoice, typer.Option(help="Repeat or drop the one write that a crash left in doubt.")
 ]
+LostConnectionOption = Annotated[
+    LostConnectionChoice,
+    typer.Option(
+        "--on-lost-connection",
+        help="Let the next use of a connection that was open fail with ECONNRESET (reset), or "
+        "refuse to resume a program that had open connections (refuse).",
+    ),
+]
 SleepOption = Annotated[
     SleepChoice,
     typer.Option(
@@ -139,6 +154,7 @@ def resume(  # long: it names each option
     strict: StrictOption = False,
     durability: KeptDurabilityOption = None,
     in_flight: InFlightOption = InFlightChoice.REPEAT,
+    on_lost_connection: LostConnectionOption = LostConnectionChoice.RESET,
     sleep: SleepOption = SleepChoice.KEEP,
     reseed: ReseedOption = None,
     *,
@@ -181,6 +197,7 @@ def resume(  # long: it names each option
                 module=module,
                 grants=mounts.parse_grants(directory or ()),
                 in_flight=library.engine.InFlightPolicy(in_flight.value),
+                lost_connections=library.engine.LostConnections(on_lost_connection.value),
                 sleep=library.engine.SleepPolicy(sleep.value),
                 reseed=reseed,
                 policy=policy.build(),

@@ -24,6 +24,7 @@ from journal.engine.interactive.session import Session
 from journal.engine.interactive.session_state import SessionState
 from journal.engine.program.variant import Notify
 from journal.engine.session.api import record, resume
+from journal.engine.session.connection_check import LostConnections
 from journal.engine.session.guest_time import SleepPolicy
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.resource_policy import ResourcePolicy
@@ -80,6 +81,7 @@ class ResumedSessionOptions(_Keywords, total=False):
     module: bytes | StrPath
     grants: Grants
     in_flight: InFlightPolicy
+    lost_connections: LostConnections
     policy: ResourcePolicy
     at: int
     into: StrPath

@@ -20,6 +20,7 @@ from journal._arguments import (
 from journal.engine.allocation import DEFAULT_STRATEGY, InstanceAllocationStrategy
 from journal.engine.configuration import Configuration, SnapshotOptions
 from journal.engine.program.variant import Notify
+from journal.engine.session.connection_check import LostConnections
 from journal.engine.session.guest_time import SleepPolicy
 from journal.engine.session.journal_trust import read_request
 from journal.engine.session.recorder import Recorder
@@ -165,6 +166,7 @@ def resume(  # long: each option is a keyword with its documentation
     module: bytes | StrPath | None = None,
     grants: Grants | None = None,
     in_flight: InFlightPolicy = InFlightPolicy.REPEAT,
+    lost_connections: LostConnections = LostConnections.RESET,
     policy: ResourcePolicy | None = None,
     at: int | None = None,
     into: StrPath | None = None,
@@ -204,7 +206,9 @@ def resume(  # long: each option is a keyword with its documentation
     directories that the guest gets for the host mounts of the journal. They are not needed if this
     user recorded the journal, or approved it with :func:`journal.engine.approve`. ``in_flight``
     says whether the one write to a pipe or terminal that a crash left
-    in doubt is repeated or dropped. A journal that may use more than ``policy`` allows is refused.
+    in doubt is repeated or dropped. ``lost_connections`` says whether the next use of a connection
+    that was open fails with ``ECONNRESET``, or a guest with open connections is refused. A journal
+    that may use more than ``policy`` allows is refused.
 
     ``secrets`` has the values of the environment variables that were secret when the journal was
     recorded. A missing or different value is refused before anything is written.
@@ -236,7 +240,8 @@ def resume(  # long: each option is a keyword with its documentation
     schedule of ``compaction`` and the sizes of segments are as recorded unless they are given.
     A regular file as input is read on from the recorded position; a
     regular file as output is compared with the recorded output, and receives only the rest.
-    Sockets of the guest are created again.
+    Listening and datagram sockets of the guest are created again; a :class:`SocketLost` warning
+    tells of one that cannot be.
 
     Raises ``GrantsMissing`` for a journal that asks for more than is granted or approved,
     ``ResourceRefused`` for one that may use more than the policy allows,
@@ -257,6 +262,7 @@ def resume(  # long: each option is a keyword with its documentation
         module=module,
         grants=Grants() if grants is None else check_type("grants", grants, Grants),
         in_flight=check_choice("in_flight", in_flight, InFlightPolicy),
+        lost_connections=check_choice("lost_connections", lost_connections, LostConnections),
         policy=check_policy(policy),
         reexecute=check_flag("reexecute", reexecute),
         strict=check_flag("strict", strict),

@@ -19,6 +19,7 @@ from journal.engine.program.prepared import (
 )
 from journal.engine.program.user_cache import UserCache
 from journal.engine.session import preamble
+from journal.engine.session.connection_check import LostConnections, check_connections
 from journal.engine.session.guest_time import (
     SleepPolicy,
     find_generation,
@@ -106,6 +107,7 @@ class ResumeOptions:
     module: bytes | StrPath | None
     grants: Grants
     in_flight: InFlightPolicy
+    lost_connections: LostConnections
     policy: ResourcePolicy
     reexecute: bool
     strict: bool
@@ -222,6 +224,8 @@ def _build_resumed(
     access = options.access or _decide_access(recording, config, options)
     if recording.result is None:
         preamble.set_secrets(recording.identity, options.secrets)
+    if options.lost_connections is LostConnections.REFUSE:
+        check_connections(recording)
     streams = connect_streams(config, recording.histories)
     times, differences = _compare_host(recording, streams, access, config, options)
     outputs = streams.output_targets

@@ -5,6 +5,8 @@ continues live, its sockets are created again, with their options, bound to thei
 and listening as before. A connection cannot be created again: it is lost.
 """
 
+import errno
+import os
 import socket as host
 import warnings
 from collections.abc import Callable
@@ -29,7 +31,7 @@ from journal.engine.wasi.network.options import set_again
 from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.engine.wasi.network.resolver import Resolver
 from journal.engine.wasi.network.socket import Socket
-from journal.engine.wasi.network.socket_state import Connection, SocketState
+from journal.engine.wasi.network.socket_state import SocketState
 from journal.events import codec
 from journal.events.inputs import HostCall
 from journal.events.sockets import (
@@ -229,7 +231,7 @@ class GuestNetwork:
 
     def _make_handle(self, socket: SocketState) -> host.socket:
         """Return a new socket of the host in the recorded state."""
-        if socket.has_connection:
+        if socket.is_connected:
             socket.is_lost = True
             return lost_connection.make_handle()
         self._check_again(socket)
@@ -245,13 +247,22 @@ class GuestNetwork:
                 handle.bind(to_host_address(socket.bound))
             if socket.backlog is not None:
                 handle.listen(min(socket.backlog, BACKLOG_MAX))
-            if socket.connection is Connection.ESTABLISHED and socket.peer is not None:
-                self.check_peer(socket.peer, socket.kind)
-                handle.connect(to_host_address(socket.peer))
+            if socket.peer is not None:
+                self._connect_again(handle, socket, socket.peer)
         except BaseException:
             handle.close()
             raise
         return handle
+
+    def _connect_again(self, handle: host.socket, socket: SocketState, peer: SocketAddress) -> None:
+        """Connect a datagram socket, or a stream whose connection was pending.
+
+        Nothing was sent over a pending connection, so it can be requested again.
+        """
+        self.check_peer(peer, socket.kind)
+        code = handle.connect_ex(to_host_address(peer))
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
 
     def _check_again(self, socket: SocketState) -> None:
         """Raise ``WasiError`` with ``ACCES`` unless the guest may have a socket, in its state."""

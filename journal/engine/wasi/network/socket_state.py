@@ -79,6 +79,11 @@ class SocketState(SocketChannel):
         return not self.flags & _NONBLOCK
 
     @property
+    def is_connected(self) -> bool:
+        """Return whether the socket is TCP and connected: the end of a session ends that."""
+        return self.is_stream and self.connection is Connection.ESTABLISHED
+
+    @property
     def has_connection(self) -> bool:
         """Return whether the socket is TCP, and has a connection or has requested one."""
         active = (Connection.PENDING, Connection.ESTABLISHED)
