@@ -33,7 +33,16 @@ from journal.errors import OptionError, WrongProcess
 from journal.events.snapshots import Trigger
 from journal.snapshots import list_snapshots
 from tests.support.deadlines import DEADLINE_SECONDS
+from tests.support.guest_objects import DATAGRAM, GuestObjects
 from tests.support.obedient_guest import make_module, record_waiting
+from tests.support.remote_guest import (
+    DATA,
+    DATA_SIZE,
+    REMOTE_ALONE,
+    Answer,
+    Remote,
+    encode_order,
+)
 from tests.support.wat import program
 
 ENDINGS: list[tuple[bytes, SessionLimits, Ending]] = [
@@ -334,3 +343,62 @@ def _record(
         snapshots=snapshots,
     ) as recorder:
         assert recorder.wait(DEADLINE_SECONDS) is not None
+
+
+def make_objects(recorder: journal.Recorder) -> None:
+    """Let the guest make objects 4 to 9 with contents, and wait."""
+    guest = GuestObjects(Remote(recorder))
+    guest.pipe()
+    guest.write(5, b"in the pipe")
+    guest.event(7)
+    guest.pair(DATAGRAM)
+    guest.write(7, b"message")
+    guest.call("path_create_directory", 3, DATA, 3, data=b"dir")
+    guest.chdir(b"dir")
+    guest.call("clock_time_set", 0, 1_000_000)
+
+
+def use_objects() -> bytes:
+    """Return orders that change each object."""
+    orders: list[bytes] = []
+
+    def call(name: str, *arguments: int, data: bytes = b"") -> Answer:
+        orders.append(encode_order(name, *arguments, data=data))
+        return Answer(0, bytes(DATA_SIZE))
+
+    guest = GuestObjects(call)
+    guest.read(4, 6)
+    guest.write(5, b" and more")
+    guest.read(4, 100)
+    guest.read(6, 8)
+    guest.read(8, 100)
+    guest.dup(8)
+    guest.close(5)
+    guest.read(4, 100)
+    guest.getcwd()
+    guest.chdir(b"/")
+    guest.call("clock_time_set", 0, 2_000_000)
+    return b"".join(orders)
+
+
+def test_a_clone_returns_to_the_contents_of_its_objects(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "objects.journal"
+    with journal.record(
+        REMOTE_ALONE,
+        path,
+        cache=cache_dir,
+        snapshots=SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stacks=Stacks.ALWAYS),
+    ) as recorder:
+        make_objects(recorder)
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+    with CloneTemplate.load(path, cache=cache_dir) as template, template.make_clone() as clone:
+        printed, digests = [], set()
+        for _ in range(3):
+            printed.append(clone.run(use_objects()).stdout)
+            digests.add(clone.compute_digest())
+            clone.reset()
+            clone.check()
+    assert printed == printed[:1] * 3
+    assert len(digests) == 1
+    assert b"in the" in printed[0]
+    assert b"/dir" in printed[0]
