@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import journal
+from journal.engine.wasi.call_context import CallContext
 from journal.events.core import Clock, SetClockTime
 from journal.events.descriptors import OpenFileDescriptorWithFlags
+from journal.events.inputs import HostResult
 from journal.events.paths import ChangeDirectory
 from journal.events.snapshots import DescriptorContents, Trigger
 from journal.replay import ModelHost, play
-from journal.wasi_abi import Errno
-from tests.support.deadlines import DEADLINE_SECONDS
+from journal.wasi_abi import Errno, WasiError
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_objects import (
     DATAGRAM,
     NONBLOCK,
     SEQPACKET,
+    STREAM,
     GuestObjects,
     Outcome,
     fd_of,
     fds,
 )
+from tests.support.local_guest import LocalGuest
 from tests.support.remote_guest import (
     ANSWER_SIZE,
     DATA,
@@ -37,6 +41,7 @@ from tests.support.remote_guest import (
     parse_answer,
 )
 from tests.support.rewrites import events_of
+from tests.support.snapshot_runs import snapshots_in
 
 AGAIN = Outcome(Errno.AGAIN, None)
 RIGHTS = 0x1FFFFFFF
@@ -463,3 +468,94 @@ def test_objects_keep_their_contents_in_a_snapshot(tmp_path: Path, cache_dir: Pa
     assert SetClockTime(clock_id=Clock.REALTIME, time=1_000_000) in events
     flags = [event.fd_flags for event in events if isinstance(event, OpenFileDescriptorWithFlags)]
     assert flags == [1]
+
+
+# -- waits --------------------------------------------------------------------------------------
+
+WAITING = journal.engine.SnapshotOptions(
+    on=frozenset({Trigger.EXPLICIT}), stacks=journal.engine.Stacks.ALWAYS
+)
+
+
+def feed_a_waiting_call(recorder: journal.Recorder, order: Callable[[GuestObjects], object]) -> int:
+    """Let the guest make a pipe, 4 and 5, and a call that waits; return the snapshot there."""
+    script = Script()
+    script.guest.pipe()
+    order(script.guest)
+    recorder.feed(script.orders)
+    wait_until(lambda: len(recorder.stdout) == ANSWER_SIZE)
+    seq = None
+    while seq is None or snapshot_at(recorder.path, seq).calls < CALLS_BEFORE_WAIT:
+        seq = recorder.snapshot(timeout_seconds=DEADLINE_SECONDS)
+    return seq
+
+
+CALLS_BEFORE_WAIT = 5
+"""Number of the call that waits: after two reads of orders, the pipe, and one answer."""
+
+
+def snapshot_at(path: Path, seq: int) -> journal.snapshots.SnapshotInfo:
+    return next(info for info in snapshots_in(path) if info.seq == seq)
+
+
+@pytest.mark.parametrize(
+    ("order", "function", "contents"),
+    [
+        pytest.param(lambda guest: guest.read(4, 10), "fd_read", [], id="read"),
+        pytest.param(
+            lambda guest: guest.write_zeros(5, 98304),
+            "fd_write",
+            [(4, 0, 65536), (5, 65536, 0)],
+            id="write",
+        ),
+    ],
+)
+def test_a_guest_that_waits_for_itself_waits_again_after_a_resume(
+    order: Callable[[GuestObjects], object],
+    function: str,
+    contents: list[tuple[int, int, int]],
+    tmp_path: Path,
+    cache_dir: Path,
+) -> None:
+    path = tmp_path / "j"
+    with journal.record(REMOTE_ALONE, path, snapshots=WAITING, cache=cache_dir) as recorder:
+        seq = feed_a_waiting_call(recorder, order)
+        assert snapshot_at(path, seq).function == function
+    events = [event for event in events_of(path) if isinstance(event, DescriptorContents)]
+    found = [(event.fd, event.value, sum(map(len, event.parts))) for event in events]
+    assert found == contents
+    for reexecute in (False, True):
+        with journal.resume(path, reexecute=reexecute, cache=cache_dir) as recorder:
+            assert recorder.wait(0.05) is None, "the guest waits"
+            recorder.stop()
+            assert recorder.wait(DEADLINE_SECONDS) == journal.engine.RunResult(
+                journal.engine.ExitKind.STOPPED
+            )
+    assert not [event for event in events_of(path) if isinstance(event, HostResult)]
+    assert journal.verify_replay(path, start=seq, cache=cache_dir).matches
+
+
+def test_a_signal_ends_a_wait_and_what_was_written_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*given: object, **options: object) -> bool:
+        raise WasiError(Errno.INTR)
+
+    monkeypatch.setattr(CallContext, "wait", interrupt)
+    local = LocalGuest()
+    guest = GuestObjects(local)
+    reader, writer = fds(guest.pipe())
+    assert guest.read(reader, 1).errno == Errno.INTR
+    assert guest.write_zeros(writer, 98304).value == 65536
+    assert guest.write(writer, b"x").errno == Errno.INTR
+    counter = fd_of(guest.event(0))
+    assert guest.read(counter, 8).errno == Errno.INTR
+    assert guest.write(counter, number(2**64 - 2)).value == 8
+    assert guest.write(counter, number(1)).errno == Errno.INTR
+    for kind in (STREAM, DATAGRAM, SEQPACKET):
+        one, other = fds(guest.pair(kind))
+        assert guest.read(one, 1).errno == Errno.INTR
+        while guest.write_zeros(other, 65536).errno == 0:
+            pass
+        assert guest.write_zeros(other, 65536).errno == Errno.INTR
+    local.end()
