@@ -249,6 +249,7 @@ types:
             201: event_interval_started
             202: event_signal_state
             204: event_socket_pair_of_type
+            205: event_resolved_names
   blob:
     seq:
       - {id: size, type: u4}
@@ -1718,6 +1719,15 @@ types:
           in-enum: true
       - id: pt
         type: u2
+  event_resolved_names:
+    doc: |
+      Names that the guest has resolved, for the next snapshot, the oldest first.
+
+      A rule of the network policy that has a name grants the addresses of the name. A snapshot
+      without the event has no names.
+    seq:
+      - id: hosts
+        type: list_host_name
   epoll_event:
     seq:
       - id: events
@@ -1730,6 +1740,12 @@ types:
         type: u4
       - id: data2
         type: u8
+  host_name:
+    seq:
+      - id: name
+        type: text
+      - id: addresses
+        type: list_ip
   interval_timer:
     seq:
       - id: signal
@@ -1750,6 +1766,16 @@ types:
           max: 65536
       - id: items
         type: blob
+        repeat: expr
+        repeat-expr: count
+  list_host_name:
+    seq:
+      - id: count
+        type: u4
+        valid:
+          max: 65536
+      - id: items
+        type: host_name
         repeat: expr
         repeat-expr: count
   list_interval_timer:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated
 
 import construct as cs
@@ -9,6 +10,8 @@ import construct as cs
 from journal.events.definition import Event, Group, Keep, Marks, Merged, Role, event
 from journal.events.wire_types import (
     FLAG,
+    IP_ADDRESS,
+    TEXT,
     U32,
     U64,
     Duration,
@@ -174,3 +177,28 @@ class SignalState(Event):
     handler: Text
     pending: PublicBytes
     timers: IntervalTimers
+
+
+@dataclass(frozen=True, slots=True)
+class HostName:
+    """A host name in its normal form, and addresses that the guest resolved it to."""
+
+    name: str
+    addresses: tuple[IPv4Address | IPv6Address, ...]
+
+
+HostNames = Annotated[
+    tuple[HostName, ...],
+    ListOf(RecordOf(HostName, name=TEXT, addresses=ListOf(IP_ADDRESS))),
+]
+
+
+@event(tag=205, group=Group.SNAPSHOTS, role=Role.RECORDING, rule=Merged())
+class ResolvedNames(Event):
+    """Names that the guest has resolved, for the next snapshot, the oldest first.
+
+    A rule of the network policy that has a name grants the addresses of the name. A snapshot
+    without the event has no names.
+    """
+
+    hosts: HostNames

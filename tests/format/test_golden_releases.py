@@ -53,7 +53,7 @@ def test_a_writer_resumes_a_golden_journal(path: Path, tmp_path: Path) -> None:
 
 ADDED_SINCE = {
     *("ApplicationKind", "BytesReceived", "ClockPoint", "DescriptorContents", "EpollResult"),
-    *("Listener", "Reseeded", "Resolved", "SocketConnect", "SocketPairOfType"),
+    *("Listener", "Reseeded", "Resolved", "ResolvedNames", "SocketConnect", "SocketPairOfType"),
     *("IntervalStarted", "SignalDelivered", "SignalState"),
     *("ChildEnded", "ChildStart", "ChildStarted", "PipeRead", "PipeWrite"),
     *("ProcessReplaced", "ProcessSpawned", "StreamPassed"),

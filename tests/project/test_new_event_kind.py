@@ -103,7 +103,7 @@ def test_a_kind_without_an_effect_is_refused_at_import(tmp_path: Path) -> None:
 
 
 def test_two_kinds_with_one_tag_are_refused_at_import(tmp_path: Path) -> None:
-    text = DECLARATIONS["core"].replace("202", str(next(iter(BY_TAG))))
+    text = DECLARATIONS["core"].replace("212", str(next(iter(BY_TAG))))
     done = run_python(copy_library(tmp_path, declarations=text), "-c", "import journal.events")
     assert "two events share a tag" in done.stderr
 

@@ -481,6 +481,7 @@ def test_every_comparable_field_has_a_type() -> None:
         "ApplicationKind.fields",
         "EpollResult.ready",
         "Resolved.addresses",
+        "ResolvedNames.hosts",
         "SignalState.timers",
         "ChildStart.descriptors",
         "ChildStart.files",

@@ -209,7 +209,7 @@ def compact(folder: Path) -> None:
     result = check(source, target, RetentionPolicy())
     assert not result.reason
     kept = [codec.decode(frame.tag, frame.payload) for frame in frames_of(target)]
-    invented = [event for event in kept if event.tag >= 200]
+    invented = [event for event in kept if event.tag >= 210]
     assert invented == [
         license_placed(),
         make("HostMoved"),

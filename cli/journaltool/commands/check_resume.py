@@ -8,7 +8,7 @@ import typer
 
 from journaltool import error_report
 from journaltool.exit_codes import ExitCode, list_codes
-from journaltool.options import common, groups, limits, mounts
+from journaltool.options import common, groups, limits, mounts, network
 from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ HELP = """Check whether a program can be resumed exactly, without running it.
 The command compares its standard input, the mounted directories, and the files that the program had
 open with the recording, as journaltool resume does. It prints each difference on one line, and
 where a resume would start. It also reads what a resume would read of the journal, and reports a
-process that writes the journal. Pass the same standard input and the same --dir options as for the
-resume.
+process that writes the journal. Pass the same standard input and the same --dir, --net and
+--tcp-listen options as for the resume.
 
 Nothing is written.
 """
@@ -42,6 +42,8 @@ def check_resume(
     module: common.ModuleOption = None,
     directory: mounts.GrantOption = None,
     secret_env: mounts.SecretOption = None,
+    net: network.KeptNetOption = None,
+    tcp_listen: network.GrantListenOption = None,
     *,
     policy: limits.PolicyArguments,
     quiet: common.SilentOption = False,
@@ -55,11 +57,12 @@ def check_resume(
             result = check(
                 journal,
                 module=module,
-                grants=mounts.parse_grants(directory or ()),
+                grants=mounts.parse_grants(directory or (), tcp_listen or ()),
                 secrets=mounts.parse_environment(secret_env or (), os.environ),
                 stdin=0,
                 cache=common.module_cache(),
                 approvals=common.approvals_directory(),
+                network=network.parse_rules(net or ()),
                 policy=policy.build(),
                 progress=on_progress,
             )

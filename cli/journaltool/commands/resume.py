@@ -17,6 +17,7 @@ from journaltool.options import (
     limits,
     moment,
     mounts,
+    network,
     processes,
     session,
     signatures,
@@ -41,12 +42,12 @@ On a terminal, a program that waits for input shows the unfinished last line of 
 such as a prompt. If there is none, the command prints "resumed, waiting for input" on stderr.
 
 Options of the first run are kept unless they are given again: --durability, those of snapshots and
-of compactions, and the size of segments. --net, --command, --timeout and --stop-after-snapshot are
+of compactions, the size of segments, and --net. --command, --timeout and --stop-after-snapshot are
 not kept.
 
-A journal grants nothing. A host directory is mounted, and a module that the journal does not store
-is read, only if this user recorded the journal, approved it (journaltool trust), or names them by
---dir and --module.
+A journal grants nothing. A host directory is mounted, a module that the journal does not store is
+read, and the network is used, only if this user recorded the journal, approved it (journaltool
+trust), or names them by --dir, --module, --net and --tcp-listen. --net none refuses the network.
 """
 
 EPILOG = """\b
@@ -147,7 +148,8 @@ def resume(  # long: it names each option
     module: common.ModuleOption = None,
     directory: mounts.GrantOption = None,
     secret_env: mounts.SecretOption = None,
-    net: session.NetOption = None,
+    net: network.KeptNetOption = None,
+    tcp_listen: network.GrantListenOption = None,
     at: AtOption = None,
     into: IntoOption = None,
     reexecute: ReexecuteOption = False,
@@ -195,7 +197,7 @@ def resume(  # long: it names each option
             recorder = resume(
                 journal,
                 module=module,
-                grants=mounts.parse_grants(directory or ()),
+                grants=mounts.parse_grants(directory or (), tcp_listen or ()),
                 in_flight=library.engine.InFlightPolicy(in_flight.value),
                 lost_connections=library.engine.LostConnections(on_lost_connection.value),
                 sleep=library.engine.SleepPolicy(sleep.value),
@@ -209,7 +211,7 @@ def resume(  # long: it names each option
                 on_input_wait=terminal.make_resume_greeting(quiet),
                 config=session.build_config(
                     durability or session.DurabilityChoice(recorded.durability.value),
-                    net or (),
+                    network.parse_rules(net or ()),
                     snapshots,
                     schedule,
                     quiet,

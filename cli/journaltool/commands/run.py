@@ -14,6 +14,7 @@ from journaltool.options import (
     compaction,
     groups,
     mounts,
+    network,
     processes,
     session,
     signatures,
@@ -54,6 +55,7 @@ Exit codes:
 Examples:
   journaltool run hello.wasm
   journaltool run -j work.journal --dir .::/work:ro --timeout 60 tool.wasm -v /work/in.txt
+  journaltool run --tcp-listen 127.0.0.1:8080 --net connect=*.example.org:443 server.wasm
   journaltool run --snapshot-period 60 --compact-growth 2 python.wasm -c 'print(1)'
 """
 
@@ -156,7 +158,8 @@ def run(  # long: it names each option
     *,
     guest: mounts.GuestArguments,
     generation_file: GenerationFileOption = False,
-    net: session.NetOption = None,
+    net: network.NetOption = None,
+    tcp_listen: network.ListenOption = None,
     durability: session.DurabilityOption = session.DurabilityChoice.OUTPUT,
     level: LevelOption = LevelChoice.FULL,
     no_embed: NoEmbedOption = False,
@@ -200,7 +203,7 @@ def run(  # long: it names each option
         error_report.die_on_sigint()
         config = session.build_config(
             durability,
-            net or (),
+            network.parse_rules(net or ()),
             snapshots,
             schedule,
             quiet,
@@ -217,6 +220,7 @@ def run(  # long: it names each option
                     args=mounts.encode_arguments(first_argument, args or ()),
                     env=variables,
                     mounts=guest_mounts,
+                    listeners=tcp_listen or (),
                     copies=copies,
                     generation_file=generation_file,
                     level=library.engine.RecordingLevel[level.name],

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 HELP = """Approve what a journal asks for, so that it can be resumed without options.
 
-A journal is a program together with its input. A resume gives it the host directories that it was
-recorded with only if this user recorded it on this machine, approved it, or names the directories.
+A journal is a program together with its input. A resume gives it the host directories and the
+network that it was recorded with only if this user recorded it on this machine, approved it, or
+names them in options.
 Approve only journals of people whose programs you would run: this command does not check the
 program.
 
-An approval holds for all copies of the journal on this machine. It names the directories and the
-module, and a changed journal gets no more than these.
+An approval holds for all copies of the journal on this machine. It names the directories, the
+rules of the network and the module, and a changed journal gets no more than these.
 """
 
 EPILOG = f"""\b
@@ -112,6 +113,8 @@ def _to_json(request: "AccessRequest") -> dict[str, Any]:
             {"host": mount.host, "guest": mount.guest, "read_only": mount.read_only}
             for mount in request.mounts
         ],
+        "listeners": list(request.listeners),
+        "rules": list(request.rules),
         "options": list(request.list_options()),
     }
 

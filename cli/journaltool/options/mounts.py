@@ -114,15 +114,15 @@ GrantOption = Annotated[
 ]
 
 
-def parse_grants(texts: Sequence[str]) -> "Grants":
-    """Return the directories that ``--dir`` grants to a resumed guest."""
+def parse_grants(texts: Sequence[str], listeners: Sequence[str]) -> "Grants":
+    """Return what ``--dir`` and ``--tcp-listen`` grant to a resumed guest."""
     from journal.engine import Grants
 
     directories = [_parse_directory(text) for text in texts]
     for text, mount in zip(texts, directories, strict=True):
         if _SEPARATOR not in text or not mount.guest:
             raise typer.BadParameter(f"{text!r} is not of the form HOST::GUEST")
-    return Grants(directories=directories)
+    return Grants(directories=directories, listeners=listeners)
 
 
 def parse_copies(texts: Sequence[str]) -> "list[FileCopy]":

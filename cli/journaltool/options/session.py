@@ -1,6 +1,6 @@
 """Options of run and resume."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from signal import Signals
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
     from journal.compaction import CompactionSchedule
-    from journal.engine import RunConfig, SnapshotOptions
+    from journal.engine import NetworkPolicy, RunConfig, SnapshotOptions
 
 
 class DurabilityChoice(StrEnum):
@@ -37,15 +37,6 @@ TimeoutOption = Annotated[
         metavar="SECONDS",
         help="Stop the guest after this time with exit code 124. Its start may take as long, and "
         "at least 10 seconds.",
-    ),
-]
-NetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--net",
-        metavar="RULE",
-        help="Grant the guest a part of the network: listen=HOST:PORT, connect=HOST:PORT, "
-        "resolve[=NAME], loopback (inside the guest), or all. Repeatable.",
     ),
 ]
 JsonOption = Annotated[
@@ -101,7 +92,7 @@ AllocationOption = Annotated[
 
 def build_config(
     durability: DurabilityChoice,
-    net: Sequence[str],
+    net: "NetworkPolicy | None",
     snapshots: "SnapshotOptions",
     schedule: "CompactionSchedule | None",
     quiet: bool,
@@ -110,7 +101,7 @@ def build_config(
     process_options: Mapping[str, Any],
 ) -> "RunConfig":
     """Return the configuration of a guest that uses the standard streams of this process."""
-    from journal.engine import Durability, NetworkPolicy, RunConfig, parse_allocation
+    from journal.engine import Durability, RunConfig, parse_allocation
 
     return RunConfig(
         stdin=0,
@@ -119,7 +110,7 @@ def build_config(
         durability=Durability(durability.value),
         cache=common.module_cache(),
         approvals=common.approvals_directory(),
-        network=NetworkPolicy.parse(net),
+        network=net,
         snapshots=snapshots,
         compaction=schedule,
         allocation=parse_allocation(allocation),

@@ -117,8 +117,9 @@ class Clone:
         )
         context.descriptors.is_lowest_first = self._template.image.program.is_wasix
         context.network = GuestNetwork(
-            self._tape, context.descriptors, policy=self._template.network
+            self._tape, context.descriptors, policy=self._template.access.network
         )
+        context.network.resolver.trusts_history = self._template.access.has_own_names
         context.terminal = Terminal(self._tape, self._template.terminals)
         return context
 

@@ -144,6 +144,7 @@ class CloneFiles:
             directory.listing = listing
         context.terminal.settings = self._settings
         self._start.apply_signals(context)
+        self._start.apply_names(context)
         context.interface.state = self._interface
         for backend in self._backends.values():
             backend.reset()

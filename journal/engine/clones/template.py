@@ -34,7 +34,7 @@ from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.session_limits import SessionLimits
 from journal.engine.trust.access import HostAccess
 from journal.engine.trust.grants import Grants
-from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
+from journal.engine.wasi.network.policy import NetworkPolicy
 from journal.engine.wasi.stdio.delivery import find_terminals
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.errors import NotResumable, OptionError
@@ -76,7 +76,6 @@ class CloneTemplate:
         self.access = access
         self.own_files = find_own_files(self.path, config.cache, config.approvals)
         self.terminals = tuple(sorted(find_terminals(recording.histories)))
-        self.network = config.network
         sizes = {STDOUT: 0, STDERR: 0}
         for stream, data in recording.writes(self.seq):
             sizes[stream] += len(data)
@@ -103,7 +102,7 @@ class CloneTemplate:
         secrets: Mapping[str, str | SecretValue] | None = None,
         limits: SessionLimits | None = None,
         allocation: InstanceAllocationStrategy | None = None,
-        network: NetworkPolicy = NO_NETWORK,
+        network: NetworkPolicy | None = None,
         tracking: DirtyPageTracking = DirtyPageTracking.AUTO,
         private_size_max: int | None = None,
         cache: StrPath | None = None,
@@ -144,7 +143,10 @@ class CloneTemplate:
             recording = stack.enter_context(RecordedRun(path, policy=allowed))
             preamble.check_engine(recording.identity)
             preamble.set_secrets(recording.identity, secret_values)
-            access = decide(recording, grants, config.approvals, has_module=module is not None)
+            has_module = module is not None
+            access = decide(
+                recording, grants, config.approvals, network=network, has_module=has_module
+            )
             source = preamble.find_module(recording.identity, module, access)
             image = _prepare_image(recording, source, at, config, stack, tracking, private_size_max)
             template = cls(recording, image, config, access, limits)

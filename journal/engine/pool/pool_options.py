@@ -77,7 +77,7 @@ class PoolOptions:
         made = {
             "allocation": OnDemand(**strategy | {"module_limits": limits}),
             "limits": SessionLimits(**values["limits"]),
-            "grants": Grants(directories=directories, module_files=grants["module_files"]),
+            "grants": Grants(**grants | {"directories": directories}),
         }
         return cls(**values | made | paths)
 

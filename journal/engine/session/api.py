@@ -58,7 +58,7 @@ from journal.engine.wasi.filesystem.mounts import (
     check_mount,
 )
 from journal.engine.wasi.network.listeners import check_listener
-from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
+from journal.engine.wasi.network.policy import NetworkPolicy
 from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy, OutputCallback
 from journal.errors import OptionError
 from journal.events.process import RecordingLevel
@@ -89,7 +89,7 @@ def record(  # long: each option is a keyword with its documentation
     durability: Durability | None = None,
     cache: Path | None = None,
     approvals: Path | None = None,
-    network: NetworkPolicy = NO_NETWORK,
+    network: NetworkPolicy | None = None,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
     allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
@@ -182,7 +182,7 @@ def resume(  # long: each option is a keyword with its documentation
     durability: Durability | None = None,
     cache: Path | None = None,
     approvals: Path | None = None,
-    network: NetworkPolicy = NO_NETWORK,
+    network: NetworkPolicy | None = None,
     snapshots: SnapshotOptions | None = None,
     compaction: "CompactionSchedule | None" = None,
     allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY,
@@ -282,7 +282,9 @@ def resume(  # long: each option is a keyword with its documentation
         return build_resumed(path, config, options)
     request = read_request(path)
     has_module = module is not None
-    access = decide_access(request, options.grants, config.approvals, has_module=has_module)
+    access = decide_access(
+        request, options.grants, config.approvals, network=config.network, has_module=has_module
+    )
     with report_phase(config.progress, "forking the journal"):
         path = _fork(path, at, into, reseed=options.reseed)
     return build_resumed(path, config, replace(options, access=access, reseed=False))
@@ -299,7 +301,7 @@ def _choose(
         Mapping[str, bytes | StrPath],
         int,
     ],
-    network: NetworkPolicy,
+    network: NetworkPolicy | None,
     snapshots: SnapshotOptions | None,
     compaction: "CompactionSchedule | None",
     reporters: tuple[EventCallback | None, OutputCallback | None, Notify, ProgressCallback],

@@ -176,12 +176,11 @@ class Family:
             start=self.state.make_start(lambda _: history),
             fired=parent.fired,
             delivered_sizes=self._output_sizes,
-            directories=parent.directories,
+            access=parent.access,
             times=RecordedTimes(parent.identity.start.realtime, now, now),
             wait=self._find_wait(),
             counts_pause=self.reseeds,
             generation=generation,
-            has_listeners=parent.has_listeners,
         )
 
     def _find_wait(self) -> InterruptedWait | None:

@@ -11,12 +11,18 @@ from journal.engine.session.run_config import RunConfig, StrPath
 from journal.engine.trust.access import HostAccess, decide_access
 from journal.engine.trust.access_request import AccessRequest
 from journal.engine.trust.grants import Grants
+from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.errors import GrantsMissing, OptionError
 from journal.log.reader import Reader
 
 
 def decide(
-    recording: RecordedRun, grants: Grants, approvals: Path | None, *, has_module: bool
+    recording: RecordedRun,
+    grants: Grants,
+    approvals: Path | None,
+    *,
+    network: NetworkPolicy | None,
+    has_module: bool,
 ) -> HostAccess:
     """Return the access of a recorded run that is resumed. Raises ``GrantsMissing``.
 
@@ -24,7 +30,7 @@ def decide(
     """
     request = preamble.make_request(recording.reader.journal_id, recording.identity)
     try:
-        access = decide_access(request, grants, approvals, has_module=has_module)
+        access = decide_access(request, grants, approvals, network=network, has_module=has_module)
     except GrantsMissing:
         if recording.result is None:
             raise
@@ -50,7 +56,7 @@ def decide_module(
     files in memory may exceed the policy.
     """
     request = preamble.make_request(recording.reader.journal_id, recording.identity)
-    request = replace(request, mounts=())
+    request = replace(request, mounts=(), listeners=(), rules=())
     access = decide_access(request, Grants(), approvals, has_module=has_module)
     check_recorded_files(recording, access)
     return access
@@ -62,7 +68,12 @@ def approve_recording(
     """Approve the access of a run that its user starts, for its resumes, and return the access."""
     request = preamble.make_request(journal_id, identity)
     _approve(request, config)
-    return HostAccess({mount.guest: mount for mount in request.mounts})
+    return HostAccess(
+        {mount.guest: mount for mount in request.mounts},
+        network=config.network or NO_NETWORK,
+        has_listeners=True,
+        has_own_names=True,
+    )
 
 
 def _approve(request: AccessRequest, config: RunConfig) -> None:

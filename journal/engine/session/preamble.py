@@ -20,6 +20,7 @@ from journal.engine.configuration import (
 from journal.engine.program.module import GuestModule, load_module
 from journal.engine.runtime import bindings
 from journal.engine.session import preamble_check
+from journal.engine.session.recorded_options import find_network
 from journal.engine.session.resource_policy import (
     DEFAULT_POLICY,
     FILES_SIZE_MAX,
@@ -37,6 +38,7 @@ from journal.engine.wasi.filesystem.mounts import (
     make_copy_events,
     make_mount_events,
 )
+from journal.engine.wasi.network.addresses import format_address
 from journal.engine.wasi.network.listeners import make_listener_events
 from journal.errors import (
     EngineMismatch,
@@ -359,6 +361,8 @@ def make_request(journal_id: bytes, identity: Identity) -> AccessRequest:
         list_host_mounts(identity.mounts),
         "" if start.embedded else start.module_path,
         files_size if files_size > FILES_SIZE_MAX and identity.memory_mount_count else 0,
+        listeners=tuple(format_address(each.addr) for each in identity.listeners),
+        rules=find_network(start.configuration).texts,
     )
 
 

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -33,8 +33,9 @@ from journal.engine.session.stream_relay import StreamRelay
 from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.tape import Tape, check_between
+from journal.engine.trust.access import HostAccess
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
+from journal.engine.wasi.filesystem.mounts import Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.network.guest_network import GuestNetwork
 from journal.engine.wasi.objects.waits import Condition
@@ -136,7 +137,7 @@ class Process:
             identity,
             streams.source,
             streams.terminals,
-            replay.directories,
+            replay.access.directories,
             replay.times,
             own,
         )
@@ -222,9 +223,10 @@ class Process:
         context.network = GuestNetwork(
             self.tape,
             context.descriptors,
-            policy=self._config.network,
-            has_listeners=self._replay.has_listeners,
+            policy=self.access.network,
+            has_listeners=self.access.has_listeners,
         )
+        context.network.resolver.trusts_history = self.access.has_own_names
         context.signals.has_outside = self._plan is None
         if isinstance(streams.source, FedSource):
             context.signals.on_interrupt = streams.source.end_wait
@@ -258,14 +260,9 @@ class Process:
         self.context.processes.wake()
 
     @property
-    def directories(self) -> Mapping[str, HostMount]:
-        """Return the granted directories of the host by the guest paths of their mounts."""
-        return self._replay.directories
-
-    @property
-    def has_listeners(self) -> bool:
-        """Return whether the listeners that the guest has from its start may listen again."""
-        return self._replay.has_listeners
+    def access(self) -> HostAccess:
+        """Return the access to the host that the guest has been granted."""
+        return self._replay.access
 
     @property
     def fired(self) -> frozenset[Trigger]:

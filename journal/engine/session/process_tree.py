@@ -281,7 +281,7 @@ class ProcessTree:
                 make_child_streams(),
                 interrupter,
                 config,
-                replay=Replay(directories=starter.directories),
+                replay=Replay(access=starter.access),
                 own=self._find_own_files(path),
                 host=self,
             )
@@ -492,7 +492,7 @@ def list_mounts(process: Process) -> list[AnyMount]:
     mounts: list[AnyMount] = []
     for event in process.identity.mounts:
         if event.kind in HOST_MOUNTS:
-            directory = process.directories.get(event.guest)
+            directory = process.access.directories.get(event.guest)
             if directory is not None:
                 mounts.append(replace(directory, guest=event.guest))
         elif event.kind is MountKind.MEMORY:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from journal._arguments import check_path, quote
 from journal.engine.configuration import SESSION_PREFIX, SafePoints, SnapshotOptions, Stacks
 from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath
+from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.engine.wasi.stdio.outbox import Durability
 from journal.errors import EngineMismatch, NotResumable, OptionError
 from journal.events import codec, tag_sets
@@ -31,13 +32,15 @@ class RecordedOptions:
     """Options of the first session of a recording, which a resume keeps.
 
     ``snapshots.by_default`` is set unless the triggers were chosen. ``compaction`` and ``roll`` are
-    None if the recording had none, or the default ones.
+    None if the recording had none, or the default ones. ``network`` is the policy of the network,
+    which a resume keeps only for a journal of the user.
     """
 
     durability: Durability = Durability.OUTPUT
     snapshots: SnapshotOptions = field(default_factory=lambda: SnapshotOptions(by_default=True))
     compaction: "CompactionSchedule | None" = None
     roll: RollPolicy | None = None
+    network: NetworkPolicy = NO_NETWORK
 
 
 def read_recorded_options(path: StrPath) -> RecordedOptions:
@@ -83,6 +86,11 @@ def _parse_triggers(text: str) -> frozenset[Trigger]:
     return frozenset(Trigger[name] for name in text.split(",") if name)
 
 
+def _parse_network(text: str) -> NetworkPolicy:
+    return NetworkPolicy.parse(text.split())
+
+
+_NETWORK = "network"
 _SNAPSHOTS: _Parsers = {
     "on": _parse_triggers,
     "period_seconds": float,
@@ -105,6 +113,7 @@ _SEGMENTS: _Parsers = {"size_bytes": int, "age_seconds": float}
 #: Options by their names in the journal. The names and values never change.
 _PARSERS: _Parsers = {
     "durability": Durability,
+    _NETWORK: _parse_network,
     **{f"snapshots.{name}": parse for name, parse in _SNAPSHOTS.items()},
     **{f"compaction.{name}": parse for name, parse in _COMPACTION.items()},
     **{f"retention.{name}": parse for name, parse in _RETENTION.items()},
@@ -120,6 +129,8 @@ def make_pairs(config: RunConfig, roll: RollPolicy | None) -> Pairs:
 def _list(config: RunConfig, roll: RollPolicy | None) -> Iterator[tuple[str, Any]]:
     if config.durability not in (None, Durability.OUTPUT):
         yield "durability", config.durability
+    if config.network is not None and not config.network.is_empty:
+        yield _NETWORK, config.network
     snapshots = config.snapshots
     if snapshots is not None:
         # Chosen triggers are stored even if they are none. Default triggers are not stored.
@@ -149,6 +160,8 @@ def _list_fields(
 def _to_text(value: Any) -> str:
     if isinstance(value, frozenset):
         return ",".join(trigger.name for trigger in sorted(value))
+    if isinstance(value, NetworkPolicy):
+        return " ".join(value.texts)
     return str(value.value) if isinstance(value, Durability | Stacks | SafePoints) else str(value)
 
 
@@ -168,7 +181,7 @@ def parse_options(pairs: Pairs) -> RecordedOptions:
             )
         try:
             value = _PARSERS[option](text)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, OptionError) as error:
             reason = f"the journal has an unknown value of {name}: {quote(text)}"
             raise EngineMismatch(reason) from error
         group, _, option = option.rpartition(".")
@@ -177,6 +190,12 @@ def parse_options(pairs: Pairs) -> RecordedOptions:
         return _build(groups)
     except OptionError as error:
         raise EngineMismatch(f"the journal has an option that is invalid: {error}") from error
+
+
+def find_network(pairs: Pairs) -> NetworkPolicy:
+    """Return the network policy of a recording. Raises ``EngineMismatch`` for an invalid one."""
+    name = SESSION_PREFIX + _NETWORK
+    return parse_options(tuple(pair for pair in pairs if pair[0] == name)).network
 
 
 def _build(groups: dict[str, dict[str, Any]]) -> RecordedOptions:

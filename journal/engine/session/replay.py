@@ -1,6 +1,6 @@
 """Recorded part of a run, as a process replays it before it continues live."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,8 +8,8 @@ from journal.engine.session.guest_time import InterruptedWait
 from journal.engine.session.snapshot_check import CheckPlan
 from journal.engine.snapshot.capture import MachineState
 from journal.engine.tape import Batch
+from journal.engine.trust.access import HostAccess
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.filesystem.mounts import HostMount
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.events.snapshots import Trigger
 
@@ -48,7 +48,7 @@ class Replay:
     ``batches`` are the events, None for a new run. ``start`` is the snapshot before them, None for
     the start of the program. ``fired`` are the triggers of the recorded snapshots.
     ``delivered_sizes`` has the bytes of each recorded output that its target holds.
-    ``directories`` has the granted directories of the host by the guest paths of their mounts.
+    ``access`` is the access to the host that the guest has been granted.
     ``times`` are those of the recording, for a guest that continues live. ``wait`` is the wait at
     its end if the time since then counts as waited. With ``plan`` the guest does not continue live:
     its snapshots are compared, and the run ends at the end of the journal.
@@ -56,15 +56,14 @@ class Replay:
     whether the time between the sessions counts on its monotonic clock. ``generation`` is that of
     the last reseeding, None if there was none.
     ``on_input_wait`` is called once when the guest, live, waits for input before any output has
-    reached a terminal. ``has_listeners`` says whether the listeners that the guest has from its
-    start may listen again.
+    reached a terminal.
     """
 
     batches: Iterator[Batch] | None = None
     start: ResumePoint | None = None
     fired: Collection[Trigger] = ()
     delivered_sizes: dict[int, int] = field(default_factory=dict)
-    directories: Mapping[str, HostMount] = field(default_factory=dict)
+    access: HostAccess = field(default_factory=HostAccess)
     times: RecordedTimes = field(default_factory=RecordedTimes)
     wait: InterruptedWait | None = None
     plan: CheckPlan | None = None
@@ -72,4 +71,3 @@ class Replay:
     reseeds: bool = False
     counts_pause: bool = False
     generation: bytes | None = None
-    has_listeners: bool = False

@@ -16,6 +16,7 @@ from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.standard_streams import connect_streams
 from journal.engine.snapshot.restore import base_snapshots, iter_pages
 from journal.engine.trust.grants import Grants
+from journal.engine.wasi.network.policy import NetworkPolicy
 from journal.errors import EngineError, JournalError, ResourceRefused
 from journal.log.lock_holder import find_writer
 from journal.log.tail_recovery import check_tail
@@ -56,6 +57,7 @@ def check_resume(  # long: each option is a keyword with its documentation
     stdin: Input = None,
     cache: Path | None = None,
     approvals: Path | None = None,
+    network: NetworkPolicy | None = None,
     policy: ResourcePolicy | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> ResumeCheck:
@@ -70,6 +72,7 @@ def check_resume(  # long: each option is a keyword with its documentation
     check_optional("module", module, check_module)
     grants = Grants() if grants is None else check_type("grants", grants, Grants)
     approvals = check_optional("approvals", approvals, check_path)
+    check_optional("network", network, check_type, NetworkPolicy)
     values = check_secrets(secrets)
     cache = check_optional("cache", cache, check_path)
     config = RunConfig(stdin=stdin, progress=progress)
@@ -92,7 +95,9 @@ def check_resume(  # long: each option is a keyword with its documentation
                 if not has_ended:
                     preamble.check_engine(recording.identity)
                     has_module = module is not None
-                    access = decide(recording, grants, approvals, has_module=has_module)
+                    access = decide(
+                        recording, grants, approvals, network=network, has_module=has_module
+                    )
                     found = preamble.find_module(recording.identity, module, access)
                     preamble.set_secrets(recording.identity, values)
                     source = connect_streams(config, recording.histories).source

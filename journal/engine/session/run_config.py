@@ -25,7 +25,7 @@ from journal.engine.allocation import (
 )
 from journal.engine.configuration import SnapshotOptions
 from journal.engine.program.variant import Notify
-from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy, check_network
+from journal.engine.wasi.network.policy import NetworkPolicy
 from journal.engine.wasi.stdio.outbox import Durability, OutputCallback
 from journal.engine.wasi.stdio.stdin import FedSource
 from journal.errors import OptionError
@@ -100,9 +100,10 @@ class RunConfig:
 
     ``durability`` says when output and changes of host files may happen relative to their
     events. ``cache`` is the directory of compiled modules and memory images (default: one in the
-    cache directory of the user). ``network`` is what the guest may do in the network of the host
-    (default: nothing). ``approvals`` is the directory of the
-    approvals of the user (default: ``~/.local/state/wasm-journal/approvals``).
+    cache directory of the user). ``approvals`` is the directory of the approvals of the user
+    (default: ``~/.local/state/wasm-journal/approvals``). ``network`` is what the guest may do in
+    the network of the host. None means nothing in a new run. In a resume it means as recorded, if
+    this user recorded the journal or approved it; else a journal that had a network is refused.
 
     ``snapshots`` says when snapshots are taken. ``compaction`` says when the journal is
     compacted; it cannot be combined with a page index.
@@ -138,7 +139,7 @@ class RunConfig:
     durability: Durability | None = None
     cache: Path | None = None
     approvals: Path | None = None
-    network: NetworkPolicy = NO_NETWORK
+    network: NetworkPolicy | None = None
     snapshots: SnapshotOptions | None = None
     compaction: "CompactionSchedule | None" = None
     allocation: InstanceAllocationStrategy = DEFAULT_STRATEGY
@@ -159,7 +160,7 @@ class RunConfig:
         for name in ("cache", "approvals"):
             path = check_optional(name, getattr(self, name), check_path)
             object.__setattr__(self, name, path)
-        check_network("network", self.network)
+        check_optional("network", self.network, check_type, NetworkPolicy)
         if self.snapshots is not None:
             check_type("snapshots", self.snapshots, SnapshotOptions)
         if self.compaction is not None:

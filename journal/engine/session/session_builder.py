@@ -171,7 +171,7 @@ def _build_recorded(
             streams,
             interrupter,
             config,
-            replay=Replay(directories=access.directories),
+            replay=Replay(access=access),
             pages=make_page_index(path, config, is_sealed=writer.is_sealed),
             own=own,
             listeners=listeners,
@@ -305,7 +305,13 @@ def _compare_host(
 
 def _decide_access(recording: RecordedRun, config: RunConfig, options: ResumeOptions) -> HostAccess:
     has_module = options.module is not None
-    return decide(recording, options.grants, config.approvals, has_module=has_module)
+    return decide(
+        recording,
+        options.grants,
+        config.approvals,
+        network=config.network,
+        has_module=has_module,
+    )
 
 
 @dataclass(slots=True)
@@ -372,14 +378,13 @@ class Resumption:
             start=start,
             fired={info.trigger for info in recording.snapshots},
             delivered_sizes=self.delivered_sizes,
-            directories=self.access.directories,
+            access=self.access,
             times=self.times,
             wait=find_interrupted_wait(recording) if options.sleep is SleepPolicy.KEEP else None,
             on_input_wait=self._make_input_wait(streams),
             reseeds=options.reseed,
             counts_pause=options.reseed or has_new_reseeding(recording),
             generation=find_generation(recording),
-            has_listeners=self.access.has_listeners,
         )
 
     def _find_tree(self, writer: Writer, program: PreparedModule) -> None:

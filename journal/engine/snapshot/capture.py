@@ -271,7 +271,8 @@ def capture_rest(
     if stack is not None:
         events.append(make_thread_event(stack))
     positions = capture_positions(context), *capture_listings(context)
-    return [*events, *positions, *capture_contents(context), *context.signals.save()]
+    names = context.network.resolver.names.save()
+    return [*events, *positions, *capture_contents(context), *context.signals.save(), *names]
 
 
 def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:

@@ -22,6 +22,7 @@ from journal.events.snapshots import (
     DescriptorContents,
     DescriptorPositions,
     DirectoryListing,
+    ResolvedNames,
     SafePoint,
     SignalState,
 )
@@ -55,19 +56,15 @@ class SnapshotParts:
     listings: list[DirectoryListing] = field(default_factory=list)
     contents: list[DescriptorContents] = field(default_factory=list)
     signals: SignalState | None = None
+    names: ResolvedNames | None = None
 
     def add_event(self, event: Event) -> None:
         """Add one part of the snapshot."""
-        if isinstance(event, GlobalsSet):
-            self.globals = event
+        name = _ONLY_PARTS.get(type(event))
+        if name is not None:
+            setattr(self, name, event)
         elif isinstance(event, TableSet):
-            elements = self.tables.setdefault(event.table, [])
-            if event.start != len(elements):
-                raise NotResumable(
-                    f"the snapshot has {len(elements)} elements of table {event.table}, but "
-                    f"continues at element {event.start}"
-                )
-            elements += event.functions
+            self._add_elements(event)
         elif isinstance(event, SetThread):
             if event.id != MAIN_THREAD:
                 raise NotResumable(
@@ -75,16 +72,30 @@ class SnapshotParts:
                     "resumed"
                 )
             self.stack = event.call_stack
-        elif isinstance(event, DescriptorPositions):
-            self.positions = event
         elif isinstance(event, DirectoryListing):
             self.listings.append(event)
-        elif isinstance(event, SignalState):
-            self.signals = event
         elif isinstance(event, DescriptorContents):
             self.contents.append(event)
         else:
             raise NotResumable(f"the snapshot has a {type(event).__name__}, which is not supported")
+
+    def _add_elements(self, event: TableSet) -> None:
+        elements = self.tables.setdefault(event.table, [])
+        if event.start != len(elements):
+            raise NotResumable(
+                f"the snapshot has {len(elements)} elements of table {event.table}, but "
+                f"continues at element {event.start}"
+            )
+        elements += event.functions
+
+
+_ONLY_PARTS: dict[type[Event], str] = {
+    GlobalsSet: "globals",
+    DescriptorPositions: "positions",
+    SignalState: "signals",
+    ResolvedNames: "names",
+}
+"""Kinds of parts of which a snapshot has one, and their fields."""
 
 
 def read_parts(reader: Reader, info: SnapshotInfo) -> SnapshotParts:
@@ -214,10 +225,15 @@ class SnapshotRestorer:
             apply_listing(context, listing)
         apply_contents(context, self.parts.contents)
         self.apply_signals(context)
+        self.apply_names(context)
 
     def apply_signals(self, context: CallContext) -> None:
         """Restore the signals of a guest, and the number of its calls."""
         context.signals.load(self.parts.signals, self.calls)
+
+    def apply_names(self, context: CallContext) -> None:
+        """Restore the names that a guest has resolved."""
+        context.network.resolver.load(self.parts.names)
 
     def mismatch_error(self, error: EngineError) -> NotResumable:
         """Return the error for a snapshot that does not fit the module."""

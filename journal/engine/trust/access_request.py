@@ -1,4 +1,4 @@
-"""Access request of a journal: the directories and the module file of the host that it names."""
+"""Access request of a journal: the directories, the module file and the network that it names."""
 
 import shlex
 from collections.abc import Iterator
@@ -16,7 +16,9 @@ class AccessRequest:
 
     ``module_path`` is the file of the module, or empty if the journal contains the module.
     ``files_size`` is the limit of the guest's files in memory in bytes, or 0 if it is not above the
-    default of ``ResourcePolicy``.
+    default of ``ResourcePolicy``. ``listeners`` are the addresses at which the guest listens from
+    its start, and ``rules`` the network policy of its recording, both as the command line takes
+    them.
     """
 
     journal_id: bytes
@@ -24,14 +26,17 @@ class AccessRequest:
     mounts: tuple[HostMount, ...] = ()
     module_path: str = ""
     files_size: int = 0
+    listeners: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Return whether a resume needs nothing of the host."""
-        return not self.mounts and not self.module_path and not self.files_size
+        has_files = bool(self.mounts or self.module_path or self.files_size)
+        return not has_files and not self.listeners and not self.rules
 
     def describe(self) -> tuple[str, ...]:
-        """Return one phrase for each directory and for the module file."""
+        """Return one phrase for each directory, the module file, and each part of the network."""
         return tuple(self._describe())
 
     def _describe(self) -> Iterator[str]:
@@ -42,6 +47,8 @@ class AccessRequest:
             yield f"the module file {_quote(self.module_path)}"
         if self.files_size:
             yield f"{self.files_size} bytes of files in memory"
+        yield from (f"a listener at {address}" for address in self.listeners)
+        yield from (f"the network rule {quote_argument(rule)}" for rule in self.rules)
 
     def list_options(self) -> tuple[str, ...]:
         """Return the options of journaltool that grant everything, quoted for a shell."""
@@ -50,6 +57,8 @@ class AccessRequest:
             options.append(f"--module {quote_argument(self.module_path)}")
         if self.files_size:
             options.append(f"--max-files {self.files_size}")
+        options += [f"--tcp-listen {address}" for address in self.listeners]
+        options += [f"--net {quote_argument(rule)}" for rule in self.rules]
         return tuple(options)
 
 

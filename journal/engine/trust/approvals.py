@@ -164,6 +164,12 @@ def _to_json(request: AccessRequest) -> dict[str, object]:
         "module_path": request.module_path,
         "files_size": request.files_size,
         "mounts": [[mount.host, mount.guest, mount.read_only] for mount in request.mounts],
+        **{
+            # The file names of older approvals stay as they are.
+            name: list(texts)
+            for name, texts in (("listeners", request.listeners), ("rules", request.rules))
+            if texts
+        },
     }
 
 
@@ -199,5 +205,7 @@ def _read(path: Path, key: UserKey) -> Approval | None:
         mounts,
         values["module_path"],
         values["files_size"],
+        tuple(values.get("listeners", ())),
+        tuple(values.get("rules", ())),
     )
     return Approval(request, values["time"])

@@ -60,3 +60,8 @@ def _(event: snapshots.DescriptorContents, host: Host) -> None:
 @apply_effect.register
 def _(event: snapshots.SignalState, host: Host) -> None:
     host.machine.set_signals(event)
+
+
+@apply_effect.register
+def _(event: snapshots.ResolvedNames, host: Host) -> None:
+    host.machine.set_names(event)

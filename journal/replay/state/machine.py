@@ -12,6 +12,7 @@ from journal.events.snapshots import (
     DescriptorContents,
     DescriptorPositions,
     DirectoryListing,
+    ResolvedNames,
     SafePoint,
     SignalState,
     Snapshot,
@@ -123,6 +124,11 @@ class ReplayMachine:
         return self._closed.signals
 
     @property
+    def names(self) -> ResolvedNames | None:
+        """Names that the guest has resolved; None without them."""
+        return self._closed.names
+
+    @property
     def digest_matches(self) -> bool | None:
         """Return whether the last snapshot's digest matches the state; None without a digest."""
         return self._closed.digest_matches
@@ -219,6 +225,10 @@ class ReplayMachine:
     def set_signals(self, event: SignalState) -> None:
         """Stage the signals of the guest."""
         self._staged.signals = event
+
+    def set_names(self, event: ResolvedNames) -> None:
+        """Stage the names that the guest has resolved."""
+        self._staged.names = event
 
     # -- snapshots and layers --------------------------------------------------------------------
 

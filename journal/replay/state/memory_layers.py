@@ -9,6 +9,7 @@ from journal.events.snapshots import (
     DescriptorContents,
     DescriptorPositions,
     DirectoryListing,
+    ResolvedNames,
     SafePoint,
     SignalState,
 )
@@ -60,6 +61,7 @@ class MachineLayer:
     listings: dict[int, DirectoryListing] = field(default_factory=dict)
     contents: dict[int, DescriptorContents] = field(default_factory=dict)
     signals: SignalState | None = None
+    names: ResolvedNames | None = None
     stacks_size: int = 0
     listings_size: int = 0
     contents_size: int = 0
@@ -96,6 +98,7 @@ class MachineLayer:
         self.globals = staged.globals or self.globals
         self.positions = staged.positions or self.positions
         self.signals = staged.signals or self.signals
+        self.names = staged.names or self.names
         for listing in staged.listings.values():
             self.set_listing(listing)
         for contents in staged.contents.values():
@@ -111,7 +114,7 @@ class MachineLayer:
         """Drop the state that the snapshot starting at ``safe_point`` contains again."""
         self.safe_point = safe_point
         self.threads, self.stacks_size = {}, 0
-        self.globals = self.positions = self.signals = None
+        self.globals = self.positions = self.signals = self.names = None
         self.listings, self.listings_size = {}, 0
         self.contents, self.contents_size = {}, 0
         if safe_point.whole:
@@ -132,6 +135,8 @@ class MachineLayer:
         yield from map(codec.encode, self.contents.values())
         if self.signals is not None:
             yield codec.encode(self.signals)
+        if self.names is not None:
+            yield codec.encode(self.names)
 
 
 def stacks_size(thread: SetThread | None) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal.engine import ALL_NETWORK, HostMount, MemoryMount
+from journal.engine import ALL_NETWORK, NO_NETWORK, HostMount, MemoryMount
 from journal.events.inputs import BytesReceived
 from journal.events.process import Listener
 from journal.events.sockets import SocketSend
@@ -189,7 +189,7 @@ def test_a_guest_without_permission_to_listen_again_is_told(
         pass
     with (
         expect_note(f"socket {FIRST} at 127.0.0.1:{port} .* no network now"),
-        journal.resume(path, cache=cache_dir) as recorder,
+        journal.resume(path, network=NO_NETWORK, cache=cache_dir) as recorder,
     ):
         again = resume_remote(recorder)
         assert again("sock_accept", FIRST, 0, DATA).errno == Errno.ACCES

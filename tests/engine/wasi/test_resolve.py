@@ -14,10 +14,11 @@ import pytest
 import journal
 from journal.engine import ALL_NETWORK, NO_NETWORK, NetworkPolicy
 from journal.engine.wasi.network.lookup import ADDRESSES_COUNT_MAX
-from journal.engine.wasi.network.resolved_names import NAMES_COUNT_MAX, HostName, ResolvedNames
+from journal.engine.wasi.network.resolved_names import NAMES_COUNT_MAX, NameTable
 from journal.engine.wasi.network.resolver import LOOKUPS_COUNT_MAX, Resolver
 from journal.errors import NotResumable
 from journal.events.inputs import Resolved
+from journal.events.snapshots import HostName, ResolvedNames
 from journal.wasi_abi import Errno
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.remote_guest import ANSWER_SIZE, DATA, REMOTE, Remote, encode_order, parse_answer
@@ -253,7 +254,7 @@ def test_an_impossible_answer_in_a_journal_is_refused(
 
 
 def test_an_address_has_the_names_that_were_resolved_to_it() -> None:
-    names = ResolvedNames()
+    names = NameTable()
     one, other = ip_address("8.8.8.8"), ip_address("8.8.4.4")
     names.add("a.example", [one, other], is_verified=True)
     names.add("b.example", [ip_address("::ffff:8.8.8.8")], is_verified=True)
@@ -263,16 +264,17 @@ def test_an_address_has_the_names_that_were_resolved_to_it() -> None:
 
 
 def test_names_that_a_foreign_journal_states_do_not_count() -> None:
-    names, address = ResolvedNames(), ip_address("8.8.8.8")
+    names, address = NameTable(), ip_address("8.8.8.8")
     names.add("a.example", [address], is_verified=False)
     assert set(names.find(address)) == set()
-    assert names.list_names() == [HostName("a.example", (address,))]
+    (saved,) = names.save()
+    assert saved == ResolvedNames(hosts=(HostName("a.example", (address,)),))
     names.add("a.example", [address], is_verified=True)
     assert set(names.find(address)) == {"a.example"}
 
 
 def test_the_oldest_names_make_room() -> None:
-    names = ResolvedNames()
+    names = NameTable()
     first, last = IPv4Address(1), IPv4Address(NAMES_COUNT_MAX + 1)
     for number in range(1, NAMES_COUNT_MAX + 1):
         names.add("a.example", [IPv4Address(number)], is_verified=True)
@@ -280,10 +282,14 @@ def test_the_oldest_names_make_room() -> None:
     names.add("b.example", [last], is_verified=True)
     assert set(names.find(first)) == {"a.example"}
     assert set(names.find(IPv4Address(2))) == set()
-    assert sum(len(each.addresses) for each in names.list_names()) == NAMES_COUNT_MAX
-    copy = ResolvedNames()
-    copy.load(names.list_names(), is_verified=True)
-    assert copy.list_names() == names.list_names()
+    (saved,) = names.save()
+    assert sum(len(each.addresses) for each in saved.hosts) == NAMES_COUNT_MAX
+    copy = NameTable()
+    copy.load(saved, is_verified=True)
+    assert copy.save() == [saved]
+    assert set(copy.find(first)) == {"a.example"}
+    copy.load(None, is_verified=True)
+    assert copy.save() == []
 
 
 def test_lookups_that_nobody_waits_for_are_bounded(host: FakeHost) -> None:

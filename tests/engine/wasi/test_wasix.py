@@ -301,7 +301,10 @@ def test_a_guest_resumed_without_permission_is_told_at_its_next_call(
     with journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache_dir) as recorder:
         fd, port = listen(Remote(recorder))
     lost = f"socket {FIRST} at 127.0.0.1:{port} .* no network now"
-    with expect_note(lost), journal.resume(path, cache=cache_dir) as recorder:
+    with (
+        expect_note(lost),
+        journal.resume(path, network=NO_NETWORK, cache=cache_dir) as recorder,
+    ):
         again = resume_remote(recorder)
         assert again("sock_listen", fd, 5).errno == Errno.ACCES
         assert port_of(again, fd) == port, "what it was told stays true"

@@ -11,21 +11,24 @@ A guest has no network but what the rules of its user grant. A rule is one of
 * ``loopback``: sockets at loopback addresses work inside the guest, and never reach the host.
 * ``all``: everything.
 
+The text ``none``, alone, stands for no rules.
+
 A rule with a name holds for the addresses that the guest resolved from the name. It never grants
 addresses that are not public, because whoever controls a name chooses its addresses.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from journal._arguments import check_each, check_text, refuse
+from journal._arguments import check_each, check_text
 from journal.engine.wasi.network.address_ranges import IpAddress, find_destinations
 from journal.engine.wasi.network.host_names import is_localhost, normalize_name
 from journal.engine.wasi.network.rules import Action, NetworkRule
 from journal.errors import OptionError
 from journal.events.sockets import SocketType
 from journal.events.wire_types import SocketAddress
+
+_NONE = "none"
 
 RULES_COUNT_MAX = 256
 """Largest number of rules. Each datagram of a guest is judged by all of them."""
@@ -50,6 +53,8 @@ class NetworkPolicy:
         Raises ``OptionError`` for a text that is no rule, and for too many rules.
         """
         texts = check_each("rules", rules, check_text, what="texts")
+        if texts == [_NONE]:
+            return cls()
         found = tuple(dict.fromkeys(map(NetworkRule.parse, texts)))
         if len(found) > RULES_COUNT_MAX:
             raise OptionError(f"a network policy has at most {RULES_COUNT_MAX} rules")
@@ -151,10 +156,3 @@ NO_NETWORK = NetworkPolicy()
 """The policy of a guest without a network."""
 ALL_NETWORK = NetworkPolicy.parse(["all"])
 """The policy of a guest that may use the network of the host without limits."""
-
-
-def check_network(name: str, value: Any) -> NetworkPolicy:
-    """Return a network policy. A truth value is none, because it would not say what is granted."""
-    if not isinstance(value, NetworkPolicy):
-        refuse(name, "of type NetworkPolicy, such as NetworkPolicy.parse(['all'])", value)
-    return value

@@ -2,24 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from itertools import groupby
 
 from journal.engine.wasi.network.address_ranges import IpAddress, find_destinations
+from journal.events.snapshots import HostName, ResolvedNames
 
 NAMES_COUNT_MAX = 4096
 """Largest number of pairs of a name and an address. The oldest pairs make room for new ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostName:
-    """A name in its normal form, and addresses to which the guest resolved it."""
-
-    name: str
-    addresses: tuple[IpAddress, ...]
-
-
-class ResolvedNames:
+class NameTable:
     """Bounded table of the names that a guest has resolved.
 
     Its contents depend on the results of the guest's calls only, so a replay has the same table. A
@@ -53,18 +45,19 @@ class ResolvedNames:
         """Return the verified names of an address."""
         return self._verified.get(_normalize(address), ())
 
-    def list_names(self) -> list[HostName]:
-        """Return the table, the oldest pairs first."""
-        return [
+    def save(self) -> list[ResolvedNames]:
+        """Return the table for a snapshot: one event, or none without names."""
+        names = tuple(
             HostName(name, tuple(address for address, _ in pairs))
             for name, pairs in groupby(self._pairs, key=lambda pair: pair[1])
-        ]
+        )
+        return [ResolvedNames(hosts=names)] if names else []
 
-    def load(self, names: Iterable[HostName], *, is_verified: bool) -> None:
-        """Replace the table by one that :meth:`list_names` returned."""
+    def load(self, saved: ResolvedNames | None, *, is_verified: bool) -> None:
+        """Replace the table by that of a snapshot."""
         self._pairs.clear()
         self._verified.clear()
-        for each in names:
+        for each in () if saved is None else saved.hosts:
             self.add(each.name, each.addresses, is_verified=is_verified)
 
 

@@ -8,9 +8,10 @@ from journal.engine.wasi.network.address_ranges import LOOPBACK_IPV4, LOOPBACK_I
 from journal.engine.wasi.network.host_names import is_localhost, normalize_name
 from journal.engine.wasi.network.lookup import ADDRESSES_COUNT_MAX, Answer, Lookup
 from journal.engine.wasi.network.policy import NetworkPolicy
-from journal.engine.wasi.network.resolved_names import ResolvedNames
+from journal.engine.wasi.network.resolved_names import NameTable
 from journal.events import codec
 from journal.events.inputs import Resolved
+from journal.events.snapshots import ResolvedNames
 from journal.wasi_abi import Errno, WasiError
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ class Resolver:
     """Resolver of one guest. ``names`` are the names that it has resolved.
 
     An address as text and the names of this machine need no host. Other names are asked of the host
-    as far as the policy grants it, and recorded. With ``trusts_history`` the names of a recording
-    count for the policy.
+    as far as the policy grants it, and recorded. ``trusts_history`` says whether the names of a
+    recording count for the policy.
     """
 
-    def __init__(self, tape: Tape, policy: NetworkPolicy, *, trusts_history: bool = True) -> None:
-        self._tape, self._policy, self._trusts_history = tape, policy, trusts_history
-        self.names = ResolvedNames()
+    def __init__(self, tape: Tape, policy: NetworkPolicy) -> None:
+        self._tape, self._policy = tape, policy
+        self.trusts_history = True
+        self.names = NameTable()
         self._lookups: dict[str, Lookup] = {}
 
     def resolve(self, context: "CallContext", host: str, port: int) -> tuple[IpAddress, ...]:
@@ -68,7 +70,7 @@ class Resolver:
             raise ValueError(f"recorded name has error {errno} and {len(addresses)} addresses")
         if errno:
             raise WasiError(errno)
-        self.names.add(name, addresses, is_verified=is_live or self._trusts_history)
+        self.names.add(name, addresses, is_verified=is_live or self.trusts_history)
         return tuple(addresses)
 
     def _ask(self, context: "CallContext", name: str) -> Answer:
@@ -91,6 +93,10 @@ class Resolver:
             raise WasiError(Errno.AGAIN)
         lookup = self._lookups[name] = Lookup(name)
         return lookup
+
+    def load(self, saved: ResolvedNames | None) -> None:
+        """Restore the names of a snapshot."""
+        self.names.load(saved, is_verified=self.trusts_history)
 
     def close(self) -> None:
         """Wait for no lookup any more."""

@@ -64,7 +64,7 @@ class NetworkRule:
             _refuse(text, f"it has {len(text)} characters, at most {RULE_SIZE_MAX}")
         word, equals, rest = text.partition("=")
         if word not in list(Action):
-            _refuse(text, "it begins with none of listen=, connect=, resolve, loopback and all")
+            _refuse(text, "write listen=…, connect=…, resolve, loopback or all, or none alone")
         action = Action(word)
         if action in (Action.LISTEN, Action.CONNECT):
             return _parse_end(action, text, rest)
