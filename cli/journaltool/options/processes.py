@@ -38,7 +38,7 @@ class ProcessArguments:
             if name in commands:
                 raise typer.BadParameter(f"--command has {name!r} twice")
             commands[name] = Path(module)
-        options: dict[str, Any] = {"commands": commands}
+        options: dict[str, Any] = {"commands": commands or None}
         if self.max_processes is not None:
             options["processes_max"] = self.max_processes
         return options

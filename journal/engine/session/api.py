@@ -131,8 +131,7 @@ def record(  # long: each option is a keyword with its documentation
     ``path``. Safe to call from several threads with different paths.
     """
     streams, reporters = (stdin, stdout, stderr), (on_event, on_output, note, progress)
-    programs = {} if commands is None else commands
-    engine = (cache, approvals, allocation, programs, processes_max)
+    engine = (cache, approvals, allocation, commands, processes_max)
     options_of_run = durability, engine, network, snapshots, compaction
     config = _choose(config, streams, *options_of_run, reporters)
     if mounts is None:
@@ -254,8 +253,7 @@ def resume(  # long: each option is a keyword with its documentation
     journals.
     """
     streams, reporters = (stdin, stdout, stderr), (on_event, on_output, note, progress)
-    programs = {} if commands is None else commands
-    engine = (cache, approvals, allocation, programs, processes_max)
+    engine = (cache, approvals, allocation, commands, processes_max)
     options_of_run = durability, engine, network, snapshots, compaction
     config = _choose(config, streams, *options_of_run, reporters)
     options = ResumeOptions(
@@ -298,7 +296,7 @@ def _choose(
         Path | None,
         Path | None,
         InstanceAllocationStrategy,
-        Mapping[str, bytes | StrPath],
+        Mapping[str, bytes | StrPath] | None,
         int,
     ],
     network: NetworkPolicy | None,

@@ -220,7 +220,7 @@ class ProcessTree:
 
     def _prepare(self, command: str) -> PreparedModule:
         """Return the compiled program of a command; raise ``WasiError`` if there is none."""
-        source = self._config.commands.get(command)
+        source = (self._config.commands or {}).get(command)
         if source is None:
             raise WasiError(Errno.NOENT)
         root, config = self._root, self._config
@@ -263,7 +263,7 @@ class ProcessTree:
                 writer,
                 program.variant.original,
                 program.configuration,
-                make_pairs(config, None),
+                make_pairs(replace(config, commands=None), None),
                 arguments=request.arguments,
                 environment=_keep_secret(request.environment, starter.identity),
                 mounts=list_mounts(starter),

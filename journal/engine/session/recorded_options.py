@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from journal._arguments import check_path, quote
+from journal._arguments import check_path, quote, to_line
 from journal.engine.configuration import SESSION_PREFIX, SafePoints, SnapshotOptions, Stacks
+from journal.engine.program.module import load_module
 from journal.engine.session.run_config import RunConfig, SessionConfig, StrPath
 from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.engine.wasi.stdio.outbox import Durability
-from journal.errors import EngineMismatch, NotResumable, OptionError
+from journal.errors import EngineMismatch, ModuleMismatch, NotResumable, OptionError
 from journal.events import codec, tag_sets
 from journal.events.process import ProcessStart
 from journal.events.snapshots import Trigger
@@ -23,6 +24,9 @@ from journal.log.roll_policy import RollPolicy
 if TYPE_CHECKING:
     from journal.compaction import CompactionSchedule
 
+HASH_SIZE = 32
+"""Size of a SHA-256 in bytes."""
+
 Pairs = tuple[tuple[str, str], ...]
 _Parsers = Mapping[str, Callable[[str], Any]]
 
@@ -31,6 +35,7 @@ _Parsers = Mapping[str, Callable[[str], Any]]
 class RecordedOptions:
     """Options of the first session of a recording, which a resume keeps.
 
+    ``commands`` has the SHA-256 of the module of each command, in hexadecimal digits.
     ``snapshots.by_default`` is set unless the triggers were chosen. ``compaction`` and ``roll`` are
     None if the recording had none, or the default ones. ``network`` is the policy of the network,
     which a resume keeps only for a journal of the user.
@@ -41,6 +46,7 @@ class RecordedOptions:
     compaction: "CompactionSchedule | None" = None
     roll: RollPolicy | None = None
     network: NetworkPolicy = NO_NETWORK
+    commands: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_recorded_options(path: StrPath) -> RecordedOptions:
@@ -91,6 +97,18 @@ def _parse_network(text: str) -> NetworkPolicy:
 
 
 _NETWORK = "network"
+
+
+def _parse_commands(text: str) -> dict[str, str]:
+    commands = {}
+    for pair in text.split(" "):
+        name, digest = pair.split("=")
+        if len(bytes.fromhex(digest)) != HASH_SIZE:
+            raise ValueError
+        commands[name] = digest
+    return commands
+
+
 _SNAPSHOTS: _Parsers = {
     "on": _parse_triggers,
     "period_seconds": float,
@@ -114,6 +132,7 @@ _SEGMENTS: _Parsers = {"size_bytes": int, "age_seconds": float}
 _PARSERS: _Parsers = {
     "durability": Durability,
     _NETWORK: _parse_network,
+    "commands": _parse_commands,
     **{f"snapshots.{name}": parse for name, parse in _SNAPSHOTS.items()},
     **{f"compaction.{name}": parse for name, parse in _COMPACTION.items()},
     **{f"retention.{name}": parse for name, parse in _RETENTION.items()},
@@ -122,8 +141,28 @@ _PARSERS: _Parsers = {
 
 
 def make_pairs(config: RunConfig, roll: RollPolicy | None) -> Pairs:
-    """Return the options of a new recording that are not the default ones."""
+    """Return the options of a new recording that are not the default ones.
+
+    Raises ``ModuleRefused`` for a command whose module cannot be read.
+    """
     return tuple((SESSION_PREFIX + name, _to_text(value)) for name, value in _list(config, roll))
+
+
+def check_commands(recorded: RecordedOptions, config: RunConfig) -> None:
+    """Raise ``OptionError`` or ``ModuleMismatch`` unless ``config`` has the recorded commands."""
+    for name, digest in recorded.commands.items():
+        source = (config.commands or {}).get(name)
+        if source is None:
+            raise OptionError(
+                f"the run may start the command {quote(name)}: name its module again, with "
+                f"commands or --command {to_line(name)}=MODULE"
+            )
+        found = load_module(source).hash.hex()
+        if found != digest:
+            raise ModuleMismatch(
+                f"the module of the command {quote(name)} is not the recorded one: its SHA-256 is "
+                f"{found[:16]}…, the recorded one is {digest[:16]}…"
+            )
 
 
 def _list(config: RunConfig, roll: RollPolicy | None) -> Iterator[tuple[str, Any]]:
@@ -131,6 +170,9 @@ def _list(config: RunConfig, roll: RollPolicy | None) -> Iterator[tuple[str, Any
         yield "durability", config.durability
     if config.network is not None and not config.network.is_empty:
         yield _NETWORK, config.network
+    if config.commands:
+        hashes = {name: load_module(each).hash.hex() for name, each in config.commands.items()}
+        yield "commands", " ".join(f"{name}={digest}" for name, digest in sorted(hashes.items()))
     snapshots = config.snapshots
     if snapshots is not None:
         # Chosen triggers are stored even if they are none. Default triggers are not stored.

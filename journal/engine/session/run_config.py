@@ -123,7 +123,7 @@ class RunConfig:
     in it stops the guest, as :meth:`Recorder.stop` does, and :meth:`Recorder.wait` raises it.
 
     ``commands`` has the programs that the guest may start in other processes, or execute in its
-    place: the module of each, as bytes or a path, by its name. The guest finds ``NAME`` as
+    place (default: none): the module of each, as bytes or a path, by its name. The guest finds ``NAME`` as
     ``/bin/NAME`` and ``/usr/bin/NAME``, and searches for ``NAME``. Nothing else can be started. A
     run has at most ``processes_max`` processes at a time.
 
@@ -147,7 +147,7 @@ class RunConfig:
     on_output: OutputCallback | None = None
     note: Notify = ignore_note
     progress: ProgressCallback = ignore_progress
-    commands: "Mapping[str, bytes | StrPath]" = field(default_factory=dict)
+    commands: Mapping[str, bytes | StrPath] | None = None
     processes_max: int = PROCESSES_MAX
 
     def __post_init__(self) -> None:
@@ -170,7 +170,8 @@ class RunConfig:
         check_allocation("allocation", self.allocation)
         for name in ("on_event", "on_output"):
             check_optional(name, getattr(self, name), check_callable)
-        object.__setattr__(self, "commands", check_commands("commands", self.commands))
+        commands = check_optional("commands", self.commands, check_commands)
+        object.__setattr__(self, "commands", commands)
         check_int("processes_max", self.processes_max, 1, PROCESSES_LIMIT)
         check_callable("note", self.note)
         check_callable("progress", self.progress)

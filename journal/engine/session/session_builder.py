@@ -38,6 +38,7 @@ from journal.engine.session.process import Process
 from journal.engine.session.recorded_options import (
     Pairs,
     RecordedOptions,
+    check_commands,
     keep_options,
     make_pairs,
     parse_options,
@@ -392,6 +393,9 @@ class Resumption:
         child = self.recording.identity.child
         if child is None:
             self.tree = make_tree(writer, program, self.config)
+            if self.tree is not None:
+                recorded = parse_options(self.recording.identity.start.configuration)
+                check_commands(recorded, self.config)
         elif self.tree is None:
             raise NotResumable(
                 f"the journal is that of process {child.pid} of a run: resume the journal of the "
