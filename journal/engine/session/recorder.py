@@ -352,6 +352,9 @@ class Recorder:
             raise OptionError(_NO_SNAPSHOTS)
         if not coordinator.has_stacks:
             raise NotResumable("the guest cannot be forked: snapshots of its module have no stacks")
+        assert self._process is not None
+        if self._process.context.processes.list_ends():
+            raise NotResumable("the guest cannot be forked: it has pipes to other processes")
         ticket = coordinator.queue.add(Trigger.EXPLICIT, copies_state=True)
         assert self._process is not None
         self._process.interrupt()

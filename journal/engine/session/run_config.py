@@ -123,9 +123,9 @@ class RunConfig:
     in it stops the guest, as :meth:`Recorder.stop` does, and :meth:`Recorder.wait` raises it.
 
     ``commands`` has the programs that the guest may start in other processes, or execute in its
-    place (default: none): the module of each, as bytes or a path, by its name. The guest finds ``NAME`` as
-    ``/bin/NAME`` and ``/usr/bin/NAME``, and searches for ``NAME``. Nothing else can be started. A
-    run has at most ``processes_max`` processes at a time.
+    place (default: none): the module of each, as bytes or a path, by its name. The guest finds
+    ``NAME`` also as ``/bin/NAME`` and ``/usr/bin/NAME``. Nothing else can be started, and a run has
+    at most ``processes_max`` processes at a time.
 
     ``note`` receives remarks for the user, from the calling thread or threads of the recorder.
     ``progress`` receives the phases that may take long before the guest continues: the name of a

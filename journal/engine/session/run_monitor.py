@@ -109,6 +109,8 @@ class RunMonitor:
         elif result.kind is ExitKind.TRAPPED:
             _log("info", "%s: the guest trapped: %s", self._path, result.reason)
             _log("debug", "%s: %s", self._path, result.backtrace)
+        elif result.kind is ExitKind.REPLACED:
+            _log("info", "%s: another program replaced the guest", self._path)
         else:
             _log("info", "%s: the guest was stopped", self._path)
 
