@@ -92,8 +92,7 @@ class CloneFiles:
             if isinstance(descriptor, OpenDirectory):
                 self._listings.append((descriptor, descriptor.listing))
             elif not isinstance(descriptor, ByteChannel):
-                flags = descriptor.flags if isinstance(descriptor, OpenFile) else 0
-                self._positions.append((descriptor, descriptor.position, flags))
+                self._positions.append((descriptor, descriptor.position, descriptor.flags))
         for backend in self._backends.values():
             backend.save()
 
@@ -135,10 +134,8 @@ class CloneFiles:
         context.working_directory = self._working_directory
         context.clocks.realtime_offset = self._realtime_offset
         for descriptor, position, flags in self._positions:
-            descriptor.position = position
-            if isinstance(descriptor, OpenFile):
-                descriptor.flags = flags
-            else:
+            descriptor.position, descriptor.flags = position, flags
+            if not isinstance(descriptor, OpenFile):
                 descriptor.watchers.clear()  # No epoll set of the session is left.
         for directory, listing in self._listings:
             directory.listing = listing
@@ -176,7 +173,7 @@ def _describe(fd: int, descriptor: Descriptor) -> bytes:
         inode = getattr(descriptor.file, "inode", None)
         values = (inode, descriptor.rights, descriptor.flags, descriptor.position)
     elif isinstance(descriptor, InputStream | OutputStream):
-        values = (descriptor.position,)
+        values = (descriptor.position, descriptor.flags)
     elif isinstance(descriptor, OpenDirectory):
         values = (descriptor.preopen, len(descriptor.listing))
     elif isinstance(descriptor, ByteChannel):

@@ -46,6 +46,7 @@ class InputStream:
     source: StdinSource
     terminal: bool
     position: int = 0
+    flags: int = 0
     watchers: MutableMapping[ChannelWatcher, None] = field(default_factory=dict)
 
 
@@ -56,6 +57,7 @@ class OutputStream:
     number: int
     terminal: bool
     position: int = 0
+    flags: int = 0
     watchers: MutableMapping[ChannelWatcher, None] = field(default_factory=dict)
 
 
@@ -315,9 +317,9 @@ def close_descriptor(fd: int, descriptor: Descriptor) -> None:
 def pack_fdstat(descriptor: Descriptor) -> bytes:
     """Return the structure that ``fd_fdstat_get`` writes."""
     if isinstance(descriptor, InputStream):
-        return _pack_stream_fdstat(Rights.FD_READ, terminal=descriptor.terminal)
+        return _pack_stream_fdstat(descriptor, Rights.FD_READ)
     if isinstance(descriptor, OutputStream):
-        return _pack_stream_fdstat(Rights.FD_WRITE, terminal=descriptor.terminal)
+        return _pack_stream_fdstat(descriptor, Rights.FD_WRITE)
     if isinstance(descriptor, OpenFile):
         rights = descriptor.rights
         return FDSTAT.pack(FileType.REGULAR_FILE, descriptor.flags, rights, rights)
@@ -330,8 +332,9 @@ def pack_fdstat(descriptor: Descriptor) -> bytes:
     return FDSTAT.pack(FileType.DIRECTORY, 0, rights, rights)
 
 
-def _pack_stream_fdstat(rights: Rights, *, terminal: bool) -> bytes:
-    return FDSTAT.pack(stream_filetype(terminal=terminal), 0, rights, rights)
+def _pack_stream_fdstat(stream: InputStream | OutputStream, rights: Rights) -> bytes:
+    filetype = stream_filetype(terminal=stream.terminal)
+    return FDSTAT.pack(filetype, stream.flags, rights, rights)
 
 
 def stream_filetype(*, terminal: bool) -> FileType:

@@ -559,3 +559,21 @@ def test_a_signal_ends_a_wait_and_what_was_written_counts(
             pass
         assert guest.write_zeros(other, 65536).errno == Errno.INTR
     local.end()
+
+
+def test_standard_input_can_be_read_without_waiting(tmp_path: Path, cache_dir: Path) -> None:
+    script = Script()
+    for fd in (0, 1):
+        script.guest.set_flags(fd, NONBLOCK)
+        script.guest.call("fd_fdstat_get", fd, DATA)
+    with journal.record(REMOTE_ALONE, tmp_path / "j", cache=cache_dir) as recorder:
+        recorder.feed(script.orders)
+        # The guest asks for its next order while there is none, and ends at this error.
+        assert recorder.wait(DEADLINE_SECONDS) == journal.engine.RunResult(
+            journal.engine.ExitKind.EXITED, 81
+        )
+        answers = answers_in(recorder.stdout)
+    assert {answer.errno for answer in answers} == {0}
+    stats = [struct.unpack_from("<xxHxxxxQ", answer.data) for answer in answers[1::2]]
+    assert stats == [(NONBLOCK, 2), (NONBLOCK, 64)]
+    assert journal.verify_replay(tmp_path / "j", cache=cache_dir).matches

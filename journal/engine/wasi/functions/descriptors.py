@@ -3,11 +3,12 @@
 import struct
 
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.channel import ByteChannel
 from journal.engine.wasi.descriptors import (
     DESCRIPTORS_MAX,
+    InputStream,
     OpenDirectory,
     OpenFile,
+    OutputStream,
     pack_fdstat,
     read_filestat,
 )
@@ -76,10 +77,16 @@ def fd_fdstat_get(context: CallContext, fd: int, result: int) -> None:
 
 
 def fd_fdstat_set_flags(context: CallContext, fd: int, flags: int) -> None:
-    """Set the append flag of a file, or the flags of a channel."""
+    """Set the append flag of a file, or the flags of a channel.
+
+    A guest of WASIX sets those of a standard stream, too.
+    """
     descriptor = context.descriptors.get(fd)
-    if not isinstance(descriptor, ByteChannel):
-        descriptor = context.descriptors.get_file(fd)
+    has_stream_flags = context.descriptors.is_lowest_first
+    if isinstance(descriptor, (InputStream, OutputStream)) and not has_stream_flags:
+        raise WasiError(Errno.BADF)
+    if isinstance(descriptor, OpenDirectory):
+        raise WasiError(Errno.BADF)
     if flags & SYNC_FLAGS:
         raise WasiError(Errno.INVAL)
     context.tape.record_effect(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))

@@ -30,6 +30,7 @@ STREAM_READ_SIZE_MAX = 1 << 20
 #: Largest transfer of one call, in bytes. A guest may pass the same buffer many times, so the sum
 #: of the buffers has no other bound. A longer call becomes a short transfer.
 TRANSFER_SIZE_MAX = 16 << 20
+_NONBLOCK = int(FdFlags.NONBLOCK)
 _APPEND = int(FdFlags.APPEND)  # An operation on an enum flag costs more than the write itself.
 _POSITION_MAX = (1 << 63) - 1
 
@@ -229,6 +230,8 @@ def _read_source(context: CallContext, stream: InputStream, size_max: int) -> by
     source = stream.source
     while True:
         if not source.is_ready():
+            if stream.flags & _NONBLOCK:
+                raise _SourceError(Errno.AGAIN)
             context.wait("fd_read", source, needs_input=True)
         try:
             return source.read(stream.position, size_max)
