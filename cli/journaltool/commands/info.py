@@ -12,7 +12,7 @@ from journaltool.output import lenient_reader, progress, terminal
 from journaltool.output.phrases import format_count, format_location, format_time
 
 if TYPE_CHECKING:
-    from journal.events.process import Mount, ProcessStart
+    from journal.events.process import Listener, Mount, ProcessStart
     from journal.export.redaction import Redaction
     from journal.log import Declarations, Summary
     from journaltool.output.journal_facts import JournalFacts
@@ -83,6 +83,7 @@ def to_json(
         if hidden is not None:
             values |= _redact_start(facts.start, env, hidden)
         values["mounts"] = [_mount_to_json(mount) for mount in facts.mounts]
+        values["listeners"] = [_listener_to_json(listener) for listener in facts.listeners]
     if facts.parent is not None:
         values["parent"] = {"id": facts.parent.journal.hex(), "seq": facts.parent.seq}
         values |= {"files": facts.files, "shared_files": facts.shared_files}
@@ -164,6 +165,12 @@ def _declared_to_json(declared: "Declarations") -> dict[str, Any]:
 def _mount_to_json(mount: "Mount") -> dict[str, Any]:
     kind = mount.kind.name.lower().replace("_", "-")
     return {"fd": mount.fd, "guest": mount.guest, "kind": kind, "host": mount.host}
+
+
+def _listener_to_json(listener: "Listener") -> dict[str, Any]:
+    host = str(listener.addr.address)
+    host = f"[{host}]" if ":" in host else host
+    return {"fd": listener.fd, "address": f"{host}:{listener.addr.port}"}
 
 
 def _damage_to_json(one: Any) -> dict[str, Any]:
@@ -253,6 +260,7 @@ def _start_to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
             "host-read-only": f"{terminal.quote(mount['host'])}, read only",
         }[mount["kind"]]
         rows.append(("mount", f"{terminal.quote(mount['guest'])} is {source}"))
+    rows += [("listener", listener["address"]) for listener in values["listeners"]]
     configuration = " ".join(
         f"{terminal.quote(name)}={terminal.quote(value)}"
         for name, value in values["configuration"].items()

@@ -10,7 +10,7 @@ from journaltool.output import lenient_reader, progress
 if TYPE_CHECKING:
     from journal import Event, Reader
     from journal.events.core import ProcessExit
-    from journal.events.process import Mount, ParentLink, ProcessStart, ProcessTrap
+    from journal.events.process import Listener, Mount, ParentLink, ProcessStart, ProcessTrap
     from journal.log import Summary
 
 
@@ -26,6 +26,7 @@ class JournalFacts:
     summary: "Summary"
     start: "ProcessStart | None" = None
     mounts: "list[Mount]" = field(default_factory=list)
+    listeners: "list[Listener]" = field(default_factory=list)
     parent: "ParentLink | None" = None
     ending: "ProcessExit | ProcessTrap | None" = None
     sessions: int = 0
@@ -60,6 +61,8 @@ def collect_facts(reader: "Reader") -> JournalFacts:
             facts.start = facts.start or event
         elif isinstance(event, process.Mount):
             facts.mounts.append(event)
+        elif isinstance(event, process.Listener):
+            facts.listeners.append(event)
         elif isinstance(event, process.ParentLink):
             facts.parent = event
         elif isinstance(event, process.SessionStart):
@@ -84,6 +87,7 @@ def _read_rare_events(reader: "Reader") -> "Iterator[Event]":
     kinds = (
         core.ProcessExit,
         process.ProcessStart,
+        process.Listener,
         process.Mount,
         process.SessionStart,
         process.ProcessTrap,
@@ -154,7 +158,9 @@ def _engine_obstacle(start: "ProcessStart", facts: JournalFacts, approvals: Path
             raise
         return "wasmtime is not installed here: pip install 'wasm-journal[engine]'"
     configuration = parse_configuration(start.configuration)
-    identity = preamble.Identity(start, configuration, None, mounts=facts.mounts)
+    identity = preamble.Identity(
+        start, configuration, None, mounts=facts.mounts, listeners=facts.listeners
+    )
     if facts.ending is None:  # A program that has ended needs no engine and no access.
         preamble.check_engine(identity)
         request = preamble.make_request(facts.summary.journal_id, identity)
