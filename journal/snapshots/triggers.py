@@ -48,28 +48,39 @@ _ALIASES = {
     "stop": Trigger.SIGSTOP,
 }
 
-_SOCKET_CALLS = frozenset(
-    f"sock_{name}"
-    for name in (
-        *("accept", "accept_v2", "addr_local", "addr_peer", "addr_resolve", "bind", "connect"),
-        *("get_opt_flag", "get_opt_size", "get_opt_time", "getaddrinfo", "getlocaladdr"),
-        *("getpeeraddr", "getsockopt", "listen", "open", "pair", "recv", "recv_from", "send"),
-        *("send_file", "send_to", "set_opt_flag", "set_opt_size", "set_opt_time", "setsockopt"),
-        *("shutdown", "status"),
+_CALLS_WITH_INPUTS = frozenset(
+    (
+        *("clock_res_get", "clock_time_get", "random_get", "tty_get", "resolve"),
+        *("poll_oneoff", "epoll_wait", "proc_raise_interval"),
+        *("proc_join", "proc_fork", "proc_fork_env"),
+        *("proc_spawn", "proc_spawn2", "proc_spawn3"),
+        *("proc_exec", "proc_exec2", "proc_exec3", "proc_exec4"),
+        *("sock_accept", "sock_accept_v2", "sock_addr_local", "sock_addr_peer", "sock_bind"),
+        *("sock_connect", "sock_get_opt_flag", "sock_get_opt_size", "sock_get_opt_time"),
+        *("sock_join_multicast_v4", "sock_join_multicast_v6", "sock_leave_multicast_v4"),
+        *("sock_leave_multicast_v6", "sock_listen", "sock_open", "sock_pair", "sock_recv"),
+        *("sock_recv_from", "sock_send", "sock_send_file", "sock_send_to", "sock_set_opt_flag"),
+        *("sock_set_opt_size", "sock_set_opt_time", "sock_shutdown", "sock_status"),
     )
 )
+"""Host functions whose result comes from outside, or may do so: each function of sockets."""
 
 CALLS_BY_TRIGGER = {
     Trigger.FIRST_ENVIRON: frozenset({"environ_get", "environ_sizes_get"}),
     Trigger.FIRST_LISTEN: frozenset({"sock_listen"}),
     Trigger.FIRST_STDIN: frozenset({"fd_read", "fd_pread"}),
     Trigger.EXPLICIT: frozenset({"proc_snapshot"}),
-    Trigger.NON_DETERMINISTIC_CALL: _SOCKET_CALLS
-    | {"clock_res_get", "clock_time_get", "poll_oneoff", "random_get"},
+    Trigger.NON_DETERMINISTIC_CALL: _CALLS_WITH_INPUTS,
 }
 """Host functions whose entry fires a trigger, before the function has any effect.
 
-FIRST_STDIN fires for descriptor 0 only.
+FIRST_STDIN fires for descriptors of standard input only, and so does NON_DETERMINISTIC_CALL for the
+functions that read.
+"""
+
+CALLS_AT_LISTENER = frozenset({"sock_accept", "sock_accept_v2", "poll_oneoff", "epoll_wait"})
+"""Host functions that fire FIRST_LISTEN if they wait at a listening socket that the guest has had
+from its start. Such a guest never calls sock_listen.
 """
 
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from journal.errors import OptionError
 from journal.events.snapshots import Trigger
 from journal.snapshots.triggers import (
+    CALLS_AT_LISTENER,
     CALLS_BY_TRIGGER,
     DEFAULTS,
     ONCE,
@@ -109,14 +110,10 @@ def test_each_call_fires_its_triggers(function: str, triggers: set[Trigger]) -> 
 
 def test_the_calls_of_triggers_exist() -> None:
     calls = pytest.importorskip("journal.engine.wasi.functions")
-    named = frozenset().union(*CALLS_BY_TRIGGER.values())
-    sockets = {name for name in calls.PREVIEW_1 if name.startswith("sock_")}
+    named = CALLS_AT_LISTENER.union(*CALLS_BY_TRIGGER.values())
+    sockets = {name for name in calls.WASIX if name.startswith("sock_")}
     assert sockets <= CALLS_BY_TRIGGER[Trigger.NON_DETERMINISTIC_CALL]
-    other_calls = {"proc_snapshot"}  # A call of WASIX.
-    assert {name for name in named if not name.startswith("sock_")} <= {
-        *calls.PREVIEW_1,
-        *other_calls,
-    }
+    assert named <= calls.WASIX.keys()
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def define_imports(
 
 
 def _gives_signals(import_: Any) -> bool:
-    return import_.module == wasix.MODULE and import_.name in signals.NAMES
+    return import_.module == wasix.MODULE and import_.name in signals.FUNCTIONS
 
 
 def check_imports(module: GuestModule, configuration: Configuration) -> None:

@@ -21,20 +21,18 @@ from journal.engine.runtime.asyncify_stack import (
 )
 from journal.engine.runtime.bindings import Instance
 from journal.engine.runtime.call_gate import CallInterceptor, SuspendCall
+from journal.engine.snapshot.call_triggers import CallTriggers
 from journal.engine.snapshot.capture import SnapshotCapture, SuspendPoint
 from journal.engine.snapshot.forked_state import ForkedState, copy_state
 from journal.engine.snapshot.snapshot_queue import PendingSnapshot, SnapshotQueue
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.descriptors import InputStream
 from journal.engine.wasi.stdio.stdin import GuestStopped
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 from journal.events.snapshots import Trigger
-from journal.snapshots.triggers import CALLS_BY_TRIGGER, ONCE, TRIGGERS_BY_SIGNAL, TriggerState
+from journal.snapshots.triggers import ONCE, TRIGGERS_BY_SIGNAL, TriggerState
 from journal.wasi_abi import Signal
 
 _COUNTED = (Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
-_AT_STDIN = CALLS_BY_TRIGGER[Trigger.FIRST_STDIN]
-
 
 SnapshotCallback = Callable[[Trigger, int, int], object]
 """Function that receives the trigger and the number of a new snapshot, and the time at which its
@@ -76,6 +74,7 @@ class SnapshotCoordinator:
             every_bytes=snapshots.every_bytes,
             fired=fired,
         )
+        self._at_calls = CallTriggers(self._triggers, context)
         self._context, self._counts = context, counts
         self.interceptor = interceptor
         self.interceptor.on_call, self.interceptor.on_suspend = self._on_call, self._on_suspend_call
@@ -104,6 +103,7 @@ class SnapshotCoordinator:
             self._stack = AsyncifyStack(instance, instance.get_memory(self._variant.stack_memory))
         if self._variant.polls_loops:
             instance.put_in_table(POLL_TABLE, self._poll)
+        self._at_calls.look_at_descriptors()
         self._update_interception()
 
     def take_bootstrap(self) -> None:
@@ -296,7 +296,7 @@ class SnapshotCoordinator:
 
         A snapshot that the next call triggers as well is not requested.
         """
-        trigger = None if self._context.tape.replaying else self._find_at_call(function, arguments)
+        trigger = None if self._context.tape.replaying else self._at_calls.find(function, arguments)
         if trigger in ONCE or trigger is Trigger.EXPLICIT:
             self.notify(trigger)
 
@@ -318,41 +318,14 @@ class SnapshotCoordinator:
         if requested is not None:
             return requested
         with self.queue.lock:
-            trigger = self._find_at_call(function, arguments)
+            trigger = self._at_calls.find(function, arguments)
             if trigger is not None:
                 return trigger if self._triggers.fire(trigger) else None
-            if self._is_nondeterministic_call(function, arguments):
-                return Trigger.NON_DETERMINISTIC_CALL
         return self._triggers.find_due(time.monotonic(), *self._counts())
-
-    def _find_at_call(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
-        """Return the armed trigger of this call, or None."""
-        for trigger, functions in CALLS_BY_TRIGGER.items():
-            if (
-                function in functions
-                and self._triggers.is_armed(trigger)
-                and (trigger is not Trigger.FIRST_STDIN or self._reads_stdin(arguments))
-            ):
-                return trigger
-        return None
-
-    def _reads_stdin(self, arguments: tuple[int, ...]) -> bool:
-        return isinstance(self._context.descriptors.used.get(arguments[0]), InputStream)
-
-    def _is_nondeterministic_call(self, function: str, arguments: tuple[int, ...]) -> bool:
-        """Return whether non-deterministic calls are an armed trigger and this is such a call."""
-        return (
-            function in _AT_STDIN
-            and self._triggers.is_armed(Trigger.NON_DETERMINISTIC_CALL)
-            and self._reads_stdin(arguments)
-        )
 
     def _update_interception(self) -> None:
         """Intercept the calls at which a trigger may fire."""
-        armed = [trigger for trigger in CALLS_BY_TRIGGER if self._triggers.is_armed(trigger)]
-        names = {name for trigger in armed for name in CALLS_BY_TRIGGER[trigger]}
-        if Trigger.NON_DETERMINISTIC_CALL in armed:
-            names |= _AT_STDIN
+        names = self._at_calls.list_calls()
         if any(self._triggers.is_armed(trigger) for trigger in _COUNTED):
             names |= self.interceptor.names
         self.interceptor.set_always(names)

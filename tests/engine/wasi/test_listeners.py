@@ -15,12 +15,14 @@ import journal
 from journal.engine import ALL_NETWORK, NO_NETWORK, HostMount, MemoryMount
 from journal.events.inputs import BytesReceived
 from journal.events.process import Listener
+from journal.events.snapshots import Trigger
 from journal.events.sockets import SocketSend
 from journal.events.wire_types import SocketAddress
 from journal.wasi_abi import EVENT, Errno
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.remote_guest import DATA, REMOTE, Remote
 from tests.support.rewrites import alter_event, events_of, replace_event, rewrite
+from tests.support.snapshot_runs import snapshots_in, triggers_in
 from tests.support.wasix_sockets import (
     accept,
     expect_note,
@@ -216,3 +218,23 @@ def test_a_listener_that_no_recorder_writes_is_refused(
     bad = rewrite(tmp_path / "j", tmp_path / "bad", lambda all: replace_event(all, at, other))
     with pytest.raises(journal.NotResumable, match=reason):
         journal.resume(bad, cache=cache_dir)
+
+
+@pytest.mark.deep
+def test_a_guest_with_a_listener_listens_first_when_it_waits_for_a_connection(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    snapshots = journal.engine.SnapshotOptions(on=frozenset({Trigger.FIRST_LISTEN}))
+    clock = struct.pack("<QB7xI4xQQH6x", 7, 0, 1, 1, 0, 0)
+    with journal.record(
+        REMOTE, path, listeners=["127.0.0.1:0"], snapshots=snapshots, cache=cache_dir
+    ) as recorder:
+        guest = Remote(recorder)
+        assert guest("poll_oneoff", DATA, DATA, 1, DATA + 96, data=clock).errno == 0
+        assert triggers_in(path) == []
+        both = SUBSCRIPTION.pack(9, 1, FIRST) + clock
+        assert guest("poll_oneoff", DATA, DATA, 2, DATA + 96, data=both).errno == 0
+        guest.end()
+    (info,) = snapshots_in(path)
+    assert (info.trigger, info.function) == (Trigger.FIRST_LISTEN, "poll_oneoff")

@@ -34,6 +34,7 @@ from tests.support.rewrites import (
     rewrite,
 )
 from tests.support.snapshot_runs import snapshots_in, triggers_in
+from tests.support.wasmer_oracle import Outcome, require_wasmer, run_with_wasmer
 
 WITHOUT_SNAPSHOTS = SnapshotOptions(on=frozenset())
 TAKING = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
@@ -167,6 +168,32 @@ def test_a_trap_in_a_handler_ends_the_guest_with_the_whole_backtrace(
     result, output = run(tmp_path / "j", cache_dir, "trap")
     assert (result.kind, result.reason, output) == (ExitKind.TRAPPED, "unreachable", "signal 10\n")
     assert len(result.backtrace.splitlines()) > 2  # The handler, and what called the host.
+
+
+@pytest.mark.deep
+def test_signals_to_oneself_are_handled_as_in_wasmer(tmp_path: Path) -> None:
+    require_wasmer()
+    assert run_with_wasmer(guest("signals"), ("order",), tmp_path) == Outcome(0, ORDER.encode())
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("arguments", "wasmers", "own"),
+    [
+        (("exit", "5"), 5, 5),
+        # Wasmer ends with WASI's errno INTR, whatever the signal is, and ignores SIGTERM.
+        (("default", "2"), 27, 130),
+        (("default", "9"), 27, 137),
+        (("default", "6"), 134, 134),
+        (("default", "15"), 0, 143),
+    ],
+)
+def test_exit_codes_of_signals_are_those_of_posix(
+    arguments: tuple[str, ...], wasmers: int, own: int, tmp_path: Path, cache_dir: Path
+) -> None:
+    require_wasmer()
+    assert run_with_wasmer(guest("signals"), arguments, tmp_path).code == wasmers
+    assert run(tmp_path / "j", cache_dir, *arguments)[0].code == own
 
 
 # -- waits and timers ------------------------------------------------------------------------------
@@ -381,3 +408,19 @@ def test_impossible_signals_of_a_snapshot_are_refused(changes: dict[str, Any]) -
     signals.load(state, 1)
     with pytest.raises(NotResumable, match="signals or interval timers that cannot exist"):
         signals.load(alter_event(state, **changes), 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.deep
+def test_signals_fire_their_triggers(tmp_path: Path, cache_dir: Path) -> None:
+    path, source = tmp_path / "j", FedSource()
+    options = SnapshotOptions(on=frozenset({Trigger.FIRST_SIGINT, Trigger.SIGINT}))
+    with started(path, cache_dir, "wait", snapshots=options, stdin=source) as recorder:
+        guest_waits = Waiting(recorder, source)
+        for count in (1, 2):
+            guest_waits.signal(signal.SIGINT)
+            wait_until(lambda count=count: len(triggers_in(path)) == count)  # type: ignore[misc]
+    assert triggers_in(path) == ["first-sigint", "sigint"]
+    check_replay(path, cache_dir)
+    alarm, options = tmp_path / "alarm", SnapshotOptions(on=frozenset({Trigger.SIGALRM}))
+    run(alarm, cache_dir, "alarm", snapshots=options)
+    assert set(triggers_in(alarm)) == {"sigalrm"}

@@ -28,6 +28,7 @@ from journal.wasi_abi import (
     HANGUP,
     SUBSCRIPTION,
     Errno,
+    MemoryFault,
     WasiError,
 )
 
@@ -66,6 +67,17 @@ def poll_oneoff(context: CallContext, pointer: int, events: int, count: int, res
     check_count(count)
     values = context.memory.unpack_many(SUBSCRIPTION, pointer, count)
     poll(context, values, events, count, result)
+
+
+def find_polled(context: CallContext, pointer: int, count: int) -> tuple[int, ...]:
+    """Return the descriptors that a call of ``poll_oneoff`` waits for; none for a wrong call."""
+    if count > SUBSCRIPTIONS_MAX:
+        return ()
+    try:
+        values = [*context.memory.unpack_many(SUBSCRIPTION, pointer, count)]
+    except MemoryFault:
+        return ()
+    return tuple(fd for _, kind, fd, *_ in values if kind != EVENT_CLOCK)
 
 
 def check_count(count: int) -> None:

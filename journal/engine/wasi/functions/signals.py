@@ -25,6 +25,7 @@ def proc_raise(context: CallContext, signal: int) -> int:
     """Send a signal to the guest itself. A guest without signals gets ``NOTSUP``."""
     if not context.signals.is_enabled:
         return Errno.NOTSUP
+    _check_signal(signal)
     _send_to_itself(context, signal)
     return Errno.SUCCESS
 
@@ -77,6 +78,7 @@ def _check_signal(signal: int) -> None:
 
 FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "callback_signal": ("ii", callback_signal),
+    "proc_raise": ("i", proc_raise),
     "proc_raise_interval": ("ili", proc_raise_interval),
     "proc_signal": ("ii", proc_signal),
     "proc_signals_get": ("i", proc_signals_get),
@@ -84,6 +86,3 @@ FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "thread_signal": ("ii", thread_signal),
 }
 """Parameter types and handler of each function of WASIX in this module."""
-
-NAMES = frozenset((*FUNCTIONS, "proc_raise"))
-"""Functions of WASIX that give a guest signals."""
