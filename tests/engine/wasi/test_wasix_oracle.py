@@ -26,6 +26,7 @@ LIST = Path(__file__).with_name("wasix_differences.toml")
 RUNS: dict[str, tuple[str, ...]] = {
     "calls_fd": (),
     "calls_port": (),
+    "calls_signal": (),
 }
 
 
