@@ -47,7 +47,7 @@ from journal.errors import FormatError, NotResumable
 from journal.events import BY_TAG, codec, descriptors, paths, sockets
 from journal.events.core import InitModule, ProcessExit, SetClockTime, TtySet
 from journal.events.definition import Event, Role
-from journal.events.inputs import HostCall, HostResult
+from journal.events.inputs import HostCall, HostResult, TtyRead
 from journal.events.memory import UpdateMemoryRegion
 from journal.events.process import ProcessTrap
 from journal.events.snapshots import ClearEthereal
@@ -63,6 +63,7 @@ from journal.wasi_abi import CLOCK_REALTIME, Errno, WasiError
 _MALFORMED = (FormatError, struct.error, ValueError, LookupError, OverflowError, MemoryError)
 
 _RESULT = HostResult.tag
+_TERMINAL_READ = TtyRead.tag
 _PROBE = HostCall.PROBE
 _PROBE_ALONE = "no effect follows this probe"
 _NO_RESULT = "its host result is missing"
@@ -107,6 +108,9 @@ def rebuild_state(
     with context.tape.substitute(source.record_effect, source.request_input):
         for row in source.rows:
             effect = _EFFECT_HANDLERS.get(row[1])
+            if row[1] == _TERMINAL_READ:
+                _note_terminal(context, row)
+                continue
             if effect is None:
                 if source.skip_result(row):
                     _apply_result(context, row)
@@ -123,6 +127,13 @@ def rebuild_state(
             if not source.is_repeated:
                 raise _inconsistent_error(row, "repeating this event recorded no effect")
     source.check_end()
+
+
+def _note_terminal(context: CallContext, row: TapeRow) -> None:
+    try:
+        context.terminal.note_reading(row[2])
+    except _MALFORMED as error:
+        raise _inconsistent_error(row, str(error)) from error
 
 
 def _apply_result(context: CallContext, row: TapeRow) -> None:
@@ -443,4 +454,4 @@ _EFFECT_HANDLERS = {
 }
 
 #: Tags that ``rebuild_state`` needs.
-REBUILD_TAGS = frozenset((*_EFFECT_HANDLERS, _RESULT))
+REBUILD_TAGS = frozenset((*_EFFECT_HANDLERS, _RESULT, _TERMINAL_READ))

@@ -23,6 +23,7 @@ from journal.events.streams import TargetKind
 SIDE_MAX = 0xFFFF
 
 _WINDOW = struct.Struct("@4H")  # rows, columns, width, height
+_SIZE_COUNT = 4  # Columns, rows, width and height are the first settings.
 _LOCAL, _CHARACTERS = 3, 6  # Indexes of the local modes and the characters in termios.tcgetattr.
 
 _pack_read = codec.make_packer(TtyRead)
@@ -76,6 +77,8 @@ class Terminal:
             None  # Settings and size before the first change.
         )
         self._last_size = b""  # The last size that this class set.
+        self._read_size: tuple[int, ...] = ()  # The last size that the guest read.
+        self._has_resized = False  # Whether the size of the settings is the guest's own.
         self._is_set = False
         self._is_closed = False
         stream_flags = (STDIN in streams, STDOUT in streams, STDERR in streams)
@@ -88,11 +91,25 @@ class Terminal:
         payload = self._tape.request_input(
             TtyRead.tag, b"", lambda: _pack_read(*self._read_current())
         )
+        self.note_reading(payload)
         return TerminalSettings(*_unpack_read(payload))
 
+    def note_reading(self, payload: bytes) -> None:
+        """Note the size in a TtyRead: settings with this size do not resize the terminal."""
+        self._read_size = _unpack_read(payload)[:_SIZE_COUNT]
+
     def set(self, settings: TerminalSettings) -> None:
-        """Set the settings, except for the flags that say which streams are a terminal."""
+        """Set the settings, except for the flags that say which streams are a terminal.
+
+        The library of a guest sets a single mode by reading all settings and setting them with one
+        change. Such a call does not make the size that it read the guest's own.
+        """
         self._tape.record_effect(TtySet.tag, _pack_set(*settings))
+        size = settings[:_SIZE_COUNT]
+        if size != self._read_size:
+            self._has_resized = True
+        elif size != self.settings[:_SIZE_COUNT]:
+            self._has_resized = False  # The user has resized the terminal since.
         stream_flags = self.settings[4:7]
         self.settings = TerminalSettings(*settings[:4], *stream_flags, *settings[7:])
         self._is_set = True
@@ -107,7 +124,8 @@ class Terminal:
                 window = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
                 self._original = termios.tcgetattr(self._handle), window
             self._set_modes(self._handle)
-            self._set_size(self._handle)
+            if self._has_resized:
+                self._set_size(self._handle)
 
     def close(self) -> None:
         """Restore the host terminal, and apply no further settings."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import journal
 from journal.events.core import TtySet
 from journal.events.inputs import StreamRead, TtyRead
+from journal.events.snapshots import Trigger
 from journal.replay import ModelHost, play
 from journal.wasi_abi import Errno
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
@@ -297,3 +298,30 @@ def test_whatever_a_guest_makes_of_its_terminal_is_answered_or_its_own_fault(
         assert wait_for_end(again) == outcome
         assert again.files == {}
         assert again.stdout == printed
+
+
+@pytest.mark.parametrize("reexecute", [True, False])
+def test_a_terminal_of_another_size_keeps_it_unless_the_guest_has_set_one(
+    reexecute: bool, tmp_path: Path, cache_dir: Path, terminal: Terminal, another: Terminal
+) -> None:
+    path = tmp_path / "j"
+    on_request = journal.engine.SnapshotOptions(
+        on=frozenset({Trigger.EXPLICIT}), stacks=journal.engine.Stacks.ALWAYS
+    )
+    with journal.record(
+        REMOTE, path, stderr=terminal.slave, snapshots=on_request, cache=cache_dir
+    ) as recorder:
+        guest = Remote(recorder)
+        set_tty(guest, get_tty(guest)._replace(echo=0))  # As a library sets one mode.
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+    size = another.size
+    with journal.resume(
+        path, stderr=another.slave, reexecute=reexecute, cache=cache_dir
+    ) as recorder:
+        wait_until(lambda: len(recorder.stdout) == 2 * ANSWER_SIZE)
+        guest = Remote(recorder)
+        found = get_tty(guest)
+        assert (found.columns, found.echo) == (132, 0)
+        assert another.size == size
+        set_tty(guest, found._replace(columns=90))
+        assert another.size[0] == 90
