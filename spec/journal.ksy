@@ -250,6 +250,9 @@ types:
             202: event_signal_state
             204: event_socket_pair_of_type
             205: event_resolved_names
+            206: event_unix_socket_bind
+            207: event_unix_socket_connect
+            208: event_socket_inside
   blob:
     seq:
       - {id: size, type: u4}
@@ -1728,6 +1731,32 @@ types:
     seq:
       - id: hosts
         type: list_host_name
+  event_unix_socket_bind:
+    doc: |
+      The guest bound a Unix socket to a name with sock_bind.
+
+      `name` is a path, or an abstract name, which starts with a zero byte.
+    seq:
+      - id: fd
+        type: u4
+      - id: name
+        type: blob
+  event_unix_socket_connect:
+    doc: |
+      The guest connected a Unix socket to the name of another one with sock_connect.
+    seq:
+      - id: fd
+        type: u4
+      - id: name
+        type: blob
+  event_socket_inside:
+    doc: |
+      A socket lives inside the guest from here on, at a loopback address that no host has.
+
+      No result of the host follows its events. A Unix socket is always inside the guest.
+    seq:
+      - id: fd
+        type: u4
   epoll_event:
     seq:
       - id: events

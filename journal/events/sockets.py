@@ -18,6 +18,7 @@ from journal.events.wire_types import (
     Ipv6,
     MaybeDuration,
     OutputBytes,
+    PublicBytes,
 )
 
 
@@ -125,6 +126,35 @@ class SocketPairOfType(Event):
     af: AddressFamilyField
     ty: SocketTypeField
     pt: U16
+
+
+@event(tag=208, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
+class SocketInside(Event):
+    """A socket lives inside the guest from here on, at a loopback address that no host has.
+
+    No result of the host follows its events. A Unix socket is always inside the guest.
+    """
+
+    fd: Fd
+
+
+@event(tag=206, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
+class UnixSocketBind(Event):
+    """The guest bound a Unix socket to a name with sock_bind.
+
+    ``name`` is a path, or an abstract name, which starts with a zero byte.
+    """
+
+    fd: Fd
+    name: PublicBytes
+
+
+@event(tag=207, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())
+class UnixSocketConnect(Event):
+    """The guest connected a Unix socket to the name of another one with sock_connect."""
+
+    fd: Fd
+    name: PublicBytes
 
 
 @event(tag=44, group=Group.SOCKETS, role=Role.EFFECT, rule=Needed())

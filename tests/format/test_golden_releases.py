@@ -54,6 +54,7 @@ def test_a_writer_resumes_a_golden_journal(path: Path, tmp_path: Path) -> None:
 ADDED_SINCE = {
     *("ApplicationKind", "BytesReceived", "ClockPoint", "DescriptorContents", "EpollResult"),
     *("Listener", "Reseeded", "Resolved", "ResolvedNames", "SocketConnect", "SocketPairOfType"),
+    *("SocketInside", "UnixSocketBind", "UnixSocketConnect"),
     *("IntervalStarted", "SignalDelivered", "SignalState"),
     *("ChildEnded", "ChildStart", "ChildStarted", "PipeRead", "PipeWrite"),
     *("ProcessReplaced", "ProcessSpawned", "StreamPassed"),

@@ -474,6 +474,9 @@ _DESCRIPTORS: tuple[Make, ...] = (
         fd=m.below(2),
         event=m.random.choice([None, EpollEvent(1, 2, 3, 4, m.below(9))]),
     ),
+    lambda m: sockets.SocketInside(fd=_of(m, SocketState)),
+    lambda m: sockets.UnixSocketBind(fd=_of(m, SocketState), name=b"here"),
+    lambda m: sockets.UnixSocketConnect(fd=_of(m, SocketState), name=b"there"),
     lambda m: sockets.SocketAccepted(
         listen_fd=_of(m, SocketState),
         fd=m.new_fd(),

@@ -11,7 +11,7 @@ from journal.engine.session.journal_writer import NullWriter
 from journal.engine.tape import Tape
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions.channels import create_event, create_pipe
-from journal.engine.wasi.functions.descriptors import fd_close, fd_renumber
+from journal.engine.wasi.functions.descriptors import fd_close, renumber
 from journal.engine.wasi.functions.duplicates import duplicate
 from journal.engine.wasi.functions.epolls import control, create_epoll
 from journal.engine.wasi.objects.epoll import Epoll
@@ -71,7 +71,7 @@ class GuestMachine:
         return ""
 
     def renumber(self, fd: int, moved: int) -> str:
-        fd_renumber(self.context, fd, moved)
+        renumber(self.context, fd, moved)
         return ""
 
     def control(self, epfd: int, operation: int, fd: int, events: int) -> str:

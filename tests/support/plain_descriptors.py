@@ -122,6 +122,12 @@ class PlainDescriptors:
             is_inside = self.used[event.listen_fd]["is_inside"]
             new = new_socket(is_inside=is_inside, flags=event.fd_flags)
             self._open(event.fd, new | {"accepted": (event.local_addr, event.peer_addr)})
+        elif isinstance(event, sockets.SocketInside):
+            self.used[event.fd]["is_inside"] = True
+        elif isinstance(event, sockets.UnixSocketBind):
+            self.used[event.fd]["bound"] = event.name
+        elif isinstance(event, sockets.UnixSocketConnect):
+            self.used[event.fd] |= {"requested": event.name, "is_refused": False}
         elif isinstance(event, sockets.SocketConnected):
             self.used[event.fd]["connected"] = event.local_addr, event.peer_addr
         elif isinstance(event, (inputs.BytesReceived, inputs.HostResult)):
@@ -295,6 +301,11 @@ def describe_model(host: ModelHost) -> tuple[dict[int, Thing], dict[int, int]]:
     return found, {fd: host.descriptors[fd].fd_flags for fd in found}
 
 
+def _address_in(event: Any) -> Any:
+    """Return the address or the name in an event of a socket."""
+    return getattr(event, "addr", getattr(event, "name", None))
+
+
 def _describe_socket(socket: SocketState) -> Thing:
     created: Any = socket.created_by
     listening: Any = socket.listening
@@ -305,9 +316,9 @@ def _describe_socket(socket: SocketState) -> Thing:
         is_refused=socket.is_refused,
         has_sent=socket.has_sent,
         is_inside=socket.is_inside,
-        bound=getattr(socket.bound, "addr", None),
+        bound=_address_in(socket.bound),
         backlog=listening.backlog if listening else None,
-        requested=getattr(socket.requested, "addr", None),
+        requested=_address_in(socket.requested),
         connected=(connected.local_addr, connected.peer_addr) if connected else None,
         accepted=(created.local_addr, created.peer_addr) if is_accepted else None,
         shut=(Shutdown.READ in socket.shut) + 2 * (Shutdown.WRITE in socket.shut),

@@ -140,6 +140,12 @@ def _record_leave(
     )
 
 
+def _record_move_inside(
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+) -> None:
+    description.attributes.latest.setdefault("inside", graph.seq)
+
+
 def _record_binding(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
@@ -229,7 +235,10 @@ _SETTERS: dict[type[Event], tuple[Setter, str]] = {
     descriptors.FileDescriptorSetFdFlags: (_record_fd_flags, "fd"),
     descriptors.FileDescriptorSetRights: (_record_rights, "fd"),
     sockets.SocketListen: (_record_listening, "fd"),
+    sockets.SocketInside: (_record_move_inside, "fd"),
     sockets.SocketBind: (_record_binding, "fd"),
+    sockets.UnixSocketBind: (_record_binding, "fd"),
+    sockets.UnixSocketConnect: (_record_request, "fd"),
     sockets.SocketConnect: (_record_request, "fd"),
     sockets.SocketConnected: (_record_connection, "fd"),
     sockets.SocketAccepted: (_record_acceptance, "listen_fd"),

@@ -62,7 +62,9 @@ class CloneFiles:
     def _restore(self) -> None:
         """Rebuild the files and descriptors from the journal."""
         context = self._context
+        context.release_channels()
         context.descriptors.clear()
+        context.inner_network.clear()
         context.working_directory, context.clocks.realtime_offset = "/", 0
         self.mounts = self._open()
         for tree in self.mounts.host_trees:

@@ -2,6 +2,7 @@
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.channel import ByteChannel, ChannelState
+from journal.engine.wasi.objects.named_state import connect_restored
 from journal.errors import FormatError, NotResumable
 from journal.events.snapshots import DescriptorContents
 
@@ -12,19 +13,23 @@ def capture_contents(context: CallContext) -> list[DescriptorContents]:
     An object without an event has the contents that the effects of the guest gave it.
     """
     events: list[DescriptorContents] = []
-    for fd, channel in _find_channels(context).items():
+    channels = _find_channels(context)
+    context.inner_network.numbers = {id(channel): fd for fd, channel in channels.items()}
+    for fd, channel in channels.items():
         state = channel.save()
         if state is not None:
             event = DescriptorContents(
                 fd=fd, value=state.value, flags=state.flags, parts=state.parts
             )
             events.append(event)
+    context.inner_network.numbers = {}
     return events
 
 
 def apply_contents(context: CallContext, events: list[DescriptorContents]) -> None:
     """Restore the contents; raises ``NotResumable`` if an object cannot have them."""
     channels = _find_channels(context)
+    by_number: dict[int, object] = dict(channels)
     for event in events:
         channel = channels.pop(event.fd, None)
         if channel is None:
@@ -38,6 +43,10 @@ def apply_contents(context: CallContext, events: list[DescriptorContents]) -> No
             raise NotResumable(
                 f"the snapshot has invalid contents of descriptor {event.fd}: {error}"
             ) from error
+    try:
+        connect_restored(context.inner_network, by_number)
+    except ValueError as error:
+        raise NotResumable(f"the snapshot has invalid connections: {error}") from error
 
 
 def _find_channels(context: CallContext) -> dict[int, ByteChannel]:

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
-from journal.engine.snapshot.free_descriptors import reserve_descriptor
+from journal.engine.snapshot.free_descriptors import check_free, reserve_descriptor
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.network import connections, options, transfer
+from journal.engine.wasi.network import connections, inside, options, transfer
 from journal.engine.wasi.network.addresses import check_recorded
 from journal.engine.wasi.network.socket_state import Connection, SocketState
+from journal.engine.wasi.objects.named_socket import NamedSocket
 from journal.events import codec, sockets
 from journal.events.definition import Event
 from journal.events.inputs import HostCall, HostResult
-from journal.events.sockets import Shutdown, SocketOption, TimeType
+from journal.events.sockets import AddressFamily, Shutdown, SocketOption, TimeType
 from journal.events.wire_types import SocketAddress
 from journal.wasi_abi import Errno, FdFlags, WasiError
 
@@ -26,6 +27,10 @@ def get_socket(context: CallContext, fd: int) -> SocketState:
 
 def open_socket(context: CallContext, family: int, kind: int, protocol: int, fd: int) -> None:
     """Repeat a SocketOpen."""
+    if family == AddressFamily.UNIX:
+        check_free(context, fd)
+        inside.open_unix(context, kind, protocol, fd)
+        return
     reserve_descriptor(context, fd)
     context.network.open(family, kind, protocol)
 
@@ -42,6 +47,10 @@ def listen(context: CallContext, fd: int, backlog: int) -> None:
 
 def request_connection(context: CallContext, fd: int, address: SocketAddress) -> None:
     """Repeat a SocketConnect."""
+    inner = context.descriptors.get(fd)
+    if isinstance(inner, NamedSocket):
+        inner.repeat_connect(context, fd, address)
+        return
     socket = get_socket(context, fd)
     check_recorded(address, socket.family)
     if socket.has_connection or socket.backlog is not None:
@@ -69,6 +78,10 @@ def add_accepted(
     peer: SocketAddress,
 ) -> None:
     """Repeat a SocketAccepted."""
+    inner = context.descriptors.get(listen_fd)
+    if isinstance(inner, NamedSocket):
+        _add_accepted_inside(context, inner, listen_fd, fd, flags, (local, peer))
+        return
     listener = get_socket(context, listen_fd)
     if listener.backlog is None or flags & ~FdFlags.NONBLOCK:
         raise WasiError(Errno.INVAL)
@@ -76,6 +89,45 @@ def add_accepted(
         check_recorded(address, listener.family)
     reserve_descriptor(context, fd)
     connections.add_accepted(context, listen_fd, fd, flags, local, peer)
+
+
+def _add_accepted_inside(
+    context: CallContext,
+    listener: NamedSocket,
+    listen_fd: int,
+    fd: int,
+    flags: int,
+    addresses: tuple[SocketAddress, SocketAddress],
+) -> None:
+    """Repeat the acceptance of a connection inside the guest, without its peer."""
+    if listener.backlog is None or flags & ~FdFlags.NONBLOCK:
+        raise WasiError(Errno.INVAL)
+    local, remote = addresses if listener.is_internet else (listener.local, None)
+    if listener.is_internet:
+        for address in addresses:
+            check_recorded(address, listener.family)
+    reserve_descriptor(context, fd)
+    accepted = listener.make_accepted(local, remote, listener.protocol)
+    accepted.record_acceptance(context, listen_fd, fd, flags)
+
+
+def move_inside(context: CallContext, fd: int) -> None:
+    """Repeat a SocketInside."""
+    socket = get_socket(context, fd)
+    if socket.connection is not Connection.NONE or socket.local is not None:
+        raise WasiError(Errno.ISCONN)
+    inside.move_inside(context, fd, socket)
+
+
+def bind_unix(context: CallContext, fd: int, name: bytes) -> None:
+    """Repeat a UnixSocketBind."""
+    context.descriptors.get_channel(fd, NamedSocket, Errno.NOTSOCK).bind(context, fd, name)
+
+
+def connect_unix(context: CallContext, fd: int, name: bytes) -> None:
+    """Repeat a UnixSocketConnect."""
+    socket = context.descriptors.get_channel(fd, NamedSocket, Errno.NOTSOCK)
+    socket.repeat_connect(context, fd, name)
 
 
 def send(context: CallContext, fd: int, flags: int, is_64bit: bool, data: bytes) -> None:
@@ -153,6 +205,9 @@ HANDLERS: dict[type[Event], Callable[..., None]] = {
     sockets.SocketConnect: request_connection,
     sockets.SocketConnected: note_connection,
     sockets.SocketAccepted: add_accepted,
+    sockets.SocketInside: move_inside,
+    sockets.UnixSocketBind: bind_unix,
+    sockets.UnixSocketConnect: connect_unix,
     sockets.SocketSend: send,
     sockets.SocketSendTo: send_to,
     sockets.SocketSendFile: send_file,

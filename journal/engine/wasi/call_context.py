@@ -12,6 +12,7 @@ from journal.engine.wasi.channel import ByteChannel, WaitSource
 from journal.engine.wasi.descriptors import Descriptors
 from journal.engine.wasi.network.guest_network import GuestNetwork
 from journal.engine.wasi.network.interface import NetworkInterface
+from journal.engine.wasi.objects.inner_network import InnerNetwork
 from journal.engine.wasi.processes import GuestProcesses
 from journal.engine.wasi.signals import GuestSignals
 from journal.engine.wasi.stdio.outbox import Outbox
@@ -55,6 +56,7 @@ class CallContext:
     clocks: "GuestClocks" = field(default_factory=lambda: GuestClocks())
     memory: GuestMemory = field(default_factory=GuestMemory)
     network: GuestNetwork = field(init=False)
+    inner_network: InnerNetwork = field(default_factory=InnerNetwork)
     interface: NetworkInterface = field(init=False)
     terminal: Terminal = field(init=False)
     signals: GuestSignals = field(init=False)
@@ -168,6 +170,10 @@ class CallContext:
     def release_host(self) -> None:
         """Close what the descriptors of the guest have of the host, except files."""
         self.network.close()
+        self.release_channels()
+
+    def release_channels(self) -> None:
+        """Close what the channels of the guest have of the host, except sockets."""
         for descriptor in self.descriptors.used.values():
             if isinstance(descriptor, ByteChannel):
                 descriptor.release_host()

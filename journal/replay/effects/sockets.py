@@ -69,6 +69,22 @@ def _(event: sockets.SocketPair | sockets.SocketPairOfType, host: Host) -> None:
 
 
 @apply_effect.register
+def _(event: sockets.SocketInside, host: Host) -> None:
+    host.table.object_of(event.fd, SocketState).is_inside = True
+
+
+@apply_effect.register
+def _(event: sockets.UnixSocketBind, host: Host) -> None:
+    host.table.object_of(event.fd, SocketState).bound = event
+
+
+@apply_effect.register
+def _(event: sockets.UnixSocketConnect, host: Host) -> None:
+    socket = host.table.object_of(event.fd, SocketState)
+    socket.requested, socket.is_refused = event, False
+
+
+@apply_effect.register
 def _(event: sockets.SocketConnected, host: Host) -> None:
     host.table.object_of(event.fd, SocketState).connected = event
 

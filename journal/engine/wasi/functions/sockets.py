@@ -15,8 +15,9 @@ from journal.engine.wasi.network.addresses import (
     read_guest_address,
     to_guest_address,
 )
+from journal.engine.wasi.network.inside import open_unix
 from journal.engine.wasi.socket_calls import Received, SocketChannel
-from journal.events.sockets import Shutdown
+from journal.events.sockets import AddressFamily, Shutdown
 from journal.wasi_abi import Errno, FdFlags, WasiError
 
 # The bits of how are 1 for reading and 2 for writing.
@@ -98,7 +99,12 @@ def _receive(
 def sock_open(context: CallContext, family: int, kind: int, protocol: int, result: int) -> None:
     """Create a socket."""
     context.memory.check(result, 4)
-    context.memory.write_u32(result, context.network.open(family, kind, protocol))
+    if family == AddressFamily.UNIX:
+        fd = context.descriptors.next_fd()
+        open_unix(context, kind, protocol, fd)
+    else:
+        fd = context.network.open(family, kind, protocol)
+    context.memory.write_u32(result, fd)
 
 
 def sock_bind(context: CallContext, fd: int, pointer: int) -> None:

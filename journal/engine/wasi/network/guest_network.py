@@ -83,7 +83,7 @@ class GuestNetwork:
     ) -> None:
         self._tape = tape
         self._descriptors = descriptors
-        self._policy = policy
+        self.policy = policy
         self._has_listeners = has_listeners
         self.resolver = Resolver(tape, policy)
         self._is_closed = False
@@ -108,7 +108,7 @@ class GuestNetwork:
             raise WasiError(Errno.AFNOSUPPORT)
 
         def operation(handle: host.socket) -> bytes:
-            if not self._policy.may_listen(address, socket.kind):
+            if not self.policy.may_listen(address, socket.kind):
                 raise WasiError(Errno.ACCES)
             handle.bind(to_host_address(address))
             return _local_address(handle)
@@ -129,7 +129,7 @@ class GuestNetwork:
         asked = socket.asked or make_any_address(socket.family)
 
         def operation(handle: host.socket) -> bytes:
-            if socket.bound is None and not self._policy.may_listen(asked, socket.kind):
+            if socket.bound is None and not self.policy.may_listen(asked, socket.kind):
                 raise WasiError(Errno.ACCES)
             handle.listen(min(backlog, BACKLOG_MAX))
             return _local_address(handle)
@@ -172,7 +172,7 @@ class GuestNetwork:
     def check_peer(self, address: SocketAddress, kind: SocketType) -> None:
         """Raise ``WasiError`` with ``ACCES`` unless the guest may connect or send to an address."""
         names = self.resolver.names.find(address.address)
-        if not self._policy.may_connect(address, kind, names):
+        if not self.policy.may_connect(address, kind, names):
             raise WasiError(Errno.ACCES)
 
     # -- sockets of the host ----------------------------------------------------------------------
@@ -268,12 +268,12 @@ class GuestNetwork:
         """Raise ``WasiError`` with ``ACCES`` unless the guest may have a socket, in its state."""
         if socket.is_preopened and self._has_listeners:
             return
-        if self._policy.is_empty:
+        if self.policy.is_empty:
             raise WasiError(Errno.ACCES)
         if (
             socket.bound is not None
             and socket.asked is not None
-            and not self._policy.may_listen_again(socket.asked, socket.bound, socket.kind)
+            and not self.policy.may_listen_again(socket.asked, socket.bound, socket.kind)
         ):
             raise WasiError(Errno.ACCES)
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from journal.engine.wasi.network import connections, options, transfer
+from journal.engine.wasi.network import connections, inside, options, transfer
 from journal.engine.wasi.network.addresses import make_any_address
 from journal.engine.wasi.network.socket_state import Connection, SocketState
 from journal.engine.wasi.socket_calls import AnyAddress, Received, SocketChannel
@@ -27,11 +27,20 @@ class Socket(SocketState):
 
     def bind(self, context: "CallContext", fd: int, address: AnyAddress) -> None:
         """Give the socket a local address."""
-        context.network.bind(fd, self, _check_internet(address))
+        to = _check_internet(address)
+        inner = inside.find_for_bind(context, fd, self, to)
+        if inner is not None:
+            inner.bind(context, fd, to)
+        else:
+            context.network.bind(fd, self, to)
 
     def listen(self, context: "CallContext", fd: int, backlog: int) -> None:
         """Wait for connections from now on."""
-        context.network.listen(fd, self, backlog)
+        inner = inside.find_for_bind(context, fd, self, make_any_address(self.family))
+        if inner is not None:
+            inner.listen(context, fd, backlog)
+        else:
+            context.network.listen(fd, self, backlog)
 
     def accept(
         self, context: "CallContext", fd: int, function: str, flags: int
@@ -41,7 +50,12 @@ class Socket(SocketState):
 
     def connect(self, context: "CallContext", fd: int, function: str, address: AnyAddress) -> None:
         """Connect to a peer."""
-        connections.connect(context, fd, self, function, _check_internet(address))
+        to = _check_internet(address)
+        inner = inside.find_for_peer(context, fd, self, to)
+        if inner is not None:
+            inner.connect(context, fd, function, to)
+        else:
+            connections.connect(context, fd, self, function, to)
 
     def send(self, context: "CallContext", fd: int, function: str, data: bytes, flags: int) -> int:
         """Send bytes to the peer and return how many the host accepted."""
@@ -58,6 +72,9 @@ class Socket(SocketState):
     ) -> int:
         """Send a datagram to an address and return its size."""
         to = _check_internet(address)
+        inner = None if self.is_stream else inside.find_for_peer(context, fd, self, to)
+        if inner is not None:
+            return inner.send_to(context, fd, function, data, flags, to)
         return transfer.send(context, fd, self, data, flags, function, to)
 
     def receive(

@@ -4,14 +4,16 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from journal.engine.wasi.channel import NOT_READY, ChannelState, Readiness
+from journal.engine.wasi.objects.inner_options import InnerOptions
 from journal.engine.wasi.objects.waits import StreamSink, wait_inside, write_stream
-from journal.engine.wasi.socket_calls import AnyAddress, Received, SocketChannel
+from journal.engine.wasi.socket_calls import AnyAddress, Received
 from journal.events import codec
 from journal.events.paths import FileType
 from journal.events.sockets import (
     AddressFamily,
     Shutdown,
     SocketBind,
+    SocketOption,
     SocketShutdown,
     SocketType,
 )
@@ -51,12 +53,13 @@ class Message(NamedTuple):
     sender: InnerAddress
 
 
-class InnerSocket(StreamSink, SocketChannel):
+class InnerSocket(StreamSink, InnerOptions):
     """A socket inside the guest. Its queue has what other sockets sent to it.
 
     A stream joins the bytes of its sends; a datagram and a seqpacket socket receive whole messages.
     ``peer`` is the connected socket, None if there is none or the peer was closed. ``error`` is a
-    pending error number, which the next call reports.
+    pending error number, which the next call reports. ``senders`` are the sockets whose peer this
+    one is.
     """
 
     def __init__(self, family: AddressFamily, kind: SocketType, protocol: int = 0) -> None:
@@ -64,10 +67,12 @@ class InnerSocket(StreamSink, SocketChannel):
         self.local: InnerAddress = None
         self.remote: InnerAddress = None
         self.peer: InnerSocket | None = None
+        self.senders: dict[InnerSocket, None] = {}
         self.is_connected = False
         self.is_disconnected = False
         self.is_closed = self.is_read_shut = self.is_write_shut = False
         self.error: int = Errno.SUCCESS
+        self.options: dict[SocketOption, int] = {}
         self.receive_timeout_ns: int | None = None
         self.send_timeout_ns: int | None = None
         self._bytes = bytearray()  # The queue of a stream.
@@ -91,7 +96,11 @@ class InnerSocket(StreamSink, SocketChannel):
 
     def connect_to(self, peer: "InnerSocket") -> None:
         """Make ``peer`` the target of what this socket sends."""
+        if self.peer is not None:
+            self.peer.senders.pop(self, None)
         self.peer, self.is_connected, self.is_disconnected = peer, True, False
+        peer.senders[self] = None
+        self.announce()
 
     # -- receiving --------------------------------------------------------------------------------
 
@@ -146,20 +155,33 @@ class InnerSocket(StreamSink, SocketChannel):
         if self.is_stream:
             data = bytes(self._bytes[:size_max])
             if not keeps:
+                was_full = len(self._bytes) >= QUEUE_SIZE
                 del self._bytes[:size_max]
+                self._announce_room(was_full=was_full)
             return Received(data, 0, self.remote)
         message = self._messages[0]
         if not keeps:
+            was_full = not self.has_room_for(1)
             self._messages.popleft()
             self._message_size -= len(message.data)
+            self._announce_room(was_full=was_full)
         is_cut = len(message.data) > size_max
         return Received(message.data[:size_max], ROFLAG_TRUNCATED * is_cut, message.sender)
+
+    def _announce_room(self, *, was_full: bool) -> None:
+        if was_full:
+            for sender in self.senders:
+                sender.announce(Readiness.WRITABLE)
 
     def raise_error(self) -> None:
         """Raise the pending error, if there is one, and forget it."""
         error, self.error = self.error, Errno.SUCCESS
         if error:
             raise WasiError(error)
+
+    def available_size(self) -> int:
+        """Return the size of the bytes or of the message that can be received."""
+        return len(self._messages[0].data) if self._messages else len(self._bytes)
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -225,6 +247,8 @@ class InnerSocket(StreamSink, SocketChannel):
             raise WasiError(Errno.CONNREFUSED)
 
     def _disconnect(self) -> None:
+        if self.peer is not None:
+            self.peer.senders.pop(self, None)
         self.peer, self.is_connected, self.is_disconnected = None, False, True
 
     def has_room_for(self, size: int) -> bool:
@@ -236,6 +260,7 @@ class InnerSocket(StreamSink, SocketChannel):
         """Add a message to the queue, which has room for it."""
         self._messages.append(Message(data, sender))
         self._message_size += len(data)
+        self.announce(Readiness.READABLE)
 
     def check_writable(self) -> None:
         """Raise ``WasiError`` if this stream cannot send."""
@@ -252,6 +277,7 @@ class InnerSocket(StreamSink, SocketChannel):
         """Add bytes to the queue of the peer."""
         assert self.peer is not None, "check_writable was called"
         self.peer._bytes += data
+        self.peer.announce(Readiness.READABLE)
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -273,6 +299,9 @@ class InnerSocket(StreamSink, SocketChannel):
             self.is_write_shut = True
             if peer is not None:
                 peer.is_read_shut = True
+        self.announce()
+        if peer is not None:
+            peer.announce()
 
     def readiness(self) -> Readiness:
         """Return what the guest can do without waiting."""
@@ -299,7 +328,7 @@ class InnerSocket(StreamSink, SocketChannel):
         """
         parts: tuple[bytes, ...] = (bytes(self._bytes),) if self._bytes else ()
         for message in self._messages:
-            parts += (_pack_inner_address(message.sender), message.data)
+            parts += (pack_inner_address(message.sender), message.data)
         flags = self.error << _ERROR_SHIFT | self.is_disconnected
         if not (parts or self.accepted_size or flags):
             return None
@@ -321,7 +350,7 @@ class InnerSocket(StreamSink, SocketChannel):
         for sender, data in zip(state.parts[::2], state.parts[1::2], strict=True):
             if not self.has_room_for(len(data)):
                 raise ValueError("a socket cannot have so many messages")
-            self.deliver(data, _unpack_inner_address(sender))
+            self.deliver(data, unpack_inner_address(sender))
 
     def close(self) -> None:
         """Close the socket. A connected peer reads what was sent and then the end.
@@ -335,13 +364,19 @@ class InnerSocket(StreamSink, SocketChannel):
             if self.has_data:
                 peer.error = Errno.CONNRESET
             peer.peer = None
+        if self.peer is not None:
+            self.peer.senders.pop(self, None)
         self.peer = None
         self._bytes.clear()
         self._messages.clear()
         self._message_size = 0
+        for sender in self.senders:
+            sender.announce()
+        self.senders.clear()
 
 
-def _pack_inner_address(address: InnerAddress) -> bytes:
+def pack_inner_address(address: InnerAddress) -> bytes:
+    """Return an address as bytes; none stand for no address."""
     if address is None:
         return b""
     if isinstance(address, bytes):
@@ -349,7 +384,8 @@ def _pack_inner_address(address: InnerAddress) -> bytes:
     return _INTERNET + _pack_bind(0, address)[_FD_SIZE:]
 
 
-def _unpack_inner_address(data: bytes) -> InnerAddress:
+def unpack_inner_address(data: bytes) -> InnerAddress:
+    """Return the address of :func:`pack_inner_address`."""
     kind, rest = data[:1], data[1:]
     if kind == _INTERNET:
         _, address = _unpack_bind(bytes(_FD_SIZE) + rest)
