@@ -22,6 +22,7 @@ from journal.engine.program.user_cache import UserCache
 from journal.engine.runtime import bindings
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions import IMPORTS, signals, wasix
+from journal.engine.wasi.functions.unsupported import find_reason
 from journal.engine.wasm.binary import MAGIC, iter_sections
 from journal.engine.wasm.function_types import find_vector_imports
 from journal.engine.wasm.module_info import read_module_info
@@ -261,7 +262,8 @@ def _select_handlers(
         elif is_function and configuration.unknown_imports is UnknownImports.TRAP:
             selected[name] = (import_, bindings.NO_ARGUMENTS, _make_trap(name))
         else:
-            unknown[name] = f"{name} (another type)" if host_function else name
+            reason = find_reason(import_.module, import_.name or "")
+            unknown[name] = "another type" if host_function else reason
             traps = traps and is_function
     if unknown:
         remedy = (
@@ -274,9 +276,15 @@ def _select_handlers(
 
 
 def _list_names(unknown: dict[str, str]) -> str:
-    texts = [_shorten(unknown[name]) for name in sorted(unknown)]
-    more = len(texts) - _NAMES_MAX
-    return ", ".join(texts[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
+    """Return the first names of imports: those with one reason together, those without last."""
+    first = sorted(unknown)[:_NAMES_MAX]
+    names: dict[str, list[str]] = {}
+    for name in first:
+        names.setdefault(unknown[name], []).append(_shorten(name))
+    others = names.pop("", [])
+    texts = [f"{', '.join(group)} ({reason})" for reason, group in names.items()] + others
+    more = len(unknown) - len(first)
+    return ", ".join(texts) + (f" and {more} more" if more > 0 else "")
 
 
 def _shorten(name: str) -> str:
