@@ -28,6 +28,7 @@ from benchmarks import (
     scaling_cases,
     scaling_runs,
     snap_suite,
+    socket_transfers,
     stacks,
     startup,
     toolkit_suite,
@@ -51,6 +52,8 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
     }
     for name in micro.LOOPS:
         parts[f"call-{name}"] = partial(micro.figures, name, rounds, count)
+    transfers = socket_transfers.QUICK_COUNT if quick else socket_transfers.COUNT
+    parts["socket-transfers"] = partial(socket_transfers.figures, rounds, transfers)
     for name in replays.CASES:
         parts[f"replay-{name}"] = partial(replays.figures, name, rounds)
     for name in stacks.CASES:

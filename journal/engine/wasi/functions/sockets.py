@@ -50,7 +50,8 @@ def sock_send(context: CallContext, fd: int, iovs: int, count: int, flags: int, 
     socket = context.descriptors.get_socket(fd)
     data = read_buffers(context, iovs, count)
     context.memory.check(size, 4)
-    context.memory.write_u32(size, socket.send(context, fd, "sock_send", data, flags))
+    sent_size = socket.send(context, fd, "sock_send", data, flags)
+    context.memory.write_u32(size, sent_size)
 
 
 def sock_shutdown(context: CallContext, fd: int, how: int) -> None:

@@ -266,6 +266,10 @@ def read_iovs(context: CallContext, iovs: int, count: int) -> list[tuple[int, in
 def read_buffers(context: CallContext, iovs: int, count: int) -> bytes:
     """Return the bytes of the buffers of the guest, up to ``TRANSFER_SIZE_MAX``."""
     memory = context.memory
+    if count == 1 and iovs + 8 <= memory.size:
+        pointer, size = _unpack_iov(memory.view, iovs)
+        if size <= TRANSFER_SIZE_MAX:
+            return memory.read(pointer, size)
     parts, space_left = [], TRANSFER_SIZE_MAX
     for pointer, size in read_iovs(context, iovs, count):
         parts.append(memory.read(pointer, min(size, space_left)))

@@ -75,6 +75,11 @@ def pack_result(*addresses: SocketAddress) -> bytes:
     )
 
 
+def result_size(family: AddressFamily) -> int:
+    """Return the size of an address of ``family`` in a host result."""
+    return _RESULT_4.size if family is AddressFamily.INET4 else _RESULT_6.size
+
+
 def unpack_result(value: bytes, family: AddressFamily, count: int) -> list[SocketAddress]:
     """Return the ``count`` addresses in the value of a host result.
 

@@ -14,10 +14,12 @@ from journal.engine.wasi.filesystem.host_files import unwrap_result
 from journal.engine.wasi.filesystem.host_paths import capture_result
 from journal.engine.wasi.network import connections
 from journal.engine.wasi.network.addresses import (
-    check_recorded,
     fits_family,
     from_host_address,
+    pack_result,
+    result_size,
     to_host_address,
+    unpack_result,
 )
 from journal.engine.wasi.network.socket_state import Connection, SocketState
 from journal.engine.wasi.network.waiting import HandleWait, find_events, wait_for
@@ -38,24 +40,33 @@ SEND_SIZE_MAX = 1 << 18
 """Largest size of one event of sent bytes. The host may accept less of it, so that the rest is
 stored again: this limits how much."""
 
+SMALL_SIZE = 4096
+"""Largest size of bytes that are stored and sent without looking whether the host has room."""
+
 DATAGRAM_SIZE_MAX = 1 << 16
 """Larger than any datagram of UDP."""
 
-# Descriptor, errno, roflags, no sender, size: the start of a BytesReceived without a sender.
-_HEAD = struct.Struct("<IHHBI")
+# The parts of a BytesReceived: descriptor, errno, roflags and the flag of a sender; the sender; the
+# size of the data. The common codec of events takes ten times as long.
+_START = struct.Struct("<IHHB")
+_HEAD = struct.Struct("<IHHBI")  # Without a sender.
 _HAS_SENDER = 8  # Offset of the flag of the sender.
 _COUNT = struct.Struct("<I")
 
-_pack_received = codec.make_packer(BytesReceived)
-_unpack_received = codec.make_unpacker(BytesReceived)
 _pack_send = codec.make_packer(SocketSend)
 _pack_send_to = codec.make_packer(SocketSendTo)
 _pack_send_file = codec.make_packer(SocketSendFile)
 
 # Bits of riflags. With the third one the result has the size of the whole datagram.
 _PEEK, _WAIT_ALL, _WHOLE_SIZE, _DONT_WAIT = 1, 2, 4, 8
+# An operation on an enum flag costs a tenth of a receipt.
+_HOST_PEEK, _HOST_TRUNCATED = int(host.MSG_PEEK), int(host.MSG_TRUNC)
+_NO_SIGNAL = int(host.MSG_NOSIGNAL)
 SEND_DONT_WAIT = 1
 _TRUNCATED = 1  # The one bit of roflags: the buffers are too small for the datagram.
+
+_HostReceipt = tuple[bytes, int, SocketAddress | None]
+"""Bytes, roflags and sender that a socket of the host has returned."""
 
 
 # -- receiving ------------------------------------------------------------------------------------
@@ -103,7 +114,8 @@ def _receive_payload(
         return _HEAD.pack(fd, to_wasi_errno(error), 0, 0, 0)
     if sender is None:
         return _HEAD.pack(fd, 0, roflags, 0, len(data)) + data
-    return _pack_received(fd, 0, roflags, sender, data)
+    start = _START.pack(fd, 0, roflags, True)
+    return b"".join((start, pack_result(sender), _COUNT.pack(len(data)), data))
 
 
 def _unpack(payload: bytes, family: AddressFamily) -> tuple[int, Received]:
@@ -114,8 +126,13 @@ def _unpack(payload: bytes, family: AddressFamily) -> tuple[int, Received]:
         if len(data) != size:
             raise ValueError(f"recorded receipt has {len(data)} bytes instead of {size}")
         return errno, Received(data, roflags, None)
-    _, errno, roflags, sender, data = _unpack_received(payload)
-    check_recorded(sender, family)
+    _, errno, roflags, _ = _START.unpack_from(payload)
+    end = _START.size + result_size(family)
+    (sender,) = unpack_result(payload[_START.size : end], family, 1)
+    (size,) = _COUNT.unpack_from(payload, end)
+    data = payload[end + _COUNT.size :]
+    if len(data) != size:
+        raise ValueError(f"recorded receipt has {len(data)} bytes instead of {size}")
     return errno, Received(data, roflags, sender)
 
 
@@ -129,14 +146,14 @@ def _check_connected(context: "CallContext", fd: int, socket: SocketState, funct
 
 def _receive(
     context: "CallContext", socket: SocketState, size_max: int, flags: int, function: str
-) -> Received:
+) -> _HostReceipt:
     """Return what the host's socket has; wait for it unless a flag says otherwise."""
     handle = context.network.handle_of(socket)
     is_waiting = socket.is_blocking and not flags & _DONT_WAIT
-    how = host.MSG_PEEK if flags & _PEEK else 0
+    how = _HOST_PEEK if flags & _PEEK else 0
     while True:
         try:
-            received = _receive_once(handle, socket, size_max, how)
+            received = _receive_once(handle, socket, size_max, how, function)
             break
         except BlockingIOError:
             if not is_waiting:
@@ -145,16 +162,20 @@ def _receive(
             if not wait_for(context, function, handle, select.POLLIN, limit):
                 raise WasiError(Errno.TIMEDOUT) from None
     if flags & _WAIT_ALL and is_waiting and socket.is_stream and not how:
-        return Received(_receive_rest(context, handle, size_max, received.data), 0, None)
+        return _receive_rest(context, handle, size_max, received[0]), 0, None
     return received
 
 
-def _receive_once(handle: host.socket, socket: SocketState, size_max: int, how: int) -> Received:
+def _receive_once(
+    handle: host.socket, socket: SocketState, size_max: int, how: int, function: str
+) -> _HostReceipt:
+    """Return what the host's socket has now, with the sender if the guest asks for it."""
     if socket.is_stream:
-        return Received(handle.recv(size_max, how), 0, None)
+        return handle.recv(size_max, how), 0, None
     data, _, found, sender = handle.recvmsg(size_max, 0, how)
-    truncated = _TRUNCATED if found & host.MSG_TRUNC else 0
-    return Received(data, truncated, from_host_address(sender) if sender else None)
+    truncated = _TRUNCATED if found & _HOST_TRUNCATED else 0
+    is_asked = function == "sock_recv_from" and sender
+    return data, truncated, from_host_address(sender) if is_asked else None
 
 
 def _receive_rest(context: "CallContext", handle: host.socket, size_max: int, data: bytes) -> bytes:
@@ -194,25 +215,36 @@ def send(
     if socket.is_stream:
         _check_connected(context, fd, socket, function)
         to = None  # As on Linux.
-    elif len(data) >= DATAGRAM_SIZE_MAX:
-        raise WasiError(Errno.MSGSIZE)
-    elif to is None and socket.connection is not Connection.ESTABLISHED:
-        raise WasiError(Errno.DESTADDRREQ)
-    elif to is not None and not fits_family(to, socket.family):
-        raise WasiError(Errno.AFNOSUPPORT)
+    else:
+        _check_datagram(socket, len(data), to)
     waiting = function if socket.is_blocking and not flags & SEND_DONT_WAIT else ""
-    sent_size = 0
+    sent_size, is_full = 0, len(data) > SMALL_SIZE
     while True:
-        part = data[sent_size : sent_size + SEND_SIZE_MAX]
+        part = data[sent_size : sent_size + SEND_SIZE_MAX] if is_full else data
         try:
-            _wait_for_room(context, fd, socket, waiting, is_first=not sent_size)
+            if is_full:
+                _wait_for_room(context, fd, socket, waiting, is_first=not sent_size)
             sent_size += send_part(context, fd, socket, part, flags, to)
-        except WasiError:
+        except WasiError as error:
+            if error.errno == Errno.AGAIN and waiting and not is_full:
+                is_full = True
+                continue
             if not sent_size:
                 raise
             return sent_size  # The next call reports the error.
         if sent_size >= len(data) or not waiting:
             return sent_size
+        is_full = True
+
+
+def _check_datagram(socket: SocketState, size: int, to: SocketAddress | None) -> None:
+    """Raise ``WasiError`` unless a datagram has a possible size and a receiver."""
+    if size >= DATAGRAM_SIZE_MAX:
+        raise WasiError(Errno.MSGSIZE)
+    if to is None and socket.connection is not Connection.ESTABLISHED:
+        raise WasiError(Errno.DESTADDRREQ)
+    if to is not None and not fits_family(to, socket.family):
+        raise WasiError(Errno.AFNOSUPPORT)
 
 
 def _wait_for_room(
@@ -226,7 +258,8 @@ def _wait_for_room(
     """
     tape, errno = context.tape, 0
     if tape.replaying:
-        if tape.peek(HostResult.tag) is None:
+        payload = tape.peek(HostResult.tag)
+        if payload is None or payload[0] != HostCall.SEND:
             return
     else:
         errno = _find_room(context, socket, function, is_first=is_first)
@@ -278,9 +311,9 @@ def send_part(
         if socket.is_lost:
             raise_lost(handle)
         if to is None:
-            return _COUNT.pack(handle.send(data, host.MSG_NOSIGNAL))
+            return _COUNT.pack(handle.send(data, _NO_SIGNAL))
         network.check_peer(to, socket.kind)
-        return _COUNT.pack(handle.sendto(data, host.MSG_NOSIGNAL, to_host_address(to)))
+        return _COUNT.pack(handle.sendto(data, _NO_SIGNAL, to_host_address(to)))
 
     def action(again: bool) -> HostReply:
         if again and not socket.is_stream:  # It may have been sent, and a datagram may be lost.
@@ -342,7 +375,7 @@ def send_file_part(
         handle = context.network.handle_of(socket)
         if socket.is_lost:
             raise_lost(handle)
-        return _COUNT.pack(handle.send(data, host.MSG_NOSIGNAL))
+        return _COUNT.pack(handle.send(data, _NO_SIGNAL))
 
     effect = _pack_send_file(fd, file_fd, offset, count)
     reply = context.tape.perform(
