@@ -24,9 +24,13 @@ LIST = Path(__file__).with_name("wasix_differences.toml")
 
 #: Arguments of each run. Its first word is the guest.
 RUNS: dict[str, tuple[str, ...]] = {
+    "calls_epoll": (),
     "calls_fd": (),
     "calls_port": (),
+    "calls_proc": (),
+    "calls_proc exec": ("exec",),
     "calls_signal": (),
+    "calls_sock": (),
 }
 
 

@@ -89,7 +89,6 @@ _ARGUMENT_MAX: dict[str, dict[int, int]] = {
     "path_filestat_set_times": {1: _LOOKUP, 6: _FSTFLAGS},
     "path_link": {1: _LOOKUP},
     "path_open": {1: _LOOKUP, 4: _OFLAGS, 5: _RIGHTS, 6: _RIGHTS, 7: _FDFLAGS},
-    "proc_raise": {0: 30},
     "sock_accept": {1: _FDFLAGS},
     "sock_recv": {3: 15},
     "sock_shutdown": {1: 3},
