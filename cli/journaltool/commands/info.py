@@ -87,7 +87,16 @@ def to_json(
     if facts.parent is not None:
         values["parent"] = {"id": facts.parent.journal.hex(), "seq": facts.parent.seq}
         values |= {"files": facts.files, "shared_files": facts.shared_files}
+    if facts.child is not None:
+        names = ("pid", "parent", "image")
+        values["started_by"] = {"id": facts.child.journal.hex()} | {
+            name: getattr(facts.child, name) for name in names
+        }
     values |= {
+        "processes": [
+            {"pid": one.pid, "image": one.image, "kind": one.kind.name.lower()}
+            for one in facts.started
+        ],
         "created": format_time(summary.created),
         "last_event": format_time(summary.last_time) if summary.events else None,
         "sessions": facts.sessions,
@@ -183,7 +192,10 @@ def _ending_to_json(facts: "JournalFacts") -> dict[str, Any]:
     if ending is None:
         return {"ended": False, "exit_code": None, "trap": None}
     from journal.events.core import ProcessExit
+    from journal.events.processes import ProcessReplaced
 
+    if isinstance(ending, ProcessReplaced):
+        return {"ended": False, "exit_code": None, "trap": None, "replaced": True}
     code = trap = None
     if isinstance(ending, ProcessExit):
         code = ending.exit_code
@@ -209,6 +221,7 @@ def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]
             ("parent", f"{values['parent']['id']}, after its event {values['parent']['seq']}")
         )
         rows.append(("shared", _describe_shared(values)))
+    rows += _processes_to_table(values)
     last = f", the last at {values['last_event']}" if summary.events else ""
     if "module" in values:
         rows.append(("sessions", str(values["sessions"])))
@@ -241,6 +254,26 @@ def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]
         rows.append(("writer", _describe_writer(values)))
     rows.append(("resumable", _describe_resumable(values)))
     return rows
+
+
+def _processes_to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of the process that started this one, and of those that it started."""
+    rows = []
+    start = values.get("started_by")
+    if start is not None:
+        program = f", its program {start['image'] + 1}" if start["image"] else ""
+        source = f"by process {start['parent']}" if start["parent"] else "as the first one"
+        rows.append(("process", f"{start['pid']} of a run, started {source}{program}"))
+    numbers = [str(one["pid"]) for one in values["processes"] if one["kind"] in ("child", "fork")]
+    if numbers:
+        shown = ", ".join(numbers[:_PROCESSES_SHOWN_MAX])
+        more = "" if len(numbers) <= _PROCESSES_SHOWN_MAX else ", …"
+        noun = "process" if len(numbers) == 1 else f"{len(numbers)} processes:"
+        rows.append(("started", f"{noun} {shown}{more}"))
+    return rows
+
+
+_PROCESSES_SHOWN_MAX = 10
 
 
 def _start_to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -306,6 +339,8 @@ def _describe_ending(values: dict[str, Any]) -> str:
     if not values["ended"]:
         if values["running"]:
             return f"no: running ({_describe_writer(values)})"
+        if values.get("replaced"):
+            return "no: another program replaced this one, and has another journal"
         return "no: the program was stopped or killed"
     if values["trap"] is not None:
         return f"trapped: {values['trap']}"

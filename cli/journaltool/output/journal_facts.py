@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from journal import Event, Reader
     from journal.events.core import ProcessExit
     from journal.events.process import Listener, Mount, ParentLink, ProcessStart, ProcessTrap
+    from journal.events.processes import ChildStart, ChildStarted, ProcessReplaced
     from journal.log import Summary
 
 
@@ -20,7 +21,8 @@ class JournalFacts:
 
     ``writer`` is the id of the process that writes the journal: None if no process does, 0 if its
     id is not known. ``is_checked`` says whether all that a resume reads has been read. Of the
-    ``files`` of a directory, ``shared_files`` have another name too, as those of a fork.
+    ``files`` of a directory, ``shared_files`` have another name too, as those of a fork. ``child``
+    says how another process started this one, and ``started`` what this one has started.
     """
 
     summary: "Summary"
@@ -28,7 +30,9 @@ class JournalFacts:
     mounts: "list[Mount]" = field(default_factory=list)
     listeners: "list[Listener]" = field(default_factory=list)
     parent: "ParentLink | None" = None
-    ending: "ProcessExit | ProcessTrap | None" = None
+    ending: "ProcessExit | ProcessTrap | ProcessReplaced | None" = None
+    child: "ChildStart | None" = None
+    started: "list[ChildStarted]" = field(default_factory=list)
     sessions: int = 0
     sealed: bool = False
     writer: int | None = None
@@ -71,7 +75,21 @@ def collect_facts(reader: "Reader") -> JournalFacts:
             facts.sealed = True
         elif isinstance(event, core.ProcessExit | process.ProcessTrap):
             facts.ending = event
+        else:
+            _add_process_event(facts, event)
     return facts
+
+
+def _add_process_event(facts: JournalFacts, event: "Event") -> None:
+    """Add an event about other processes to the facts."""
+    from journal.events import processes
+
+    if isinstance(event, processes.ChildStart):
+        facts.child = event
+    elif isinstance(event, processes.ProcessReplaced):
+        facts.ending = event
+    elif isinstance(event, processes.ChildStarted) and not event.errno:
+        facts.started.append(event)
 
 
 def _is_process_journal(reader: "Reader", summary: "Summary") -> bool:
@@ -82,7 +100,7 @@ def _is_process_journal(reader: "Reader", summary: "Summary") -> bool:
 
 def _read_rare_events(reader: "Reader") -> "Iterator[Event]":
     from journal.errors import MalformedEvent
-    from journal.events import codec, core, process
+    from journal.events import codec, core, process, processes
 
     kinds = (
         core.ProcessExit,
@@ -93,6 +111,9 @@ def _read_rare_events(reader: "Reader") -> "Iterator[Event]":
         process.ProcessTrap,
         process.ParentLink,
         process.Seal,
+        processes.ChildStart,
+        processes.ChildStarted,
+        processes.ProcessReplaced,
     )
     tags = frozenset(kind.tag for kind in kinds)
     # The summary already has the damage.

@@ -76,6 +76,15 @@ def check_child(child: ChildStart) -> None:
             _refuse("a file of a process", "a path without NUL and a position", file.path)
 
 
+def check_first(child: ChildStart | None) -> None:
+    """Raise ``NotResumable`` if a process is not the first one of its run."""
+    if child is not None:
+        raise NotResumable(
+            f"the journal is that of process {child.pid} of a run: resume the journal of the first "
+            "process, which resumes the others"
+        )
+
+
 class FilesCheck:
     """Check of the mounts of a guest and of the files that are copied into them.
 

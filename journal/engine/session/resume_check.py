@@ -8,12 +8,14 @@ from journal._arguments import check_optional, check_path, check_type
 from journal.engine.session import preamble
 from journal.engine.session.host_check import compare_host, read_times
 from journal.engine.session.journal_trust import decide
+from journal.engine.session.preamble_check import check_first
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.resource_policy import ResourcePolicy, check_journal, check_policy
 from journal.engine.session.resume_plan import foresee_start
 from journal.engine.session.run_config import Input, RunConfig, StrPath, check_module
 from journal.engine.session.secret_environment import SecretValue, check_secrets
 from journal.engine.session.standard_streams import connect_streams
+from journal.engine.session.tree_journals import read_tree
 from journal.engine.snapshot.restore import base_snapshots, iter_pages
 from journal.engine.trust.grants import Grants
 from journal.engine.wasi.network.policy import NetworkPolicy
@@ -123,6 +125,9 @@ def find_recording_obstacle(path: StrPath, cache: Path | None) -> str:
         with RecordedRun(Path(path), check_tail(Path(path))) as recording:
             module = recording.identity.module
             snapshot = None
+            if recording.result is None:
+                check_first(recording.identity.child)
+                read_tree(Path(path))
             if recording.result is None and module is not None:
                 snapshot = foresee_start(recording, module, cache)
             read_rest(recording, snapshot)

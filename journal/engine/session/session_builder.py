@@ -34,6 +34,7 @@ from journal.engine.session.journal_trust import (
 )
 from journal.engine.session.journal_writer import JournalWriter, NullWriter
 from journal.engine.session.own_paths import find_own_files
+from journal.engine.session.preamble_check import check_first
 from journal.engine.session.process import Process
 from journal.engine.session.recorded_options import (
     Pairs,
@@ -70,7 +71,7 @@ from journal.engine.wasi.network.listeners import open_listeners
 from journal.engine.wasi.stdio.delivery import reconcile_outputs
 from journal.engine.wasi.stdio.outbox import InFlightPolicy
 from journal.engine.wasi.stdio.stdin import Interrupter
-from journal.errors import JournalError, NotResumable, OptionError
+from journal.errors import JournalError, OptionError
 from journal.events.process import RecordingLevel
 from journal.events.streams import TargetKind
 from journal.events.wire_types import SocketAddress
@@ -397,10 +398,7 @@ class Resumption:
                 recorded = parse_options(self.recording.identity.start.configuration)
                 check_commands(recorded, self.config)
         elif self.tree is None:
-            raise NotResumable(
-                f"the journal is that of process {child.pid} of a run: resume the journal of the "
-                "first process, which resumes the others"
-            )
+            check_first(child)
 
     def _make_input_wait(self, streams: StandardStreams) -> Callable[[], object] | None:
         """Return the function to call when the guest waits for input without a sign of life."""
