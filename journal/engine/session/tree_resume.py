@@ -12,6 +12,7 @@ from journal.engine.session.session_builder import Resumption, close_on_error
 from journal.engine.session.tree_journals import RecordedMember, read_tree
 from journal.engine.trust.access import HostAccess
 from journal.engine.wasi.stdio.stdin import Interrupter
+from journal.log.segment_files import remove_journal
 from journal.log.writer import Writer
 from journal.rewrite.progress import report_phase
 from journal.snapshots.resume_flags import list_secret_names
@@ -24,6 +25,9 @@ def resume_others(tree: ProcessTree, first: Resumption) -> None:
     """
     with report_phase(first.config.progress, "reading the journals of other processes"):
         recorded = read_tree(tree.path)
+    # This run has the lock of the first journal, so nobody else creates journals here.
+    for unfinished in tree.directory.glob(".*.tmp"):
+        remove_journal(unfinished)
     tree.load(recorded)
     for member in recorded.members.values():
         if member.result is None:
