@@ -1392,8 +1392,8 @@ types:
       The guest received bytes through a socket, or through a pipe to another process.
 
       `errno` is WASI's error number, 0 for success. No bytes and no error are the end of the
-      stream, or an empty datagram. `flags` are the roflags of sock_recv. `sender` is the address
-      that sock_recv_from reported.
+      stream, or an empty datagram. `flags` are the roflags of sock_recv, and bit 15 says that the
+      guest only peeked: the bytes come again. `sender` is the address that sock_recv_from reported.
     seq:
       - id: fd
         type: u4

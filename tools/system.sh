@@ -1,7 +1,7 @@
 #!/bin/sh
-# tools/system.sh: install the system tools of the fault rigs, the shells of the completion tests and
-# the clients of the server tests, if they are missing. This needs root and apt-get. The script never
-# fails: tests without their tools are skipped and report the missing tool.
+# tools/system.sh: install the system tools of the fault rigs, the shells of the completion tests, the
+# clients of the server tests and the reader of packets, if they are missing. This needs root and
+# apt-get. The script never fails: tests without their tools are skipped and report the missing tool.
 set -u
 
 [ "$(id -u)" = 0 ] || exit 0
@@ -25,6 +25,7 @@ need fish fish
 need curl curl
 need ab apache2-utils
 need socat socat
+need tshark tshark
 [ -n "$missing" ] || exit 0
 
 install() {

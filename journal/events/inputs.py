@@ -16,13 +16,13 @@ from journal.events.wire_types import (
     Fd,
     FileBytes,
     Flag,
+    HostName,
     InputBytes,
     Ips,
     ListOf,
     MaybeAddress,
     PublicBytes,
     RecordOf,
-    Text,
 )
 
 
@@ -173,13 +173,17 @@ ReadyDescriptors = Annotated[
 ]
 
 
+PEEKED = 1 << 15
+"""Bit of ``BytesReceived.flags``: the bytes have stayed in the socket."""
+
+
 @event(tag=177, group=Group.INPUTS, role=Role.INPUT, rule=Consumed())
 class BytesReceived(Event):
     """The guest received bytes through a socket, or through a pipe to another process.
 
     ``errno`` is WASI's error number, 0 for success. No bytes and no error are the end of the
-    stream, or an empty datagram. ``flags`` are the roflags of sock_recv. ``sender`` is the address
-    that sock_recv_from reported.
+    stream, or an empty datagram. ``flags`` are the roflags of sock_recv, and bit 15 says that the
+    guest only peeked: the bytes come again. ``sender`` is the address that sock_recv_from reported.
     """
 
     fd: Fd
@@ -193,7 +197,7 @@ class BytesReceived(Event):
 class Resolved(Event):
     """Result of resolve: the addresses of ``host``. ``errno`` is WASI's error number."""
 
-    host: Text
+    host: HostName
     port: U16
     errno: U16
     addresses: Ips

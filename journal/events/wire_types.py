@@ -30,9 +30,11 @@ class Secret(StrEnum):
     ENVIRONMENT = "environment"
     """Values of environment variables, and all arguments except the program's name."""
     INPUT = "input"
-    """Bytes read from standard input, and random bytes."""
+    """Bytes read from standard input and received through sockets and pipes, and random bytes."""
     OUTPUT = "output"
-    """Bytes written to standard output and error, and sent over sockets."""
+    """Bytes written to standard output, standard error and pipes, and sent over sockets."""
+    ADDRESSES = "addresses"
+    """Internet addresses, except those of the own machine, and resolved names. Ports remain."""
 
 
 class Mapped(cs.Adapter):  # type: ignore[misc]
@@ -225,12 +227,13 @@ MaybeDuration = Annotated[int | None, OptionalOf(DURATION)]
 TextPairs = Annotated[tuple[tuple[str, str], ...], ListOf(TupleOf(TEXT, TEXT))]
 U32s = Annotated[tuple[int, ...], ListOf(cs.Int32ul)]
 
-Ipv4 = Annotated[IPv4Address, IPV4]
-Ipv6 = Annotated[IPv6Address, IPV6]
-Ip = Annotated[IPv4Address | IPv6Address, IP_ADDRESS]
+HostName = Annotated[str, TEXT, Secret.ADDRESSES]
+Ipv4 = Annotated[IPv4Address, IPV4, Secret.ADDRESSES]
+Ipv6 = Annotated[IPv6Address, IPV6, Secret.ADDRESSES]
+Ip = Annotated[IPv4Address | IPv6Address, IP_ADDRESS, Secret.ADDRESSES]
 """A u8 that is 4 or 16, then that many octets in network order."""
 
-Ips = Annotated[tuple[IPv4Address | IPv6Address, ...], ListOf(IP_ADDRESS)]
+Ips = Annotated[tuple[IPv4Address | IPv6Address, ...], ListOf(IP_ADDRESS), Secret.ADDRESSES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +254,9 @@ class SocketAddress:
     scope: int = 0
 
 
-Cidr = Annotated[Network, RecordOf(Network, address=IP_ADDRESS, prefix=cs.Int8ul)]
+Cidr = Annotated[Network, RecordOf(Network, address=IP_ADDRESS, prefix=cs.Int8ul), Secret.ADDRESSES]
 SOCKET_ADDRESS = RecordOf(
     SocketAddress, address=IP_ADDRESS, port=cs.Int16ul, flow=cs.Int32ul, scope=cs.Int32ul
 )
-Address = Annotated[SocketAddress, SOCKET_ADDRESS]
-MaybeAddress = Annotated[SocketAddress | None, OptionalOf(SOCKET_ADDRESS)]
+Address = Annotated[SocketAddress, SOCKET_ADDRESS, Secret.ADDRESSES]
+MaybeAddress = Annotated[SocketAddress | None, OptionalOf(SOCKET_ADDRESS), Secret.ADDRESSES]

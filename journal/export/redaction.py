@@ -6,8 +6,12 @@ hashes.
 
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from hashlib import blake2b
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
+
+import construct as cs
 
 from journal._arguments import check_bytes, check_choice, check_each, check_type
 from journal.errors import MalformedEvent
@@ -19,13 +23,21 @@ from journal.events.ports import PortBridge
 from journal.events.process import ProcessStart
 from journal.events.snapshots import Snapshot
 from journal.events.threads import GlobalsSet
-from journal.events.wire_types import Secret
+from journal.events.wire_types import SOCKET_ADDRESS, Network, Secret, SocketAddress
 from journal.export.json_values import BytePieces, RedactedBytes
 from journal.pages.encoding import decode_pages
 from journal.snapshots.resume_flags import SECRET_ENVIRONMENT, list_secret_names
 
+IpAddress = IPv4Address | IPv6Address
+
 _SALT_SIZE = 32
 _HASH_SIZE = 16
+_NETWORK_4, _NETWORK_6 = 10 << 24, 0xFC << 120
+_WITH_ADDRESSES = frozenset(
+    (HostCall.BIND, HostCall.LISTEN, HostCall.CONNECT, HostCall.ACCEPT, HostCall.ADDRESS)
+)
+"""Requests whose results consist of addresses."""
+_ADDRESSES = cs.FocusedSeq("addresses", "addresses" / cs.GreedyRange(SOCKET_ADDRESS), cs.Terminated)
 
 
 class Redaction:
@@ -60,14 +72,34 @@ class Redaction:
             return values | {"token": self.redact(event.token.encode())}
         secrets = {name for name, secret in event.secrets.items() if secret in self.secrets}
         rule = _RULES.get(type(event)) if secrets else None
+        if isinstance(event, HostResult):  # The kind of its contents depends on the request.
+            rule = _redact_host_result
         if rule is not None:
             return values | rule(self, event)
-        return values | {name: self._redact_value(values[name]) for name in secrets}
+        return values | {name: self.redact_value(values[name]) for name in secrets}
 
-    def _redact_value(self, value: bytes | tuple[bytes, ...] | None) -> Any:
-        """Return a field with its bytes redacted."""
+    def redact_address(self, address: IpAddress) -> IpAddress:
+        """Return an address in place of another one: the same one for equal addresses.
+
+        It is in 10.0.0.0/8 or fc00::/8. The unspecified and the loopback addresses remain.
+        """
+        if address.is_unspecified or address.is_loopback:
+            return address
+        digest = blake2b(address.packed, key=self._salt, digest_size=_HASH_SIZE).digest()
+        if address.version == 4:
+            return IPv4Address(_NETWORK_4 | int.from_bytes(digest[:3], "big"))
+        return IPv6Address(_NETWORK_6 | int.from_bytes(digest[:15], "big"))
+
+    def redact_value(self, value: Any) -> Any:
+        """Return a value with its bytes, its text or its addresses redacted."""
         if isinstance(value, tuple):
-            return tuple(map(self.redact, value))
+            return tuple(map(self.redact_value, value))
+        if isinstance(value, IPv4Address | IPv6Address):
+            return self.redact_address(value)
+        if isinstance(value, SocketAddress | Network):
+            return replace(value, address=self.redact_address(value.address))
+        if isinstance(value, str):
+            return self.redact(value.encode())
         return None if value is None else self.redact(value)
 
 
@@ -104,7 +136,20 @@ def _redact_placed_file(redaction: Redaction, event: FilePlaced) -> dict[str, An
 
 
 def _redact_host_result(redaction: Redaction, event: HostResult) -> dict[str, Any]:
-    return {"value": redaction.redact(event.value)} if event.call is HostCall.READ else {}
+    if event.call is HostCall.READ and Secret.FILES in redaction.secrets:
+        return {"value": redaction.redact(event.value)}
+    if event.call in _WITH_ADDRESSES and Secret.ADDRESSES in redaction.secrets:
+        return {"value": _redact_addresses(redaction, event.value)}
+    return {}
+
+
+def _redact_addresses(redaction: Redaction, value: bytes) -> bytes | RedactedBytes:
+    """Redact the addresses of which the value of a host result consists."""
+    try:
+        addresses = _ADDRESSES.parse(value)
+    except (cs.ConstructError, ValueError):
+        return redaction.redact(value)
+    return bytes(_ADDRESSES.build(list(redaction.redact_value(tuple(addresses)))))
 
 
 def _redact_process_start(redaction: Redaction, event: ProcessStart) -> dict[str, Any]:
@@ -134,7 +179,6 @@ _RULES: dict[type[Event], Callable[[Redaction, Any], dict[str, Any]]] = {
     GlobalsSet: _redact_globals,
     Snapshot: _remove_digest,
     FilePlaced: _redact_placed_file,
-    HostResult: _redact_host_result,
     ProcessStart: _redact_process_start,
 }
 """Functions for the kinds with secret fields of which a part remains visible."""

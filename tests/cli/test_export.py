@@ -14,10 +14,13 @@ import pytest
 
 import journal
 from tests.support.command_line import build_command, build_environment, run_inside, run_tool
+from tests.support.compaction_histories import preamble, write_events
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.file_journals import write_small_tree
 from tests.support.numbered_journals import parse_numbers, write_numbered
+from tests.support.plain_pcapng import follow_streams, read_packets
 from tests.support.rewrites import frames_without_offsets
+from tests.support.server_events import ANSWER, REQUEST, accept, close, listen, receive, send
 from tests.support.worker_journal import recorded, snapshot_seqs
 
 __all__ = ["recorded"]
@@ -46,13 +49,31 @@ def test_an_export_to_a_file_prints_a_report_and_overwrites_only_with_force(tmp_
     done = run_inside("export", "a", "-o", "a.jsonl", at=tmp_path)
     assert (done.returncode, (tmp_path / "a.jsonl").read_bytes()) == (1, before)
     done = run_inside("export", "--force", "a", "-o", "a.jsonl", "--redact", "all", at=tmp_path)
-    assert "redacted  environment, files, input, memory, output" in done.stdout.decode()
+    assert "redacted  addresses, environment, files, input, memory, output" in done.stdout.decode()
     done = run_inside("export", "--force", "a", "-o", "a", at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert parse_numbers(run_inside("inspect", "a", at=tmp_path).stdout) == list(range(10))
     done = run_inside("import", "a.jsonl", "-o", "b", at=tmp_path)
     assert "the journal cannot be resumed" in done.stdout.decode()
     assert run_inside("import", "-q", "--force", "a.jsonl", "-o", "b", at=tmp_path).returncode == 0
+
+
+def test_packets_are_written_with_a_report(tmp_path: Path) -> None:
+    events = [*listen(), *accept(), receive(REQUEST), *send(ANSWER), close(6)]
+    write_events(tmp_path / "a", [*preamble(), *events])
+    done = run_inside("export", "--pcap", "a.pcapng", "a", at=tmp_path)
+    assert "a, 7 packets of 1 connection" in done.stdout.decode()
+    (stream,) = follow_streams(read_packets((tmp_path / "a.pcapng").read_bytes()))
+    assert (stream.sent, stream.received) == (REQUEST, ANSWER)
+    done = run_inside("export", "--format", "pcapng", "--redact", "output", "a", at=tmp_path)
+    (stream,) = follow_streams(read_packets(done.stdout))
+    assert stream.sent == REQUEST
+    assert stream.received != ANSWER
+    arguments = ("--json", "--force", "--pcap", "a.pcapng", "a")
+    report = json.loads(run_inside("export", *arguments, at=tmp_path).stdout)
+    assert (report["packets"], report["connections"]) == (7, 1)
+    done = run_inside("export", "--pcap", "b", "-o", "c", "a", at=tmp_path)
+    assert (done.returncode, b"omit -o and --format" in done.stderr) == (2, True)
 
 
 def test_a_redacted_journal_is_not_resumed_and_info_has_the_reason(

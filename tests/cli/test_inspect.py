@@ -149,12 +149,12 @@ def test_inspect_shows_the_selected_events(
 
 def test_an_unknown_tag_is_shown_and_is_no_damage(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
-        writer.append_frame(200, b"future\x1b")
+        writer.append_frame(222, b"future\x1b")
     done = run_inside("inspect", "a", at=tmp_path)
     assert done.returncode == 0
-    assert b"unknown(200)  payload=b'future\\x1b'" in done.stdout
+    assert b"unknown(222)  payload=b'future\\x1b'" in done.stdout
     found = json.loads(run_inside("inspect", "--json", "a", at=tmp_path).stdout)
-    assert (found["tag"], base64.b64decode(found["payload"])) == (200, b"future\x1b")
+    assert (found["tag"], base64.b64decode(found["payload"])) == (222, b"future\x1b")
     verified = run_inside("verify", "--json", "a", at=tmp_path)
     assert verified.returncode == 0
     assert json.loads(verified.stdout)["unknown_events"] == 1

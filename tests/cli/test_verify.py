@@ -173,7 +173,7 @@ def test_a_verification_in_steps_has_the_same_result(damaged: bool, tmp_path: Pa
         writer.append(process_start())
     write_numbered(path, 90, roll=roll)
     with journal.Writer(path) as writer:
-        writer.append_frame(200, b"of a later version")
+        writer.append_frame(222, b"of a later version")
         for _ in range(40):
             writer.append_frame(
                 ClockRead.tag, os.urandom(1) * 5000

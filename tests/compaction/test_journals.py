@@ -221,7 +221,7 @@ def test_behind_the_newest_snapshot_an_unknown_kind_hinders_nothing(tmp_path: Pa
     events = [*preamble(), *whole_snapshot(), mkdir("a"), unlink("b")][:-1]
     told = [inputs.RandomBytes(data=b"x"), *whole_snapshot()]
     story = [(event.tag, codec.encode(event), START) for event in [*events, *told]]
-    source = write_story(tmp_path / "source", [*story, (200, b"later", START)])
+    source = write_story(tmp_path / "source", [*story, (222, b"later", START)])
     found = compact(source, tmp_path / "target")
     assert not found.reason
     assert len(found.dropped_snapshots) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,18 +27,22 @@ from journal import (
     Reader,
     UnsupportedVersion,
     Writer,
+    decode,
     encode,
     play,
 )
 from journal.events import BY_TAG
 from journal.events.core import ProcessExit
-from journal.events.inputs import ClockRead, RandomBytes
+from journal.events.inputs import ClockRead, HostCall, HostResult, RandomBytes
 from journal.events.memory import MemoryPages
 from journal.events.paths import FilePlaced, FileType
 from journal.events.ports import PortBridge, Security
 from journal.events.process import ProcessStart
+from journal.events.sockets import SocketAccepted, SocketBind
 from journal.events.streams import StreamWrite
+from journal.events.wire_types import SocketAddress
 from journal.export import (
+    Redaction,
     Secret,
     export_lines,
     export_parquet,
@@ -49,7 +54,9 @@ from journal.operations.verify import Verifier
 from journal.replay import ModelHost
 from journal.rewrite.block_builder import BlockBuilder
 from tests.support.journals import write_stories
+from tests.support.network_histories import address_value
 from tests.support.rewrites import frames_without_offsets
+from tests.support.server_events import HERE_6, THERE_6, accept, listen
 from tests.support.strategies import events_of, every_event
 from tests.support.worker_journal import recorded, snapshot_seqs
 
@@ -205,7 +212,7 @@ def lines(tmp_path: Path) -> list[bytes]:
     with Writer(tmp_path / "a") as writer:
         writer.append(ClockRead(clock=0, time=5))
         writer.append(StreamWrite(stream=1, offset=0, data=b"hello"))
-        writer.append_frame(200, b"\x00")
+        writer.append_frame(222, b"\x00")
     return export(tmp_path / "a").splitlines(keepends=True)
 
 
@@ -343,9 +350,10 @@ SECRET = b"the secret of the guest"
 def secret_events() -> list[tuple[Secret | None, Event]]:  # long: one event for each place
     """Return events with the secret and the redaction that hides it; None means any redaction."""
     from journal.events.descriptors import FileDescriptorWrite
-    from journal.events.inputs import HostCall, HostResult, StreamRead
+    from journal.events.inputs import BytesReceived, Resolved, StreamRead
     from journal.events.memory import UpdateMemoryRegion
     from journal.events.process import RecordingLevel
+    from journal.events.snapshots import DescriptorContents
     from journal.events.sockets import SocketSend
     from journal.events.threads import GlobalsSet, SetThread
 
@@ -395,6 +403,9 @@ def secret_events() -> list[tuple[Secret | None, Event]]:  # long: one event for
         (Secret.INPUT, RandomBytes(data=SECRET)),
         (Secret.OUTPUT, StreamWrite(stream=1, offset=0, data=SECRET)),
         (Secret.OUTPUT, SocketSend(fd=4, flags=0, data=SECRET)),
+        (Secret.INPUT, BytesReceived(fd=4, errno=0, flags=0, sender=None, data=SECRET)),
+        (Secret.ADDRESSES, Resolved(host=SECRET.decode(), port=1, errno=0, addresses=())),
+        (Secret.MEMORY, DescriptorContents(fd=4, value=0, flags=0, parts=(b"", SECRET))),
         (Secret.MEMORY, whole),
         (Secret.MEMORY, patched),
         (Secret.MEMORY, UpdateMemoryRegion(start=0, end=len(SECRET), data=SECRET)),
@@ -446,6 +457,26 @@ def test_every_event_can_be_redacted_and_imported(event: Event, secrets: set[Sec
         assert frame.tag == event.tag
 
 
+def test_other_addresses_stand_in_place_of_redacted_ones(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a") as writer:
+        for event in (*listen(HERE_6), *accept(HERE_6, THERE_6), *accept()):
+            writer.append(event)
+    frames = import_to_frames(export(tmp_path / "a", Secret.ADDRESSES), tmp_path / "b")
+    events = [decode(frame.tag, frame.payload) for frame in frames]
+    six, four = (event for event in events if isinstance(event, SocketAccepted))
+    assert six.local_addr.address != HERE_6.address
+    assert six.local_addr.address in ip_network("fc00::/8")
+    assert (six.local_addr.port, six.peer_addr.port) == (HERE_6.port, THERE_6.port)
+    assert four.peer_addr.address in ip_network("10.0.0.0/8")
+    results = [event for event in events if isinstance(event, HostResult)]
+    accepted = [event for event in results if event.call is HostCall.ACCEPT]
+    assert accepted[0].value == address_value(six.local_addr, six.peer_addr)
+    bound = next(event for event in events if isinstance(event, SocketBind))
+    assert bound.addr == six.local_addr
+    loopback = SocketAddress(ip_address("127.0.0.1"), 80)
+    assert Redaction([Secret.ADDRESSES]).redact_value(loopback) == loopback
+
+
 def test_equal_contents_stay_equal_in_one_export_and_not_across_two(tmp_path: Path) -> None:
     with Writer(tmp_path / "a") as writer:
         for data in (b"one", b"two", b"one"):
@@ -486,10 +517,11 @@ def test_a_redacted_journal_is_replayed_and_listed_but_never_resumed(
     assert infos
     assert not any(info.resumable for info in infos)
     assert (
-        "export with redacted contents: environment, files, input, memory, output"
-        in infos[0].reason
+        "redacted contents: addresses, environment, files, input, memory, output" in infos[0].reason
     )
-    with pytest.raises(EngineError, match="export with redacted contents: environment, files"):
+    with pytest.raises(
+        EngineError, match="export with redacted contents: addresses, environment, files"
+    ):
         journal.resume(target, cache=cache_dir)
     assert import_to_frames(export(target), tmp_path / "c") == frames_without_offsets(target)
     with pytest.raises(EngineError, match="export with redacted contents"):
@@ -512,11 +544,11 @@ def write_parquet(path: Path, target: Path, *redact: Secret) -> None:
 def test_a_table_has_a_row_for_each_event(arrow: Any, tmp_path: Path) -> None:
     with Writer(tmp_path / "a") as writer:
         writer.append(ClockRead(clock=0, time=5))
-        writer.append_frame(200, b"new")
+        writer.append_frame(222, b"new")
     write_parquet(tmp_path / "a", tmp_path / "a.parquet")
     table = arrow.read_table(tmp_path / "a.parquet").to_pydict()
     assert table["seq"] == [0, 1]
-    assert table["tag"] == [ClockRead.tag, 200]
+    assert table["tag"] == [ClockRead.tag, 222]
     assert table["kind"] == ["ClockRead", None]
     assert table["group"] == ["inputs", None]
     assert table["fields"] == ['{"clock":0,"time":5}', None]

@@ -54,7 +54,7 @@ from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.support.snapshot_runs import record_guest, snapshots_in
 from tests.support.strategies import every_event
 
-UNKNOWN_TAGS = (200, 254)
+UNKNOWN_TAGS = (222, 254)
 
 
 def frames_of(path: Path) -> list[Frame]:

@@ -1,7 +1,7 @@
 """Effects of inputs: their counts, and the results of requests to the former host."""
 
 from journal.events import inputs
-from journal.events.inputs import HostCall
+from journal.events.inputs import PEEKED, HostCall
 from journal.replay.dispatch import apply_effect
 from journal.replay.effects.pending_calls import apply_host_result, is_accepted
 from journal.replay.host import Host
@@ -45,7 +45,7 @@ def _(event: inputs.BytesReceived, host: Host) -> None:
     host.inputs.result_count += 1
     socket = _find_socket(event.fd, host)
     if socket is not None:
-        socket.received += len(event.data)
+        socket.received += 0 if event.flags & PEEKED else len(event.data)
         socket.record_error(event.errno)
 
 

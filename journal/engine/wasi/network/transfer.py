@@ -25,7 +25,7 @@ from journal.engine.wasi.network.socket_state import Connection, SocketState
 from journal.engine.wasi.network.waiting import HandleWait, find_events, wait_for
 from journal.engine.wasi.socket_calls import Received
 from journal.events import codec
-from journal.events.inputs import BytesReceived, HostCall, HostResult
+from journal.events.inputs import PEEKED, BytesReceived, HostCall, HostResult
 from journal.events.sockets import AddressFamily, SocketSend, SocketSendFile, SocketSendTo, TimeType
 from journal.events.wire_types import SocketAddress
 from journal.wasi_abi import Errno, WasiError, to_wasi_errno
@@ -112,6 +112,8 @@ def _receive_payload(
         return _HEAD.pack(fd, error.errno, 0, 0, 0)
     except OSError as error:
         return _HEAD.pack(fd, to_wasi_errno(error), 0, 0, 0)
+    if flags & _PEEK:
+        roflags |= PEEKED
     if sender is None:
         return _HEAD.pack(fd, 0, roflags, 0, len(data)) + data
     start = _START.pack(fd, 0, roflags, True)
@@ -125,7 +127,7 @@ def _unpack(payload: bytes, family: AddressFamily) -> tuple[int, Received]:
         data = payload[_HEAD.size :]
         if len(data) != size:
             raise ValueError(f"recorded receipt has {len(data)} bytes instead of {size}")
-        return errno, Received(data, roflags, None)
+        return errno, Received(data, roflags & _TRUNCATED, None)
     _, errno, roflags, _ = _START.unpack_from(payload)
     end = _START.size + result_size(family)
     (sender,) = unpack_result(payload[_START.size : end], family, 1)
@@ -133,7 +135,7 @@ def _unpack(payload: bytes, family: AddressFamily) -> tuple[int, Received]:
     data = payload[end + _COUNT.size :]
     if len(data) != size:
         raise ValueError(f"recorded receipt has {len(data)} bytes instead of {size}")
-    return errno, Received(data, roflags, sender)
+    return errno, Received(data, roflags & _TRUNCATED, sender)
 
 
 def _check_connected(context: "CallContext", fd: int, socket: SocketState, function: str) -> None:
