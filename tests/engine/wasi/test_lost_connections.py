@@ -18,20 +18,31 @@ from journal.events.sockets import SocketOption, SocketSend
 from journal.events.wire_types import SocketAddress
 from journal.snapshots import Trigger
 from journal.wasi_abi import Errno
+from tests.support.budget import Budget
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.guest_runs import run_limited_tool
 from tests.support.remote_guest import (
     ANSWER_SIZE,
     DATA,
     REMOTE,
+    Answer,
     Remote,
     Session,
     encode_order,
     parse_answer,
 )
-from tests.support.rewrites import alter_event, events_of, replace_event, rewrite
+from tests.support.rewrites import (
+    alter_event,
+    events_of,
+    frames_of,
+    keep_first,
+    replace_event,
+    rewrite,
+)
 from tests.support.wasix_sockets import (
     DGRAM,
+    INET4,
+    STREAM,
     Sockets,
     accept,
     expect_note,
@@ -40,6 +51,7 @@ from tests.support.wasix_sockets import (
     listen,
     open_socket,
     port_of,
+    read_answers,
     receive,
     receive_from,
     resume_remote,
@@ -48,6 +60,8 @@ from tests.support.wasix_sockets import (
 )
 
 OPENED, CLOSED = 1, 2
+NONBLOCK = 4
+ERRNOS = {int(errno) for errno in Errno}
 EXPLICIT = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
 GROUP = bytes([239, 1, 2, 4, 127, 0, 0, 1])
 
@@ -110,6 +124,7 @@ def check_lost(guest: Sockets, fd: int) -> None:
     assert guest("fd_close", fd).errno == 0
 
 
+@pytest.mark.deep
 def test_a_killed_server_goes_on_without_its_connections(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     with Session("record", path, cache_dir) as first:
@@ -331,3 +346,69 @@ def test_a_recorded_result_that_is_impossible_is_refused(
         ):
             recorder.wait(DEADLINE_SECONDS)
         assert len(str(caught.value).splitlines()) == 1
+
+
+def record_every_call(path: Path, cache: Path) -> list[bytes]:
+    """Record a guest that makes each kind of call, and return its orders. No call waits."""
+    orders: list[bytes] = []
+
+    def order(guest: Remote, name: str, *arguments: int, data: bytes = b"") -> Answer:
+        orders.append(encode_order(name, *arguments, data=data))
+        return guest(name, *arguments, data=data)
+
+    iov = (DATA + 48).to_bytes(4, "little") + (9).to_bytes(4, "little")
+    packed = iov.ljust(48, b"\0") + b"some data"
+    with journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache) as recorder:
+        call = partial(order, Remote(recorder))
+        fd = call("sock_open", INET4, STREAM, 0, DATA).number
+        assert call("fd_fdstat_set_flags", fd, NONBLOCK).errno == 0
+        assert call("sock_set_opt_flag", fd, SocketOption.KEEP_ALIVE, 1).errno == 0
+        assert call("sock_bind", fd, DATA, data=inet4(0)).errno == 0
+        assert call("sock_listen", fd, 5).errno == 0
+        port = call("sock_addr_local", fd, DATA).port
+        client = call("sock_open", INET4, STREAM, 0, DATA).number
+        assert call("fd_fdstat_set_flags", client, NONBLOCK).errno == 0
+        connected = call("sock_connect", client, DATA, data=inet4(port))
+        assert connected.errno in (0, Errno.INPROGRESS)
+        accepted = call("sock_accept", fd, NONBLOCK, DATA)
+        assert accepted.errno == 0
+        assert call("sock_status", client, DATA).data[0] == OPENED
+        assert call("sock_send", client, DATA, 1, 0, DATA + 8, data=packed).errno == 0
+        receive_order = ("sock_recv", accepted.number, DATA, 1, 0, DATA + 8, DATA + 12)
+        assert call(*receive_order, data=packed).data[48:57] == b"some data"
+        assert call("sock_get_opt_flag", fd, SocketOption.KEEP_ALIVE, DATA).data[0] == 1
+        assert call("sock_shutdown", client, 2).errno == 0
+        assert call(*receive_order, data=packed).data[8] == 0
+        datagrams = call("sock_open", INET4, DGRAM, 0, DATA).number
+        assert call("fd_fdstat_set_flags", datagrams, NONBLOCK).errno == 0
+        assert call("sock_bind", datagrams, DATA, data=inet4(0)).errno == 0
+        joined = call("sock_join_multicast_v4", datagrams, DATA, DATA + 4, data=GROUP)
+        assert joined.errno == 0
+        here = call("sock_addr_local", datagrams, DATA).data[:8]
+        to = (iov + here).ljust(48, b"\0") + b"some data"
+        sent = call("sock_send_to", datagrams, DATA, 1, 0, DATA + 8, DATA + 16, data=to)
+        assert sent.errno == 0
+        assert call("sock_connect", datagrams, DATA, data=here).errno == 0
+        assert call(receive_order[0], datagrams, *receive_order[2:], data=packed).errno == 0
+    return orders
+
+
+@pytest.mark.deep
+@pytest.mark.filterwarnings("ignore::journal.engine.SocketLost")  # Cuts before an option.
+def test_every_cut_of_a_journal_with_connections_goes_on(
+    tmp_path: Path, cache_dir: Path, budget: Budget
+) -> None:
+    orders = record_every_call(tmp_path / "whole", cache_dir)
+    frames = frames_of(tmp_path / "whole")
+    first = next(at for at, frame in enumerate(frames) if frame.tag == StreamRead.tag)
+    for count in budget.spend(range(first, len(frames) + 1), 5):
+        cut = rewrite(tmp_path / "whole", tmp_path / f"{count}", keep_first(count))
+        heard = sum(frame.tag == StreamRead.tag for frame in frames[:count])
+        with journal.resume(cut, network=ALL_NETWORK, cache=cache_dir) as recorder:
+            recorder.feed(b"".join(orders[heard:]))
+            answers = read_answers(recorder, len(orders))
+            printed = recorder.stdout
+        assert {answer.errno for answer in answers} <= ERRNOS, f"cut at {count}"
+        with journal.resume(cut, cache=cache_dir) as again:
+            resume_remote(again)
+            assert again.stdout == printed, f"cut at {count}"
