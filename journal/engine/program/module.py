@@ -212,10 +212,11 @@ def define_imports(
 ) -> None:
     """Define the module's imports in the instance; raises ``ModuleRefused`` for unknown imports.
 
-    If one of them is a function of signals, signals are delivered at the end of each call.
+    If one of them is a function of signals, or the guest needs signals, these are delivered at the
+    end of each call.
     """
     selected, guest_signals = _select_handlers(module.imports, configuration), context.signals
-    if any(_gives_signals(import_) for import_, _, _ in selected):
+    if guest_signals.is_needed or any(_gives_signals(import_) for import_, _, _ in selected):
         guest_signals.attach(instance)
     for import_, signature, handler in selected:
         function = guest_signals.wrap(handler) if guest_signals.is_enabled else handler

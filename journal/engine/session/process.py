@@ -171,6 +171,7 @@ class Process:
             self.context.signals.ignored = frozenset(child.ignored)
             self.context.working_directory = child.directory
             self.context.signals.process_id = child.pid
+            self.context.signals.is_needed = True  # Another process can end it by a signal.
             processes.add_start_descriptors(child.descriptors)
         elif processes.records_pipes:
             self.context.relay = relay = StreamRelay(

@@ -59,7 +59,8 @@ class GuestSignals:
     ``send`` and ``offer`` may be called from any thread and from signal handlers; the other methods
     belong to the thread of the guest. ``calls`` counts the host calls of the guest. ``ended_by`` is
     the signal whose default action ended the guest, else 0. ``ignored`` are the signals that the
-    guest ignores from its start as long as it has no handler. Without ``has_outside`` only recorded
+    guest ignores from its start as long as it has no handler. With ``is_needed`` the guest has
+    signals even if its module imports no function of signals. Without ``has_outside`` only recorded
     signals arrive. ``on_interrupt`` is called when a signal ends a wait, ``on_arrival`` after a
     signal from outside was recorded, ``on_handler_end`` when no handler runs any more.
     ``send_to_process`` sends a signal to another process than ``process_id``, or raises
@@ -75,6 +76,7 @@ class GuestSignals:
         self.calls = 0
         self.ended_by = 0
         self.ignored: frozenset[int] = frozenset()
+        self.is_needed = False
         self.has_outside = True
         self.process_id = PROCESS_ID
         self.send_to_process: Callable[[int, int], None] = _refuse_process

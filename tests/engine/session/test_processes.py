@@ -27,6 +27,7 @@ from journal.log import Writer
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.programs import guest
 from tests.support.rewrites import events_of
+from tests.support.wat import module as wat
 
 PROCESSES, SHELL = guest("processes"), guest("shell")
 COMMANDS: dict[str, Any] = {
@@ -326,3 +327,44 @@ def test_stopping_the_first_process_stops_all(tmp_path: Path, cache_dir: Path) -
         assert recorder.stdout == b"first\nsecond\njoin: 1 2 tag 1 code 0\n"
     sessions = [each for each in events_of(journals_of(path)[1]) if isinstance(each, SessionStart)]
     assert len(sessions) == 2
+
+
+ENDLESS = wat(
+    """(module (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start") (loop $again (drop (call $yield)) (br $again))))"""
+)
+KILLER = wat(
+    """(module
+    (import "wasix_32v1" "proc_spawn"
+        (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "wasix_32v1" "proc_signal" (func $signal (param i32 i32) (result i32)))
+    (import "wasix_32v1" "proc_join" (func $join (param i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1) (data (i32.const 64) "endless")
+    (func (export "_start")
+        (if (call $spawn (i32.const 64) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i32.const 0) (i32.const 0) (i32.const 2) (i32.const 2) (i32.const 2) (i32.const 0)
+                (i32.const 0) (i32.const 0)) (then (call $exit (i32.const 101))))
+        (if (call $signal (i32.load (i32.const 0)) (i32.const 15))
+            (then (call $exit (i32.const 102))))
+        (i32.store (i32.const 128) (i32.const 1))
+        (i32.store (i32.const 132) (i32.load (i32.const 0)))
+        (if (call $join (i32.const 128) (i32.const 0) (i32.const 160))
+            (then (call $exit (i32.const 103))))
+        ;; 2: killed; then the number of the signal.
+        (call $exit (i32.add (i32.mul (i32.load8_u (i32.const 160)) (i32.const 100))
+            (i32.add (i32.load8_u (i32.const 162)) (i32.load8_u (i32.const 164)))))))"""
+)
+
+
+@pytest.mark.deep
+def test_a_signal_ends_a_process_without_functions_of_signals(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "a.journal"
+    with journal.record(KILLER, path, cache=cache_dir, commands={"endless": ENDLESS}) as recorder:
+        result = recorder.wait(DEADLINE_SECONDS)
+    assert result == RunResult(ExitKind.EXITED, 215)
+    for each in journals_of(path):
+        assert verify_replay(each, cache=cache_dir).matches
