@@ -94,8 +94,12 @@ def test_a_history_is_the_same_from_each_snapshot_and_after_each_event(
         count = sum(1 for _ in reader.frames())
     for at in choices.sample(range(infos[0].seq, count), 3):
         cut = rewrite(path, folder / f"cut {at}", keep_first(at))
-        for reexecute in (False, True):
-            copy = rewrite(cut, folder / f"cut {at} {reexecute}")
+        for is_compacted, reexecute in ((False, False), (False, True), (True, False)):
+            copy = folder / f"cut {at} {is_compacted} {reexecute}"
+            if is_compacted:
+                journal.compact(cut, copy)
+            else:
+                rewrite(cut, copy)
             with journal.resume(
                 copy, stdin=script.orders, reexecute=reexecute, cache=cache_dir
             ) as recorder:
