@@ -128,6 +128,7 @@ class CloneFiles:
         context = self._context
         context.network.close_sockets()
         context.wait_started = None
+        context.buffers.forget()
         if self.has_host_mounts or self._has_channels:
             self.mounts.close()
             self._restore()

@@ -12,6 +12,7 @@ from journal.engine.wasi.channel import ByteChannel, WaitSource
 from journal.engine.wasi.descriptors import Descriptors
 from journal.engine.wasi.network.guest_network import GuestNetwork
 from journal.engine.wasi.network.interface import NetworkInterface
+from journal.engine.wasi.objects.buffers import BufferLimit
 from journal.engine.wasi.objects.inner_network import InnerNetwork
 from journal.engine.wasi.processes import GuestProcesses
 from journal.engine.wasi.signals import GuestSignals
@@ -60,6 +61,7 @@ class CallContext:
     interface: NetworkInterface = field(init=False)
     terminal: Terminal = field(init=False)
     signals: GuestSignals = field(init=False)
+    buffers: BufferLimit = field(init=False)
     #: Absolute path of the working directory of a guest of WASIX.
     working_directory: str = "/"
     processes: GuestProcesses = field(init=False)
@@ -86,6 +88,7 @@ class CallContext:
         self.interface = NetworkInterface(self.tape)
         self.terminal = Terminal(self.tape)
         self.signals = GuestSignals(self)
+        self.buffers = BufferLimit(self.descriptors)
         self.processes = GuestProcesses(self.tape, self.descriptors)
 
     def wait(

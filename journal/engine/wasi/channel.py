@@ -116,6 +116,10 @@ class ByteChannel:
                 break
         return 1
 
+    def buffered_size(self) -> int:
+        """Return the size of the memory of this process that holds bytes for the guest."""
+        return 0
+
     def save(self) -> ChannelState | None:
         """Return the contents for a snapshot; None if the effects of the guest determine them."""
         return None

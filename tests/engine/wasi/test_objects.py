@@ -14,6 +14,7 @@ import journal
 from journal.engine.snapshot.contents import apply_contents
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions import PREVIEW_1
+from journal.engine.wasi.objects.buffers import BUFFERS_SIZE_MAX
 from journal.events.core import Clock, SetClockTime
 from journal.events.descriptors import OpenFileDescriptorWithFlags
 from journal.events.inputs import HostResult
@@ -668,4 +669,25 @@ def test_whatever_a_guest_asks_of_its_objects_is_answered(
         assert errno in set(Errno)
         if errno and name != "fd_close":
             assert local.context.descriptors.used == before, name
+    local.end()
+
+
+def test_the_objects_of_a_guest_hold_a_limited_size_together() -> None:
+    local = LocalGuest()
+    guest = GuestObjects(local)
+    made = []
+    for _ in range(BUFFERS_SIZE_MAX // 65536):
+        made.append(fds(guest.pipe()))
+        guest.set_flags(made[-1][1], NONBLOCK)
+        assert guest.write_zeros(made[-1][1], 65536).errno == 0
+    _, writer = fds(guest.pipe())
+    one, _ = fds(guest.pair(DATAGRAM))
+    for fd in (writer, one):
+        assert guest.write(fd, b"x").errno == Errno.NOBUFS
+    assert guest.read(made[0][0], 8192).value == 8192
+    assert guest.write_zeros(writer, 65536).errno == Errno.NOBUFS
+    for fd in (writer, one):
+        assert guest.write(fd, b"x").errno == 0
+    guest.close(made[1][0])
+    assert guest.write_zeros(fds(guest.pipe())[1], 65536).errno == 0
     local.end()

@@ -4,6 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from journal.engine.wasi.channel import NOT_READY, ChannelState, Readiness
+from journal.engine.wasi.objects.buffers import MESSAGE_COST
 from journal.engine.wasi.objects.inner_options import InnerOptions
 from journal.engine.wasi.objects.waits import StreamSink, wait_inside, write_stream
 from journal.engine.wasi.socket_calls import AnyAddress, Received
@@ -233,6 +234,7 @@ class InnerSocket(StreamSink, InnerOptions):
                 lambda: target.has_room_for(len(data)) or target.is_closed or target.is_read_shut,
                 self.send_timeout_ns,
             )
+        context.buffers.reserve(len(data) + MESSAGE_COST)
         target.deliver(data, self.local)
         return len(data)
 
@@ -318,6 +320,10 @@ class InnerSocket(StreamSink, InnerOptions):
         if self.peer is None or self.is_write_shut:
             return self.kind is SocketType.DGRAM or self.is_connected
         return self.room() > 0 if self.is_stream else self.peer.has_room_for(1)
+
+    def buffered_size(self) -> int:
+        """Return the size of the queue."""
+        return len(self._bytes) + self._message_size + len(self._messages) * MESSAGE_COST
 
     def save(self) -> ChannelState | None:
         """Return the queue, an unfinished write as value, and a pending error with the flags.

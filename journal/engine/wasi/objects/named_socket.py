@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from journal.engine.wasi.channel import NOT_READY, ChannelState, Readiness
+from journal.engine.wasi.objects.buffers import MESSAGE_COST
 from journal.engine.wasi.objects.inner_network import (
     InnerNetwork,
     check_family,
@@ -328,10 +329,15 @@ class NamedSocket(InnerSocket):
         source = to_family(get_source(self.local, address), target.family)
         is_wanted = not target.is_connected or target.remote == source
         if is_wanted and target.has_room_for(len(data)):
+            context.buffers.reserve(len(data) + MESSAGE_COST)
             target.deliver(data, source)
         return len(data)
 
     # -- state ------------------------------------------------------------------------------------
+
+    def buffered_size(self) -> int:
+        """Return the size of the queue, and of those of the connections that wait."""
+        return super().buffered_size() + sum(each.buffered_size() for each in self.pending)
 
     def _wait(
         self, context: "CallContext", fd: int, function: str, name: str, timeout_ns: int | None

@@ -137,6 +137,10 @@ class PipeReader(ByteChannel):
         """Return the count of bytes in the pipe."""
         return self.pipe.size
 
+    def buffered_size(self) -> int:
+        """Return the count of bytes in the pipe."""
+        return self.pipe.size
+
     def save(self) -> ChannelState | None:
         """Return the bytes of the pipe, and as value the count of bytes before them."""
         if not self.pipe.written_size:

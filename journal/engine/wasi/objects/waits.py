@@ -101,6 +101,7 @@ def write_stream(
             if len(part) < len(rest) and len(data) <= atomic_size:
                 part = b""
             if part:
+                context.buffers.reserve(len(part))
                 sink.put(part)
                 sink.accepted_size += len(part)
             if len(part) == len(rest):
