@@ -46,6 +46,7 @@ ROOMS = (
 """Packages whose functions and classes a caller uses."""
 
 _RESULT = "a result: the library makes it, and a caller reads it"
+_EXPORT = "exports call it with the values of events that were decoded"
 _EFFECT = "effects call it with the values of events that were decoded"
 _MADE = "a function makes it"
 _TREE = "Query checks the whole tree"
@@ -79,6 +80,8 @@ NOT_CALLED = {
     "Damage.error": _RESULT,
     "Loss.error": _RESULT,
     "RedactedBytes.make_filler": _RESULT,
+    "Redaction.redact_address": _EXPORT,
+    "Redaction.redact_value": _EXPORT,
     "ScannedBlock.block": _RESULT,
     "Segment.is_superseded": _RESULT,
     "DirectoryHost.end_process": _EFFECT,
@@ -406,6 +409,7 @@ _VALUES_OF_CALLS: dict[str, dict[str, Any]] = {
     "Reader.follow": {"stop": lambda world: lambda: True, "timeout_seconds": 0.0},
     "Recorder.read_file": {"path": "/file"},
     "Session.read_file": {"path": "/file"},
+    "Recorder.signal": {"number": 15},
     "Recorder.set_path": {"path": lambda world: world / "recorder.journal"},
     "Recorder.wait": {"timeout_seconds": 0.0},
     "Head.parse": {"text": f"1-{bytes(32).hex()}"},
