@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from journal.compaction import RetentionPolicy, compact
 from journal.engine import verify_replay
 from journal.events.inputs import SignalDelivered
 from journal.events.streams import StreamWrite
@@ -24,6 +25,7 @@ from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.killed_runs import CACHE
 from tests.support.programs import guest
 from tests.support.rewrites import events_of
+from tests.support.snapshot_runs import snapshots_in
 
 pytestmark = pytest.mark.deep
 
@@ -103,7 +105,17 @@ def run_trial(folder: Path, seed: int, way: tuple[str, ...]) -> int:
     replay = verify_replay(folder / "j", cache=CACHE)
     assert replay.matches, (replay.divergence, replay.checks)
     assert verify_replay(folder / "j", cache=CACHE, from_each_snapshot=True).matches
+    if any(info.resumable for info in snapshots_in(folder / "j")):
+        check_compacted(folder)
     return sum(isinstance(each, SignalDelivered) and not each.expired for each in events)
+
+
+def check_compacted(folder: Path) -> None:
+    """Compact a journal, and check that the guest comes from its last snapshot to the same end."""
+    small = folder / "small"
+    compact(folder / "j", small, policy=RetentionPolicy(keep_last=2))
+    last = snapshots_in(small)[-1]
+    assert verify_replay(small, start=last.seq, cache=CACHE).matches
 
 
 def test_signals_come_at_the_same_calls_after_any_crash(tmp_path: Path, budget: Budget) -> None:
