@@ -161,6 +161,7 @@ class CloneFiles:
         code.update(repr(tuple(self._context.terminal.settings)).encode())
         code.update(encode_path(self._context.working_directory))
         code.update(repr(self._context.interface.state).encode())
+        code.update(repr(self._context.network.resolver.names.save()).encode())
         return code.digest()
 
     def close(self) -> None:

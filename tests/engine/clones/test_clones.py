@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -16,10 +17,12 @@ import pytest
 
 import journal
 from journal.engine import (
+    NO_NETWORK,
     Configuration,
     DirtyPageTracking,
     Durability,
     Ending,
+    NetworkPolicy,
     Reply,
     SessionLimits,
     SnapshotOptions,
@@ -32,16 +35,19 @@ from journal.engine.clones.watchdog import MEMORY_PERIOD_SECONDS, PERIOD_SECONDS
 from journal.errors import OptionError, WrongProcess
 from journal.events.snapshots import Trigger
 from journal.snapshots import list_snapshots
+from journal.wasi_abi import Errno
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.guest_objects import DATAGRAM, GuestObjects
 from tests.support.obedient_guest import make_module, record_waiting
 from tests.support.remote_guest import (
+    ANSWER_SIZE,
     DATA,
     DATA_SIZE,
     REMOTE_ALONE,
     Answer,
     Remote,
     encode_order,
+    parse_answer,
 )
 from tests.support.wat import program
 
@@ -57,6 +63,36 @@ ENDINGS: list[tuple[bytes, SessionLimits, Ending]] = [
     (b"cf", SessionLimits(files_size_max=0), Ending.FILES_LIMIT),
 ]
 """Commands of a session, its limits, and how it ends."""
+
+
+def test_a_clone_forgets_the_network_of_its_session(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(0, 0, 0, "", ("8.8.8.8", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    path, name, policy = tmp_path / "j", b"www.example.org", NetworkPolicy.parse(["resolve"])
+    resolve = ("resolve", DATA, len(name), 80, DATA + 64, 1, DATA + 56)
+    address = b"\1\0\x0a\0\0\7\x18".ljust(28, b"\0")
+    orders = encode_order(*resolve, data=name)
+    orders += encode_order("port_addr_list", DATA + 8, DATA, data=b"\x04")
+    orders += encode_order("port_addr_add", DATA, data=address)
+    snapshots = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stacks=Stacks.ALWAYS)
+    with journal.record(
+        REMOTE_ALONE, path, network=policy, cache=cache_dir, snapshots=snapshots
+    ) as recorder:
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+    for network, errno in ((None, 0), (NO_NETWORK, Errno.ACCES)):
+        with (
+            CloneTemplate.load(path, network=network, cache=cache_dir) as template,
+            template.make_clone() as clone,
+        ):
+            for _ in range(2):
+                printed = clone.run(orders).stdout
+                answers = [printed[at:][:ANSWER_SIZE] for at in range(0, len(printed), ANSWER_SIZE)]
+                assert parse_answer(answers[0]).errno == errno
+                assert parse_answer(answers[1]).number == 0, "no address of the last session"
+                clone.reset()
+                clone.check()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import journal
+from journal.compaction import RetentionPolicy
 from journal.engine import (
     NO_NETWORK,
     Approvals,
@@ -20,6 +21,7 @@ from journal.engine import (
     read_request,
 )
 from journal.errors import EngineMismatch, GrantsMissing, OptionError
+from journal.events.inputs import Resolved
 from journal.events.process import ProcessStart
 from journal.events.snapshots import ResolvedNames, Trigger
 from journal.wasi_abi import Errno
@@ -169,6 +171,13 @@ def test_resolved_names_survive_a_snapshot_and_count_for_a_journal_of_the_user(
             names[0]
         ), "the table does not depend on whose journal it is"
     assert journal.verify_replay(path, cache=cache_dir).matches
+    journal.compact(path, tmp_path / "compacted", policy=RetentionPolicy(keep_last=1))
+    assert not any(isinstance(event, Resolved) for event in events_of(tmp_path / "compacted"))
+    with journal.resume(tmp_path / "compacted", network=POLICY, cache=cache_dir) as recorder:
+        wait_until(lambda: len(recorder.stdout) > 0)
+        assert recorder.snapshot() is not None
+    *_, last = (e for e in events_of(tmp_path / "compacted") if isinstance(e, ResolvedNames))
+    assert last == names[0], "a compaction keeps the names of its snapshots"
 
 
 # -- listeners ------------------------------------------------------------------------------------
