@@ -129,6 +129,7 @@ class CloneFiles:
         context.network.close_sockets()
         context.wait_started = None
         context.buffers.forget()
+        context.inner_network.clear()
         if self.has_host_mounts or self._has_channels:
             self.mounts.close()
             self._restore()

@@ -37,7 +37,7 @@ from journal.events.snapshots import Trigger
 from journal.snapshots import list_snapshots
 from journal.wasi_abi import Errno
 from tests.support.deadlines import DEADLINE_SECONDS
-from tests.support.guest_objects import DATAGRAM, GuestObjects
+from tests.support.guest_objects import DATAGRAM, STREAM, UNIX, GuestObjects
 from tests.support.obedient_guest import make_module, record_waiting
 from tests.support.remote_guest import (
     ANSWER_SIZE,
@@ -438,3 +438,19 @@ def test_a_clone_returns_to_the_contents_of_its_objects(tmp_path: Path, cache_di
     assert len(digests) == 1
     assert b"in the" in printed[0]
     assert b"/dir" in printed[0]
+
+
+def test_a_name_of_a_socket_is_free_in_the_next_session(tmp_path: Path, cache_dir: Path) -> None:
+    path, name = tmp_path / "names.journal", bytes([UNIX, 0]) + b"name".ljust(108, b"\0")
+    explicit = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stacks=Stacks.ALWAYS)
+    with journal.record(REMOTE_ALONE, path, cache=cache_dir, snapshots=explicit) as recorder:
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+    orders = encode_order("sock_open", UNIX, STREAM, 0, DATA)
+    orders += encode_order("sock_bind", 4, DATA, data=name)
+    with CloneTemplate.load(path, cache=cache_dir) as template, template.make_clone() as clone:
+        for _ in range(2):
+            printed = clone.run(orders).stdout
+            answers = [parse_answer(printed[:ANSWER_SIZE]), parse_answer(printed[ANSWER_SIZE:])]
+            assert [answer.errno for answer in answers] == [0, 0]
+            clone.reset()
+            clone.check()
