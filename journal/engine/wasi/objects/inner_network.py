@@ -137,9 +137,14 @@ def to_plain(ip: IpAddress) -> IpAddress:
 
 
 def to_target(address: SocketAddress) -> SocketAddress:
-    """Return the address that a connection to ``address`` reaches: the unspecified is loopback."""
-    if not address.address.is_unspecified:
+    """Return the address that a connection to ``address`` reaches: the unspecified is loopback.
+
+    Raises ``WasiError`` with ``ACCES`` for any other, because a socket inside reaches no host.
+    """
+    if to_plain(address.address).is_loopback:
         return address
+    if not to_plain(address.address).is_unspecified:
+        raise WasiError(Errno.ACCES)
     ip: IpAddress = IPv4Address("127.0.0.1")
     if address.address.version == 6:
         ip = IPv6Address("::1")
