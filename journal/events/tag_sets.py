@@ -2,8 +2,22 @@
 
 from journal.events import APPLICATION_TAGS, BY_TAG
 from journal.events.core import InitModule
-from journal.events.definition import Group, Keep, Merged, Pinned, Resets, Role, Rule, Staged
-from journal.events.process import ProcessStart
+from journal.events.definition import (
+    Closes,
+    Copies,
+    Group,
+    Keep,
+    Merged,
+    Moves,
+    Opens,
+    Pinned,
+    Resets,
+    Role,
+    Rule,
+    Staged,
+)
+from journal.events.inputs import BytesReceived, HostResult
+from journal.events.process import Listener, ProcessStart, SessionStart
 
 
 def tags_in_group(*groups: Group) -> frozenset[int]:
@@ -46,5 +60,14 @@ MEMORY = tags_in_group(Group.MEMORY)
 """Snapshot parts that hold linear memory, and most of the bytes of a journal."""
 RESETS = tags_with_rule(Resets)
 """Kinds that start or end a process, and discard its memory and descriptors."""
+SOCKET_OPENINGS = (tags_in_group(Group.SOCKETS) & tags_with_rule(Opens)) | {Listener.tag}
+"""Kinds that open sockets. Without one of them a journal has no traffic."""
+TRAFFIC = (
+    tags_in_group(Group.SOCKETS)
+    | tags_with_rule(Opens, Copies, Moves, Closes)
+    | RESETS
+    | {BytesReceived.tag, HostResult.tag, Listener.tag, SessionStart.tag}
+)
+"""Kinds from which the traffic of sockets follows."""
 ENDS = RESETS - {InitModule.tag, ProcessStart.tag}
 """Kinds that end a process."""

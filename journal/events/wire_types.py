@@ -254,6 +254,15 @@ class SocketAddress:
     scope: int = 0
 
 
+def format_address(address: SocketAddress) -> str:
+    """Return an address as ``HOST:PORT``, with the scope of an IPv6 address if it has one."""
+    host = str(address.address)
+    if address.address.version == 4:
+        return f"{host}:{address.port}"
+    scope = f"%{address.scope}" if address.scope and "%" not in host else ""
+    return f"[{host}{scope}]:{address.port}"
+
+
 Cidr = Annotated[Network, RecordOf(Network, address=IP_ADDRESS, prefix=cs.Int8ul), Secret.ADDRESSES]
 SOCKET_ADDRESS = RecordOf(
     SocketAddress, address=IP_ADDRESS, port=cs.Int16ul, flow=cs.Int32ul, scope=cs.Int32ul

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from journal.operations.filter import FilterResult
     from journal.operations.fork import Fork
     from journal.operations.map import MapResult, count_processors
+    from journal.operations.peer_statistics import PeersResult, PeerStatistics, collect_peers
     from journal.operations.salvage import SalvageResult
     from journal.operations.split import CutResult, JournalPart, SplitResult
     from journal.operations.statistics import (
@@ -48,6 +49,8 @@ _MODULES = {
     "Loss": "rewrite.block_copier",
     "MapResult": "operations.map",
     "PageStatistics": "operations.statistics",
+    "PeerStatistics": "operations.peer_statistics",
+    "PeersResult": "operations.peer_statistics",
     "ProgressCallback": "rewrite.progress",
     "SalvageResult": "operations.salvage",
     "SplitResult": "operations.split",
@@ -56,6 +59,7 @@ _MODULES = {
     "VerifyCounts": "operations.verify",
     "VerifyCursor": "operations.verify",
     "archive_files": "operations.extract",
+    "collect_peers": "operations.peer_statistics",
     "collect_statistics": "operations.statistics",
     "count_processors": "operations.map",
     "extract_environment": "operations.extract",
@@ -76,6 +80,8 @@ __all__ = [
     "Loss",
     "MapResult",
     "PageStatistics",
+    "PeerStatistics",
+    "PeersResult",
     "ProgressCallback",
     "SalvageResult",
     "SplitResult",
@@ -84,6 +90,7 @@ __all__ = [
     "VerifyCounts",
     "VerifyCursor",
     "archive_files",
+    "collect_peers",
     "collect_statistics",
     "count_processors",
     "extract_environment",

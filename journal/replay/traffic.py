@@ -9,8 +9,8 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from journal.errors import FormatError
-from journal.events import BY_TAG, codec, core, descriptors, inputs, process, sockets, tag_sets
-from journal.events.definition import Event, Group, Opens, Role
+from journal.events import BY_TAG, codec, descriptors, inputs, process, sockets, tag_sets
+from journal.events.definition import Event, Opens, Role
 from journal.events.inputs import NETWORK_CALLS, PEEKED, HostCall
 from journal.events.sockets import AddressFamily, Shutdown, SocketType
 from journal.events.wire_types import SocketAddress
@@ -97,32 +97,12 @@ _REQUESTS: dict[type[Event], HostCall] = {
     sockets.SocketSendFile: HostCall.SEND,
     sockets.SocketShutdown: HostCall.SHUTDOWN,
 }
-_ENDINGS = (process.ProcessStart, core.InitModule, core.ProcessExit, process.ProcessTrap)
-TRAFFIC_TAGS = (
-    tag_sets.tags_in_group(Group.SOCKETS)
-    | tag_sets.tags_with_rule(Opens)
-    | {kind.tag for kind in _ENDINGS}
-    | {
-        descriptors.CloseFileDescriptor.tag,
-        descriptors.RenumberFileDescriptor.tag,
-        descriptors.DuplicateFileDescriptor.tag,
-        descriptors.DuplicateFileDescriptorWithFlags.tag,
-        inputs.BytesReceived.tag,
-        inputs.HostResult.tag,
-        process.Listener.tag,
-        process.SessionStart.tag,
-    }
-)
-"""Tags of the events that the tracker needs."""
-_OPENING_TAGS = (tag_sets.tags_in_group(Group.SOCKETS) & tag_sets.tags_with_rule(Opens)) | {
-    process.Listener.tag,
-    process.ProcessStart.tag,
-}
+_FIRST_TAGS = tag_sets.SOCKET_OPENINGS | {process.ProcessStart.tag}
 """Tags that the tracker needs while no socket is open."""
 
 
 class SocketTracker:
-    """Sockets of a guest. All events of TRAFFIC_TAGS must be added, in order."""
+    """Sockets of a guest. All events of ``tag_sets.TRAFFIC`` must be added, in order."""
 
     def __init__(self) -> None:
         self._open: dict[int, TrackedSocket] = {}
@@ -131,6 +111,7 @@ class SocketTracker:
         self._handlers: dict[type[Event], Callable[[Any], Iterator[Traffic]]] = {
             process.SessionStart: self._begin_session,
             process.Listener: self._open_listener,
+            sockets.SocketInside: self._move_inside,
             sockets.SocketPair: self._open_pair,
             sockets.SocketPairOfType: self._open_pair,
             sockets.SocketAccepted: self._accept,
@@ -141,7 +122,7 @@ class SocketTracker:
             descriptors.RenumberFileDescriptor: self._renumber,
             descriptors.DuplicateFileDescriptor: self._duplicate,
             descriptors.DuplicateFileDescriptorWithFlags: self._duplicate,
-            **dict.fromkeys(_ENDINGS, self._end_process),
+            **dict.fromkeys((BY_TAG[tag] for tag in tag_sets.RESETS), self._end_process),
             **dict.fromkeys(_REQUESTS, self._add_request),
         }
 
@@ -156,7 +137,7 @@ class SocketTracker:
 
     def add(self, tag: int, payload: bytes) -> list[Traffic]:
         """Add an event, and return what happened. A malformed event is skipped."""
-        if tag not in TRAFFIC_TAGS:
+        if tag not in tag_sets.TRAFFIC:
             return list(self._settle(None)) if self._request and tag in _FOLLOWERS else []
         try:
             return self.add_event(codec.decode(tag, payload))
@@ -222,6 +203,12 @@ class SocketTracker:
 
     def _open_listener(self, event: process.Listener) -> Iterator[Traffic]:
         return self._put(event.fd, TrackedSocket(event.addr))
+
+    def _move_inside(self, event: sockets.SocketInside) -> Iterator[Traffic]:
+        socket = self._open.get(event.fd)
+        if socket is not None:
+            socket.is_inside = True
+        return iter(())
 
     def _open_pair(self, event: Any) -> Iterator[Traffic]:
         is_datagram = getattr(event, "ty", None) is SocketType.DGRAM
@@ -360,10 +347,10 @@ def follow_traffic(
     """Yield the traffic of a journal. Blocks without sockets are not decompressed."""
     tracker = tracker or SocketTracker()
     for block in blocks:
-        tags = TRAFFIC_TAGS if tracker.has_sockets else _OPENING_TAGS
+        tags = tag_sets.TRAFFIC if tracker.has_sockets else _FIRST_TAGS
         if tags.isdisjoint(block.tags):
             continue
-        indices = block.select(TRAFFIC_TAGS)
+        indices = block.select(tag_sets.TRAFFIC)
         rows = zip(block.rows(indices), block.times_at(indices), strict=True)
         for (seq, tag, payload), time in rows:
             for traffic in tracker.add(tag, payload):
@@ -382,15 +369,3 @@ def _decode_addresses(value: bytes | None) -> Iterator[SocketAddress]:
         event = codec.decode(sockets.SocketBind.tag, bytes(4) + value[:size])
         assert isinstance(event, sockets.SocketBind)
         yield event.addr
-
-
-def format_address(address: SocketAddress) -> str:
-    """Return an address as ``HOST:PORT``, with the scope of an IPv6 address if it has one."""
-    host = str(address.address)
-    if address.address.version == 4:
-        return f"{host}:{address.port}"
-    scope = f"%{address.scope}" if address.scope and "%" not in host else ""
-    return f"[{host}{scope}]:{address.port}"
-
-
-assert set(BY_TAG) >= TRAFFIC_TAGS

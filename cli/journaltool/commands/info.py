@@ -100,6 +100,7 @@ def to_json(
         "created": format_time(summary.created),
         "last_event": format_time(summary.last_time) if summary.events else None,
         "sessions": facts.sessions,
+        "connections": facts.connections,
         "events": summary.events,
         "blocks": summary.blocks,
         "segments": summary.segments,
@@ -225,6 +226,8 @@ def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]
     last = f", the last at {values['last_event']}" if summary.events else ""
     if "module" in values:
         rows.append(("sessions", str(values["sessions"])))
+    if values["connections"]:
+        rows.append(("connections", f"{values['connections']:,}: stats --by peer lists them"))
     rows += [
         ("events", f"{summary.events}{last}"),
         (

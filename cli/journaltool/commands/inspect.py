@@ -14,6 +14,7 @@ from journaltool import error_report, exit_codes
 from journaltool.commands import tail
 from journaltool.options import common, groups, query, redaction
 from journaltool.output import event_lines, lenient_reader
+from journaltool.output.socket_notes import SocketNotes
 
 if TYPE_CHECKING:
     from journal import Frame
@@ -26,6 +27,9 @@ HELP = """Print the events of a journal.
 Each line has the sequence number of an event, its time since the start, its kind and its fields. An
 event is printed if it matches every option. For a repeated option, one match is enough, and --group
 and --kind count as one option. The help of filter describes expressions.
+
+An event of a socket also shows the addresses of both ends and the number of bytes that passed. A
+call that was refused has the name of its error, such as ACCES.
 
 Without --bytes all, long values are cut, and the values of environment variables are hidden. Events
 of memory show the affected pages, but never their contents. --redact replaces contents by their
@@ -94,7 +98,7 @@ def inspect(  # long: it names each option
 
         hidden = redaction.parse_redaction(redact)
         cut, names = event_lines.parse_value_limit(shown), event_lines.parse_columns(columns)
-        with Reader(journal) as reader:
+        with Reader(journal) as reader, SocketNotes(journal, hidden) as notes:
             summary, kinds = reader.summary(), reader.declarations().kinds
             selection = replace(query_options.build(group, kind, kinds=kinds), start=start)
             clock = JournalTimes(summary.first_time, summary.last_time)
@@ -103,19 +107,20 @@ def inspect(  # long: it names each option
             query_filter = QueryFilter(selection, clock, on_malformed=lambda error: is_process)
             malformed = errors if is_process else None
             if as_json:
-                line = event_lines.json_line_formatter(malformed, kinds, hidden)
+                line = event_lines.json_line_formatter(malformed, kinds, hidden, notes)
             else:
                 line = event_lines.text_line_formatter(
-                    summary.first_time, cut, malformed, names, _has_colours(), kinds, hidden
+                    *(summary.first_time, cut, malformed, names, _has_colours(), kinds),
+                    redaction=hidden,
+                    notes=notes,
                 )
             found = lenient_reader.read_blocks(
                 reader, query_filter.start, query_filter.tags, errors.append
             )
             left = _print_lines(event_lines.format_blocks(found, query_filter, line), limit)
             if follow and left != 0:
-                _follow(
-                    journal, query_filter, line, max(start, summary.last_seq + 1), left, summary
-                )
+                first = max(start, summary.last_seq + 1)
+                _follow(journal, query_filter, line, notes, first, left, summary)
         lenient_reader.report_errors(journal, errors)
         if not errors:
             lenient_reader.report_torn_tail(journal, summary)
@@ -147,6 +152,7 @@ def _follow(
     journal: Path,
     query_filter: "QueryFilter",
     line: event_lines.LineFormatter,
+    notes: SocketNotes,
     start: int,
     left: int | None,
     before: "Summary",
@@ -165,6 +171,7 @@ def _follow(
 
         def frames() -> "Iterator[Frame]":
             for frame in reader.follow(start, stop=tail.flush_and_check_output):
+                notes.describe(frame.seq, frame.tag, frame.payload)
                 if query_filter.passes(frame):
                     yield frame
                 else:

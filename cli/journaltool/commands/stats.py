@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -22,7 +23,10 @@ For each kind of event, the table shows the number of events, their bytes, share
 statistics also show the compression of blocks, the pages that snapshots store, repeated pages, and
 events and bytes over time. Bytes of events are counted before compression.
 
-Statistics have no contents. --redact is accepted, as by export, and changes nothing.
+With --by peer, the table shows the traffic of the sockets by the address of the peer instead:
+connections, calls and bytes in both directions.
+
+Statistics have no contents. --redact addresses hides the addresses of peers.
 
 {many.MANY_HELP.format(command="stats")}"""
 
@@ -34,11 +38,19 @@ Exit codes:
 Examples:
   journaltool stats work.journal
   journaltool stats --svg work.svg work.journal
+  journaltool stats --by peer server.journal
   journaltool stats --jobs 4 --json backups/*.journal
 """
 
 LEVELS = "▁▂▃▄▅▆▇█"
 ASCII_LEVELS = "_.:-=+*#"
+
+
+class Subject(StrEnum):
+    """What statistics count."""
+
+    KIND = "kind"
+    PEER = "peer"
 
 
 @groups.flatten
@@ -47,6 +59,9 @@ def stats(
     pages: Annotated[
         bool, typer.Option("--pages/--no-pages", help="Count memory pages too.")
     ] = True,
+    by: Annotated[
+        Subject, typer.Option(help="Count by kind of event, or the traffic by peer.")
+    ] = Subject.KIND,
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a chart as an SVG file.")
     ] = None,
@@ -58,6 +73,18 @@ def stats(
 ) -> None:
     """Print statistics (the help text is HELP)."""
     many_options.check(journals)
+    if by is Subject.PEER:
+        if svg is not None or many_options.is_given(journals):
+            raise typer.BadParameter("--by peer reads one journal, without --svg and --jobs")
+        with error_report.reporting_errors(about=journals[0]):
+            error_report.raise_on_signals()
+            from journaltool.output import peer_table
+
+            hidden = redaction.parse_redaction(redact)
+            with progress.show_progress(quiet) as on_progress:
+                peers = peer_table.collect(journals[0], hidden, on_progress)
+            peer_table.show(peers, quiet=quiet, as_json=as_json)
+        raise typer.Exit(_find_code(peers))
     if not many_options.is_given(journals):
         _stats_alone(journals[0], pages, svg, redact, quiet, as_json)
     if svg is not None:

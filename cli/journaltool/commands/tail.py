@@ -12,6 +12,7 @@ import typer
 from journaltool import error_report, exit_codes
 from journaltool.options import common, redaction
 from journaltool.output import event_lines, lenient_reader
+from journaltool.output.socket_notes import SocketNotes
 
 if TYPE_CHECKING:
     from journal import Frame, Reader
@@ -35,7 +36,7 @@ Examples:
 """
 
 
-def tail(
+def tail(  # long: it names each option
     journal: common.JournalArgument,
     number: Annotated[
         int,
@@ -63,15 +64,21 @@ def tail(
 
         hidden = redaction.parse_redaction(redact)
         cut = event_lines.parse_value_limit(shown)
-        with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
+        with (
+            Reader(journal, mode=RecoveryMode.SALVAGE) as reader,
+            SocketNotes(journal, hidden) as notes,
+        ):
             summary = reader.summary()
             kinds = reader.declarations().kinds
             malformed = errors if reader.records_process() else None
             line = (
-                event_lines.json_line_formatter(malformed, kinds, hidden)
+                event_lines.json_line_formatter(malformed, kinds, hidden, notes)
                 if as_json
                 else event_lines.text_line_formatter(
-                    summary.first_time, cut, malformed, kinds=kinds, redaction=hidden
+                    *(summary.first_time, cut, malformed),
+                    kinds=kinds,
+                    redaction=hidden,
+                    notes=notes,
                 )
             )
             frames = reader.last(number) if number else []

@@ -17,11 +17,15 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from journal.events import BY_TAG, codec
 from journal.events.definition import Event
 from journal.events.process import ProcessStart
-from journal.events.wire_types import Hash256, JournalId
+from journal.events.wire_types import Hash256, JournalId, SocketAddress, format_address
+from journal.wasi_abi import Errno
 from journaltool.output import memory_format
 
 Converter = Callable[[Any], str]
 
+ERRNO = "errno"
+"""Name of the fields with WASI's error number."""
+_ERRNOS = frozenset(Errno)
 _HASHES = tuple(get_args(hint)[1] for hint in (Hash256, JournalId))
 
 
@@ -100,6 +104,8 @@ def _field_converters(
     found = []
     for index, name in enumerate(cls.names):
         base, construct = get_args(hints[name])[:2]
+        if name == "errno" and ERRNO in converters:
+            found.append((index, converters[ERRNO]))
         if base is int:
             continue
         kind = "hash" if construct in _HASHES else base
@@ -136,6 +142,8 @@ def _text_converters(shown: int | None) -> dict[object, Converter]:
             items = value if shown is None else value[: 4 * shown]
             more = f", … {len(value)} in all" if len(items) < len(value) else ""
             return f"[{', '.join(map(of_any, items))}{more}]"
+        if isinstance(value, SocketAddress):
+            return format_address(value)
         if is_dataclass(value):
             parts = [f"{part.name}={of_any(getattr(value, part.name))}" for part in fields(value)]
             return f"({', '.join(parts)})"
@@ -147,8 +155,13 @@ def _text_converters(shown: int | None) -> dict[object, Converter]:
         bool: _bool_to_text,
         IntEnum: _enum_to_text,
         "hash": bytes.hex,
+        ERRNO: _errno_to_text,
         object: of_any,
     }
+
+
+def _errno_to_text(value: int) -> str:
+    return Errno(value).name if value and value in _ERRNOS else str(value)
 
 
 def _bool_to_text(value: bool) -> str:

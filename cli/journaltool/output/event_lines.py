@@ -1,5 +1,6 @@
 """Events as lines of text, or as one JSON object per line."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from journal.query.selection import QueryFilter
     from journaltool.output.event_format import Converter, EventFormat
     from journaltool.output.redacted_format import RedactedFormat
+    from journaltool.output.socket_notes import SocketNotes
 
     _Formats = Mapping[int, EventFormat | RedactedFormat]
 
@@ -81,6 +83,7 @@ def text_line_formatter(
     coloured: bool = False,
     kinds: "Mapping[int, type[Event]] | None" = None,
     redaction: "Redaction | None" = None,
+    notes: "SocketNotes | None" = None,
 ) -> LineFormatter:
     """Return a formatter of text lines, with times relative to ``first_time``.
 
@@ -88,7 +91,7 @@ def text_line_formatter(
     Without ``errors``, which is right for a journal that records no process, they are no errors.
     ``kinds`` are the kinds of the journal by tag. With ``redaction``, contents are redacted, and so
     are the payloads of malformed and unknown events. With ``coloured``, kinds are aligned and have
-    the colour of their group.
+    the colour of their group. ``notes`` add the addresses of sockets to the fields.
     """
     from journal.errors import MalformedEvent
     from journal.events import APPLICATION_TAGS, BY_TAG
@@ -115,6 +118,8 @@ def text_line_formatter(
                     errors.append(error)
                     name = f"malformed({tag})"
                 text = f"{name}  payload={of_bytes(payload)}"
+        if notes is not None:
+            text += notes.describe(seq, tag, payload).as_text()
         if format_columns is None:
             return f"{seq:>10}  {(time - first_time) / 1e6:>+14.6f}s  {text}"
         return format_columns(seq, time, tag, len(payload), text)
@@ -183,6 +188,7 @@ def json_line_formatter(
     errors: "list[FormatError] | None",
     kinds: "Mapping[int, type[Event]] | None" = None,
     redaction: "Redaction | None" = None,
+    notes: "SocketNotes | None" = None,
 ) -> LineFormatter:
     """Return a formatter of JSON lines. The parameters are as for text lines."""
     from journal.errors import MalformedEvent
@@ -206,6 +212,8 @@ def json_line_formatter(
                 if errors is not None and tag not in APPLICATION_TAGS:
                     errors.append(error)
                 text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'
-        return f'{{"seq": {seq}, "time": {time}, {text}}}'
+        parts = {} if notes is None else notes.describe(seq, tag, payload).parts
+        end = f', "socket": {json.dumps(parts)}' if parts else ""
+        return f'{{"seq": {seq}, "time": {time}, {text}{end}}}'
 
     return line

@@ -39,6 +39,7 @@ class JournalFacts:
     is_checked: bool = True
     files: int = 1
     shared_files: int = 0
+    connections: int | None = None
 
 
 CHECK_SIZE_MAX = 32 << 20
@@ -77,7 +78,22 @@ def collect_facts(reader: "Reader") -> JournalFacts:
             facts.ending = event
         else:
             _add_process_event(facts, event)
+    facts.connections = _count_connections(reader, facts.summary)
     return facts
+
+
+def _count_connections(reader: "Reader", summary: "Summary") -> int | None:
+    """Return the number of connections that the guest accepted, or requested with success.
+
+    Those of a large journal are not counted.
+    """
+    if summary.size > CHECK_SIZE_MAX:
+        return None
+    from journal.events.sockets import SocketAccepted, SocketConnected
+
+    tags = frozenset((SocketAccepted.tag, SocketConnected.tag))
+    blocks = lenient_reader.read_blocks(reader, 0, tags, lambda error: None)
+    return sum(block.tags.count(tag) for block in blocks for tag in tags)
 
 
 def _add_process_event(facts: JournalFacts, event: "Event") -> None:

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
 from journal.events import APPLICATION_TAGS, BY_TAG, codec
 from journal.events.definition import Event
+from journal.events.wire_types import SocketAddress, format_address
 from journal.export.json_values import BytePieces, RedactedBytes
 from journal.export.redaction import Redaction
 from journaltool.output.event_format import Converter, EventFormat, to_json_value
@@ -68,6 +70,10 @@ def redacted_to_text(value: Any) -> str:
         return f"[{', '.join(map(redacted_to_text, value))}]"
     if isinstance(value, bytes):
         return repr(value)[2:-1]
+    if isinstance(value, SocketAddress):
+        return format_address(value)
+    if isinstance(value, IPv4Address | IPv6Address):
+        return str(value)
     text = str(value)
     return text if text.isalnum() else repr(text)
 
