@@ -95,6 +95,7 @@ class Tape:
         self.replaying = recorded is not None
         self.last_time = 0  # of the latest replayed event, in µs
         self.last_input_seq = -1  # of the latest input event of the replay
+        self.recording_seq = -1  # of the latest recording event of the replay
         self._last_clock = b""
         self._live = live or _make_recorder(self, sink, keep_inputs=keep_inputs)
         self.last_effect_seq = -1
@@ -232,6 +233,7 @@ class Tape:
         """Yield the rows of the guest, and report each other row after the row before it."""
         for row in rows:
             if row[1] in RECORDING:
+                self.recording_seq = row[0]
                 self._on_recording_event(*row[1:])
             else:
                 yield row

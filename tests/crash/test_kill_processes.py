@@ -25,6 +25,7 @@ PIPELINES = ("emit 2000 | upper | sum", "fail 3 | fail 4", "emit 1500 | upper | 
 RUNS: dict[str, tuple[Path, tuple[str, ...], int]] = {
     "pipelines": (SHELL, PIPELINES, 0),
     "generations": (PROCESSES, ("generations", "3"), 3),
+    "forks": (PROCESSES, ("forks",), 0),
     "programs": (PROCESSES, ("replace", "handles"), 0),
 }
 TRIALS = 200

@@ -77,7 +77,7 @@ class ModuleVariant:
 
 Notify = Callable[[str], None]
 
-_SNAPSHOT_IMPORT = (b"wasix_32v1", b"proc_snapshot")
+_WASIX, _SNAPSHOT, _FORK = b"wasix_32v1", b"proc_snapshot", b"proc_fork"
 
 
 def select_variant(
@@ -91,9 +91,11 @@ def select_variant(
 
     Raises ``ModuleRefused`` as ``make_snapshot_variant`` does.
     """
-    requests_snapshots = all(name in module.data for name in _SNAPSHOT_IMPORT)
-    is_optional = snapshots.by_default and snapshots.stacks is not Stacks.ALWAYS
-    if not snapshots.is_enabled or (is_optional and not requests_snapshots):
+    is_wasix, by_default = _WASIX in module.data, snapshots.by_default
+    can_fork = is_wasix and _FORK in module.data and snapshots.stacks is not Stacks.NEVER
+    requests_snapshots = is_wasix and _SNAPSHOT in module.data
+    is_optional = by_default and snapshots.stacks is not Stacks.ALWAYS and not requests_snapshots
+    if not can_fork and (is_optional or not snapshots.is_enabled):
         return make_unmodified_variant(module)
     return make_snapshot_variant(module, snapshots, cache, note, progress)
 

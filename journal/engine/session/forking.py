@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from journal.engine.session.guest_descriptors import has_host_mounts
 from journal.engine.session.guest_time import InterruptedWait
@@ -36,6 +37,9 @@ from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.operations.fork import open_fork
 from journal.operations.reseeding import make_reseeded
+
+if TYPE_CHECKING:
+    from journal.engine.session.process_tree import ProcessTree
 
 
 @contextmanager
@@ -89,7 +93,8 @@ class Family:
     ``path`` is the journal of the guest, ``writer`` writes it, ``process`` runs it, and ``state``
     is a copy of its state. ``config`` are the options of its session, which hold for the children
     except for the streams.
-    ``reseeds`` says whether the children are told that they are some of several.
+    ``reseeds`` says whether the children are told that they are some of several. ``host`` has the
+    processes of the run if the guest itself forks.
     """
 
     path: Path
@@ -98,13 +103,19 @@ class Family:
     config: SessionConfig
     state: ForkedState
     reseeds: bool
+    host: "ProcessTree | None" = None
 
     def make_child(
-        self, path: Path, source: FedSource | None = None, on_output: OutputCallback | None = None
+        self,
+        path: Path,
+        source: FedSource | None = None,
+        on_output: OutputCallback | None = None,
+        forked_as: tuple[int, int] | None = None,
     ) -> Recorder:
         """Return the recorder of a new child with its journal at ``path``. It does not run yet.
 
         The default of ``source`` is a new one. Without ``on_output`` the output is captured.
+        ``forked_as`` has the numbers of a process that its guest forks, and of its parent.
         """
         parent, interrupter = self.process, Interrupter()
         config = replace(
@@ -129,6 +140,8 @@ class Family:
                 replay=self._make_replay(path, generation),
                 pages=pages,
                 own=own,
+                host=self.host,
+                forked_as=forked_as,
             )
             writer.publish()
             if own is not None:
@@ -140,7 +153,10 @@ class Family:
         """Return the files that a child does not reach through its mounts of the host, if any."""
         if not has_host_mounts(self.process.identity):
             return None
-        return find_own_files(path, self.config.cache, self.config.approvals)
+        own = find_own_files(path, self.config.cache, self.config.approvals)
+        if self.host is not None:
+            self.host.protect(own)
+        return own
 
     def _reseed(self, writer: Writer) -> bytes | None:
         """Mark a new child if it is reseeded, and return its generation."""
@@ -193,6 +209,8 @@ class Family:
     @cached_property
     def _output_sizes(self) -> dict[int, int]:
         """Return the size of the output to each stream, which the parent delivers."""
+        if self.host is not None:  # Its output is that of the first process of the run.
+            return {}
         sizes = dict(self.state.output_sizes)
         for stream in {STDOUT, STDERR} - sizes.keys():  # The guest has closed it.
             sizes[stream] = _find_output_size(self.path, stream, self.state.info.seq)

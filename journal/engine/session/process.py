@@ -21,6 +21,7 @@ from journal.engine.session.journal_writer import (
     ObservedWriter,
     SyncSchedule,
 )
+from journal.engine.session.process_links import ProcessLinks
 from journal.engine.session.recorded_run import REPLAY_PHASE
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import SessionConfig
@@ -29,7 +30,6 @@ from journal.engine.session.run_result import ExitKind, RunResult
 from journal.engine.session.snapshot_check import SnapshotCheckCoordinator
 from journal.engine.session.standard_streams import StandardStreams
 from journal.engine.session.start_files import open_start_files
-from journal.engine.session.stream_relay import StreamRelay
 from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.tape import Tape, check_between
@@ -38,7 +38,6 @@ from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.filesystem.mounts import Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.network.guest_network import GuestNetwork
-from journal.engine.wasi.objects.waits import Condition
 from journal.engine.wasi.processes import ProcessReplacedError
 from journal.engine.wasi.stdio.delivery import make_stream_events
 from journal.engine.wasi.stdio.outbox import Outbox
@@ -48,7 +47,7 @@ from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
 from journal.events.process import ClockPoint, ProcessTrap, RecordingLevel, SessionStart
-from journal.events.processes import ChildStart, StreamPassed
+from journal.events.processes import StreamPassed
 from journal.events.snapshots import Trigger
 from journal.log.writer import Writer
 from journal.operations.reseeding import make_reseeded
@@ -92,12 +91,12 @@ class Process:
         own: OwnFiles | None = None,
         listeners: Sequence[socket.socket] = (),
         host: "ProcessTree | None" = None,
+        forked_as: tuple[int, int] | None = None,
     ) -> None:
         self.program, self.identity, self.file_history = program, identity, FileHistory()
         self.monitor: RunMonitor | None = None
         self._observed: ObservedWriter | None = None
         self._machine: MachineState | None = None
-        self._has_ended = False
         self.journal_id = writer.journal_id if isinstance(writer, Writer) else b""
         if config.on_event is not None and not isinstance(writer, NullWriter):
             writer = self._observed = ObservedWriter(writer, config.on_event, self._stop)
@@ -105,7 +104,7 @@ class Process:
         self._syncs = SyncSchedule(writer, config.durability)
         self.streams, self._config, self.pages = streams, config, pages
         self._replay = replay or Replay()
-        self._start, self._plan = self._replay.start, self._replay.plan
+        self._start, self._plan, self._has_ended = self._replay.start, self._replay.plan, False
         self._on_input_wait, batches = self._replay.on_input_wait, self._replay.batches
         self.tape = Tape(
             writer,
@@ -123,7 +122,7 @@ class Process:
         self.context = self._make_context(identity, interrupter)
         self.mounts = self._open_descriptors(identity, own)
         self._adopt(listeners)
-        self.relay = self._set_up_processes(identity.child, interrupter, host)
+        self.links = self._make_links(host, forked_as)
         self._set_generation(self._replay.generation)
         self._time = GuestTime(self.context, writer.append)
         self.coordinator = None if interceptor is None else self._make_coordinator(interceptor)
@@ -152,45 +151,24 @@ class Process:
         for event, handle in zip(self.identity.listeners, listeners, strict=False):
             self.context.network.adopt(event.fd, handle)
 
-    def _set_up_processes(
-        self, child: ChildStart | None, interrupter: Interrupter, host: "ProcessTree | None"
-    ) -> StreamRelay | None:
-        """Let the guest know its processes; return the relay of the streams of the first one."""
-        processes, program = self.context.processes, self.program
-        processes.wake, processes.barrier = interrupter.wake, self._syncs.barrier
-        # Without inputs in the journal, another process could not be replayed from it.
-        is_full = self.identity.start.level is RecordingLevel.FULL
-        processes.on_replaced = self._mark_ended
-        self.context.signals.send_to_process = processes.send_signal
-        processes.records_pipes = program.starts_processes and is_full
-        processes.host = self._tree = host if is_full else None
-        relay = None
-        if child is not None:
-            processes.pid, processes.parent, processes.image = child.pid, child.parent, child.image
-            processes.start_files = child.files
-            self.context.signals.ignored = frozenset(child.ignored)
-            self.context.working_directory = child.directory
-            self.context.signals.process_id = child.pid
-            self.context.signals.is_needed = True  # Another process can end it by a signal.
-            processes.add_start_descriptors(child.descriptors)
-        elif processes.records_pipes:
-            self.context.relay = relay = StreamRelay(
-                self.context, self._writer.append_frame, self._syncs.barrier
-            )
+    def _make_links(
+        self, tree: "ProcessTree | None", forked_as: tuple[int, int] | None
+    ) -> ProcessLinks:
+        """Return the links with the other processes; a new process is connected at once."""
+        self.context.processes.on_replaced = self._mark_ended
+        links = ProcessLinks(
+            self.context,
+            self.identity,
+            tree,
+            records_pipes=self.program.starts_processes,
+            forked_as=forked_as,
+            plan=self._plan,
+            note=self._config.note,
+        )
+        links.open(self._writer.append_frame, self._syncs.barrier)
         if self._replay.batches is None:
-            self._connect_processes(relay)
-        return relay
-
-    def _connect_processes(self, relay: StreamRelay | None) -> None:
-        """Connect the guest, which is live, with the other processes."""
-        processes = self.context.processes
-        processes.continue_live()
-        if relay is not None and processes.host is not None:
-            relay.attach(processes.host.find_pipe, self._wake_relay)
-
-    def _wake_relay(self) -> None:
-        self.context.processes.wake()
-        self._instance.increment_epoch()
+            links.connect(self.interrupt)
+        return links
 
     def _set_generation(self, generation: bytes | None) -> None:
         """Set the generation; None if the process was never reseeded."""
@@ -246,8 +224,9 @@ class Process:
             self._replay.fired,
         )
         if isinstance(coordinator, SnapshotCheckCoordinator) and self._plan is not None:
-            coordinator.follow_plan(self._plan)
+            coordinator.follow_plan(self._plan, self.links.repeat_passed)
         self.context.on_wait = coordinator.check_wait
+        self.links.coordinator = coordinator
         return coordinator
 
     @property
@@ -312,24 +291,7 @@ class Process:
         once, in a thread with a stack of the configured size.
         """
         result = self._run_program()
-        if result.kind is ExitKind.REPLACED and self.relay is not None:
-            return self._follow(result)
-        return result
-
-    def _follow(self, result: RunResult) -> RunResult:
-        """Serve the other processes until the program that replaced the first one has ended."""
-        tree, pid = self._tree, self.context.processes.pid
-        if tree is None:
-            return result
-        self.context.on_wait = lambda function, idle: None  # No snapshot is taken any more.
-        try:
-            self.context.wait("proc_exec3", Condition(lambda: tree.find_end(pid) is not None))
-        except GuestStopped:
-            return RunResult(ExitKind.STOPPED)
-        self._end_others()
-        with suppress(GuestStopped):
-            self.context.outbox.deliver()
-        return tree.find_result(pid)
+        return self.links.follow(result) if result.kind is ExitKind.REPLACED else result
 
     def _run_program(self) -> RunResult:
         self._ticker.start()
@@ -355,20 +317,6 @@ class Process:
             self.context.close()
             self.mounts.close()
             self._free_instance()
-
-    def _end_others(self) -> None:
-        """End the other processes, and take what they have written: the first one ends."""
-        host = self.context.processes.host
-        if self.relay is not None and host is not None and not self.tape.replaying:
-            host.end_run()
-            self.relay.serve()
-
-    def _leave_others(self) -> None:
-        """Let the other processes know that this one has ended, once its end is durable."""
-        processes = self.context.processes
-        if processes.host is not None and not self.tape.replaying:
-            self._syncs.barrier()
-            processes.detach()
 
     def _free_instance(self) -> None:
         """Free the memories of the guest, and its slots in a pool, before the recorder is freed."""
@@ -396,10 +344,10 @@ class Process:
             raise NotResumable(
                 f"event {self.tape.last_input_seq} is not a valid result of the call: {error}"
             ) from error
-        self._end_others()
+        self.links.end_others()
         self._mark_ended()
         self.tape.record_effect(ProcessExit.tag, codec.encode(make_exit_event(code)))
-        self._leave_others()
+        self.links.leave()
         return RunResult(ExitKind.EXITED, code)
 
     def _run_guest(self) -> None:
@@ -451,10 +399,10 @@ class Process:
             recorded_trap = codec.decode(ProcessTrap.tag, payload)
             if isinstance(recorded_trap, ProcessTrap) and recorded_trap.kind == kind:
                 event = recorded_trap
-        self._end_others()
+        self.links.end_others()
         self._mark_ended()
         self.tape.record_effect(ProcessTrap.tag, codec.encode(event))
-        self._leave_others()
+        self.links.leave()
         return RunResult(ExitKind.TRAPPED, None, kind, event.message)
 
     # -- callbacks of the tape, the outbox and the clock tick, all in the thread of the guest ----
@@ -484,8 +432,7 @@ class Process:
     def _on_tick(self) -> None:
         self.context.interrupter.check()
         self._time.record_step()
-        if self.relay is not None:
-            self.relay.serve()
+        self.links.serve()
         self.context.outbox.deliver()
         self._syncs.flush_regularly()
         if self.coordinator is not None:
@@ -500,8 +447,8 @@ class Process:
             event = codec.decode(tag, payload)
             assert isinstance(event, SessionStart | ClockPoint)
             self._time.note_reading(micros, event.monotonic)
-        elif tag == StreamPassed.tag and self.relay is not None:
-            self.relay.repeat(payload)
+        elif tag == StreamPassed.tag:
+            self.links.repeat(self.tape.recording_seq, payload)
 
     def _continue_live(self) -> None:
         """Continue live: the journal has been replayed."""
@@ -517,16 +464,16 @@ class Process:
             self._writer.append(mark)
             self._set_generation(mark.generation)
         self._writer.append(preamble.make_session_start(base))
-        self.context.network.restore_sockets()
+        if self.links.forked_as is None:  # The sockets of the host belong to the parent.
+            self.context.network.restore_sockets()
         self.context.terminal.apply_settings()
         self.context.outbox.deliver()
         if self.coordinator is not None:
             self.coordinator.go_live()
         if self.monitor is not None:
             self.monitor.continue_live(self._writer.next_seq)
-        self._connect_processes(self.relay)
-        if self.context.processes.host is not None:
-            self.context.processes.host.wait_until_live(self.context)
+        self.links.connect(self.interrupt)
+        self.links.wait_for_others()
 
     def _stop_at_end(self) -> None:
         """Stop at the end of the journal, unless the guest has ended or checks remain."""

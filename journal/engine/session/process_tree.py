@@ -5,7 +5,7 @@ directory beside that of the first process.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING
 from journal.engine.program.module import GuestModule, load_module
 from journal.engine.program.prepared import PreparedModule, prepare_new_run
 from journal.engine.session import preamble
+from journal.engine.session.child_state import (
+    keep_secret,
+    list_files,
+    list_mounts,
+    make_child_config,
+    make_child_streams,
+)
 from journal.engine.session.own_paths import find_own_files
 from journal.engine.session.process import Process
 from journal.engine.session.recorded_options import make_pairs
@@ -22,29 +29,24 @@ from journal.engine.session.recorder import Recorder
 from journal.engine.session.replay import Replay
 from journal.engine.session.run_config import SessionConfig
 from journal.engine.session.run_result import ExitKind, RunResult
-from journal.engine.session.secret_environment import GuestEnvironment
 from journal.engine.session.session_builder import close_on_error
-from journal.engine.session.standard_streams import StandardStreams, capture_outputs
 from journal.engine.session.tree_journals import (
     RecordedTree,
     find_directory,
     find_path,
     make_room,
 )
+from journal.engine.snapshot.forked_state import ForkedState
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.filesystem.mounts import AnyMount, GenerationMount, MemoryMount
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.objects.shared_pipe import PipeId, SharedPipe
 from journal.engine.wasi.objects.waits import Condition
 from journal.engine.wasi.processes import FIRST_PID, ChildEnd, StartRequest
-from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
+from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.errors import ModuleRefused
-from journal.events.paths import FilePlaced, FileType
-from journal.events.process import HOST_MOUNTS, MountKind, RecordingLevel
+from journal.events.process import RecordingLevel
 from journal.events.processes import ChildStart, EndKind
 from journal.log.writer import Writer
-from journal.snapshots.resume_flags import list_secret_names
-from journal.vfs.nodes import DirectoryNode, FileNode, Node
 from journal.wasi_abi import Errno, WasiError
 
 if TYPE_CHECKING:
@@ -52,8 +54,6 @@ if TYPE_CHECKING:
 
 TRAP_SIGNAL = 6
 """Signal by which a parent learns that a child trapped: SIGABRT, as of a failed assertion."""
-
-PART_SIZE = 1 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -152,16 +152,8 @@ class ProcessTree:
     def create_child(self, parent: int, request: StartRequest) -> int:
         """Create the journal of a child, which does not run yet, and return its number."""
         program = self._prepare(request.command)
-        with self._lock:
-            self._close_ended()
-            unjoined = sum(not member.is_joined for member in self._members.values())
-            if self._is_stopping or unjoined + 1 >= self._config.processes_max:
-                raise WasiError(Errno.AGAIN)
-            starter = self._find_process(parent)
-            while not make_room(find_path(self.path, self._next_pid), starter.journal_id):
-                self._next_pid += 1
-            pid = self._next_pid
-            self._next_pid += 1
+        starter = self._find_process(parent)
+        pid = self._reserve_pid(starter)
         start = self._make_start(starter, request, pid, parent, 0)
         recorder, process = self._build(find_path(self.path, pid), starter, program, request, start)
         with self._lock:
@@ -175,10 +167,59 @@ class ProcessTree:
         assert recorder is not None, "the child was created"
         self._start(pid, recorder)
 
+    def fork(self, parent: int, take_copy: Callable[[], ForkedState]) -> int:
+        """Create the journal of a child with a copy of its parent's state; return its number."""
+        from journal.engine.session.forking import Family  # Most runs have no forks.
+
+        starter = self._find_process(parent)
+        with take_copy() as state:
+            pid = self._reserve_pid(starter)
+            family = Family(
+                path=self._find_journal(parent),
+                writer=self._find_recorder(parent)._writer,
+                process=starter,
+                config=make_child_config(self._config),
+                state=state,
+                reseeds=False,
+                host=self,
+            )
+            recorder = family.make_child(find_path(self.path, pid), forked_as=(pid, parent))
+            recorder._writer.sync()
+        process = recorder._process
+        assert process is not None, "the child has not started"
+        process.context.processes.hold_ends(starter.context.processes)
+        with self._lock:
+            self._members[pid] = Member(pid, parent, 0, recorder, process)
+        return pid
+
+    def _find_journal(self, pid: int) -> Path:
+        member = self._members.get(pid)
+        return self.path if member is None else find_path(self.path, pid, member.image)
+
+    def _find_recorder(self, pid: int) -> Recorder:
+        member = self._members.get(pid)
+        recorder = self._root_recorder if member is None else member.recorder
+        assert recorder is not None, "a process that runs has a recorder"
+        return recorder
+
+    def _reserve_pid(self, starter: Process) -> int:
+        """Return the number of a new process. Raises ``WasiError`` if there are too many."""
+        self.directory.mkdir(exist_ok=True)
+        self._close_ended()
+        with self._lock:
+            unjoined = sum(not member.is_joined for member in self._members.values())
+            if self._is_stopping or unjoined + 1 >= self._config.processes_max:
+                raise WasiError(Errno.AGAIN)
+            while not make_room(find_path(self.path, self._next_pid), starter.journal_id):
+                self._next_pid += 1
+            self._next_pid += 1
+            return self._next_pid - 1
+
     def create_successor(self, pid: int, image: int, request: StartRequest) -> None:
         """Create the journal in which a process continues with another program, its ``image``."""
         program = self._prepare(request.command)
         replaced, path = self._find_process(pid), find_path(self.path, pid, image)
+        self.directory.mkdir(exist_ok=True)
         if not make_room(path, replaced.journal_id):
             raise WasiError(Errno.EXIST)
         start = self._make_start(replaced, request, pid, replaced.context.processes.parent, image)
@@ -255,7 +296,6 @@ class ProcessTree:
         start: ChildStart,
     ) -> tuple[Recorder, Process]:
         """Return the recorder of a new process, whose journal is durable, and the process."""
-        self.directory.mkdir(exist_ok=True)
         config, interrupter = make_child_config(self._config), Interrupter()
         writer = Writer(path, publish=False)
         with close_on_error(writer, interrupter):
@@ -265,7 +305,7 @@ class ProcessTree:
                 program.configuration,
                 make_pairs(replace(config, commands=None), None),
                 arguments=request.arguments,
-                environment=_keep_secret(request.environment, starter.identity),
+                environment=keep_secret(request.environment, starter.identity),
                 mounts=list_mounts(starter),
                 copies=(),
                 level=RecordingLevel.FULL,
@@ -293,9 +333,13 @@ class ProcessTree:
     def _find_own_files(self, path: Path) -> OwnFiles:
         """Return the files that a process does not reach: those of all processes."""
         own = find_own_files(path, self._config.cache, self._config.approvals)
+        self.protect(own)
+        return own
+
+    def protect(self, own: OwnFiles) -> None:
+        """Add the journals of all processes to the files that a guest does not reach."""
         own.add(self.directory)
         own.add_journal(self.path)
-        return own
 
     # -- ends --------------------------------------------------------------------------------------
 
@@ -449,85 +493,9 @@ class ProcessTree:
             recorder.close()
 
 
-def make_child_config(config: SessionConfig) -> SessionConfig:
-    """Return the options of a process that is not the first one.
-
-    Its streams are pipes, and nothing observes or compacts its journal.
-    """
-    return replace(
-        config,
-        stdin=None,
-        stdout=None,
-        stderr=None,
-        on_event=None,
-        on_output=None,
-        compaction=None,
-    )
-
-
-def make_child_streams() -> StandardStreams:
-    """Return streams that no guest uses: the descriptors of a child are pipes."""
-    return StandardStreams(BytesSource(b""), capture_outputs(), ())
-
-
 def _make_end(pid: int, result: RunResult, signal: int = 0) -> ChildEnd:
     if signal:
         return ChildEnd(pid, EndKind.KILLED, signal)
     if result.kind is ExitKind.TRAPPED:
         return ChildEnd(pid, EndKind.KILLED, TRAP_SIGNAL)
     return ChildEnd(pid, EndKind.EXITED, result.code or 0)
-
-
-def _keep_secret(variables: tuple[bytes, ...], parent: preamble.Identity) -> GuestEnvironment:
-    """Return the environment of a child. Variables that are secret in its parent stay secret."""
-    names = {name.encode("utf-8", "surrogateescape") for name in list_secret_names(parent.start)}
-    known = parent.environment or ()
-    secret = {each for each in known if each.partition(b"=")[0] in names}
-    valid = tuple(each for each in variables if each.find(b"=") >= 1)
-    return GuestEnvironment(valid, frozenset(secret & set(valid)))
-
-
-def list_mounts(process: Process) -> list[AnyMount]:
-    """Return the mounts of a child: those of its parent."""
-    mounts: list[AnyMount] = []
-    for event in process.identity.mounts:
-        if event.kind in HOST_MOUNTS:
-            directory = process.access.directories.get(event.guest)
-            if directory is not None:
-                mounts.append(replace(directory, guest=event.guest))
-        elif event.kind is MountKind.MEMORY:
-            mounts.append(MemoryMount(event.guest))
-        else:
-            mounts.append(GenerationMount(event.guest))
-    return mounts
-
-
-def list_files(process: Process) -> Iterator[FilePlaced]:
-    """Yield the events that copy the files in memory of a process, a directory before its entries.
-
-    Each process has files in memory of its own: a change of one process would be an input of the
-    others.
-    """
-    for mount in process.identity.mounts:
-        if mount.kind is MountKind.MEMORY:
-            root = process.mounts.memory_backends[mount.guest].root()
-            yield from _list_tree(root, "/" + mount.guest.strip("/"))
-
-
-def _list_tree(root: DirectoryNode, mount: str) -> Iterator[FilePlaced]:
-    pending: list[tuple[str, Node]] = [(mount.rstrip("/"), root)]
-    while pending:
-        path, node = pending.pop()
-        if isinstance(node, DirectoryNode):
-            if node is not root:
-                yield FilePlaced(kind=FileType.DIRECTORY, path=path, offset=0, data=b"")
-            entries = sorted(node.entries.items(), reverse=True)
-            pending += [(f"{path}/{name}", entry) for name, entry in entries]
-            continue
-        content = node.content()
-        if not isinstance(node, FileNode):
-            yield FilePlaced(kind=FileType.SYMBOLIC_LINK, path=path, offset=0, data=content)
-            continue
-        for offset in range(0, max(len(content), 1), PART_SIZE):
-            data = content[offset : offset + PART_SIZE]
-            yield FilePlaced(kind=FileType.REGULAR_FILE, path=path, offset=offset, data=data)

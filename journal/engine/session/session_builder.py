@@ -321,7 +321,8 @@ class Resumption:
     """A recorded run and the options to continue it.
 
     ``tree`` has the processes of the run, None until :meth:`make_process` has made the first one,
-    and if its program can start no others.
+    and if its program can start no others. ``forked_as`` has the numbers of a process that another
+    one forked, and of its parent.
     """
 
     recording: RecordedRun
@@ -332,6 +333,7 @@ class Resumption:
     access: HostAccess
     times: RecordedTimes
     tree: "ProcessTree | None" = None
+    forked_as: tuple[int, int] | None = None
 
     def make_process(
         self, writer: JournalWriter, streams: StandardStreams, pages: "PageIndex | None" = None
@@ -369,6 +371,7 @@ class Resumption:
             pages=pages,
             own=own,
             host=self.tree,
+            forked_as=self.forked_as,
         )
 
     def _make_replay(
@@ -392,12 +395,14 @@ class Resumption:
     def _find_tree(self, writer: Writer, program: PreparedModule) -> None:
         """Set the tree of processes if this is the first one, or check that the tree has it."""
         child = self.recording.identity.child
+        if self.tree is not None:
+            return
         if child is None:
             self.tree = make_tree(writer, program, self.config)
             if self.tree is not None:
                 recorded = parse_options(self.recording.identity.start.configuration)
                 check_commands(recorded, self.config)
-        elif self.tree is None:
+        else:
             check_first(child)
 
     def _make_input_wait(self, streams: StandardStreams) -> Callable[[], object] | None:

@@ -1,6 +1,6 @@
 """Suspension of a replayed guest at the recorded snapshots, to compare its state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from journal.engine.snapshot.capture import CapturedSnapshot, SuspendPoint, TrackedMemory
@@ -29,10 +29,11 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
     """Suspends the guest at the snapshots of a plan, and nowhere else."""
 
     plan: CheckPlan
+    on_compared: Callable[[], None]
 
-    def follow_plan(self, plan: CheckPlan) -> None:
-        """Set the plan."""
-        self.plan = plan
+    def follow_plan(self, plan: CheckPlan, on_compared: Callable[[], None]) -> None:
+        """Set the plan. ``on_compared`` is called after each comparison."""
+        self.plan, self.on_compared = plan, on_compared
 
     def take_bootstrap(self) -> None:
         """Check the snapshots taken before the first entry function."""
@@ -90,3 +91,4 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
         assert self._capture is not None
         snapshot = self._capture.commit(request.trigger)
         self.plan.compare(snapshot, self._capture.machine.memories)
+        self.on_compared()

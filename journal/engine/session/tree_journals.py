@@ -17,7 +17,7 @@ from journal.engine.wasi.processes import FIRST_PID
 from journal.errors import JournalError, NotResumable
 from journal.events import codec, tag_sets
 from journal.events.core import ProcessExit
-from journal.events.process import ProcessTrap, SessionStart
+from journal.events.process import ParentLink, ProcessTrap, SessionStart
 from journal.events.processes import (
     ChildEnded,
     ChildStart,
@@ -29,6 +29,7 @@ from journal.events.processes import (
     StreamPassed,
 )
 from journal.log.reader import Reader
+from journal.log.segment_files import remove_journal
 
 UNREAD_SIZE_MAX = 64 << 20
 """Largest size of the bytes that all pipes of a recorded run may hold. Each pipe is bounded."""
@@ -58,7 +59,8 @@ def find_path(path: Path, pid: int, image: int = 0) -> Path:
 class RecordedMember:
     """A recorded process. ``result`` is None if its program has not ended.
 
-    ``starter`` is the id of the journal whose process started it.
+    ``starter`` is the id of the journal whose process started it. The journal of a fork begins with
+    the events of its parent.
     """
 
     pid: int
@@ -66,6 +68,7 @@ class RecordedMember:
     image: int
     path: Path
     starter: bytes = b""
+    is_fork: bool = False
     result: RunResult | None = None
     is_joined: bool = False
 
@@ -92,6 +95,7 @@ class RecordedTree:
 
 
 _STRUCTURE = frozenset((ChildStarted.tag, ChildEnded.tag, *tag_sets.ENDS))
+_LINKS = frozenset((ParentLink.tag,))
 _STARTS = frozenset((ChildStart.tag, SessionStart.tag))
 _TRANSFERS = frozenset((PipeWrite.tag, PipeRead.tag, StreamPassed.tag))
 _WRITES = frozenset((PipeWrite.tag, StreamPassed.tag))
@@ -104,15 +108,16 @@ def read_tree(path: Path) -> RecordedTree:
     """
     tree = RecordedTree()
     with ExitStack() as stack:
-        readers = []
+        readers: list[tuple[Reader, int]] = []
         pending = [RecordedMember(FIRST_PID, 0, 0, path)]
         while pending:
             member = pending.pop()
             reader = stack.enter_context(_open(member))
-            readers.append(reader)
             if member.starter:
                 _check_start(reader, member)
-            pending += _read_structure(member, reader, path, tree)
+            start = _find_own_start(reader) if member.is_fork else 0
+            readers.append((reader, start))
+            pending += _read_structure(member, reader, start, path, tree)
         _read_pipes(readers, tree)
     return tree
 
@@ -126,15 +131,20 @@ def _open(member: RecordedMember) -> Reader:
     return Reader(member.path)
 
 
+def _find_own_start(reader: Reader) -> int:
+    """Return the number of the first event of a fork that is not its parent's."""
+    return max((frame.seq + 1 for frame in reader.last(1, tags=_LINKS)), default=0)
+
+
 def _read_structure(
-    member: RecordedMember, reader: Reader, root: Path, tree: RecordedTree
+    member: RecordedMember, reader: Reader, start: int, root: Path, tree: RecordedTree
 ) -> list[RecordedMember]:
     """Read what a process has started and joined, and how it ended; return what it started."""
     started: list[RecordedMember] = []
-    for frame in reader.frames(tags=_STRUCTURE):
+    for frame in reader.frames(start, tags=_STRUCTURE):
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         if isinstance(event, ChildStarted):
-            if not event.errno and event.kind is StartedKind.CHILD:
+            if not event.errno and event.kind in (StartedKind.CHILD, StartedKind.FORK):
                 _add_member(tree, started, member, event, root, reader.journal_id)
             elif not event.errno and event.kind is StartedKind.PROGRAM:
                 started.append(_replace(tree, member, event, root, reader.journal_id))
@@ -171,7 +181,8 @@ def _add_member(
     if event.pid in tree.members or event.pid <= FIRST_PID or len(tree.members) >= MEMBERS_MAX:
         raise NotResumable(f"the journals of the run start process {event.pid} more than once")
     path = find_path(root, event.pid)
-    child = RecordedMember(event.pid, parent.pid, 0, path, starter)
+    is_fork = event.kind is StartedKind.FORK
+    child = RecordedMember(event.pid, parent.pid, 0, path, starter, is_fork)
     tree.members[event.pid] = child
     tree.last_pid = max(tree.last_pid, event.pid)
     started.append(child)
@@ -179,10 +190,18 @@ def _add_member(
 
 def _check_start(reader: Reader, member: RecordedMember) -> None:
     """Raise ``NotResumable`` unless a journal begins as that of this process."""
+    if member.is_fork:
+        if reader.journal_id != member.starter:
+            raise _foreign_error(member)
+        return
     start = _read_start(reader)
     expected = member.starter, member.pid, member.parent, member.image
     if start is None or (start.journal, start.pid, start.parent, start.image) != expected:
-        raise NotResumable(f"{member.path} is not the journal of process {member.pid} of the run")
+        raise _foreign_error(member)
+
+
+def _foreign_error(member: RecordedMember) -> NotResumable:
+    return NotResumable(f"{member.path} is not the journal of process {member.pid} of the run")
 
 
 def _read_start(reader: Reader) -> ChildStart | None:
@@ -207,12 +226,13 @@ def make_room(path: Path, starter: bytes) -> bool:
     try:
         with Reader(path) as reader:
             start = _read_start(reader)
+            is_fork = reader.journal_id == starter
     except JournalError:
         return False
-    if start is None or start.journal != starter:
+    if not is_fork and (start is None or start.journal != starter):
         return False
-    path.unlink()
-    return True
+    remove_journal(path)
+    return not path.exists()
 
 
 class _Ranges:
@@ -254,18 +274,18 @@ class _Ranges:
             yield PipePart(offset, part.data[offset - part.offset :])
 
 
-def _read_pipes(readers: list[Reader], tree: RecordedTree) -> None:
+def _read_pipes(readers: list[tuple[Reader, int]], tree: RecordedTree) -> None:
     """Find the bytes that were written to each pipe and not read."""
     read: dict[PipeId, _Ranges] = {}
-    for reader in readers:
-        for pipe_id, part, is_write in _list_transfers(reader, _TRANSFERS):
+    for reader, start in readers:
+        for pipe_id, part, is_write in _list_transfers(reader, start, _TRANSFERS):
             if not is_write:
                 read.setdefault(pipe_id, _Ranges()).add(part.offset, part.offset + len(part.data))
     for ranges in read.values():
         ranges.sort()
     size = 0
-    for reader in readers:
-        for pipe_id, part, is_write in _list_transfers(reader, _WRITES):
+    for reader, start in readers:
+        for pipe_id, part, is_write in _list_transfers(reader, start, _WRITES):
             if not is_write:
                 continue
             contents = tree.pipes.setdefault(pipe_id, PipeContents())
@@ -283,10 +303,10 @@ def _read_pipes(readers: list[Reader], tree: RecordedTree) -> None:
 
 
 def _list_transfers(
-    reader: Reader, tags: frozenset[int]
+    reader: Reader, start: int, tags: frozenset[int]
 ) -> Iterator[tuple[PipeId, PipePart, bool]]:
     """Yield the bytes that a process wrote to pipes (true) and read from pipes (false)."""
-    for frame in reader.frames(tags=tags):
+    for frame in reader.frames(start, tags=tags):
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         if isinstance(event, PipeRead | PipeWrite):
             pipe_id = PipeId(event.creator, event.number)

@@ -3,9 +3,10 @@
 from contextlib import ExitStack
 from dataclasses import replace
 
+from journal.engine.session.child_state import make_child_config, make_child_streams
 from journal.engine.session.host_check import compare_host, read_times, report_differences
 from journal.engine.session.process import Process
-from journal.engine.session.process_tree import ProcessTree, make_child_config, make_child_streams
+from journal.engine.session.process_tree import ProcessTree
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.session.recorder import Recorder
 from journal.engine.session.session_builder import Resumption, close_on_error
@@ -56,7 +57,10 @@ def _resume(
             reseed=False,
             access=access,
         )
-        resumption = Resumption(recording, {}, interrupter, config, options, access, times, tree)
+        forked_as = (member.pid, member.parent) if member.is_fork else None
+        resumption = Resumption(
+            recording, {}, interrupter, config, options, access, times, tree, forked_as
+        )
         process = resumption.make_process(writer, streams)
         recorder = Recorder(
             writer, streams, interrupter, config, process=process, reader=recording.reader

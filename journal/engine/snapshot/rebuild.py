@@ -50,6 +50,7 @@ from journal.events.definition import Event, Role
 from journal.events.inputs import HostCall, HostResult, TtyRead
 from journal.events.memory import UpdateMemoryRegion
 from journal.events.process import ProcessTrap
+from journal.events.processes import ChildStarted, ProcessReplaced, ProcessSpawned
 from journal.events.snapshots import ClearEthereal
 from journal.events.streams import StreamWrite
 from journal.events.tag_sets import KNOWN
@@ -63,6 +64,7 @@ from journal.wasi_abi import CLOCK_REALTIME, Errno, WasiError
 _MALFORMED = (FormatError, struct.error, ValueError, LookupError, OverflowError, MemoryError)
 
 _RESULT = HostResult.tag
+_STARTED = ChildStarted.tag
 _TERMINAL_READ = TtyRead.tag
 _PROBE = HostCall.PROBE
 _PROBE_ALONE = "no effect follows this probe"
@@ -107,6 +109,9 @@ def rebuild_state(
     source = _RecordedResults(batches, upto)
     with context.tape.substitute(source.record_effect, source.request_input):
         for row in source.rows:
+            if row[1] == _STARTED:
+                context.processes.repeat_start(row[2])
+                continue
             effect = _EFFECT_HANDLERS.get(row[1])
             if row[1] == _TERMINAL_READ:
                 _note_terminal(context, row)
@@ -436,7 +441,7 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
 #: other runtimes record.
 _IGNORED = (
     *(descriptors.FileDescriptorSeek, descriptors.FileDescriptorAdvise, StreamWrite),
-    *(ProcessExit, ProcessTrap),
+    *(ProcessExit, ProcessTrap, ProcessSpawned, ProcessReplaced),
     *(InitModule, UpdateMemoryRegion, CloseThread, ClearEthereal),
 )
 
@@ -454,4 +459,4 @@ _EFFECT_HANDLERS = {
 }
 
 #: Tags that ``rebuild_state`` needs.
-REBUILD_TAGS = frozenset((*_EFFECT_HANDLERS, _RESULT, _TERMINAL_READ))
+REBUILD_TAGS = frozenset((*_EFFECT_HANDLERS, _RESULT, _TERMINAL_READ, _STARTED))

@@ -163,6 +163,11 @@ class SnapshotCoordinator:
         return frozenset(trigger for trigger in Trigger if not armed(trigger))
 
     @property
+    def is_suspending(self) -> bool:
+        """Return whether a snapshot is being taken, whose parts stand together in the journal."""
+        return self._request is not None
+
+    @property
     def has_stacks(self) -> bool:
         """Return whether a snapshot has the stacks of the guest."""
         return self._variant.has_stacks
@@ -223,6 +228,16 @@ class SnapshotCoordinator:
         else:
             self._request = request
             raise SuspendCall
+
+    def request_copy(self, function: str) -> PendingSnapshot:
+        """Request a snapshot with a copy of the state in the present call, which is made again.
+
+        The caller raises ``SuspendCall``. Only for a guest with stacks.
+        """
+        ticket = PendingSnapshot(Trigger.EXPLICIT, copies_state=True)
+        point = SuspendPoint(self.interceptor.calls, self._entry, function)
+        self._request = SnapshotRequest(Trigger.EXPLICIT, point, ticket)
+        return ticket
 
     def _is_idle(self) -> bool:
         """Return whether a long wait triggers a snapshot, which it does once per call.

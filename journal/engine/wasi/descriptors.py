@@ -189,6 +189,15 @@ class Descriptors:
         else:
             self.fd_flags.pop(fd, None)
 
+    def substitute(self, old: Descriptor, new: Descriptor) -> None:
+        """Let all descriptors of the object ``old`` refer to ``new``, and close nothing."""
+        for fd, descriptor in self.used.items():
+            if descriptor is old:
+                self.used[fd] = new
+        count = self._duplicates.pop(id(old), 0)
+        if count:
+            self._duplicates[id(new)] = count
+
     def copy_numbers(self) -> "DescriptorNumbers":
         """Return which numbers refer to which objects now."""
         return DescriptorNumbers(

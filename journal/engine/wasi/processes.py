@@ -1,8 +1,8 @@
 """The processes that a guest knows: itself, its parent and its children."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.descriptors import (
@@ -38,6 +38,7 @@ from journal.wasi_abi import Errno, WasiError
 if TYPE_CHECKING:
     from journal.engine.wasi.call_context import CallContext
 
+
 FIRST_PID = 1
 """Number of the first process of a run."""
 
@@ -72,6 +73,11 @@ class StartRequest:
     files: tuple[StartFile, ...] = ()
     ignored: bytes = b""
     seq: int = 0
+
+
+def _refuse_copy() -> Any:
+    """Raise ``WasiError``: the stack of the guest cannot be copied."""
+    raise WasiError(Errno.NOTSUP)
 
 
 class ChildEnd(NamedTuple):
@@ -113,6 +119,12 @@ class ProcessHost(Protocol):
     def start_successor(self, pid: int) -> None:
         """Start the program that replaces that of a process."""
 
+    def fork(self, parent: int, take_copy: Callable[[], Any]) -> int:
+        """Create the journal of a child with a copy of its parent's state; return its number.
+
+        Raises ``WasiError`` if that is impossible, and what ``take_copy`` raises.
+        """
+
     def find_end(self, pid: int) -> ChildEnd | None:
         """Return the end of a process, None while it runs."""
 
@@ -152,11 +164,18 @@ class GuestProcesses:
     image: int = 0
     records_pipes: bool = False
     host: ProcessHost | None = None
+    #: Number and parent of the process, in which proc_fork has not returned yet.
+    forked_as: tuple[int, int] | None = None
+    #: Returns a copy of the guest's state, for which the call is suspended and made again.
+    take_copy: Callable[[], Any] = _refuse_copy
+    #: Called when the process has got its number from a fork.
+    on_forked: Callable[[], None] = lambda: None
     #: Called before the program is replaced.
     on_replaced: Callable[[], None] = lambda: None
     #: Files to open before the program starts, and duplicates of these.
     start_files: tuple[StartFile, ...] = ()
     start_copies: tuple[StartDescriptor, ...] = ()
+    _held: list[SharedEnd] = field(default_factory=list)
 
     # -- pipes -------------------------------------------------------------------------------------
 
@@ -183,6 +202,16 @@ class GuestProcesses:
         """Connect all ends after a replay."""
         for end in self.list_ends():
             self.attach(end)
+        for end in self._held:
+            end.detach()
+        self._held.clear()
+
+    def hold_ends(self, parent: "GuestProcesses") -> None:
+        """Keep the pipes of ``parent`` open until this process, which it forked, is live."""
+        for end in parent.list_ends():
+            held = SharedWriter(end.id) if end.is_writer else SharedReader(end.id)
+            self.attach(held)
+            self._held.append(held)
 
     def detach(self) -> None:
         """Disconnect all ends: the process has ended, and its events are durable."""
@@ -279,6 +308,58 @@ class GuestProcesses:
                 host.start_successor(self.pid)
             self.detach()
         raise ProcessReplacedError
+
+    def fork(self) -> int:
+        """Return the number of a new child that continues as this process does; 0 in the child.
+
+        The call suspends the guest for a copy of its state, and is made again in both processes.
+        Raises ``WasiError`` if the process cannot be forked.
+        """
+        host, is_created = self.host, False
+
+        def live() -> bytes:
+            nonlocal is_created
+            if self.forked_as is not None:
+                return _pack_started(0, StartedKind.ITSELF, *self.forked_as, 0)
+            try:
+                if host is None:
+                    raise WasiError(Errno.NOTSUP)
+                pid = host.fork(self.pid, self.take_copy)
+            except WasiError as error:
+                return _pack_started(error.errno, StartedKind.FORK, 0, self.pid, 0)
+            is_created = True
+            return _pack_started(0, StartedKind.FORK, pid, self.pid, 0)
+
+        payload = self.tape.request_input(ChildStarted.tag, b"", live)
+        errno, kind, pid, *_ = _unpack_started(payload)
+        if is_created and host is not None:
+            self.barrier()
+            host.start_child(pid)
+        if errno:
+            raise WasiError(errno)
+        self.repeat_start(payload)
+        return 0 if kind is StartedKind.ITSELF else int(pid)
+
+    def repeat_start(self, payload: bytes) -> None:
+        """Become the process that a fork made, if this ChildStarted event says so.
+
+        The standard streams are those of the first process, which other processes use by pipes.
+        """
+        errno, kind, pid, parent, _ = _unpack_started(payload)
+        if errno or kind is not StartedKind.ITSELF:
+            return
+        self.forked_as = None
+        self.pid, self.parent, self.image = pid, parent, 0
+        self.on_forked()
+        for stream in {id(each): each for each in self.descriptors.used.values()}.values():
+            if not isinstance(stream, InputStream | OutputStream):
+                continue
+            is_input = isinstance(stream, InputStream)
+            pipe_id = PipeId(0, 0 if isinstance(stream, InputStream) else stream.number)
+            end = SharedReader(pipe_id) if is_input else SharedWriter(pipe_id)
+            self.descriptors.substitute(stream, end)
+            if not self.tape.replaying:
+                self.attach(end)
 
     def send_signal(self, pid: int, signal: int) -> None:
         """Send a signal to another process. Raises ``WasiError`` if that is impossible."""

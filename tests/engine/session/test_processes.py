@@ -10,7 +10,7 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount
-from journal.engine import ExitKind, RunResult, verify_replay
+from journal.engine import ExitKind, RunResult, SnapshotOptions, Stacks, verify_replay
 from journal.errors import ModuleMismatch, NotResumable, OptionError
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
@@ -23,6 +23,7 @@ from journal.events.processes import (
     PipeWrite,
     StreamPassed,
 )
+from journal.events.snapshots import Snapshot
 from journal.log import Writer
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.programs import guest
@@ -175,6 +176,52 @@ def test_a_process_goes_on_with_another_program(tmp_path: Path, cache_dir: Path)
     assert first.result == RunResult(ExitKind.REPLACED)
     assert second.result == ENDED
     assert resume(path, cache_dir) == (ENDED, output)
+
+
+def test_a_fork_continues_in_both_processes(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "a.journal"
+    result, output = run(path, cache_dir, "processes", "forks")
+    assert result == ENDED
+    assert output.splitlines() == [
+        "child 2 has 2",
+        "pid 2 parent 1 args processes who A=- C=- fds 0 1 2 3 5 in /",
+        *("join: 1 2 tag 1 code 0", "parent 1 has 1"),
+    ]
+    assert [each.name for each in journals_of(path)[1:]] == ["2-1.journal", "2.journal"]
+    checked = [verify_replay(each, cache=cache_dir) for each in journals_of(path)]
+    assert all(each.matches for each in checked)
+    assert [each.result.kind for each in checked if each.result] == [
+        *(ExitKind.EXITED, ExitKind.EXITED, ExitKind.REPLACED),
+    ]
+
+
+def test_a_fork_without_stacks_is_refused(tmp_path: Path, cache_dir: Path) -> None:
+    notes: list[str] = []
+    options = SnapshotOptions(stacks=Stacks.NEVER)
+    _, output = run(
+        tmp_path / "a.journal",
+        cache_dir,
+        "processes",
+        "forks",
+        snapshots=options,
+        note=notes.append,
+    )
+    assert output == "fork: error 58\n"
+    assert len(notes) == 1
+    assert "--stacks" in notes[0]
+
+
+@pytest.mark.parametrize("arguments", [("shell", *PIPELINES), ("processes", "generations", "2")])
+def test_a_run_resumes_from_snapshots_of_its_processes(
+    arguments: tuple[str, ...], tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "a.journal"
+    options = SnapshotOptions(every_events=3, stacks=Stacks.ALWAYS)
+    result, output = run(path, cache_dir, *arguments, snapshots=options)
+    cut_before(path, ChildEnded)
+    assert any(isinstance(event, Snapshot) for event in events_of(path))
+    assert resume(path, cache_dir) == (result, output)
+    assert all(verify_replay(each, cache=cache_dir).matches for each in journals_of(path))
 
 
 def test_without_commands_nothing_can_be_started(tmp_path: Path, cache_dir: Path) -> None:

@@ -266,10 +266,15 @@ def proc_exec(
     proc_exec2(context, name, name_size, arguments, arguments_size, 0, 0)
 
 
-def proc_fork(context: CallContext, copy_memory: int, result: int) -> NoReturn:
-    """Refuse with ``NOTSUP``: the stack of the guest cannot be copied."""
+def proc_fork(context: CallContext, copy_memory: int, result: int) -> None:
+    """Make a child that continues here, too; write its number, and 0 in the child.
+
+    A fork without a copy of the memory (vfork) makes a copy, too.
+    """
     context.memory.check(result, 4)
-    raise WasiError(Errno.NOTSUP)
+    if context.signals.is_handling:
+        raise WasiError(Errno.NOTSUP)
+    context.memory.write_u32(result, context.processes.fork())
 
 
 def proc_fork_env(context: CallContext, result: int) -> NoReturn:
