@@ -71,7 +71,7 @@ class ProcessLinks:
         processes = context.processes
         processes.barrier = barrier
         # Another process can end this one by a signal.
-        context.signals.is_needed = child is not None or self.forked_as is not None
+        context.signals.is_needed = child is not None or processes.records_pipes
         if child is None:
             if processes.records_pipes and self.forked_as is None:
                 context.relay = self.relay = StreamRelay(context, append_frame, barrier)
