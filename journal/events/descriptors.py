@@ -273,7 +273,10 @@ class CreatePipe(Event):
 
 @event(tag=32, group=Group.FILES, role=Role.EFFECT, rule=Opens())
 class CreateEvent(Event):
-    """The guest created an event counter with fd_event. ``flags`` 1 selects semaphore mode."""
+    """The guest created an event counter with fd_event.
+
+    ``flags`` 1 selects semaphore mode, and 4 a counter that does not block.
+    """
 
     initial_val: U64
     flags: U16

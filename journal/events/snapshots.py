@@ -129,9 +129,11 @@ class DirectoryListing(Event):
 class DescriptorContents(Event):
     """Contents of an object inside the guest, for the next snapshot.
 
-    ``fd`` is a descriptor of the object: of a pipe its reading end, of an event counter, or of a
-    socket that is connected inside the guest. ``value`` is the value of a counter, ``flags`` are
-    those of the object, and ``parts`` the bytes that wait to be read, one part for each message.
+    ``fd`` is the lowest descriptor of the object. ``parts`` are the bytes that wait to be read: one
+    part for a pipe or a stream, two for each message, its sender and its bytes. Sockets with a name
+    and epoll sets have further parts. ``value`` is the value of a counter, the count of bytes that
+    were read from a pipe before, or the accepted size of an unfinished write. ``flags`` have the
+    pending error of a socket in their upper 16 bits.
     """
 
     fd: Fd

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import journal
 from journal.engine.snapshot.contents import apply_contents
+from journal.engine.wasi import descriptors
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions import PREVIEW_1
 from journal.engine.wasi.objects.buffers import BUFFERS_SIZE_MAX
@@ -690,4 +691,18 @@ def test_the_objects_of_a_guest_hold_a_limited_size_together() -> None:
         assert guest.write(fd, b"x").errno == 0
     guest.close(made[1][0])
     assert guest.write_zeros(fds(guest.pipe())[1], 65536).errno == 0
+    local.end()
+
+
+def test_a_full_table_has_no_room_for_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "DESCRIPTORS_MAX", 4)
+    local = LocalGuest()
+    guest = GuestObjects(local)
+    for _ in range(3):
+        guest.event(0)
+    for outcome in (guest.pipe(), guest.pair()):
+        assert outcome.errno == Errno.MFILE
+    assert sorted(local.context.descriptors.used) == [0, 1, 2]
+    assert guest.dup(0).value == 3
+    assert guest.dup(0).errno == Errno.MFILE
     local.end()
