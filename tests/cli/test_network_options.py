@@ -11,7 +11,7 @@ import pytest
 import journal
 from journal.events.process import Listener
 from journal.wasi_abi import Errno
-from tests.support.command_line import Done, parse_last_json, run_tool
+from tests.support.command_line import Done, parse_last_json, run_inside, run_tool
 from tests.support.remote_guest import DATA, END, REMOTE, encode_order, parse_answer
 from tests.support.rewrites import events_of
 from tests.support.wasix_sockets import INET4, STREAM, inet4
@@ -63,7 +63,8 @@ def test_a_rule_grants_what_it_says_and_no_more(tmp_path: Path) -> None:
 def test_a_wrong_rule_is_refused_in_one_sentence(
     options: tuple[str, ...], reason: str, tmp_path: Path
 ) -> None:
-    done = run(tmp_path, *options)
+    (tmp_path / "remote.wasm").write_bytes(REMOTE)
+    done = run_inside("run", *options, "remote.wasm", at=tmp_path)
     assert done.returncode == 125
     assert reason in done.stderr.decode()
     assert len(done.stderr.splitlines()) == 1
@@ -73,7 +74,9 @@ def test_a_wrong_rule_is_refused_in_one_sentence(
 def test_an_address_in_use_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        done = run(tmp_path, "--tcp-listen", f"127.0.0.1:{port}")
+        (tmp_path / "remote.wasm").write_bytes(REMOTE)
+        options = ("--tcp-listen", f"127.0.0.1:{port}")
+        done = run_inside("run", *options, "remote.wasm", at=tmp_path)
     assert done.returncode == 125
     assert f"cannot listen at 127.0.0.1:{port}: Address already in use" in done.stderr.decode()
 
@@ -96,15 +99,15 @@ def test_a_guest_of_a_stranger_gets_its_network_back_by_options_or_approval(
     checked = run_tool("check-resume", "mailed", at=tmp_path, stdin=END)
     assert checked.returncode == 1
     assert all(option in checked.stdout.decode() for option in options)
-    shown = run_tool("trust", "--show", "mailed", at=tmp_path)
+    shown = run_inside("trust", "--show", "mailed", at=tmp_path)
     assert shown.stdout.decode().splitlines() == [
         f"asks for: a listener at {address}",
         "asks for: the network rule 'connect=*.example.org:443'",
         "asks for: the network rule resolve",
     ]
-    found = json.loads(run_tool("trust", "--show", "--json", "mailed", at=tmp_path).stdout)
+    found = json.loads(run_inside("trust", "--show", "--json", "mailed", at=tmp_path).stdout)
     assert (found["listeners"], found["options"]) == ([address], options)
-    info = run_tool("info", "mailed", at=tmp_path).stdout.decode()
+    info = run_inside("info", "mailed", at=tmp_path).stdout.decode()
     assert f"listener       {address}" in info
     assert "nobody granted" in info
 
@@ -115,7 +118,6 @@ def test_a_guest_of_a_stranger_gets_its_network_back_by_options_or_approval(
     (tmp_path / "mailed").write_bytes(copy)
     assert run_tool("resume", "--net", "none", "mailed", at=tmp_path, stdin=END).returncode == 0
     (tmp_path / "mailed").write_bytes(copy)
-    assert run_tool("trust", "mailed", at=tmp_path).returncode == 0
-    assert "resumable      yes" in run_tool("info", "mailed", at=tmp_path).stdout.decode()
-    assert run_tool("check-resume", "mailed", at=tmp_path, stdin=END).returncode == 0
+    assert run_inside("trust", "mailed", at=tmp_path).returncode == 0
+    assert "resumable      yes" in run_inside("info", "mailed", at=tmp_path).stdout.decode()
     assert run_tool("resume", "mailed", at=tmp_path, stdin=END).returncode == 0

@@ -71,8 +71,8 @@ def test_the_normal_form_of_a_rule_is_the_same_rule(text: str, normal: str) -> N
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "begins with none of"),
-        ("ALL", "begins with none of"),
+        ("", "resolve, loopback or all"),
+        ("ALL", "resolve, loopback or all"),
         ("listen", "write listen=HOST:PORT"),
         ("listen=8080", "write listen=HOST:PORT"),
         ("listen=:8080", "write listen=HOST:PORT"),
@@ -138,6 +138,13 @@ def test_without_rules_nothing_is_granted_and_with_all_everything() -> None:
         assert policy.may_connect(at("::ffff:10.0.0.1"), UDP) is granted
         assert policy.may_resolve("example.org") is granted
         assert not policy.has_loopback
+
+
+def test_none_stands_for_no_rules_and_only_alone() -> None:
+    assert NetworkPolicy.parse(["none"]) == NO_NETWORK == NetworkPolicy.parse([])
+    for texts in (["none", "all"], ["none", "none"], ["none=1"]):
+        with pytest.raises(OptionError, match="or none alone"):
+            NetworkPolicy.parse(texts)
 
 
 def test_loopback_inside_the_guest_grants_nothing_of_the_host() -> None:
