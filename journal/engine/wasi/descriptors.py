@@ -152,8 +152,13 @@ class Descriptors:
         return fd
 
     def next_pair(self) -> tuple[int, int]:
-        """Return the two lowest free numbers, for a guest of WASIX."""
+        """Return the two lowest free numbers, for a guest of WASIX.
+
+        Raises ``WasiError`` with ``MFILE`` if the table is full.
+        """
         first = self.next_fd()
+        if first + 1 >= DESCRIPTORS_MAX:
+            raise WasiError(Errno.MFILE)
         return first, self.next_fd(first + 1)
 
     def reserve(self, fd: int) -> None:
