@@ -20,7 +20,7 @@ from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.engine.wasi.terminal import Terminal
 from journal.events import codec
-from journal.events.inputs import ClockRead, HostCall, HostResult
+from journal.events.inputs import ClockRead
 from journal.events.wire_types import decode_path
 from journal.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, WasiError
 
@@ -149,21 +149,6 @@ class CallContext:
             raise
         self.wait_started = None
         return is_ready
-
-    def request_awaited(self, tag: int, fd: int, live: Callable[[], bytes]) -> bytes:
-        """Return the payload of an input that starts with ``fd``, for which the guest may wait.
-
-        ``live`` raises ``WasiError`` if the wait ends early. The journal has a ``HostResult`` in
-        place of the input then.
-        """
-        errno: int = Errno.SUCCESS
-        if self.tape.peek(HostResult.tag) is None:
-            try:
-                return self.tape.request_input(tag, fd.to_bytes(4, "little"), live)
-            except WasiError as error:
-                errno = error.errno
-        recorded, _ = self.tape.request_host_result(HostCall.WAIT, fd, lambda: (errno, b""))
-        raise WasiError(recorded)
 
     def close(self) -> None:
         """Close the sockets of the host and restore its terminal."""

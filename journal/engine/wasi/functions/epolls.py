@@ -98,7 +98,7 @@ def epoll_wait(
         context.wait_started = None
         return _pack_result(epfd, tuple(ready))
 
-    payload = context.request_awaited(EpollResult.tag, epfd, live)
+    payload = context.tape.request_input(EpollResult.tag, epfd.to_bytes(4, "little"), live)
     _, ready = _unpack_result(payload)
     if len(ready) > count:
         raise ValueError(f"recorded result has {len(ready)} events: {count} were requested")
