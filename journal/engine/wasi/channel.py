@@ -72,6 +72,8 @@ class ByteChannel:
     rights: ClassVar[Rights] = RIGHTS_SOCKET
     flags: int = 0
     """WASI's fdflags."""
+    is_exact: ClassVar[bool] = True
+    """Whether the events of :meth:`watch_events` are the state; otherwise they are only a hint."""
     watchers: "MutableMapping[ChannelWatcher, None]" = MappingProxyType({})  # type: ignore[assignment]
     """Watches of epoll sets that have this channel. :func:`add_watcher` adds one."""
 
@@ -106,6 +108,12 @@ class ByteChannel:
         With descriptors, their events are the state of the channel: nothing asks ``readiness``.
         """
         return []
+
+    def watch_events(self, wanted: Readiness) -> list[tuple[int, int]]:
+        """Return the descriptors of the host that an epoll set watches: those of
+        :meth:`poll_events`, at any time.
+        """
+        return self.poll_events(wanted)
 
     def available_size(self) -> int:
         """Return how many bytes can be read without waiting; 1 if only a read can tell."""

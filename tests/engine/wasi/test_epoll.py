@@ -13,6 +13,7 @@ import pytest
 import journal
 from journal.engine import ALL_NETWORK, SnapshotOptions
 from journal.engine.wasi.objects import epoll as epolls
+from journal.engine.wasi.objects.epoll_nesting import NESTED_MAX
 from journal.errors import NotResumable
 from journal.events.inputs import EpollResult, ReadyDescriptor
 from journal.events.snapshots import Trigger
@@ -104,7 +105,7 @@ def test_files_and_directories_cannot_be_watched(live: Remote) -> None:
 
 
 def test_sets_cannot_watch_each_other_in_a_circle_or_too_deep(guest: LocalGuest) -> None:
-    chain = [create(guest) for _ in range(epolls.NESTED_MAX + 1)]
+    chain = [create(guest) for _ in range(NESTED_MAX + 1)]
     for inner, outer in pairwise(chain[:-1]):
         assert control(guest, outer, ADD, inner, IN) == 0
     assert control(guest, chain[-1], ADD, chain[-2], IN) == Errno.LOOP

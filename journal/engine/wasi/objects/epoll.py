@@ -8,11 +8,9 @@ queues the watch. Events of the host come from an epoll instance of the host.
 import select
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from journal.engine.wasi.channel import (
-    ALWAYS_WATCHED,
     ANY_EVENT,
     NOT_READY,
     ByteChannel,
@@ -21,7 +19,9 @@ from journal.engine.wasi.channel import (
     add_watcher,
     from_poll_mask,
 )
-from journal.engine.wasi.descriptors import Descriptor, Descriptors, InputStream, OutputStream
+from journal.engine.wasi.descriptors import Descriptor, Descriptors, InputStream
+from journal.engine.wasi.objects.epoll_nesting import can_nest
+from journal.engine.wasi.objects.epoll_watch import EDGE, ONESHOT, Watch, Watchable
 from journal.engine.wasi.objects.host_watches import HostWatches
 from journal.events.descriptors import EpollEvent, EpollOperation
 from journal.events.inputs import ReadyDescriptor
@@ -33,62 +33,8 @@ if TYPE_CHECKING:
 
 #: Watched descriptors of a guest in all its epoll sets.
 WATCHES_MAX = 65536
-#: Longest chain of epoll sets that watch each other, as on Linux.
-NESTED_MAX = 5
-
-#: Flags of a watch beside its events: report only changes; report one event, then nothing.
-EDGE, ONESHOT = 64, 128
-
-_EVENTS = int(ANY_EVENT)
-_HOST_EDGE, _HOST_ONESHOT = 1 << 31, 1 << 30
 _FD_BITS = 16  # A number in a result has the descriptor in these bits, and a rank above them.
 _NUMBER = struct.Struct("<I")
-
-Watchable = ByteChannel | InputStream | OutputStream
-
-
-class Watch:
-    """One watched descriptor of an epoll set: Linux's epitem.
-
-    ``event`` is what the guest gave: the events and its data. A one-shot watch that has reported
-    is not ``is_enabled`` until the guest modifies it.
-    """
-
-    __slots__ = ("epoll", "event", "fd", "is_enabled", "target", "wanted")
-
-    def __init__(self, epoll: "Epoll", fd: int, target: Watchable, event: EpollEvent) -> None:
-        self.epoll, self.fd, self.target = epoll, fd, target
-        self.set_event(event)
-
-    def set_event(self, event: EpollEvent) -> None:
-        """Watch for other events, and enable the watch."""
-        self.event, self.is_enabled = event, True
-        self.wanted = Readiness(event.events & _EVENTS) | ALWAYS_WATCHED
-
-    def find_events(self) -> Readiness:
-        """Return which wanted events the object has now."""
-        return get_readiness(self.target) & self.wanted if self.is_enabled else NOT_READY
-
-    @property
-    def is_exact(self) -> bool:
-        """Return whether the host knows the events of an object that it watches.
-
-        Otherwise its descriptor only hints that the state of the object may have changed.
-        """
-        return isinstance(self.target, ByteChannel) and not isinstance(self.target, Epoll)
-
-    def on_events(self, events: Readiness, reached: set[int]) -> None:
-        """Queue the watch, because ``events`` have come. See ``ByteChannel.announce``."""
-        if self.is_enabled and events & self.wanted:
-            self.epoll.queue(self, reached, is_changed=events == ANY_EVENT)
-
-    def on_close(self) -> None:
-        """End the watch, because the last descriptor of the object was closed."""
-        self.epoll.drop(self)
-
-    def on_replacement(self, channel: ByteChannel) -> None:
-        """Watch ``channel``, which has taken the place of the watched channel."""
-        self.epoll.replace(self, channel)
 
 
 class Epoll(ByteChannel):
@@ -101,6 +47,7 @@ class Epoll(ByteChannel):
 
     filetype: ClassVar[FileType] = FileType.UNKNOWN
     rights: ClassVar[Rights] = Rights.FD_FILESTAT_GET | Rights.POLL_FD_READWRITE
+    is_exact = False
 
     def __init__(self, descriptors: Descriptors) -> None:
         self._descriptors = descriptors
@@ -130,7 +77,9 @@ class Epoll(ByteChannel):
             raise WasiError(Errno.EXIST)
         if self._descriptors.watch_count >= WATCHES_MAX:
             raise WasiError(Errno.NOSPC)
-        if isinstance(target, Epoll) and not _can_nest(self, target):
+        if isinstance(target, Epoll) and not can_nest(
+            self, target, Epoll.get_nested, Epoll.get_outer
+        ):
             raise WasiError(Errno.LOOP)
         return target
 
@@ -196,7 +145,8 @@ class Epoll(ByteChannel):
 
     def get_outer(self) -> "list[Epoll]":
         """Return the epoll sets that watch this one."""
-        return [each.epoll for each in self.watchers if isinstance(each, Watch)]
+        outer = [each.epoll for each in self.watchers if isinstance(each, Watch)]
+        return [each for each in outer if isinstance(each, Epoll)]
 
     # -- epoll_wait -------------------------------------------------------------------------------
 
@@ -289,7 +239,7 @@ class Epoll(ByteChannel):
             if not watch.is_enabled:
                 continue
             self._polled.pop(watch, None)
-            watched = _get_host_events(watch.target, watch.wanted)
+            watched = watch.get_host_events()
             if not watched:
                 self._host.remove(watch)
                 if isinstance(watch.target, InputStream) and not watch.target.source.is_rereadable:
@@ -297,7 +247,7 @@ class Epoll(ByteChannel):
                 continue
             try:
                 fd, events = watched[0]
-                self._host.put(watch, fd, _to_host_mask(watch, events))
+                self._host.put(watch, fd, watch.to_host_mask(events))
             except OSError:  # A device that cannot be watched, or no more descriptors.
                 self._host.remove(watch)
                 self._polled[watch] = None
@@ -340,12 +290,16 @@ class Epoll(ByteChannel):
             return []
         return self.get_waited()
 
+    def watch_events(self, wanted: Readiness) -> list[tuple[int, int]]:
+        """Return the epoll instance of the host, which another set can watch."""
+        fd = self.get_host_descriptor()
+        return [] if fd is None else [(fd, int(select.POLLIN))]
+
     def get_waited(self) -> list[tuple[int, int]]:
         """Return the descriptors of the host to wait for."""
-        fd = self.get_host_descriptor()
-        waited = [] if fd is None else [(fd, int(select.POLLIN))]
+        waited = self.watch_events(Readiness.READABLE)
         for watch in self._polled:
-            waited += _get_host_events(watch.target, watch.wanted)
+            waited += watch.get_host_events()
         return waited
 
     # -- snapshots --------------------------------------------------------------------------------
@@ -374,49 +328,3 @@ class Epoll(ByteChannel):
         for watch in list(self._watches.values()):
             self.drop(watch)
         self._host.close()
-
-
-def get_readiness(target: Watchable) -> Readiness:
-    """Return what the guest could do with an open object now without waiting."""
-    if isinstance(target, ByteChannel):
-        return target.readiness()
-    if isinstance(target, OutputStream):
-        return Readiness.WRITABLE
-    return Readiness.READABLE if target.source.is_ready() else NOT_READY
-
-
-def _get_host_events(target: Watchable, wanted: Readiness) -> list[tuple[int, int]]:
-    """Return the descriptors of the host of an object, each with its events of ``select.poll``."""
-    if isinstance(target, Epoll):
-        fd = target.get_host_descriptor()
-        return [] if fd is None else [(fd, int(select.POLLIN))]
-    if isinstance(target, ByteChannel):
-        return target.poll_events(wanted)
-    if isinstance(target, InputStream) and not target.source.is_rereadable:
-        return target.source.poll_events()
-    return []
-
-
-def _to_host_mask(watch: Watch, events: int) -> int:
-    """Return the events of ``select.epoll`` for a watch, given those of ``select.poll``."""
-    events |= _HOST_EDGE if watch.event.events & EDGE else 0
-    return events | (_HOST_ONESHOT if watch.event.events & ONESHOT and watch.is_exact else 0)
-
-
-def _can_nest(outer: Epoll, inner: Epoll) -> bool:
-    """Return whether ``outer`` can watch ``inner``: without a cycle, in a chain that is short."""
-    below: dict[int, int] = {}
-    height = _find_chain_length(inner, Epoll.get_nested, below)
-    above = _find_chain_length(outer, Epoll.get_outer, {})
-    return id(outer) not in below and height + above <= NESTED_MAX
-
-
-def _find_chain_length(
-    epoll: Epoll, get_next: Callable[[Epoll], list[Epoll]], known: dict[int, int]
-) -> int:
-    """Return the number of sets in the longest chain from ``epoll``, and add all of them."""
-    if id(epoll) not in known:
-        nexts = get_next(epoll)
-        longest = max((_find_chain_length(each, get_next, known) for each in nexts), default=0)
-        known[id(epoll)] = longest + 1
-    return known[id(epoll)]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from journal.engine.wasi.objects.epoll import Watch
+    from journal.engine.wasi.objects.epoll_watch import Watch
 
 
 class HostWatches:
