@@ -415,3 +415,13 @@ def test_a_signal_ends_a_process_without_functions_of_signals(
     assert result == RunResult(ExitKind.EXITED, 215)
     for each in journals_of(path):
         assert verify_replay(each, cache=cache_dir).matches
+
+
+def test_output_of_an_ended_child_precedes_what_its_parent_writes_after_the_end(
+    pipelines: tuple[Path, str], tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "a.journal"
+    result, output = run(path, cache_dir, "processes", "generations", "2")
+    cut_before(path, ChildEnded)
+    cut_before(path, StreamPassed)
+    assert resume(path, cache_dir) == (result, output)  # The children had ended.
