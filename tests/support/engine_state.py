@@ -115,10 +115,13 @@ def _descriptor(found: Any) -> tuple[Any, ...]:
         return "input", found.terminal
     if isinstance(found, OutputStream):
         return "output", found.number, found.terminal
-    return type(found).__name__, *(getattr(found, name) for name in _VALUES_OF_SOCKETS)
+    return type(found).__name__, *(repr(getattr(found, name, None)) for name in _SOCKET_FIELDS)
 
 
-_VALUES_OF_SOCKETS = ("family", "kind", "protocol", "local", "backlog", "flags")
+_SOCKET_FIELDS = (
+    *("family", "kind", "protocol", "local", "bound", "asked", "peer", "backlog", "flags"),
+    *("connection", "options", "limits", "groups", "ended", "has_sent"),
+)
 
 
 def _opened(found: Any) -> tuple[Any, ...]:
@@ -169,6 +172,10 @@ class Witness:
         self._looks_live_at = -1  # Number of live calls to observe; -1 observes all calls.
         for name, (signature, handler) in list(PREVIEW_1.items()):
             monkeypatch.setitem(PREVIEW_1, name, (signature, self._watching(handler)))
+
+    def observe(self, recorder: journal.Recorder) -> None:
+        """Observe the guest of a recorder that has not started."""
+        self.seen, self._recorder = [], recorder
 
     def run(self, recorder: journal.Recorder, live: int = -1) -> journal.engine.RunResult:
         """Run a guest to its end. With ``live``, observe only that many calls after the replay."""

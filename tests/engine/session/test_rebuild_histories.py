@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from journal.events.core import TtySet
 from journal.events.definition import Event
 from journal.events.inputs import HostCall, HostResult
 from journal.events.snapshots import DescriptorPositions, DirectoryListing
-from journal.events.sockets import AddressFamily, SocketType
+from journal.events.sockets import AddressFamily, SocketOption, SocketType
+from journal.events.wire_types import SocketAddress
 from tests.support.call_histories import (
     EVERYTHING,
     FIRST,
@@ -205,6 +207,22 @@ TERMINAL = TtySet(
     line_feeds=True,
 )
 HOST_FILE = (bytes([4]) + bytes(16)) + b"a"
+HERE = SocketAddress(ip_address("127.0.0.1"), 1)
+SOCKET: list[Event] = [
+    sockets.SocketOpen(af=AddressFamily.INET4, ty=SocketType.STREAM, pt=0, fd=FIRST),
+    HostResult(call=HostCall.SOCKET, fd=FIRST, errno=0, value=b""),
+]
+CONNECT = sockets.SocketConnect(fd=FIRST, addr=HERE)
+CONNECTED = sockets.SocketConnected(fd=FIRST, local_addr=HERE, peer_addr=HERE)
+ACCEPTED = sockets.SocketAccepted(
+    listen_fd=FIRST,
+    fd=FIRST + 1,
+    fd_flags=0,
+    non_blocking=False,
+    local_addr=HERE,
+    peer_addr=HERE,
+)
+
 BAD: dict[str, tuple[list[Event], str]] = {
     "a number that is taken": ([open_file(fd=5)], "descriptor 5 is not free"),
     "a number that none has": ([open_file(fd=DESCRIPTORS_MAX)], "is not free"),
@@ -272,11 +290,8 @@ BAD: dict[str, tuple[list[Event], str]] = {
         ],
         "write result is 5 bytes: only 4 were passed",
     ),
-    "a pipe": ([descriptors.CreatePipe(read_fd=6, write_fd=7)], "does not record such an event"),
-    "a copy": (
-        [descriptors.DuplicateFileDescriptor(original_fd=3, copied_fd=6)],
-        "does not record such an event",
-    ),
+    "a pipe": ([descriptors.CreatePipe(read_fd=6, write_fd=6)], "descriptor 6 is not free"),
+    "a copy": ([descriptors.DuplicateFileDescriptor(original_fd=9, copied_fd=6)], "BADF"),
     "a terminal as wide as no other": (
         [alter_event(TERMINAL, cols=SIDE_MAX), alter_event(TERMINAL, cols=SIDE_MAX + 1)],
         "failed with INVAL",
@@ -286,11 +301,39 @@ BAD: dict[str, tuple[list[Event], str]] = {
         "descriptor 5 is not free",
     ),
     "a socket of none": (
-        [sockets.SocketOpen(af=AddressFamily.UNIX, ty=SocketType.STREAM, pt=0, fd=6)],
+        [sockets.SocketOpen(af=AddressFamily.UNSPECIFIED, ty=SocketType.STREAM, pt=0, fd=6)],
         "failed with AFNOSUPPORT",
     ),
     "a file that listens": ([open_file(), sockets.SocketListen(fd=FIRST, backlog=1)], "NOTSOCK"),
-    "a pair of sockets": ([sockets.SocketPair(fd1=6, fd2=7)], "does not record such an event"),
+    "a pair of sockets": ([sockets.SocketPair(fd1=6, fd2=6)], "descriptor 6 is not free"),
+    "an accept of a file": ([open_file(), ACCEPTED], "NOTSOCK"),
+    "an accept of a fresh socket": ([*SOCKET, ACCEPTED], "INVAL"),
+    "a connection of a file": ([open_file(), CONNECT], "NOTSOCK"),
+    "a connection to another family": (
+        [*SOCKET, alter_event(CONNECT, addr=SocketAddress(ip_address("::1"), 1))],
+        "does not fit the family",
+    ),
+    "a connection without a request": ([*SOCKET, CONNECTED], "NOTCONN"),
+    "an outcome without a request": (
+        [*SOCKET, HostResult(call=HostCall.CONNECT, fd=FIRST, errno=0, value=b"")],
+        "no pending connection",
+    ),
+    "bytes without a connection": (
+        [*SOCKET, sockets.SocketSend(fd=FIRST, flags=0, data=b"x")],
+        "NOTCONN",
+    ),
+    "an option that nobody can set": (
+        [*SOCKET, sockets.SocketSetOptFlag(fd=FIRST, opt=SocketOption.LISTENING, flag=True)],
+        "NOPROTOOPT",
+    ),
+    "a limit of no time": (
+        [*SOCKET, sockets.SocketSetOptTime(fd=FIRST, ty=sockets.TimeType.READ, time=0)],
+        "INVAL",
+    ),
+    "an end of no connection": (
+        [*SOCKET, sockets.SocketShutdown(fd=FIRST, how=sockets.Shutdown.READ)],
+        "NOTCONN",
+    ),
 }
 
 

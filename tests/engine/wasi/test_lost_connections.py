@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import journal
 from journal.engine import ALL_NETWORK, LostConnections, SnapshotOptions
+from journal.engine.snapshot.rebuild import rebuild_state
 from journal.engine.wasi.network.socket_state import SocketState
 from journal.events.inputs import BytesReceived, HostResult, StreamRead
 from journal.events.sockets import SocketOption, SocketSend
@@ -20,6 +22,7 @@ from journal.snapshots import Trigger
 from journal.wasi_abi import Errno
 from tests.support.budget import Budget
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
+from tests.support.engine_state import Fresh, Witness, batches_of, check_each, rows_of
 from tests.support.guest_runs import run_limited_tool
 from tests.support.remote_guest import (
     ANSWER_SIZE,
@@ -276,7 +279,9 @@ def test_a_resume_refuses_to_lose_connections(tmp_path: Path, cache_dir: Path) -
     reason = rf"1 open connections .*\(descriptor {fd} to 127.0.0.1:{peer}\): .*lost-connection"
     with pytest.raises(journal.NotResumable, match=reason):
         journal.resume(path, **refuse, **options)
-    done = run_limited_tool("resume", "--on-lost-connection", "refuse", "j", folder=tmp_path)
+    done = run_limited_tool(
+        "resume", "--net", "all", "--on-lost-connection", "refuse", "j", folder=tmp_path
+    )
     assert done.returncode == 125, done.stderr
     assert "would lose" in done.stderr
     assert path.read_bytes() == before
@@ -348,8 +353,13 @@ def test_a_recorded_result_that_is_impossible_is_refused(
         assert len(str(caught.value).splitlines()) == 1
 
 
-def record_every_call(path: Path, cache: Path) -> list[bytes]:
-    """Record a guest that makes each kind of call, and return its orders. No call waits."""
+def record_every_call(  # long: it makes each call once
+    path: Path, cache: Path, witness: Witness | None = None
+) -> list[bytes]:
+    """Record a guest that makes each kind of call, and return its orders. No call waits.
+
+    ``witness`` observes the guest.
+    """
     orders: list[bytes] = []
 
     def order(guest: Remote, name: str, *arguments: int, data: bytes = b"") -> Answer:
@@ -358,13 +368,19 @@ def record_every_call(path: Path, cache: Path) -> list[bytes]:
 
     iov = (DATA + 48).to_bytes(4, "little") + (9).to_bytes(4, "little")
     packed = iov.ljust(48, b"\0") + b"some data"
-    with journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache) as recorder:
+    recorder = journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache)
+    if witness is not None:
+        witness.observe(recorder)
+    with recorder:
         call = partial(order, Remote(recorder))
         fd = call("sock_open", INET4, STREAM, 0, DATA).number
         assert call("fd_fdstat_set_flags", fd, NONBLOCK).errno == 0
         assert call("sock_set_opt_flag", fd, SocketOption.KEEP_ALIVE, 1).errno == 0
         assert call("sock_bind", fd, DATA, data=inet4(0)).errno == 0
         assert call("sock_listen", fd, 5).errno == 0
+        limit = b"\1".ljust(8, b"\0") + (1 << 40).to_bytes(8, "little")
+        time_limit = ("sock_set_opt_time", fd, SocketOption.ACCEPT_TIMEOUT, DATA)
+        assert call(*time_limit, data=limit).errno == 0
         port = call("sock_addr_local", fd, DATA).port
         client = call("sock_open", INET4, STREAM, 0, DATA).number
         assert call("fd_fdstat_set_flags", client, NONBLOCK).errno == 0
@@ -412,3 +428,30 @@ def test_every_cut_of_a_journal_with_connections_goes_on(
         with journal.resume(cut, cache=cache_dir) as again:
             resume_remote(again)
             assert again.stdout == printed, f"cut at {count}"
+
+
+def test_a_rebuild_has_what_the_guest_knew_before_each_call(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, witness = tmp_path / "j", Witness(monkeypatch)
+    record_every_call(path, cache_dir, witness)
+    check_each(Fresh.of(path), rows_of(path), witness.seen)
+    upto, wanted = witness.seen[-1]
+    fresh = Fresh.of(path)
+    rebuild_state(fresh.context, batches_of(rows_of(path)), upto)
+    fresh.stand(wanted)
+    assert fresh.described() == wanted
+
+
+@pytest.mark.deep
+def test_a_forged_result_never_breaks_a_rebuild(tmp_path: Path, cache_dir: Path) -> None:
+    record_every_call(tmp_path / "j", cache_dir)
+    rows = rows_of(tmp_path / "j")
+    for at, (seq, tag, payload, time) in enumerate(rows):
+        for position in range(min(len(payload), 40)):
+            damaged = bytearray(payload)
+            damaged[position] ^= 0xFF
+            fresh = Fresh.of(tmp_path / "j")
+            changed = [*rows[:at], (seq, tag, bytes(damaged), time), *rows[at + 1 :]]
+            with suppress(journal.JournalError):
+                rebuild_state(fresh.context, batches_of(changed), rows[-1][0])

@@ -120,7 +120,7 @@ def set_option(
         return b""
 
     def apply(_: bytes) -> None:
-        socket.options[option] = value
+        socket.options[option] = int(value)
 
     if option in FLAG_OPTIONS:
         tag, effect = SocketSetOptFlag.tag, _pack_flag(fd, option, bool(value))
