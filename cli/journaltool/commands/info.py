@@ -272,7 +272,7 @@ def _processes_to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
         shown = ", ".join(numbers[:_PROCESSES_SHOWN_MAX])
         more = "" if len(numbers) <= _PROCESSES_SHOWN_MAX else ", …"
         noun = "process" if len(numbers) == 1 else f"{len(numbers)} processes:"
-        rows.append(("started", f"{noun} {shown}{more}"))
+        rows.append(("children", f"{noun} {shown}{more}"))
     return rows
 
 
