@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -52,7 +54,7 @@ def run_unwritten(plan: Plan) -> Measurement:
     """Record the same run with a writer that discards all events."""
     watch = Stopwatch()
     with output_path(Path(plan.folder)).open("xb") as output:
-        return _run_to_end(_make_unwritten(plan, output), plan, watch)
+        return _run_to_end(make_unwritten(plan, output), plan, watch)
 
 
 def resume(plan: Plan) -> Measurement:
@@ -85,7 +87,9 @@ def _run_to_end(guest: Recorder, plan: Plan, watch: Stopwatch) -> Measurement:
     return Measurement(opening=opening, running=running, code=outcome.code, digest=digest)
 
 
-def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
+def make_unwritten(
+    plan: Plan, output: IO[Any], listeners: Sequence[socket.socket] = ()
+) -> Recorder:
     """Perform the steps of `journal.record` without a journal."""
     writer = cast(journal.Writer, NullJournalWriter())
     module = load_module(plan.wasm)
@@ -105,8 +109,9 @@ def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
         copies=_copies(plan),
         level=RecordingLevel.FULL,
         embed=False,
+        listeners=listeners,
     )
     program = prepare(make_unmodified_variant(module), settings, module_folder())
-    process = Process(program, identity, writer, streams, interrupter, config)
+    process = Process(program, identity, writer, streams, interrupter, config, listeners=listeners)
     process.begin_session()
     return Recorder(writer, streams, interrupter, config, process=process)

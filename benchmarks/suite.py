@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    byte_streams,
     chart,
     clone_sessions,
     fork_guest,
+    http_servers,
     instances,
     jobs_verify,
     log_suite,
@@ -54,6 +56,10 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
         parts[f"call-{name}"] = partial(micro.figures, name, rounds, count)
     transfers = socket_transfers.QUICK_COUNT if quick else socket_transfers.COUNT
     parts["socket-transfers"] = partial(socket_transfers.figures, rounds, transfers)
+    blocks = byte_streams.QUICK_COUNT if quick else byte_streams.COUNT
+    parts["byte-streams"] = partial(byte_streams.figures, rounds, blocks)
+    requests = http_servers.QUICK_COUNT if quick else http_servers.COUNT
+    parts["http-server"] = partial(http_servers.figures, rounds, requests)
     for name in replays.CASES:
         parts[f"replay-{name}"] = partial(replays.figures, name, rounds)
     for name in stacks.CASES:

@@ -8,6 +8,8 @@ import termios
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.support.command_line import build_command, build_environment
 from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import guest
@@ -52,6 +54,7 @@ class Screen:
         wait_until(is_shown, f"{expected!r} is not shown")
 
 
+@pytest.mark.deep
 def test_an_editor_drives_a_terminal_and_survives(tmp_path: Path) -> None:
     screen = Screen()
     before = termios.tcgetattr(screen.terminal.slave)

@@ -29,6 +29,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "calls_port": (),
     "calls_proc": (),
     "calls_proc exec": ("exec",),
+    "calls_proc fork": ("fork",),
     "calls_signal": (),
     "calls_sock": (),
 }
