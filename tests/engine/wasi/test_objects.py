@@ -18,7 +18,7 @@ from journal.engine.wasi.functions import PREVIEW_1
 from journal.engine.wasi.objects.buffers import BUFFERS_SIZE_MAX
 from journal.events.core import Clock, SetClockTime
 from journal.events.descriptors import OpenFileDescriptorWithFlags
-from journal.events.inputs import HostResult
+from journal.events.inputs import HostCall, HostResult
 from journal.events.paths import ChangeDirectory
 from journal.events.snapshots import DescriptorContents, Trigger
 from journal.replay import ModelHost, play
@@ -48,12 +48,13 @@ from tests.support.remote_guest import (
     encode_order,
     parse_answer,
 )
-from tests.support.rewrites import events_of
+from tests.support.rewrites import events_of, keep_first, rewrite
 from tests.support.snapshot_runs import snapshots_in
 
 AGAIN = Outcome(Errno.AGAIN, None)
 RIGHTS = 0x1FFFFFFF
 ROOT_FD = 3
+ENDED = journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
 
 
 class Run:
@@ -706,3 +707,67 @@ def test_a_full_table_has_no_room_for_a_pair(monkeypatch: pytest.MonkeyPatch) ->
     assert guest.dup(0).value == 3
     assert guest.dup(0).errno == Errno.MFILE
     local.end()
+
+
+def record_in_host_directory(script: Script, path: Path, cache: Path) -> list[Answer]:
+    """Record a guest with a directory of the host, and return its answers."""
+    tree = path.with_name("tree")
+    (tree / "dir").mkdir(parents=True)
+    (tree / "file").write_bytes(b"in a file")
+    (tree / "link").symlink_to("dir")
+    (tree / "out").symlink_to("../secret")
+    (tree / "absolute").symlink_to("/etc")
+    with journal.record(
+        REMOTE_ALONE,
+        path,
+        mounts=[journal.engine.HostMount(str(tree), "/mnt/host")],
+        stdin=script.orders + END,
+        snapshots=journal.engine.SnapshotOptions(every_events=1),
+        cache=cache,
+    ) as recorder:
+        assert recorder.wait(DEADLINE_SECONDS) == ENDED
+        return answers_in(recorder.stdout)
+
+
+def test_a_directory_of_the_host_can_be_the_working_directory(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    script, path = Script(), tmp_path / "j"
+    for directory in (b"/mnt", b"host", b"link", b"..", b"out", b"absolute", b"file", b"/"):
+        script.guest.chdir(directory)
+        script.guest.getcwd()
+    answers = record_in_host_directory(script, path, cache_dir)
+    refused = [Errno.PERM, Errno.PERM, Errno.NOTDIR]
+    assert [answer.errno for answer in answers[::2]] == [0, 0, 0, 0, *refused, 0]
+    assert [answer.data[4 : 4 + answer.number] for answer in answers[1::2]] == [
+        *(b"/mnt", b"/mnt/host", b"/mnt/host/dir", *[b"/mnt/host"] * 4, b"/")
+    ]
+    for start in (None, snapshots_in(path)[-1].seq):
+        assert journal.verify_replay(path, start=start, cache=cache_dir).matches
+
+
+def test_duplicates_share_the_position_in_a_file_of_the_host_after_a_resume(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    script, path = Script(), tmp_path / "j"
+    arguments = (ROOT_FD, 1, DATA, 4, 0, RIGHTS, RIGHTS, 0, 1, DATA)
+    script.guest.call("path_open2", *arguments, data=b"file")
+    script.guest.dup(4)
+    script.guest.read(5, 4)
+    script.guest.read(4, 100)
+    script.guest.fd_flags(4)
+    answers = record_in_host_directory(script, path, cache_dir)
+    assert [answer.errno for answer in answers] == [0] * 5
+    assert (answers[2].data[16:20], answers[3].data[16:21]) == (b"in a", b" file")
+    results = [
+        (at, each) for at, each in enumerate(events_of(path)) if isinstance(each, HostResult)
+    ]
+    reads = [at for at, each in results if each.call is HostCall.READ]
+    cut = rewrite(path, tmp_path / "cut", keep_first(reads[-1]))  # Before the second read.
+    for reexecute in (True, False):
+        copy = rewrite(cut, tmp_path / f"cut {reexecute}")
+        with journal.resume(
+            copy, stdin=script.orders + END, reexecute=reexecute, cache=cache_dir
+        ) as recorder:
+            assert recorder.wait(DEADLINE_SECONDS) == ENDED
+            assert answers_in(recorder.stdout) == answers
