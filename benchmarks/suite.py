@@ -18,6 +18,7 @@ from benchmarks import (
     byte_streams,
     chart,
     clone_sessions,
+    epoll_waits,
     fork_guest,
     http_servers,
     instances,
@@ -55,6 +56,8 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
     for name in micro.LOOPS:
         parts[f"call-{name}"] = partial(micro.figures, name, rounds, count)
     transfers = socket_transfers.QUICK_COUNT if quick else socket_transfers.COUNT
+    waits = epoll_waits.QUICK_COUNT if quick else epoll_waits.COUNT
+    parts["epoll-waits"] = partial(epoll_waits.figures, rounds, waits)
     parts["socket-transfers"] = partial(socket_transfers.figures, rounds, transfers)
     blocks = byte_streams.QUICK_COUNT if quick else byte_streams.COUNT
     parts["byte-streams"] = partial(byte_streams.figures, rounds, blocks)

@@ -80,7 +80,7 @@ class GuestMachine:
 
     def wait(self, epfd: int, count: int = 1000) -> Events:
         epoll = self.context.descriptors.get_channel(epfd, Epoll)
-        found = epoll.report(tuple(epoll.collect(count)))
+        found = epoll.report(epoll.collect(count))
         return sorted((event.fd, events) for events, event in found)
 
     def end(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import journal
 from journal.engine import ALL_NETWORK, SnapshotOptions
+from journal.engine.wasi.functions.epolls import pack_result, unpack_result
 from journal.engine.wasi.objects import epoll as epolls
 from journal.engine.wasi.objects.epoll_nesting import NESTED_MAX
 from journal.errors import NotResumable
@@ -220,6 +221,15 @@ def test_a_restored_set_is_the_same(tmp_path: Path, cache_dir: Path) -> None:
         assert again("fd_close", copied).errno == 0
         assert wait(again, epfd) == [(silent, IN)]
         again.end()
+
+
+def test_the_fast_payload_of_a_result_is_that_of_the_codec() -> None:
+    for ready in ([], [(5, IN)], [(5, IN), (6 | 1 << 16, OUT)]):
+        result = EpollResult(epfd=4, ready=tuple(ReadyDescriptor(*each) for each in ready))
+        assert pack_result(4, ready) == journal.encode(result)
+        assert unpack_result(journal.encode(result)) == ready
+    with pytest.raises(ValueError, match="does not have"):
+        unpack_result(pack_result(4, [(5, IN)]) + b"more")
 
 
 @pytest.mark.parametrize(

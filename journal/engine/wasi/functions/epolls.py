@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from journal.engine.runtime.bindings import Handler
@@ -17,11 +18,10 @@ EVENTS_MAX = ((1 << 31) - 1) // 32
 
 # Events, and the data of the guest: a pointer, a descriptor and two numbers.
 _EVENT = struct.Struct("<I4xIII4xQ")
+_RESULT, _READY = struct.Struct("<II"), struct.Struct("<II")
 _FOREVER = (1 << 64) - 1
 _pack_create = codec.make_packer(EpollCreate)
 _pack_control = codec.make_packer(EpollCtl)
-_pack_result = codec.make_packer(EpollResult)
-_unpack_result = codec.make_unpacker(EpollResult)
 
 
 class EpollWait:
@@ -96,10 +96,10 @@ def epoll_wait(
         while not ready and timeout and wait(needs_input=epoll.needs_input):
             ready = epoll.collect(count)
         context.wait_started = None
-        return _pack_result(epfd, tuple(ready))
+        return pack_result(epfd, ready)
 
     payload = context.tape.request_input(EpollResult.tag, epfd.to_bytes(4, "little"), live)
-    _, ready = _unpack_result(payload)
+    ready = unpack_result(payload)
     if len(ready) > count:
         raise ValueError(f"recorded result has {len(ready)} events: {count} were requested")
     found = [
@@ -108,6 +108,19 @@ def epoll_wait(
     ]
     context.memory.write(events, b"".join(found))
     context.memory.write_u32(result, len(found))
+
+
+def pack_result(epfd: int, ready: Sequence[tuple[int, int]]) -> bytes:
+    """Return the payload of an ``EpollResult``, faster than the codec for many descriptors."""
+    return _RESULT.pack(epfd, len(ready)) + b"".join([_READY.pack(*each) for each in ready])
+
+
+def unpack_result(payload: bytes) -> list[tuple[int, int]]:
+    """Return the numbers and the events in the payload of an ``EpollResult``."""
+    _, count = _RESULT.unpack_from(payload)
+    if len(payload) != _RESULT.size + count * _READY.size:
+        raise ValueError(f"recorded result of {len(payload)} bytes does not have {count} events")
+    return list(_READY.iter_unpack(memoryview(payload)[_RESULT.size :]))
 
 
 #: Parameter types and handler of each function.

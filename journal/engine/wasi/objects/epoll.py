@@ -8,6 +8,7 @@ queues the watch. Events of the host come from an epoll instance of the host.
 import select
 import struct
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from journal.engine.wasi.channel import (
@@ -24,7 +25,6 @@ from journal.engine.wasi.objects.epoll_nesting import can_nest
 from journal.engine.wasi.objects.epoll_watch import EDGE, ONESHOT, Watch, Watchable
 from journal.engine.wasi.objects.host_watches import HostWatches
 from journal.events.descriptors import EpollEvent, EpollOperation
-from journal.events.inputs import ReadyDescriptor
 from journal.events.paths import FileType
 from journal.wasi_abi import Errno, Rights, WasiError
 
@@ -155,22 +155,22 @@ class Epoll(ByteChannel):
         """Return whether the set watches standard input."""
         return self._input_count > 0
 
-    def collect(self, count: int) -> list[ReadyDescriptor]:
+    def collect(self, count: int) -> list[tuple[int, int]]:
         """Return at most ``count`` watches that have events, and take their edges.
+
+        They are returned as pairs of their numbers and events.
 
         Objects inside the guest and descriptors of the host come first in turn.
         """
         self._update_host()
-        found: dict[Watch, Readiness] = {}
+        found: dict[Watch, int] = {}
         order = [self._collect_inside, self._collect_host]
         self._is_host_first = not self._is_host_first
         for collect in order if self._is_host_first else reversed(order):
             collect(found, count)
-        return [
-            ReadyDescriptor(self._get_number(watch), int(events)) for watch, events in found.items()
-        ]
+        return [(self._get_number(watch), events) for watch, events in found.items()]
 
-    def _collect_inside(self, found: dict[Watch, Readiness], count: int) -> None:
+    def _collect_inside(self, found: dict[Watch, int], count: int) -> None:
         for _ in range(len(self._queue)):
             if len(found) >= count:
                 break
@@ -185,25 +185,25 @@ class Epoll(ByteChannel):
             if events:
                 found[watch] = events
 
-    def _collect_host(self, found: dict[Watch, Readiness], count: int) -> None:
+    def _collect_host(self, found: dict[Watch, int], count: int) -> None:
         if len(found) >= count:
             return
         for watch, mask in self._host.take_events(count - len(found)):
             is_exact = watch.is_exact
-            events = from_poll_mask(mask) & watch.wanted if is_exact else watch.find_events()
+            events = int(from_poll_mask(mask)) & watch.wanted if is_exact else watch.find_events()
             if events:
                 found[watch] = events
 
-    def report(self, ready: tuple[ReadyDescriptor, ...]) -> list[tuple[int, EpollEvent]]:
+    def report(self, ready: Iterable[tuple[int, int]]) -> list[tuple[int, EpollEvent]]:
         """Return the events and the data of reported watches, and change them as Linux does.
 
         A one-shot watch is disabled, and a level-triggered watch stays queued. Raises
         ``ValueError`` for a watch or an event that the set does not have.
         """
         reported = []
-        for number, events in ((each.fd, each.events) for each in ready):
+        for number, events in ready:
             watch = self._find(number)
-            if not events or events & ~int(watch.wanted):
+            if not events or events & ~watch.wanted:
                 raise ValueError(f"descriptor {number} is not watched for the events {events:#x}")
             reported.append((events, watch.event))
             self._queue.pop(watch, None)
@@ -221,7 +221,8 @@ class Epoll(ByteChannel):
 
     def _get_number(self, watch: Watch) -> int:
         """Return the descriptor of a watch, and its rank among the watches of this number."""
-        return self._by_fd[watch.fd].index(watch) << _FD_BITS | watch.fd
+        watches = self._by_fd[watch.fd]
+        return watch.fd if watches[0] is watch else watches.index(watch) << _FD_BITS | watch.fd
 
     def _find(self, number: int) -> Watch:
         rank, fd = divmod(number, 1 << _FD_BITS)

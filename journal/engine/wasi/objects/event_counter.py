@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from journal.engine.wasi.channel import (
-    NOT_READY,
     ByteChannel,
     ChannelState,
     Readiness,
@@ -24,6 +23,7 @@ SEMAPHORE = 1
 VALUE_MAX = (1 << 64) - 2
 
 _NUMBER = struct.Struct("<Q")
+_BOTH = Readiness.READABLE | Readiness.WRITABLE  # Computed once, because enum flags are slow.
 _NONBLOCK = int(FdFlags.NONBLOCK)
 
 
@@ -76,8 +76,9 @@ class EventCounter(ByteChannel):
 
     def readiness(self) -> Readiness:
         """Return whether a read gets a value, and whether 1 can be added."""
-        ready = Readiness.READABLE if self.value else NOT_READY
-        return ready | Readiness.WRITABLE if self.value < VALUE_MAX else ready
+        if not self.value:
+            return Readiness.WRITABLE
+        return _BOTH if self.value < VALUE_MAX else Readiness.READABLE
 
     def save(self) -> ChannelState | None:
         """Return the value."""
