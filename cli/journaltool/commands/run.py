@@ -55,7 +55,7 @@ Exit codes:
 Examples:
   journaltool run hello.wasm
   journaltool run -j work.journal --dir .::/work:ro --timeout 60 tool.wasm -v /work/in.txt
-  journaltool run --tcp-listen 127.0.0.1:8080 --net connect=*.example.org:443 server.wasm
+  journaltool run --net listen=127.0.0.1:8080 --net connect=*.example.org:443 tool.wasm
   journaltool run --snapshot-period 60 --compact-growth 2 python.wasm -c 'print(1)'
 """
 

@@ -54,6 +54,8 @@ class _Keywords(TypedDict, total=False):
     cache: Path
     approvals: Path
     network: NetworkPolicy
+    commands: Mapping[str, bytes | StrPath]
+    processes_max: int
     snapshots: SnapshotOptions
     compaction: "CompactionSchedule"
     allocation: InstanceAllocationStrategy
@@ -70,6 +72,7 @@ class SessionOptions(_Keywords, total=False):
     env: Mapping[str, str | SecretValue]
     mounts: Iterable[HostMount | MemoryMount]
     copies: Iterable[FileCopy]
+    listeners: Iterable[str]
     level: RecordingLevel
     configuration: Configuration
     generation_file: bool

@@ -18,7 +18,7 @@ addresses that are not public, because whoever controls a name chooses its addre
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from journal._arguments import check_each, check_text
 from journal.engine.wasi.network.address_ranges import IpAddress, find_destinations
@@ -41,10 +41,20 @@ FREE_PORT_MIN = 1024
 class NetworkPolicy:
     """Rules of what a guest may do in the host's network. Without rules it may do nothing.
 
-    Make it with :meth:`parse`, or use :data:`NO_NETWORK` or :data:`ALL_NETWORK`.
+    Make it with :meth:`parse`, or use :data:`NO_NETWORK` or :data:`ALL_NETWORK`. ``texts`` are the
+    rules in their normal form, as :meth:`parse` and ``--net`` take them.
     """
 
-    rules: tuple[NetworkRule, ...] = ()
+    texts: tuple[str, ...] = ()
+    _rules: tuple[NetworkRule, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        texts = check_each("rules", self.texts, check_text, what="texts")
+        rules = tuple(dict.fromkeys(map(NetworkRule.parse, texts)))
+        if len(rules) > RULES_COUNT_MAX:
+            raise OptionError(f"a network policy has at most {RULES_COUNT_MAX} rules")
+        object.__setattr__(self, "_rules", rules)
+        object.__setattr__(self, "texts", tuple(rule.text for rule in rules))
 
     @classmethod
     def parse(cls, rules: Iterable[str]) -> "NetworkPolicy":
@@ -53,22 +63,12 @@ class NetworkPolicy:
         Raises ``OptionError`` for a text that is no rule, and for too many rules.
         """
         texts = check_each("rules", rules, check_text, what="texts")
-        if texts == [_NONE]:
-            return cls()
-        found = tuple(dict.fromkeys(map(NetworkRule.parse, texts)))
-        if len(found) > RULES_COUNT_MAX:
-            raise OptionError(f"a network policy has at most {RULES_COUNT_MAX} rules")
-        return cls(found)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Return the rules in their normal form, as :meth:`parse` and ``--net`` take them."""
-        return tuple(rule.text for rule in self.rules)
+        return cls() if texts == [_NONE] else cls(tuple(texts))
 
     @property
     def is_empty(self) -> bool:
         """Return whether the guest has no network."""
-        return not self.rules
+        return not self._rules
 
     @property
     def has_loopback(self) -> bool:
@@ -133,15 +133,15 @@ class NetworkPolicy:
             return False
         return is_localhost(name) or any(
             rule.names.matches(name) if rule.names is not None else rule.action is Action.RESOLVE
-            for rule in self.rules
+            for rule in self._rules
         )
 
     def _has(self, action: Action) -> bool:
-        return any(rule.action is action for rule in self.rules)
+        return any(rule.action is action for rule in self._rules)
 
     def _select(self, action: Action, kind: SocketType, port: int) -> list[NetworkRule]:
         return [
-            rule for rule in self.rules if rule.action is action and rule.covers_port(kind, port)
+            rule for rule in self._rules if rule.action is action and rule.covers_port(kind, port)
         ]
 
 
