@@ -104,6 +104,21 @@ class GuestObjects:
             return Outcome(answer.errno, None)
         return Outcome(0, int.from_bytes(answer.data[len(iovs) : len(iovs) + 4], "little"))
 
+    def send(self, fd: int, data: bytes) -> Outcome:
+        head = _HEAD.pack(_BYTES, len(data), 0)
+        answer = self.call("sock_send", fd, DATA, 1, 0, _RESULT, data=head + data)
+        return Outcome(answer.errno, None if answer.errno else _HEAD.unpack_from(answer.data)[2])
+
+    def receive(self, fd: int, size: int, flags: int) -> tuple[Outcome, bool]:
+        """Receive with the flags of sock_recv; return also whether a message was cut."""
+        assert size <= BYTES_MAX
+        head = _HEAD.pack(_BYTES, size, 0)
+        answer = self.call("sock_recv", fd, DATA, 1, flags, _RESULT, _RESULT + 4, data=head)
+        if answer.errno:
+            return Outcome(answer.errno, None), False
+        count, is_cut = _HEAD.unpack_from(answer.data)[2], answer.data[_HEAD.size - 4]
+        return Outcome(0, answer.data[_HEAD.size : _HEAD.size + count]), bool(is_cut)
+
     def shutdown(self, fd: int, how: int) -> Outcome:
         return Outcome(self.call("sock_shutdown", fd, how).errno, None)
 

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,7 @@ _SOCKETS = {
     DATAGRAM: socket.SOCK_DGRAM,
     SEQPACKET: socket.SOCK_SEQPACKET,
 }
+_RECEIVE = {1: socket.MSG_PEEK, 2: socket.MSG_WAITALL, 8: socket.MSG_DONTWAIT}
 _HOWS = {1: socket.SHUT_RD, 2: socket.SHUT_WR, 3: socket.SHUT_RDWR}
 
 
@@ -110,18 +112,44 @@ class LinuxObjects:
     def write_zeros(self, fd: int, size: int) -> Outcome:
         return self.write(fd, bytes(size))
 
+    @contextmanager
+    def _open(self, fd: int) -> Iterator[socket.socket]:
+        copy = os.dup(self._host(fd))
+        try:
+            end = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
+            raise
+        with end:
+            yield end
+
     def shutdown(self, fd: int, how: int) -> Outcome:
         def call() -> None:
-            copy = os.dup(self._host(fd))
-            try:
-                end = socket.socket(fileno=copy)
-            except OSError:
-                os.close(copy)
-                raise
-            with end:
+            with self._open(fd) as end:
                 end.shutdown(_HOWS[how])
 
         return self._try(call)
+
+    def send(self, fd: int, data: bytes) -> Outcome:
+        def call() -> int:
+            with self._open(fd) as end:
+                return end.send(data, socket.MSG_NOSIGNAL)
+
+        return self._try(call)
+
+    def receive(self, fd: int, size: int, flags: int) -> tuple[Outcome, bool]:
+        is_cut = False
+
+        def call() -> bytes:
+            nonlocal is_cut
+            with self._open(fd) as end:
+                data, _, found, _ = end.recvmsg(
+                    size, 0, sum(_RECEIVE[bit] for bit in flags_of(flags))
+                )
+            is_cut = bool(found & socket.MSG_TRUNC)
+            return data
+
+        return self._try(call), is_cut
 
     def readiness(self) -> Iterator[tuple[int, int]]:
         poll = select.poll()
@@ -134,6 +162,10 @@ class LinuxObjects:
     def end(self) -> None:
         for fd in self.used.values():
             os.close(fd)
+
+
+def flags_of(flags: int) -> list[int]:
+    return [bit for bit in _RECEIVE if flags & bit]
 
 
 def _settle(mask: int) -> int:
@@ -149,15 +181,13 @@ class Both:
         self.guest, self.linux = GuestObjects(self.local), LinuxObjects()
         self.guest.block_signals()
 
-    def __call__(self, name: str, *arguments: object) -> Outcome:
+    def __call__(self, name: str, *arguments: object) -> None:
         outcome = getattr(self.guest, name)(*arguments)
         expected = getattr(self.linux, name)(*arguments)
         assert outcome == expected, (name, arguments)
         if name in ("pipe", "pair"):
             for fd in outcome.value:
                 self.guest.set_flags(fd, NONBLOCK)
-        assert isinstance(outcome, Outcome)
-        return outcome
 
     def knows(self, name: object, *arguments: object) -> bool:
         """Return whether each Linux has the same outcome.
@@ -165,7 +195,7 @@ class Both:
         Old ones add the start of a long write to a counter. New ones do not reset a connection for
         an empty message.
         """
-        if name != "write":
+        if name not in ("write", "send"):
             return True
         fd, data = arguments
         assert isinstance(fd, int)
@@ -200,7 +230,9 @@ CALLS = st.one_of(
     st.tuples(st.just("renumber"), FDS, FDS),
     st.tuples(st.just("close"), FDS),
     st.tuples(st.just("shutdown"), FDS, st.integers(1, 3)),
-    *[st.tuples(st.just("read"), FDS, SIZES)] * 3,
+    *[st.tuples(st.just("read"), FDS, SIZES)] * 2,
+    *[st.tuples(st.just("receive"), FDS, SIZES, st.sampled_from([0, 1, 2, 3, 8]))] * 2,
+    st.tuples(st.just("send"), FDS, st.binary(max_size=20)),
     *[st.tuples(st.just("write"), FDS, st.binary(max_size=20).filter(lambda b: len(b) != 8))] * 2,
     st.tuples(st.just("write"), FDS, NUMBERS.map(lambda number: number.to_bytes(8, "little"))),
 )
