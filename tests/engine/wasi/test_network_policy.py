@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal.engine import ALL_NETWORK, NO_NETWORK, NetworkPolicy
+from journal.engine.wasi.network import address_ranges
 from journal.engine.wasi.network.address_ranges import find_destinations, is_loopback, is_public
 from journal.engine.wasi.network.host_names import NamePattern, normalize_name
 from journal.engine.wasi.network.policy import RULES_COUNT_MAX
@@ -461,6 +462,22 @@ def test_a_connection_is_granted_as_the_documentation_says(
     # The ranges of the policy are wider: `ipaddress` counts some unassigned addresses as public.
     assert found == wanted or (not found and not all(map(is_public, find_destinations(address))))
     assert NetworkPolicy.parse(policy.texts) == policy
+
+
+@given(ADDRESSES)
+def test_the_special_ranges_are_searched_as_a_list_would_be(
+    address: IPv4Address | IPv6Address,
+) -> None:
+    in_special = any(address in network for network in address_ranges._SPECIAL_RANGES)
+    in_public = any(address in network for network in address_ranges._PUBLIC_RANGES)
+    assert is_public(address) == (in_public or not in_special)
+
+
+@pytest.mark.parametrize("network", address_ranges._SPECIAL_RANGES, ids=str)
+def test_a_special_range_has_its_first_and_last_address(network: ipaddress.IPv4Network) -> None:
+    teredo = ip_address("2001::")  # The IPv4 address in it decides.
+    assert not is_public(network[0]) or network[0] == teredo
+    assert not is_public(network[-1])
 
 
 @given(ADDRESSES)

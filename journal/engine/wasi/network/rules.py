@@ -83,7 +83,7 @@ class NetworkRule:
         """Return whether the rule holds for an address, which ``names`` were resolved to."""
         if self.names is None:
             return any(address in network for network in self.networks)
-        return is_public(address) and any(map(self.names.matches, names))
+        return any(map(self.names.matches, names)) and is_public(address)
 
     def covers_all(self, version: int) -> bool:
         """Return whether the rule holds for all addresses of a version of IP."""
