@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from journal.engine.snapshot.free_descriptors import check_free, reserve_descriptor
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.network import connections, inside, options, transfer
+from journal.engine.wasi.network import connections, inside, options, sending
 from journal.engine.wasi.network.addresses import check_recorded
 from journal.engine.wasi.network.socket_state import Connection, SocketState
 from journal.engine.wasi.objects.named_socket import NamedSocket
@@ -135,7 +135,7 @@ def send(context: CallContext, fd: int, flags: int, is_64bit: bool, data: bytes)
     socket = get_socket(context, fd)
     if socket.connection is not Connection.ESTABLISHED:
         raise WasiError(Errno.NOTCONN)
-    transfer.send_part(context, fd, socket, data, flags, None)
+    sending.send_part(context, fd, socket, data, flags, None)
 
 
 def send_to(
@@ -144,13 +144,13 @@ def send_to(
     """Repeat a SocketSendTo."""
     socket = get_socket(context, fd)
     check_recorded(to, socket.family)
-    transfer.send_part(context, fd, socket, data, flags, to)
+    sending.send_part(context, fd, socket, data, flags, to)
 
 
 def send_file(context: CallContext, fd: int, file_fd: int, offset: int, count: int) -> None:
     """Repeat a SocketSendFile. The bytes are those of the file, which another effect has made."""
     context.descriptors.get_file(file_fd)
-    transfer.send_file_part(context, fd, get_socket(context, fd), file_fd, offset, count, b"")
+    sending.send_file_part(context, fd, get_socket(context, fd), file_fd, offset, count, b"")
 
 
 def set_option(context: CallContext, fd: int, option: SocketOption, value: int) -> None:

@@ -13,8 +13,8 @@ from journal.engine.wasi.network.options import (
     MembershipKind,
     change_membership,
 )
+from journal.engine.wasi.network.sending import send_file
 from journal.engine.wasi.network.socket_state import Group, SocketState
-from journal.engine.wasi.network.transfer import send_file
 from journal.events.sockets import (
     SocketJoinIpv4Multicast,
     SocketJoinIpv6Multicast,

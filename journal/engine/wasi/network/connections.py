@@ -187,6 +187,14 @@ def require_outcome(context: "CallContext", fd: int, socket: SocketState, functi
         raise WasiError(Errno.AGAIN)
 
 
+def check_connected(context: "CallContext", fd: int, socket: SocketState, function: str) -> None:
+    """Raise ``WasiError`` unless the socket is connected; wait for a pending connection."""
+    if socket.connection is Connection.PENDING:
+        require_outcome(context, fd, socket, function)
+    if socket.connection is not Connection.ESTABLISHED:
+        raise WasiError(Errno.NOTCONN)
+
+
 # -- accepted connections -------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from journal.engine.wasi.network import connections, inside, options, transfer
+from journal.engine.wasi.network import connections, inside, options, receiving, sending
 from journal.engine.wasi.network.addresses import make_any_address
 from journal.engine.wasi.network.socket_state import Connection, SocketState
 from journal.engine.wasi.socket_calls import AnyAddress, Received, SocketChannel
@@ -19,11 +19,11 @@ class Socket(SocketState):
 
     def read(self, context: "CallContext", fd: int, size_max: int) -> bytes:
         """Return received bytes for fd_read."""
-        return transfer.receive(context, fd, self, size_max, 0, "fd_read").data
+        return receiving.receive(context, fd, self, size_max, 0, "fd_read").data
 
     def write(self, context: "CallContext", fd: int, data: bytes) -> int:
         """Send the bytes of fd_write and return how many."""
-        return transfer.send(context, fd, self, data, 0, "fd_write")
+        return sending.send(context, fd, self, data, 0, "fd_write")
 
     def bind(self, context: "CallContext", fd: int, address: AnyAddress) -> None:
         """Give the socket a local address."""
@@ -59,7 +59,7 @@ class Socket(SocketState):
 
     def send(self, context: "CallContext", fd: int, function: str, data: bytes, flags: int) -> int:
         """Send bytes to the peer and return how many the host accepted."""
-        return transfer.send(context, fd, self, data, flags, function)
+        return sending.send(context, fd, self, data, flags, function)
 
     def send_to(
         self,
@@ -75,13 +75,13 @@ class Socket(SocketState):
         inner = None if self.is_stream else inside.find_for_peer(context, fd, self, to)
         if inner is not None:
             return inner.send_to(context, fd, function, data, flags, to)
-        return transfer.send(context, fd, self, data, flags, function, to)
+        return sending.send(context, fd, self, data, flags, function, to)
 
     def receive(
         self, context: "CallContext", fd: int, function: str, size_max: int, flags: int
     ) -> Received:
         """Return bytes, or a datagram and its sender."""
-        return transfer.receive(context, fd, self, size_max, flags, function)
+        return receiving.receive(context, fd, self, size_max, flags, function)
 
     def shutdown(self, context: "CallContext", fd: int, how: Shutdown) -> None:
         """End one or both directions of the connection."""
