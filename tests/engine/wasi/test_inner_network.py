@@ -242,6 +242,22 @@ def test_unix_sockets_of_other_types_keep_messages_apart(guest: LocalGuest) -> N
     assert local_of(guest, two, 8) == b"\3\0\x0000000"
 
 
+def test_sendfile_sends_what_the_queue_can_take(tmp_path: Path, cache_dir: Path) -> None:
+    with journal.record(REMOTE, tmp_path / "j", cache=cache_dir) as recorder:
+        guest = Remote(recorder)
+        pair = guest("sock_pair", UNIX, STREAM, 0, DATA, DATA + 4)
+        one, two = struct.unpack_from("<2I", pair.data)
+        opened = guest("path_open", 3, 0, DATA, 1, 1, 66, 66, 0, DATA + 8, data=b"f")
+        file = int.from_bytes(opened.data[8:12], "little")
+        assert write(guest, file, b"0123456789") == 0
+        sent = guest("sock_send_file", one, file, 2, 5, DATA)
+        assert (sent.errno, sent.number) == (0, 5)
+        assert read(guest, two) == (0, b"23456")
+        assert guest("sock_send_file", one, two, 0, 5, DATA).errno == Errno.BADF
+        guest.end()
+    assert journal.verify_replay(tmp_path / "j", cache=cache_dir).matches
+
+
 # -- journals -------------------------------------------------------------------------------------
 
 

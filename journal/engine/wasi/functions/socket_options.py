@@ -15,6 +15,8 @@ from journal.engine.wasi.network.options import (
 )
 from journal.engine.wasi.network.sending import send_file
 from journal.engine.wasi.network.socket_state import Group, SocketState
+from journal.engine.wasi.objects.inner_socket import InnerSocket
+from journal.engine.wasi.objects.waits import await_room
 from journal.events.sockets import (
     SocketJoinIpv4Multicast,
     SocketJoinIpv6Multicast,
@@ -22,7 +24,7 @@ from journal.events.sockets import (
     SocketLeaveIpv6Multicast,
     SocketOption,
 )
-from journal.wasi_abi import Errno, WasiError
+from journal.wasi_abi import Errno, FdFlags, WasiError
 
 _OPTIONS_MAX = max(SocketOption)
 _FLAG = struct.Struct("<B")
@@ -132,12 +134,32 @@ def sock_send_file(
     context: CallContext, fd: int, file_fd: int, offset: int, count: int, result: int
 ) -> None:
     """Send bytes of a file from an offset. The position of the file stays."""
-    socket = context.descriptors.get_channel(fd, SocketState, Errno.NOTSOCK)
+    channel = context.descriptors.get_socket(fd)
     context.memory.check(result, 8)
     if offset > _POSITION_MAX:
         raise WasiError(Errno.INVAL)
+    if isinstance(channel, InnerSocket):
+        sent_size = _send_file_inside(context, fd, channel, file_fd, offset, count)
+        context.memory.write_u64(result, sent_size)
+        return
+    socket = context.descriptors.get_channel(fd, SocketState, Errno.NOTSOCK)
     sent_size = send_file(context, fd, socket, file_fd, offset, min(count, _POSITION_MAX - offset))
     context.memory.write_u64(result, sent_size)
+
+
+def _send_file_inside(
+    context: CallContext, fd: int, socket: InnerSocket, file_fd: int, offset: int, count: int
+) -> int:
+    """Send what the queue of the peer can take. The wait comes first: it may be repeated."""
+    file = context.descriptors.get_file(file_fd)
+    if not file.is_readable:
+        raise WasiError(Errno.BADF)
+    if not socket.is_stream:
+        raise WasiError(Errno.NOTSUP)
+    waits, limit = not socket.flags & FdFlags.NONBLOCK, socket.send_timeout_ns
+    room = await_room(context, fd, "sock_send_file", socket, waits=waits, timeout_ns=limit)
+    data = file.file.read(file_fd, offset, min(count, room))
+    return socket.send(context, fd, "sock_send_file", data, 0) if data else 0
 
 
 FUNCTIONS: dict[str, tuple[str, Handler]] = {

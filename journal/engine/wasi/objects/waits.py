@@ -119,6 +119,25 @@ def write_stream(
     return min(accepted_size, len(data))
 
 
+def await_room(
+    context: "CallContext",
+    fd: int,
+    function: str,
+    sink: StreamSink,
+    *,
+    waits: bool,
+    timeout_ns: int | None = None,
+) -> int:
+    """Return how many bytes ``sink`` can take now, at least 1; wait for room unless it must not."""
+    sink.check_writable()
+    if not sink.room():
+        if not waits:
+            raise WasiError(Errno.AGAIN)
+        wait_inside(context, fd, function, partial(_has_room, sink, 1), timeout_ns)
+        sink.check_writable()
+    return sink.room()
+
+
 def _has_room(sink: StreamSink, size: int) -> bool:
     """Return whether a write of ``size`` bytes continues, with success or an error."""
     try:
