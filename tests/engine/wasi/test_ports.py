@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,21 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal.engine import SnapshotOptions
+from journal.engine import NO_NETWORK, SnapshotOptions
+from journal.engine.runtime.bindings import GuestMemory
+from journal.engine.wasi.functions import names
+from journal.engine.wasi.functions import ports as port_functions
+from journal.engine.wasi.network import interface as interfaces
 from journal.engine.wasi.network.interface import (
-    ADDRESSES_COUNT_MAX,
     MAC_ADDRESS,
-    ROUTES_COUNT_MAX,
     NetworkInterface,
     Route,
 )
+from journal.engine.wasi.network.resolver import Resolver
 from journal.events import BY_TAG, codec, ports
 from journal.events.ports import Security
 from journal.events.wire_types import Network
 from journal.replay import ModelHost, play
 from journal.replay.dispatch import apply_effect
 from journal.snapshots import Trigger
-from journal.wasi_abi import Errno, WasiError
+from journal.wasi_abi import Errno, MemoryFault, WasiError
 from tests.support.deadlines import wait_until
 from tests.support.remote_guest import DATA, REMOTE, Remote
 from tests.support.rewrites import events_of, frames_of
@@ -34,6 +39,7 @@ from tests.support.rewrites import events_of, frames_of
 NET_4, NET_6 = Network(IPv4Address("10.0.0.7"), 24), Network(IPv6Address("fd00::7"), 64)
 GATEWAY = ip_address("10.0.0.1")
 TIMES, LIST = DATA + 64, 4096
+FUNCTIONS = port_functions.FUNCTIONS | names.FUNCTIONS
 PORTS = tuple(cls for tag, cls in BY_TAG.items() if 33 <= tag <= 42)
 EXPLICIT = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
 
@@ -195,12 +201,51 @@ def test_the_interface_is_that_of_a_replay(operations: list[tuple[Any, ...]]) ->
     assert state.bridge == (replayed.bridge.network if replayed.bridge else None)
 
 
-def test_an_interface_has_largest_numbers_of_entries() -> None:
+POINTERS = st.sampled_from([0, 8, 1000, 65_400, 65_535, 65_536, (1 << 32) - 1])
+NUMBERS = st.one_of(POINTERS, st.integers(0, (1 << 32) - 1), st.integers(0, 40))
+CALLS = st.tuples(
+    st.sampled_from(sorted(FUNCTIONS)),
+    st.lists(NUMBERS, min_size=6, max_size=6),
+    st.binary(max_size=200),
+)
+
+
+class FixedMemory(GuestMemory):
+    """A memory of one page, without an instance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view, self.size = memoryview(bytearray(65_536)), 65_536
+
+    def refresh(self) -> int:
+        return self.size
+
+
+@given(st.lists(CALLS, max_size=10))
+def test_whatever_a_guest_passes_is_answered_or_its_own_fault(
+    calls: list[tuple[str, list[int], bytes]],
+) -> None:
+    context: Any = SimpleNamespace(memory=FixedMemory())
+    tape: Any = Recorded()
+    context.interface = NetworkInterface(tape)
+    context.network = SimpleNamespace(resolver=Resolver(tape, NO_NETWORK))
+    tape.request_input = lambda tag, prefix, live: live()
+    for name, numbers, data in calls:
+        context.memory.view[: len(data)] = data
+        parameters, handler = FUNCTIONS[name]
+        with suppress(WasiError, MemoryFault):
+            handler(context, *numbers[: len(parameters)])
+    assert tuple(tape.host.network.addresses) == context.interface.state.addresses
+
+
+def test_an_interface_has_largest_numbers_of_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interfaces, "ADDRESSES_COUNT_MAX", 3)
+    monkeypatch.setattr(interfaces, "ROUTES_COUNT_MAX", 5)
     tape: Any = Recorded()
     interface = NetworkInterface(tape)
-    for number in range(ROUTES_COUNT_MAX):
+    for number in range(5):
         network = Network(IPv4Address(number + 1), 32)
-        if number < ADDRESSES_COUNT_MAX:
+        if number < 3:
             interface.add_address(network)
         interface.add_route(Route(network, GATEWAY, None, None))
     more = Network(IPv4Address(1 << 30), 32)

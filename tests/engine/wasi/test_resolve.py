@@ -276,8 +276,8 @@ def test_names_that_a_foreign_journal_states_do_not_count() -> None:
 def test_the_oldest_names_make_room() -> None:
     names = NameTable()
     first, last = IPv4Address(1), IPv4Address(NAMES_COUNT_MAX + 1)
-    for number in range(1, NAMES_COUNT_MAX + 1):
-        names.add("a.example", [IPv4Address(number)], is_verified=True)
+    all_addresses = map(IPv4Address, range(1, NAMES_COUNT_MAX + 1))
+    names.add("a.example", all_addresses, is_verified=True)
     names.add("a.example", [first], is_verified=True)  # Now it is the newest.
     names.add("b.example", [last], is_verified=True)
     assert set(names.find(first)) == {"a.example"}
@@ -318,3 +318,15 @@ def test_lookups_that_nobody_waits_for_are_bounded(host: FakeHost) -> None:
     with pytest.raises(Stopped):
         resolver._ask(context, "more.example")
     resolver.close()
+
+
+def test_a_host_without_threads_is_an_error_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    resolver: Any = Resolver(None, ALL_NETWORK)  # type: ignore[arg-type]
+    with pytest.raises(journal.wasi_abi.WasiError) as refused:
+        resolver._ask(None, "example.org")
+    assert refused.value.errno == Errno.AGAIN
+    assert resolver._lookups == {}

@@ -37,7 +37,11 @@ class Lookup:
         self._lock = threading.Lock()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_closed = False
-        threading.Thread(target=self._run, name=f"lookup of {name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name=f"lookup of {name}", daemon=True).start()
+        except RuntimeError:  # The machine has no more threads.
+            self.close()
+            raise
 
     def is_ready(self) -> bool:
         """Return whether the answer is there."""

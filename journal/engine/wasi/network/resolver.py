@@ -91,7 +91,10 @@ class Resolver:
                 self._lookups.pop(other).close()
         if len(self._lookups) >= LOOKUPS_COUNT_MAX:
             raise WasiError(Errno.AGAIN)
-        lookup = self._lookups[name] = Lookup(name)
+        try:
+            lookup = self._lookups[name] = Lookup(name)
+        except (OSError, RuntimeError):  # The host lacks a descriptor or a thread.
+            raise WasiError(Errno.AGAIN) from None
         return lookup
 
     def load(self, saved: ResolvedNames | None) -> None:
