@@ -90,6 +90,10 @@ class Errno(IntEnum):
     MEMVIOLATION = 78
 
 
+STILL_PENDING = frozenset((Errno.INPROGRESS, Errno.INTR))
+"""Results of a request for a connection after which its outcome is not known yet."""
+
+
 class WasiError(Exception):
     """The failure of a call with an error number."""
 

@@ -15,7 +15,7 @@ from journal.events.inputs import NETWORK_CALLS, PEEKED, HostCall
 from journal.events.sockets import AddressFamily, Shutdown, SocketType
 from journal.events.wire_types import SocketAddress
 from journal.format.block import Block
-from journal.wasi_abi import Errno
+from journal.wasi_abi import STILL_PENDING, Errno
 
 SOCKETS_MAX = 1 << 18
 """Maximum number of descriptors of sockets. Further sockets are not tracked."""
@@ -286,7 +286,7 @@ class SocketTracker:
         socket = self._open.get(event.fd)
         if socket is None or event.call not in NETWORK_CALLS:
             return
-        is_started = event.call is HostCall.CONNECT and event.errno == Errno.INPROGRESS
+        is_started = event.call is HostCall.CONNECT and event.errno in STILL_PENDING
         if event.errno and not is_started:
             yield from self._fail(event, request, socket)
         elif request is not None:

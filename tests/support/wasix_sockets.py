@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -130,6 +131,23 @@ def is_reached(port: int, address: str = "127.0.0.1") -> bool:
     except ConnectionRefusedError:
         return False
     return True
+
+
+@contextmanager
+def full_listener() -> Iterator[int]:
+    """Yield the port of a listener whose queue is full: nobody answers a request to connect."""
+    with socket.socket() as full, ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        while True:
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+            poll = select.poll()
+            poll.register(client, select.POLLOUT)
+            if not poll.poll(100):
+                break
+        yield full.getsockname()[1]
 
 
 @contextmanager

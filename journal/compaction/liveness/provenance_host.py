@@ -34,7 +34,7 @@ from journal.replay.effects.pending_calls import is_accepted, settle_request
 from journal.replay.hosts.base import BaseHost
 from journal.replay.limits import ReplayError, ReplayLimits
 from journal.replay.state.descriptor_table import HostNode, OpenMountDirectory, OpenMountFile
-from journal.wasi_abi import Errno
+from journal.wasi_abi import STILL_PENDING
 
 _UNLIMITED = ReplayLimits(files_size_max=1 << 62)
 _QUERIES = frozenset(
@@ -212,7 +212,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         self._apply(result)
         if request is not None and self.pending is None and is_accepted(result):
             record_attributes(request, self.provenance)
-        elif result.call is HostCall.CONNECT and result.errno != Errno.INPROGRESS:
+        elif result.call is HostCall.CONNECT and result.errno not in STILL_PENDING:
             record_outcome(result, self.provenance)
         elif result.call is HostCall.SIZE and request is None and not result.errno:
             self._record_size(result.fd)

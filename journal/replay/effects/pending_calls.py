@@ -22,7 +22,7 @@ from journal.events.sockets import SocketSendFile
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError
 from journal.replay.state.descriptor_table import HostNode, OpenObject, SocketState
-from journal.wasi_abi import Errno
+from journal.wasi_abi import STILL_PENDING
 
 Opening = OpenFileDescriptor | OpenFileDescriptorWithFlags
 
@@ -69,7 +69,7 @@ def apply_request(event: Event, value: bytes | None, host: Host) -> None:
 
 def is_accepted(event: HostResult) -> bool:
     """Return whether the host did what it was asked to do, or has started to do it."""
-    is_started = event.call is HostCall.CONNECT and event.errno == Errno.INPROGRESS
+    is_started = event.call is HostCall.CONNECT and event.errno in STILL_PENDING
     return not event.errno or is_started
 
 

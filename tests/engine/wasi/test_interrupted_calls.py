@@ -16,7 +16,15 @@ from journal.wasi_abi import Errno
 from tests.support.deadlines import wait_until
 from tests.support.remote_guest import ANSWER_SIZE, DATA, REMOTE, Remote, encode_order, parse_answer
 from tests.support.rewrites import events_of
-from tests.support.wasix_sockets import DGRAM, STREAM, UNIX, inet4, listen, open_socket
+from tests.support.wasix_sockets import (
+    DGRAM,
+    STREAM,
+    UNIX,
+    full_listener,
+    inet4,
+    listen,
+    open_socket,
+)
 
 NONBLOCK = 4
 IOV = struct.pack("<II", DATA + 64, 8)
@@ -104,6 +112,11 @@ def test_calls_that_wait_are_interrupted(
         "sock_recv_from", datagrams, DATA, 1, 0, DATA + 8, DATA + 12, DATA + 16, data=IOV
     )
     found["send"] = fill(guest, client)
+    with full_listener() as port:
+        pending = open_socket(guest.call)
+        for name in ("connect", "connect again"):
+            found[name] = guest.interrupt("sock_connect", pending, DATA, data=inet4(port))
+        assert guest.call("sock_status", pending, DATA).data[0] == 0, "it is still opening"
     assert found == dict.fromkeys(found, Errno.INTR)
     guest.call.end()
     events = events_of(path)

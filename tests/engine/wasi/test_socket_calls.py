@@ -31,6 +31,7 @@ from tests.support.wasix_sockets import (
     DGRAM,
     INET6,
     accept,
+    full_listener,
     inet4,
     listen,
     open_socket,
@@ -415,26 +416,11 @@ def test_time_limits_end_waits(guest: Remote, server: socket.socket) -> None:
 
 
 def test_a_connection_that_nobody_answers_times_out(guest: Remote) -> None:
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        clients = []
-        try:
-            while True:  # Until the queue is full: the host drops further requests.
-                client = socket.socket()
-                clients.append(client)
-                client.setblocking(False)
-                client.connect_ex(full.getsockname())
-                if not select.select([], [client], [], 0.1)[1]:
-                    break
-            fd = open_socket(guest)
-            assert set_time(guest, fd, SocketOption.CONNECT_TIMEOUT, 20 * MILLISECOND) == 0
-            address = inet4(full.getsockname()[1])
-            assert guest("sock_connect", fd, DATA, data=address).errno == Errno.TIMEDOUT
-            assert status(guest, fd) == FAILED
-        finally:
-            for client in clients:
-                client.close()
+    with full_listener() as port:
+        fd = open_socket(guest)
+        assert set_time(guest, fd, SocketOption.CONNECT_TIMEOUT, 20 * MILLISECOND) == 0
+        assert guest("sock_connect", fd, DATA, data=inet4(port)).errno == Errno.TIMEDOUT
+        assert status(guest, fd) == FAILED
 
 
 # -- options --------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from journal.events.sockets import (
     TimeType,
 )
 from journal.events.wire_types import SocketAddress
-from journal.wasi_abi import Errno, FdFlags, WasiError, to_wasi_errno
+from journal.wasi_abi import STILL_PENDING, Errno, FdFlags, WasiError, to_wasi_errno
 
 if TYPE_CHECKING:
     from journal.engine.wasi.call_context import CallContext
@@ -148,13 +148,14 @@ def _ask_outcome(
     apply_outcome(socket, *reply)
     if socket.connection is Connection.FAILED:
         context.network.restore_socket(fd, socket)
+    if socket.connection is Connection.FAILED or reply[0] == Errno.INTR:
         raise WasiError(reply[0])
     return socket.connection is Connection.ESTABLISHED
 
 
 def apply_outcome(socket: SocketState, result: int, value: bytes) -> None:
     """Apply the recorded outcome of a pending connection."""
-    if result == Errno.INPROGRESS:
+    if result in STILL_PENDING:
         return
     if result:
         _forget_connection(socket)

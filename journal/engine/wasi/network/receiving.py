@@ -155,6 +155,7 @@ def _receive_rest(context: "CallContext", handle: host.socket, size_max: int, da
             parts.append(handle.recv(size_max - size))
         except BlockingIOError:
             try:
+                context.before_wait(False)
                 context.interrupter.wait(HandleWait(handle, select.POLLIN), None)
             except WasiError:  # A signal.
                 break
