@@ -374,4 +374,7 @@ def _shorten(value: object) -> str:
     if isinstance(value, bytes | str | tuple) and len(value) > REPR_SIZE_MAX:
         unit = {bytes: "bytes", str: "characters"}.get(type(value), "items")
         return f"<{len(value)} {unit}: {value[: REPR_SIZE_MAX // 2]!r}…>"
+    if type(value) is tuple and any(isinstance(item, bytes | str) for item in value):
+        items = ", ".join(map(_shorten, value))
+        return f"({items},)" if len(value) == 1 else f"({items})"
     return repr(value)
