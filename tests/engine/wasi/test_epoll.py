@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal.engine import ALL_NETWORK, SnapshotOptions
+from journal.engine import ALL_NETWORK, ExitKind, RunResult, SnapshotOptions
 from journal.engine.wasi.functions.epolls import pack_result, unpack_result
 from journal.engine.wasi.objects import epoll as epolls
 from journal.engine.wasi.objects.epoll_nesting import NESTED_MAX
@@ -46,6 +46,7 @@ from tests.support.remote_guest import ANSWER_SIZE, DATA, REMOTE, Remote, encode
 from tests.support.rewrites import events_of, replace_event, rewrite
 from tests.support.snapshot_runs import snapshots_in
 from tests.support.wasix_sockets import answers_in, listen, resume_remote
+from tests.support.wat import module
 
 EXPLICIT = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
 
@@ -221,6 +222,32 @@ def test_a_restored_set_is_the_same(tmp_path: Path, cache_dir: Path) -> None:
         assert again("fd_close", copied).errno == 0
         assert wait(again, epfd) == [(silent, IN)]
         again.end()
+
+
+WAITING = module("""(module
+    (import "wasix_32v1" "epoll_create" (func $create (param i32) (result i32)))
+    (import "wasix_32v1" "epoll_ctl" (func $control (param i32 i32 i32 i32) (result i32)))
+    (import "wasix_32v1" "epoll_wait" (func $wait (param i32 i32 i32 i64 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1) (data (i32.const 64) "\\01")
+    (func (export "_start")
+        (drop (call $create (i32.const 0)))
+        (drop (call $control (i32.load (i32.const 0)) (i32.const 0) (i32.const 0) (i32.const 64)))
+        (drop (call $wait (i32.load (i32.const 0)) (i32.const 128) (i32.const 4) (i64.const -1)
+            (i32.const 8)))
+        (call $exit (i32.add (i32.const 40) (i32.load (i32.const 8))))))""")
+
+
+def test_a_waiting_set_can_be_suspended_and_waits_again(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "j"
+    with journal.record(WAITING, path, snapshots=EXPLICIT, cache=cache_dir) as recorder:
+        for _ in range(2):
+            assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+    assert not any(isinstance(event, EpollResult) for event in events_of(path))
+    assert journal.verify_replay(path, cache=cache_dir).matches
+    with journal.resume(path, cache=cache_dir) as recorder:
+        recorder.feed(b"x")
+        assert recorder.wait(DEADLINE_SECONDS) == RunResult(ExitKind.EXITED, 41)
 
 
 def test_the_fast_payload_of_a_result_is_that_of_the_codec() -> None:
