@@ -19,7 +19,7 @@ from benchmarks.peers import ROOT
 from benchmarks.stopwatch import FOLDER, module_folder
 from tools import programs
 
-COUNT, QUICK_COUNT = 4000, 500
+COUNT, QUICK_COUNT = 2000, 500
 CONNECTIONS = 8
 _GROUP = "HTTP server in Go"
 _RATE = re.compile(rb"Requests per second: +([0-9.]+)")

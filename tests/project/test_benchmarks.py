@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import (
+    byte_streams,
     chart,
     jobs_verify,
     log_events,
@@ -378,3 +379,10 @@ def test_a_chart_has_no_bars_of_ratios_and_the_longest_first() -> None:
     ]
     (group,) = chart.group_bars(figures)
     assert [bar.label for bar in group.bars] == ["long", "short"]
+
+
+@pytest.mark.deep
+def test_bytes_through_pipes_and_sockets_are_measured() -> None:
+    figures = list(byte_streams.figures(1, 50))
+    assert len(figures) == 3 * len(byte_streams.CASES)
+    assert all(figure.median > 0 for figure in figures)

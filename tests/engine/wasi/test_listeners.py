@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal.engine import ALL_NETWORK, NO_NETWORK, HostMount, MemoryMount
+from journal.engine import (
+    ALL_NETWORK,
+    NO_NETWORK,
+    ExitKind,
+    HostMount,
+    MemoryMount,
+    RunResult,
+)
+from journal.engine.wasm.binary import CUSTOM, add_size_prefix, encode_section
 from journal.events.inputs import BytesReceived
 from journal.events.process import Listener
 from journal.events.snapshots import Trigger
@@ -100,6 +108,19 @@ def test_listeners_are_numbered_after_the_directories(tmp_path: Path, cache_dir:
         assert [event.fd for event in events] == [5, 6]
         with connect(events[1].addr.port):
             assert accept(Remote(recorder), 6) == 7
+
+
+def test_a_program_in_go_has_a_listener_that_does_not_wait(tmp_path: Path, cache_dir: Path) -> None:
+    field = add_size_prefix(b"language") + b"\1" + add_size_prefix(b"Go") + add_size_prefix(b"1")
+    module = REMOTE + encode_section(CUSTOM, add_size_prefix(b"producers") + b"\1" + field)
+    path, listeners = tmp_path / "j", ["127.0.0.1:0"]
+    with journal.record(module, path, listeners=listeners, cache=cache_dir) as recorder:
+        guest = Remote(recorder)
+        assert guest("fd_fdstat_get", FIRST, DATA).data[2] == NONBLOCK
+        assert guest("sock_accept", FIRST, 0, DATA).errno == Errno.AGAIN
+        guest.end()
+    with journal.resume(path, cache=cache_dir) as again:
+        assert again.wait(DEADLINE_SECONDS) == RunResult(ExitKind.EXITED, 0)
 
 
 @pytest.mark.parametrize(
