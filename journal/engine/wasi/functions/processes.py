@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import NoReturn
 
 from journal.engine.runtime.bindings import Handler
-from journal.engine.wasi.call_context import PATH_SIZE_MAX, CallContext
+from journal.engine.wasi.call_context import PATH_SIZE_MAX, CallContext, is_utf8
 from journal.engine.wasi.functions.channels import create_pipe
 from journal.engine.wasi.functions.descriptors import fd_close
 from journal.engine.wasi.processes import ChildEnd, StartRequest, StartTable
 from journal.events.processes import EndKind, StartFile
 from journal.events.wire_types import decode_path
+from journal.vfs.path_resolution import PATH_SIZE_MAX as GUEST_PATH_SIZE_MAX
 from journal.vfs.path_resolution import split_path
 from journal.wasi_abi import Errno, ProcExit, Signal, WasiError
 
@@ -305,7 +306,8 @@ def find_command(name: str) -> str:
     Raises ``WasiError`` with ``NOENT`` for other paths.
     """
     directory, slash, base = name.rpartition("/")
-    if not base or directory not in _COMMAND_DIRECTORIES or (slash and not directory):
+    is_known = directory in _COMMAND_DIRECTORIES and bool(directory or not slash)
+    if not (base and is_known and is_utf8(base)):
         raise WasiError(Errno.NOENT)
     return base
 
@@ -330,8 +332,13 @@ def _read_lines(context: CallContext, pointer: int, size: int) -> tuple[bytes, .
 
 def _join_path(directory: str, path: str) -> str:
     """Return an absolute path; ``path`` is relative to ``directory`` or absolute."""
+    if "\0" in path:
+        raise WasiError(Errno.INVAL)
     names = split_path(path if path.startswith("/") else f"{directory}/{path}")
-    return "/" + "/".join(names)
+    joined = "/" + "/".join(names)
+    if len(joined) > GUEST_PATH_SIZE_MAX:
+        raise WasiError(Errno.NAMETOOLONG)
+    return joined
 
 
 #: Parameter types (i: i32, l: i64) and handler of each function.
