@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.remote_guest import DATA, DATA_SIZE, Answer
+import journal
+from journal.wasi_abi import Errno
+from tests.support.deadlines import DEADLINE_SECONDS
+from tests.support.remote_guest import (
+    ANSWER_SIZE,
+    DATA,
+    DATA_SIZE,
+    REMOTE_ALONE,
+    Answer,
+    Remote,
+    encode_order,
+    parse_answer,
+)
 
 NONBLOCK = 4
 UNIX, INET4 = 3, 1
@@ -145,3 +159,56 @@ def fd_of(outcome: Outcome) -> int:
     assert outcome.errno == 0
     assert isinstance(outcome.value, int)
     return outcome.value
+
+
+def number(value: int) -> bytes:
+    """Return a number as an event counter transfers it."""
+    return struct.pack("<Q", value)
+
+
+ROOT_FD = 3
+RIGHTS = 0x1FFFFFFF
+ENDED = journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
+
+
+@contextmanager
+def record_objects(path: Path, cache: Path) -> Iterator[GuestObjects]:
+    """Record a guest with a root in memory, which keeps its pipes to itself."""
+    root = journal.engine.MemoryMount("/")
+    with journal.record(REMOTE_ALONE, path, mounts=[root], cache=cache) as recorder:
+        guest = GuestObjects(Remote(recorder))
+        guest.block_signals()
+        yield guest
+        recorder.stop()
+        assert recorder.wait(DEADLINE_SECONDS) is not None
+
+
+class Script:
+    """Orders for a guest whose descriptors are known before it runs."""
+
+    def __init__(self) -> None:
+        self.orders = b""
+        self.guest = GuestObjects(self._add)
+
+    def _add(self, name: str, *arguments: int, data: bytes = b"") -> Answer:
+        self.orders += encode_order(name, *arguments, data=data)
+        return Answer(0, bytes(DATA_SIZE))
+
+
+def answers_in(printed: bytes) -> list[Answer]:
+    """Return the answers that a guest printed."""
+    ends = range(0, len(printed), ANSWER_SIZE)
+    return [parse_answer(printed[at : at + ANSWER_SIZE]) for at in ends]
+
+
+def make_tree(guest: GuestObjects) -> None:
+    """Create directories and links in the root of a guest, unless they exist."""
+    for path in (b"dir", b"dir/inner"):
+        assert guest.call("path_create_directory", ROOT_FD, DATA, len(path), data=path).errno in (
+            0,
+            Errno.EXIST,
+        )
+    for target, path in ((b"dir/inner", b"link"), (b"..", b"dir/up"), (b"../..", b"dir/out")):
+        data = target + path
+        arguments = (DATA, len(target), ROOT_FD, DATA + len(target), len(path))
+        assert guest.call("path_symlink", *arguments, data=data).errno in (0, Errno.EXIST)

@@ -37,14 +37,12 @@ from journal.events.snapshots import Trigger
 from journal.snapshots import list_snapshots
 from journal.wasi_abi import Errno
 from tests.support.deadlines import DEADLINE_SECONDS
-from tests.support.guest_objects import DATAGRAM, STREAM, UNIX, GuestObjects
+from tests.support.guest_objects import DATAGRAM, STREAM, UNIX, GuestObjects, Script
 from tests.support.obedient_guest import make_module, record_waiting
 from tests.support.remote_guest import (
     ANSWER_SIZE,
     DATA,
-    DATA_SIZE,
     REMOTE_ALONE,
-    Answer,
     Remote,
     encode_order,
     parse_answer,
@@ -396,13 +394,8 @@ def make_objects(recorder: journal.Recorder) -> None:
 
 def use_objects() -> bytes:
     """Return orders that change each object."""
-    orders: list[bytes] = []
-
-    def call(name: str, *arguments: int, data: bytes = b"") -> Answer:
-        orders.append(encode_order(name, *arguments, data=data))
-        return Answer(0, bytes(DATA_SIZE))
-
-    guest = GuestObjects(call)
+    script = Script()
+    guest = script.guest
     guest.read(4, 6)
     guest.write(5, b" and more")
     guest.read(4, 100)
@@ -414,7 +407,7 @@ def use_objects() -> bytes:
     guest.getcwd()
     guest.chdir(b"/")
     guest.call("clock_time_set", 0, 2_000_000)
-    return b"".join(orders)
+    return script.orders
 
 
 def test_a_clone_returns_to_the_contents_of_its_objects(tmp_path: Path, cache_dir: Path) -> None:

@@ -10,19 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal.engine import ExitKind, RunResult, SnapshotOptions
+from journal.engine import SnapshotOptions
 from journal.engine.wasi.descriptors import OutputStream
 from tests.engine.wasi.test_objects_oracle import HISTORIES, History
 from tests.support.deadlines import DEADLINE_SECONDS
-from tests.support.guest_objects import NONBLOCK, GuestObjects
+from tests.support.guest_objects import ENDED, NONBLOCK, GuestObjects, answers_in
 from tests.support.local_guest import LocalGuest
 from tests.support.remote_guest import (
-    ANSWER_SIZE,
     END,
     REMOTE_ALONE,
     Answer,
     encode_order,
-    parse_answer,
 )
 from tests.support.rewrites import keep_first, rewrite
 from tests.support.snapshot_runs import snapshots_in
@@ -33,10 +31,9 @@ FIRST = 4
 """Descriptors below are the standard streams, by which the test talks to the guest, and a mount."""
 
 AFTER_EACH_CALL = SnapshotOptions(every_events=1)
-ENDED = RunResult(ExitKind.EXITED, 0)
 
 
-class Script:
+class AnsweredScript:
     """Orders for a guest, and the answers of the functions that it calls."""
 
     def __init__(self, history: History) -> None:
@@ -69,16 +66,11 @@ def _raise_fds(name: str, arguments: list[object]) -> list[object]:
     return [*raised, *arguments[count:]]
 
 
-def answers_in(printed: bytes) -> list[Answer]:
-    ends = range(0, len(printed), ANSWER_SIZE)
-    return [parse_answer(printed[at : at + ANSWER_SIZE]) for at in ends]
-
-
 @given(history=HISTORIES, seed=st.integers(0, 1 << 32))
 def test_a_history_is_the_same_from_each_snapshot_and_after_each_event(
     history: History, seed: int, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
 ) -> None:
-    script, folder = Script(history), tmp_path_factory.mktemp("objects")
+    script, folder = AnsweredScript(history), tmp_path_factory.mktemp("objects")
     path, choices = folder / "j", random.Random(seed)
     with journal.record(
         REMOTE_ALONE, path, stdin=script.orders, snapshots=AFTER_EACH_CALL, cache=cache_dir
