@@ -136,9 +136,12 @@ def test_an_approval_covers_no_rule_that_was_added_to_the_journal(
     with pytest.raises(GrantsMissing) as caught:
         journal.resume(wider, cache=cache_dir)
     assert caught.value.options == ("--net 'connect=*:*'",)
-    wrong = rewrite_rules(path, tmp_path / "wrong", "connect=*")
-    with pytest.raises(EngineMismatch, match=r"unknown value of session\.network"):
-        journal.resume(wrong, network=POLICY, cache=cache_dir)
+    many = " ".join(f"connect=10.0.0.1:{port}" for port in range(60_000))
+    for number, rules in enumerate(("connect=*", "loopback " * 9 + "\x1b[31m", many)):
+        wrong = rewrite_rules(path, tmp_path / f"wrong-{number}", rules)
+        with pytest.raises(EngineMismatch, match=r"unknown value of session\.network") as refused:
+            journal.resume(wrong, network=POLICY, cache=cache_dir)
+        assert str(refused.value).isprintable()
 
 
 # -- names ----------------------------------------------------------------------------------------

@@ -49,10 +49,10 @@ class NetworkPolicy:
     _rules: tuple[NetworkRule, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        texts = check_each("rules", self.texts, check_text, what="texts")
-        rules = tuple(dict.fromkeys(map(NetworkRule.parse, texts)))
-        if len(rules) > RULES_COUNT_MAX:
+        texts = dict.fromkeys(check_each("rules", self.texts, check_text, what="texts"))
+        if len(texts) > RULES_COUNT_MAX:  # A journal may have any number.
             raise OptionError(f"a network policy has at most {RULES_COUNT_MAX} rules")
+        rules = tuple(dict.fromkeys(map(NetworkRule.parse, texts)))
         object.__setattr__(self, "_rules", rules)
         object.__setattr__(self, "texts", tuple(rule.text for rule in rules))
 
