@@ -67,6 +67,8 @@ NOT_CALLED = {
     "MapResult.get": _RESULT,
     "ModulePreparation": _RESULT,
     "PageStatistics": _RESULT,
+    "PeerStatistics": _RESULT,
+    "PeersResult": _RESULT,
     "RecordedOptions": _RESULT,
     "ReplayResult": _RESULT,
     "ReplayState": _RESULT,
