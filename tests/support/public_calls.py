@@ -114,7 +114,6 @@ NOT_CALLED = {
     "NetworkPolicy.may_listen": _ENGINE,
     "NetworkPolicy.may_listen_again": _ENGINE,
     "NetworkPolicy.may_resolve": _ENGINE,
-    "PeerStatistics": _RESULT,
     "PipeSink": _MADE,
     "PooledInstance": _MADE,
     "PooledSession": _MADE,

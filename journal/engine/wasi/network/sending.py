@@ -169,7 +169,7 @@ def send_part(
     else:
         tag, effect = SocketSendTo.tag, _pack_send_to(fd, flags, False, to, data)
     reply = context.tape.perform(tag, effect, HostCall.SEND, fd, action)
-    socket.has_sent = True
+    socket.has_sent = socket.has_sent or not socket.is_stream
     return _read_count(unwrap_result(reply), len(data))
 
 
