@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 import journal
 from journal.engine import SnapshotOptions
 from journal.engine.wasi.descriptors import OutputStream
-from tests.engine.wasi.test_objects_oracle import HISTORIES, History
 from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.guest_objects import ENDED, NONBLOCK, GuestObjects, answers_in
 from tests.support.local_guest import LocalGuest
+from tests.support.object_histories import HISTORIES, History
 from tests.support.remote_guest import (
     END,
     REMOTE_ALONE,
