@@ -10,11 +10,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "fixtures" / "programs" / "lines.rs"
 PROGRAM = SOURCE.with_suffix(".wasm")
+#: SHA-256 of the source and of the program that was built from it.
+HASHES = (
+    "c2923b9e6e5078e9569d371233fc7201371af75a6f975dd774ad6ab7f0bf535e",
+    "c172cd7a74769462e8c25decfd1339e30fffab295d43a7c8e3c1c44d617a52e0",
+)
 FOLDER = ROOT / ".cache" / "rust"
 PACKAGES = {
     "rustc": "1.63.0+dfsg1-2",
@@ -53,6 +59,12 @@ def build(target: Path) -> None:
     target.chmod(0o644)
 
 
+def compute_hashes() -> tuple[str, str]:
+    """Return the SHA-256 of the source and of the program."""
+    source, program = (sha256(path.read_bytes()).hexdigest() for path in (SOURCE, PROGRAM))
+    return source, program
+
+
 def main() -> None:
     """Build the program, or compare it with a new build."""
     if sys.argv[1:] == ["--check"]:
@@ -63,7 +75,7 @@ def main() -> None:
         print("lines.wasm matches its source")
     else:
         build(PROGRAM)
-        print(f"built {PROGRAM.name}")
+        print(f"built {PROGRAM.name}; its hashes are {', '.join(compute_hashes())}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import wasmtime
 
 from tests.support.programs import GUESTS
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, Needs, SnapshotGuest
-from tools import programs
+from tools import programs, rust_program
 
 SIZE_MAX = 100_000
 
@@ -52,6 +52,10 @@ def test_a_guest_needs_what_the_table_says(one: SnapshotGuest) -> None:
                 wasmtime.Module.validate(engine(without), module)
     imports = {item.module for item in wasmtime.Module(engine(), module).imports}
     assert ("wasix_32v1" in imports) == (Needs.WASIX in one.needs)
+
+
+def test_the_program_in_rust_was_built_from_its_source() -> None:
+    assert rust_program.compute_hashes() == rust_program.HASHES
 
 
 def test_titles_are_told_apart() -> None:
