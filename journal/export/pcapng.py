@@ -16,8 +16,8 @@ from journal.events.wire_types import Secret, SocketAddress
 from journal.export.pcapng_format import (
     DATAGRAM_SIZE_MAX,
     SEGMENT_SIZE_MAX,
-    Segment,
     TcpFlag,
+    TcpSegment,
     pack_file_header,
     pack_packet,
     pack_tcp,
@@ -97,7 +97,7 @@ class _Conversation:
         """Return the next packet from the first of ``ends``."""
         source, target = ends
         seq = self.next_seqs[source]
-        packet = pack_tcp(source, target, Segment(seq, self.next_seqs[target], flags, data))
+        packet = pack_tcp(source, target, TcpSegment(seq, self.next_seqs[target], flags, data))
         self.next_seqs[source] += len(data) + bool(flags & (TcpFlag.SYN | TcpFlag.FIN))
         return packet
 

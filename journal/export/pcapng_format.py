@@ -74,7 +74,7 @@ class TcpFlag(IntFlag):
     ACK = 16
 
 
-class Segment(NamedTuple):
+class TcpSegment(NamedTuple):
     """A TCP segment besides its addresses. ``seq`` and ``ack`` are taken modulo 2^32."""
 
     seq: int
@@ -116,7 +116,7 @@ def _pad(data: bytes) -> bytes:
 # -- packets --------------------------------------------------------------------------------------
 
 
-def pack_tcp(source: SocketAddress, target: SocketAddress, segment: Segment) -> bytes:
+def pack_tcp(source: SocketAddress, target: SocketAddress, segment: TcpSegment) -> bytes:
     """Return the IP packet of a TCP segment."""
     seq, ack, flags, data = segment
     ack = ack & _SEQ_MASK if flags & TcpFlag.ACK else 0

@@ -14,7 +14,7 @@ from journal.engine.wasi.functions.channels import create_event, create_pipe
 from journal.engine.wasi.functions.descriptors import fd_close, renumber
 from journal.engine.wasi.functions.duplicates import duplicate
 from journal.engine.wasi.functions.epolls import control, create_epoll
-from journal.engine.wasi.objects.epoll import Epoll
+from journal.engine.wasi.objects.epoll import EpollSet
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events.descriptors import EpollEvent
 from journal.wasi_abi import Errno, FdFlags, WasiError
@@ -79,7 +79,7 @@ class GuestMachine:
         return _name_error(lambda: control(self.context, epfd, operation, fd, event))
 
     def wait(self, epfd: int, count: int = 1000) -> Events:
-        epoll = self.context.descriptors.get_channel(epfd, Epoll)
+        epoll = self.context.descriptors.get_channel(epfd, EpollSet)
         found = epoll.report(epoll.collect(count))
         return sorted((event.fd, events) for events, event in found)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import journal
 from journal.engine.snapshot.contents import capture_contents
 from journal.engine.wasi.channel import ByteChannel
-from journal.engine.wasi.network.socket_state import SocketState
+from journal.engine.wasi.network.socket_state import HostSocketState
 from journal.wasi_abi import FdFlags
 from tests.support.call_histories import DATA, FIRST, RESULT, Guest, Operation, Rows
 from tests.support.engine_state import Described
@@ -104,7 +104,7 @@ class NetworkGuest(Guest):
     def _addresses(self, *, is_stream: bool) -> list[bytes]:
         """Return the addresses of bound sockets, as a guest passes them."""
         used = self.process.context.descriptors.used
-        sockets = [found for _, found in sorted(used.items()) if isinstance(found, SocketState)]
+        sockets = [found for _, found in sorted(used.items()) if isinstance(found, HostSocketState)]
         ports = [one.bound.port for one in sockets if one.bound and one.is_stream is is_stream]
         return [bytes([1, 0]) + port.to_bytes(2, "little") + LOOPBACK[4:] for port in ports]
 
@@ -121,7 +121,7 @@ class NetworkGuest(Guest):
 
     def _connect(self, fd: int, which: int) -> None:
         used = self.process.context.descriptors.used.get(fd)
-        is_stream = isinstance(used, SocketState) and used.is_stream
+        is_stream = isinstance(used, HostSocketState) and used.is_stream
         found = [*self._addresses(is_stream=is_stream), bytes([1, 0, 9, 0]) + LOOPBACK[4:]]
         self.process.context.memory.write(DATA, found[which % len(found)])
         self._call("sock_connect", fd, DATA)

@@ -11,7 +11,7 @@ from journal.engine.tape import Tape
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.network.addresses import format_address
-from journal.engine.wasi.network.socket_state import SocketState
+from journal.engine.wasi.network.socket_state import HostSocketState
 from journal.engine.wasi.stdio.stdin import BytesSource
 from journal.errors import NotResumable
 
@@ -46,7 +46,7 @@ def check_connections(recording: RecordedRun) -> None:
     )
 
 
-def _find_connections(recording: RecordedRun) -> list[tuple[int, SocketState]]:
+def _find_connections(recording: RecordedRun) -> list[tuple[int, HostSocketState]]:
     """Return the connections of the host at the end of a journal, by their descriptors."""
     nothing: Any = None  # No guest runs, and nothing uses its streams.
     context = CallContext(Tape(NullWriter()), nothing, nothing, [], [])
@@ -58,7 +58,7 @@ def _find_connections(recording: RecordedRun) -> list[tuple[int, SocketState]]:
         return [
             (fd, descriptor)
             for fd, descriptor in sorted(context.descriptors.used.items())
-            if isinstance(descriptor, SocketState) and descriptor.is_connected
+            if isinstance(descriptor, HostSocketState) and descriptor.is_connected
         ]
     finally:
         mounts.close()

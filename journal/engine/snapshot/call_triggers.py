@@ -3,7 +3,7 @@
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream
 from journal.engine.wasi.functions.polling import find_polled
-from journal.engine.wasi.network.socket_state import SocketState
+from journal.engine.wasi.network.socket_state import HostSocketState
 from journal.events.snapshots import Trigger
 from journal.snapshots.triggers import CALLS_AT_LISTENER, CALLS_BY_TRIGGER, TriggerState
 
@@ -68,4 +68,4 @@ class CallTriggers:
 
 
 def _is_preopened(descriptor: object) -> bool:
-    return isinstance(descriptor, SocketState) and descriptor.is_preopened
+    return isinstance(descriptor, HostSocketState) and descriptor.is_preopened

@@ -7,7 +7,7 @@ from journal.engine.snapshot.free_descriptors import check_free, reserve_descrip
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.network import connections, inside, options, sending
 from journal.engine.wasi.network.addresses import check_recorded
-from journal.engine.wasi.network.socket_state import Connection, SocketState
+from journal.engine.wasi.network.socket_state import Connection, HostSocketState
 from journal.engine.wasi.objects.named_socket import NamedSocket
 from journal.events import codec, sockets
 from journal.events.definition import Event
@@ -20,9 +20,9 @@ _unpack_result = codec.make_unpacker(HostResult)
 _OPTIONS = {kind: option for option, kind in options.TIME_TYPES.items()}
 
 
-def get_socket(context: CallContext, fd: int) -> SocketState:
+def get_socket(context: CallContext, fd: int) -> HostSocketState:
     """Return a socket of the host; raise ``WasiError`` for any other descriptor."""
-    return context.descriptors.get_channel(fd, SocketState, Errno.NOTSOCK)
+    return context.descriptors.get_channel(fd, HostSocketState, Errno.NOTSOCK)
 
 
 def open_socket(context: CallContext, family: int, kind: int, protocol: int, fd: int) -> None:

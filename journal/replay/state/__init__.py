@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ReplayTable,
         SocketState,
         StandardStream,
+        Watch,
     )
     from journal.replay.state.machine import ReplayMachine
     from journal.replay.state.memory_layers import MachineLayer, MemoryState
@@ -48,6 +49,7 @@ _MODULES = {
     "SocketState": "replay.state.descriptor_table",
     "StandardStream": "replay.state.descriptor_table",
     "StreamState": "replay.state.process_state",
+    "Watch": "replay.state.descriptor_table",
 }
 """The modules of the public names."""
 
@@ -71,6 +73,7 @@ __all__ = [
     "SocketState",
     "StandardStream",
     "StreamState",
+    "Watch",
 ]
 
 if not TYPE_CHECKING:  # A type checker sees the imports above.

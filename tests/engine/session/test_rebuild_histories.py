@@ -23,7 +23,7 @@ from journal.engine.snapshot.positions import (
 from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_state
 from journal.engine.tape import Batch, TapeRow
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX
-from journal.engine.wasi.network.socket_state import SocketState
+from journal.engine.wasi.network.socket_state import HostSocketState
 from journal.engine.wasi.terminal import SIDE_MAX
 from journal.events import BY_TAG, descriptors, inputs, paths, sockets
 from journal.events.core import TtySet
@@ -121,7 +121,7 @@ def test_what_was_renamed_while_open_is_found_on_the_host() -> None:
         assert {path.name for path in (folder / "host").iterdir()} == {"e", "b"}
         assert opened.file.read(FIRST + 1, 0, 100) == b"written and renamed"
         assert process.context.descriptors.get_file(FIRST).file.read(FIRST, 0, 9) == b"kept"
-        assert process.context.descriptors.get_channel(FIRST + 2, SocketState).backlog == 3
+        assert process.context.descriptors.get_channel(FIRST + 2, HostSocketState).backlog == 3
         assert process.context.terminal.settings[:2] == (100, 40)
         process.mounts.close()
 

@@ -14,7 +14,7 @@ import pytest
 import journal
 from journal.engine import ALL_NETWORK, LostConnections, SnapshotOptions
 from journal.engine.snapshot.rebuild import rebuild_state
-from journal.engine.wasi.network.socket_state import SocketState
+from journal.engine.wasi.network.socket_state import HostSocketState
 from journal.events.inputs import BytesReceived, HostResult, StreamRead
 from journal.events.sockets import SocketOption, SocketSend
 from journal.events.wire_types import SocketAddress
@@ -73,11 +73,11 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS)
 
 
-def sockets_of(recorder: journal.Recorder) -> dict[int, SocketState]:
+def sockets_of(recorder: journal.Recorder) -> dict[int, HostSocketState]:
     process = recorder._process
     assert process is not None
     used = process.context.descriptors.used
-    return {fd: each for fd, each in used.items() if isinstance(each, SocketState)}
+    return {fd: each for fd, each in used.items() if isinstance(each, HostSocketState)}
 
 
 def has_handle(recorder: journal.Recorder, fd: int) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal.engine.wasi.channel import ByteChannel, from_poll_mask
-from journal.engine.wasi.objects.event_counter import EventCounter
+from journal.engine.wasi.objects.event_counter import CounterChannel
 from journal.engine.wasi.objects.inner_socket import InnerSocket
 from journal.events.sockets import SocketType
 from journal.wasi_abi import to_wasi_errno
@@ -201,7 +201,7 @@ class Both:
         descriptor = self.local.context.descriptors.used.get(fd)
         if isinstance(descriptor, InnerSocket) and descriptor.kind is SocketType.SEQPACKET:
             return bool(data)
-        return not isinstance(descriptor, EventCounter) or len(data) <= 8
+        return not isinstance(descriptor, CounterChannel) or len(data) <= 8
 
     def compare_readiness(self) -> None:
         found = []

@@ -14,7 +14,7 @@ import pytest
 
 import journal
 from journal.engine import ALL_NETWORK, NetworkPolicy
-from journal.engine.wasi.network.socket_state import SocketState
+from journal.engine.wasi.network.socket_state import HostSocketState
 from journal.events.inputs import HostCall, HostResult
 from journal.events.sockets import (
     SocketConnect,
@@ -97,7 +97,7 @@ def handle_of(guest: Remote, fd: int) -> socket.socket:
     """Return the host's socket of a descriptor."""
     process = guest.recorder._process
     assert process is not None
-    handle = process.context.descriptors.get_channel(fd, SocketState).handle
+    handle = process.context.descriptors.get_channel(fd, HostSocketState).handle
     assert handle is not None
     return handle
 

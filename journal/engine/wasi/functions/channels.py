@@ -3,9 +3,9 @@
 from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.channel import ByteChannel
-from journal.engine.wasi.objects.event_counter import SEMAPHORE, VALUE_MAX, EventCounter
+from journal.engine.wasi.objects.event_counter import SEMAPHORE, VALUE_MAX, CounterChannel
 from journal.engine.wasi.objects.inner_socket import InnerSocket, connect_pair
-from journal.engine.wasi.objects.pipe import Pipe, PipeReader, PipeWriter
+from journal.engine.wasi.objects.pipe import PipeBuffer, PipeReader, PipeWriter
 from journal.events import codec
 from journal.events.descriptors import CreateEvent, CreatePipe
 from journal.events.sockets import AddressFamily, SocketPair, SocketPairOfType, SocketType
@@ -46,7 +46,7 @@ def create_pipe(context: CallContext, read_fd: int, write_fd: int) -> None:
     if context.processes.records_pipes:
         reader, writer = context.processes.make_pipe()
     else:
-        pipe = Pipe()
+        pipe = PipeBuffer()
         reader, writer = PipeReader(pipe), PipeWriter(pipe)
     context.descriptors.add_at(read_fd, reader)
     context.descriptors.add_at(write_fd, writer)
@@ -71,7 +71,7 @@ def check_event(value: int, flags: int) -> None:
 def create_event(context: CallContext, value: int, flags: int, fd: int) -> None:
     """Create an event counter with a free descriptor."""
     context.tape.record_effect(CreateEvent.tag, _pack_event(value, flags, fd))
-    counter = EventCounter(value, is_semaphore=bool(flags & SEMAPHORE))
+    counter = CounterChannel(value, is_semaphore=bool(flags & SEMAPHORE))
     counter.flags = flags & _NONBLOCK
     context.descriptors.add_at(fd, counter)
 

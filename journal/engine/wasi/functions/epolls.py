@@ -7,7 +7,7 @@ from functools import partial
 
 from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import CallContext
-from journal.engine.wasi.objects.epoll import Epoll
+from journal.engine.wasi.objects.epoll import EpollSet
 from journal.events import codec
 from journal.events.descriptors import EpollCreate, EpollCtl, EpollEvent, EpollOperation
 from journal.events.inputs import EpollResult
@@ -27,7 +27,7 @@ _pack_control = codec.make_packer(EpollCtl)
 class EpollWait:
     """Wait until an epoll set has an event."""
 
-    def __init__(self, epoll: Epoll) -> None:
+    def __init__(self, epoll: EpollSet) -> None:
         self._epoll = epoll
 
     def is_ready(self) -> bool:
@@ -50,7 +50,7 @@ def epoll_create(context: CallContext, result: int) -> None:
 def create_epoll(context: CallContext, fd: int) -> None:
     """Create an epoll set with the free descriptor ``fd``."""
     context.tape.record_effect(EpollCreate.tag, _pack_create(fd))
-    context.descriptors.add_at(fd, Epoll(context.descriptors))
+    context.descriptors.add_at(fd, EpollSet(context.descriptors))
 
 
 def epoll_ctl(context: CallContext, epfd: int, operation: int, fd: int, pointer: int) -> None:
@@ -69,7 +69,7 @@ def control(
     """Change how the set ``epfd`` watches ``fd``. A deletion has no event."""
     descriptor, target = context.descriptors.get(epfd), context.descriptors.get(fd)
     known = (EpollOperation.ADD, EpollOperation.MODIFY, EpollOperation.DELETE)
-    if not isinstance(descriptor, Epoll) or operation not in known:
+    if not isinstance(descriptor, EpollSet) or operation not in known:
         raise WasiError(Errno.INVAL)
     kind = EpollOperation(operation)
     watched = descriptor.check(kind, fd, target)
@@ -83,7 +83,7 @@ def epoll_wait(
     """Write the events of watched descriptors; wait until there are some or the timeout ends."""
     if not 0 < count <= EVENTS_MAX:
         raise WasiError(Errno.INVAL)
-    epoll = context.descriptors.get_channel(epfd, Epoll)
+    epoll = context.descriptors.get_channel(epfd, EpollSet)
     context.memory.check(events, count * _EVENT.size)
     context.memory.check(result, 4)
 

@@ -14,7 +14,7 @@ from journal.engine.wasi.network.options import (
     change_membership,
 )
 from journal.engine.wasi.network.sending import send_file
-from journal.engine.wasi.network.socket_state import Group, SocketState
+from journal.engine.wasi.network.socket_state import Group, HostSocketState
 from journal.engine.wasi.objects.inner_socket import InnerSocket
 from journal.engine.wasi.objects.waits import await_room
 from journal.events.sockets import (
@@ -91,7 +91,7 @@ def sock_get_opt_time(context: CallContext, fd: int, option: int, result: int) -
 
 def _change_membership(context: CallContext, fd: int, kind: MembershipKind, group: Group) -> None:
     context.descriptors.get_socket(fd)
-    socket = context.descriptors.get_channel(fd, SocketState, Errno.NOTSUP)
+    socket = context.descriptors.get_channel(fd, HostSocketState, Errno.NOTSUP)
     change_membership(context, fd, socket, kind, group)
 
 
@@ -142,7 +142,7 @@ def sock_send_file(
         sent_size = _send_file_inside(context, fd, channel, file_fd, offset, count)
         context.memory.write_u64(result, sent_size)
         return
-    socket = context.descriptors.get_channel(fd, SocketState, Errno.NOTSOCK)
+    socket = context.descriptors.get_channel(fd, HostSocketState, Errno.NOTSOCK)
     sent_size = send_file(context, fd, socket, file_fd, offset, min(count, _POSITION_MAX - offset))
     context.memory.write_u64(result, sent_size)
 

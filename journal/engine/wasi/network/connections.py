@@ -18,7 +18,7 @@ from journal.engine.wasi.network.addresses import (
     to_host_address,
     unpack_result,
 )
-from journal.engine.wasi.network.socket_state import Connection, SocketState
+from journal.engine.wasi.network.socket_state import Connection, HostSocketState
 from journal.engine.wasi.network.waiting import find_events, wait_for
 from journal.events import codec
 from journal.events.inputs import HostCall
@@ -58,7 +58,7 @@ _ENDED = {Shutdown.READ: 1, Shutdown.WRITE: 2, Shutdown.BOTH: 3}
 
 
 def connect(
-    context: "CallContext", fd: int, socket: SocketState, function: str, address: SocketAddress
+    context: "CallContext", fd: int, socket: HostSocketState, function: str, address: SocketAddress
 ) -> None:
     """Request a connection. A socket that waits returns when it is established.
 
@@ -81,7 +81,9 @@ def connect(
     note_established(context, fd, socket)
 
 
-def request(context: "CallContext", fd: int, socket: SocketState, address: SocketAddress) -> None:
+def request(
+    context: "CallContext", fd: int, socket: HostSocketState, address: SocketAddress
+) -> None:
     """Ask the host for a connection, which may stay pending.
 
     A crash has ended a connection, over which nothing was sent: it is requested again.
@@ -118,14 +120,14 @@ def request(context: "CallContext", fd: int, socket: SocketState, address: Socke
     context.network.restore_socket(fd, socket)
 
 
-def _forget_connection(socket: SocketState) -> None:
+def _forget_connection(socket: HostSocketState) -> None:
     """Make a socket whose request has failed unconnected, with its bound address."""
     socket.close()
     socket.connection, socket.local, socket.peer = Connection.FAILED, socket.bound, None
 
 
 def _ask_outcome(
-    context: "CallContext", fd: int, socket: SocketState, function: str, *, is_waiting: bool
+    context: "CallContext", fd: int, socket: HostSocketState, function: str, *, is_waiting: bool
 ) -> bool:
     """Return whether a pending connection is established; raise ``WasiError`` if it has failed."""
     network = context.network
@@ -153,7 +155,7 @@ def _ask_outcome(
     return socket.connection is Connection.ESTABLISHED
 
 
-def apply_outcome(socket: SocketState, result: int, value: bytes) -> None:
+def apply_outcome(socket: HostSocketState, result: int, value: bytes) -> None:
     """Apply the recorded outcome of a pending connection."""
     if result in STILL_PENDING:
         return
@@ -164,13 +166,13 @@ def apply_outcome(socket: SocketState, result: int, value: bytes) -> None:
     socket.connection = Connection.ESTABLISHED
 
 
-def note_established(context: "CallContext", fd: int, socket: SocketState) -> None:
+def note_established(context: "CallContext", fd: int, socket: HostSocketState) -> None:
     """Record that the guest has learned of its connection."""
     effect = _pack_connected(fd, socket.local, socket.peer)
     context.tape.record_effect(SocketConnected.tag, effect)
 
 
-def settle(context: "CallContext", fd: int, socket: SocketState, function: str = "") -> None:
+def settle(context: "CallContext", fd: int, socket: HostSocketState, function: str = "") -> None:
     """Learn whether a pending connection is established; raise ``WasiError`` if it has failed.
 
     With ``function`` a socket that waits does so until it is known.
@@ -181,14 +183,18 @@ def settle(context: "CallContext", fd: int, socket: SocketState, function: str =
             note_established(context, fd, socket)
 
 
-def require_outcome(context: "CallContext", fd: int, socket: SocketState, function: str) -> None:
+def require_outcome(
+    context: "CallContext", fd: int, socket: HostSocketState, function: str
+) -> None:
     """Raise ``WasiError`` with ``AGAIN`` if a connection is still pending."""
     settle(context, fd, socket, function)
     if socket.connection is Connection.PENDING:
         raise WasiError(Errno.AGAIN)
 
 
-def check_connected(context: "CallContext", fd: int, socket: SocketState, function: str) -> None:
+def check_connected(
+    context: "CallContext", fd: int, socket: HostSocketState, function: str
+) -> None:
     """Raise ``WasiError`` unless the socket is connected; wait for a pending connection."""
     if socket.connection is Connection.PENDING:
         require_outcome(context, fd, socket, function)
@@ -200,8 +206,8 @@ def check_connected(context: "CallContext", fd: int, socket: SocketState, functi
 
 
 def accept(
-    context: "CallContext", fd: int, socket: SocketState, flags: int, function: str
-) -> tuple[int, SocketState]:
+    context: "CallContext", fd: int, socket: HostSocketState, flags: int, function: str
+) -> tuple[int, HostSocketState]:
     """Accept a connection, and return its descriptor and its socket."""
     if not socket.is_stream:
         raise WasiError(Errno.NOTSUP)
@@ -232,9 +238,9 @@ def add_accepted(
     flags: int,
     local: SocketAddress,
     peer: SocketAddress,
-) -> SocketState:
+) -> HostSocketState:
     """Add the socket of a connection that the listener ``fd`` accepted, and return it."""
-    listener = context.descriptors.get_channel(fd, SocketState)
+    listener = context.descriptors.get_channel(fd, HostSocketState)
     is_non_blocking = bool(flags & FdFlags.NONBLOCK)
     effect = _pack_accepted(fd, accepted_fd, flags, is_non_blocking, local, peer)
     context.tape.record_effect(SocketAccepted.tag, effect)
@@ -253,7 +259,7 @@ def add_accepted(
 
 
 def _accept(
-    context: "CallContext", socket: SocketState, handle: host.socket, function: str
+    context: "CallContext", socket: HostSocketState, handle: host.socket, function: str
 ) -> tuple[host.socket, tuple[object, ...]]:
     """Return the next connection, and the address of its peer; wait for it unless NONBLOCK."""
     while True:
@@ -270,7 +276,7 @@ def _accept(
 # -- ends of connections, and their state ---------------------------------------------------------
 
 
-def shutdown(context: "CallContext", fd: int, socket: SocketState, how: Shutdown) -> None:
+def shutdown(context: "CallContext", fd: int, socket: HostSocketState, how: Shutdown) -> None:
     """End one or both directions of a connection."""
     settle(context, fd, socket)
     if socket.connection is not Connection.ESTABLISHED:
@@ -292,7 +298,7 @@ def shutdown(context: "CallContext", fd: int, socket: SocketState, how: Shutdown
     socket.ended |= _ENDED[how]
 
 
-def find_status(context: "CallContext", fd: int, socket: SocketState) -> SocketStatus:
+def find_status(context: "CallContext", fd: int, socket: HostSocketState) -> SocketStatus:
     """Return the state of a socket and of its connection."""
     if not socket.is_stream or socket.backlog is not None:
         return SocketStatus.OPENED
@@ -316,7 +322,7 @@ def find_status(context: "CallContext", fd: int, socket: SocketState) -> SocketS
     return SocketStatus(value[0])
 
 
-def find_local_address(context: "CallContext", fd: int, socket: SocketState) -> SocketAddress:
+def find_local_address(context: "CallContext", fd: int, socket: HostSocketState) -> SocketAddress:
     """Ask the host for the address that it has chosen for a socket."""
 
     def find() -> bytes:
@@ -328,7 +334,7 @@ def find_local_address(context: "CallContext", fd: int, socket: SocketState) -> 
     return address
 
 
-def find_peer(context: "CallContext", fd: int, socket: SocketState) -> SocketAddress:
+def find_peer(context: "CallContext", fd: int, socket: HostSocketState) -> SocketAddress:
     """Return the address of the peer of a connection; raise ``WasiError`` without one."""
     settle(context, fd, socket)
     if socket.connection is not Connection.ESTABLISHED or socket.peer is None:

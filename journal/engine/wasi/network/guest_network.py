@@ -31,7 +31,7 @@ from journal.engine.wasi.network.options import set_again
 from journal.engine.wasi.network.policy import NO_NETWORK, NetworkPolicy
 from journal.engine.wasi.network.resolver import Resolver
 from journal.engine.wasi.network.socket import Socket
-from journal.engine.wasi.network.socket_state import SocketState
+from journal.engine.wasi.network.socket_state import HostSocketState
 from journal.events import codec
 from journal.events.inputs import HostCall
 from journal.events.sockets import (
@@ -100,7 +100,7 @@ class GuestNetwork:
         assert added == fd
         return fd
 
-    def bind(self, fd: int, socket: SocketState, address: SocketAddress) -> None:
+    def bind(self, fd: int, socket: HostSocketState, address: SocketAddress) -> None:
         """Bind a socket. Port 0 selects a free port."""
         if socket.asked is not None or socket.local is not None:
             raise WasiError(Errno.INVAL)
@@ -120,7 +120,7 @@ class GuestNetwork:
         payload = _pack_bind(fd, address)
         self.perform(SocketBind.tag, payload, HostCall.BIND, fd, socket, operation, apply)
 
-    def listen(self, fd: int, socket: SocketState, backlog: int) -> None:
+    def listen(self, fd: int, socket: HostSocketState, backlog: int) -> None:
         """Listen for connections. An unbound socket is bound to a free port first."""
         if not socket.is_stream:
             raise WasiError(Errno.NOTSUP)
@@ -147,7 +147,7 @@ class GuestNetwork:
         effect: bytes,
         call: HostCall,
         fd: int,
-        socket: SocketState,
+        socket: HostSocketState,
         operation: Callable[[host.socket], bytes],
         apply: Callable[[bytes], None] = lambda value: None,
     ) -> None:
@@ -179,9 +179,9 @@ class GuestNetwork:
 
     def adopt(self, fd: int, handle: host.socket) -> None:
         """Use a socket of the host for the socket ``fd``, a listener of a guest that starts."""
-        self._descriptors.get_channel(fd, SocketState).handle = handle
+        self._descriptors.get_channel(fd, HostSocketState).handle = handle
 
-    def handle_of(self, socket: SocketState) -> host.socket:
+    def handle_of(self, socket: HostSocketState) -> host.socket:
         """Return the socket of the host, creating it after a replay."""
         if socket.handle is None:
             socket.handle = self._make_handle(socket)
@@ -192,7 +192,7 @@ class GuestNetwork:
         """Create the sockets of the host again after a replay."""
         restored: set[int] = set()
         for fd, descriptor in sorted(self._descriptors.used.items()):
-            if isinstance(descriptor, SocketState) and id(descriptor) not in restored:
+            if isinstance(descriptor, HostSocketState) and id(descriptor) not in restored:
                 restored.add(id(descriptor))
                 self.restore_socket(fd, descriptor)
 
@@ -205,10 +205,10 @@ class GuestNetwork:
     def close_sockets(self) -> None:
         """Close the sockets of the host that the guest has now."""
         for descriptor in self._descriptors.used.values():
-            if isinstance(descriptor, SocketState):
+            if isinstance(descriptor, HostSocketState):
                 descriptor.close()
 
-    def restore_socket(self, fd: int, socket: SocketState) -> None:
+    def restore_socket(self, fd: int, socket: HostSocketState) -> None:
         """Create the socket of the host in its recorded state, if the guest is live.
 
         If that fails, a :class:`SocketLost` warning is issued. Each call that needs the
@@ -229,7 +229,7 @@ class GuestNetwork:
                 stacklevel=2,
             )
 
-    def _make_handle(self, socket: SocketState) -> host.socket:
+    def _make_handle(self, socket: HostSocketState) -> host.socket:
         """Return a new socket of the host in the recorded state."""
         if socket.is_connected:
             socket.is_lost = True
@@ -254,7 +254,9 @@ class GuestNetwork:
             raise
         return handle
 
-    def _connect_again(self, handle: host.socket, socket: SocketState, peer: SocketAddress) -> None:
+    def _connect_again(
+        self, handle: host.socket, socket: HostSocketState, peer: SocketAddress
+    ) -> None:
         """Connect a datagram socket, or a stream whose connection was pending.
 
         Nothing was sent over a pending connection, so it can be requested again.
@@ -264,7 +266,7 @@ class GuestNetwork:
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))
 
-    def _check_again(self, socket: SocketState) -> None:
+    def _check_again(self, socket: HostSocketState) -> None:
         """Raise ``WasiError`` with ``ACCES`` unless the guest may have a socket, in its state."""
         if socket.is_preopened and self._has_listeners:
             return

@@ -8,7 +8,7 @@ place, so a replay asks no policy.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from journal.engine.wasi.network.socket_state import Connection, SocketState
+from journal.engine.wasi.network.socket_state import Connection, HostSocketState
 from journal.engine.wasi.objects.inner_network import to_plain
 from journal.engine.wasi.objects.inner_options import TIMES
 from journal.engine.wasi.objects.named_socket import NamedSocket
@@ -45,7 +45,7 @@ def check_unix(kind: int, protocol: int) -> None:
 
 
 def find_for_bind(
-    context: "CallContext", fd: int, socket: SocketState, address: SocketAddress
+    context: "CallContext", fd: int, socket: HostSocketState, address: SocketAddress
 ) -> NamedSocket | None:
     """Return the socket inside that is bound in place of ``socket``; None for one of the host."""
     policy = context.network.policy
@@ -53,7 +53,7 @@ def find_for_bind(
 
 
 def find_for_peer(
-    context: "CallContext", fd: int, socket: SocketState, address: SocketAddress
+    context: "CallContext", fd: int, socket: HostSocketState, address: SocketAddress
 ) -> NamedSocket | None:
     """Return the socket inside that reaches ``address`` in place of ``socket``, as above."""
     names = context.network.resolver.names.find(address.address)
@@ -66,7 +66,7 @@ def find_for_peer(
 def _move(
     context: "CallContext",
     fd: int,
-    socket: SocketState,
+    socket: HostSocketState,
     address: SocketAddress,
     is_granted: Callable[[], bool],
 ) -> NamedSocket | None:
@@ -85,7 +85,7 @@ def _move(
     return move_inside(context, fd, socket) if is_inside else None
 
 
-def move_inside(context: "CallContext", fd: int, socket: SocketState) -> NamedSocket:
+def move_inside(context: "CallContext", fd: int, socket: HostSocketState) -> NamedSocket:
     """Replace a new socket of the host by one inside the guest, for all descriptors."""
     context.tape.record_effect(SocketInside.tag, _pack_inside(fd))
     inside = NamedSocket(context.inner_network, socket.family, socket.kind, socket.protocol)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from journal.engine.wasi.filesystem.host_files import unwrap_result
 from journal.engine.wasi.filesystem.host_paths import capture_result
 from journal.engine.wasi.network import connections
-from journal.engine.wasi.network.socket_state import Connection, Group, SocketState
+from journal.engine.wasi.network.socket_state import Connection, Group, HostSocketState
 from journal.events import codec
 from journal.events.inputs import HostCall
 from journal.events.sockets import (
@@ -103,7 +103,7 @@ _pack_time = codec.make_packer(SocketSetOptTime)
 def set_option(
     context: "CallContext",
     fd: int,
-    socket: SocketState,
+    socket: HostSocketState,
     option: SocketOption,
     value: int | None,
 ) -> None:
@@ -130,7 +130,7 @@ def set_option(
 
 
 def _set_time(
-    context: "CallContext", fd: int, socket: SocketState, kind: TimeType, time_ns: int | None
+    context: "CallContext", fd: int, socket: HostSocketState, kind: TimeType, time_ns: int | None
 ) -> None:
     """Set a time limit, which the engine obeys, or the time of a close that waits."""
 
@@ -155,21 +155,21 @@ def _set_linger(handle: host.socket, time_ns: int | None) -> None:
     handle.setsockopt(host.SOL_SOCKET, host.SO_LINGER, packed)
 
 
-def _find_host_option(socket: SocketState, option: SocketOption) -> tuple[int, int]:
+def _find_host_option(socket: HostSocketState, option: SocketOption) -> tuple[int, int]:
     if option is SocketOption.TTL and socket.family is AddressFamily.INET6:
         return host.IPPROTO_IPV6, host.IPV6_UNICAST_HOPS
     return _HOST_OPTIONS[option]
 
 
 def _set_host_option(
-    handle: host.socket, socket: SocketState, option: SocketOption, value: int
+    handle: host.socket, socket: HostSocketState, option: SocketOption, value: int
 ) -> None:
     if option is SocketOption.REUSE_ADDR and socket.is_stream:
         return  # It is always set, so that a killed session can be resumed at once.
     handle.setsockopt(*_find_host_option(socket, option), min(value, _INT_MAX))
 
 
-def set_again(handle: host.socket, socket: SocketState) -> None:
+def set_again(handle: host.socket, socket: HostSocketState) -> None:
     """Set the options and join the groups of a socket on a new socket of the host."""
     for option, value in socket.options.items():
         _set_host_option(handle, socket, option, value)
@@ -180,7 +180,7 @@ def set_again(handle: host.socket, socket: SocketState) -> None:
 
 
 def get_option(
-    context: "CallContext", fd: int, socket: SocketState, option: SocketOption
+    context: "CallContext", fd: int, socket: HostSocketState, option: SocketOption
 ) -> int | None:
     """Return a flag, a size, or a time in nanoseconds, None without a limit of time."""
     if option in TIME_TYPES:
@@ -214,7 +214,7 @@ def get_option(
     return int.from_bytes(value, "little")
 
 
-def _find_known(socket: SocketState, option: SocketOption) -> int | None:
+def _find_known(socket: HostSocketState, option: SocketOption) -> int | None:
     """Return an option that the state of the guest determines; None for any other."""
     if option is SocketOption.LISTENING:
         return int(socket.backlog is not None)
@@ -244,7 +244,7 @@ MembershipKind = type[
 
 
 def change_membership(
-    context: "CallContext", fd: int, socket: SocketState, kind: MembershipKind, group: Group
+    context: "CallContext", fd: int, socket: HostSocketState, kind: MembershipKind, group: Group
 ) -> None:
     """Join or leave a multicast group, with the effect ``kind``."""
     family, is_member = MEMBERSHIPS[kind]

@@ -13,7 +13,7 @@ from journal.engine.wasi.network.addresses import (
     unpack_result,
 )
 from journal.engine.wasi.network.sending import DATAGRAM_SIZE_MAX
-from journal.engine.wasi.network.socket_state import SocketState
+from journal.engine.wasi.network.socket_state import HostSocketState
 from journal.engine.wasi.network.waiting import HandleWait, wait_for
 from journal.engine.wasi.socket_calls import Received
 from journal.events.inputs import PEEKED, BytesReceived
@@ -45,7 +45,12 @@ _HostReceipt = tuple[bytes, int, SocketAddress | None]
 
 
 def receive(
-    context: "CallContext", fd: int, socket: SocketState, size_max: int, flags: int, function: str
+    context: "CallContext",
+    fd: int,
+    socket: HostSocketState,
+    size_max: int,
+    flags: int,
+    function: str,
 ) -> Received:
     """Return the next bytes or the next datagram; wait for it if the socket does."""
     if socket.is_stream:
@@ -73,7 +78,12 @@ def receive(
 
 
 def _receive_payload(
-    context: "CallContext", fd: int, socket: SocketState, size_max: int, flags: int, function: str
+    context: "CallContext",
+    fd: int,
+    socket: HostSocketState,
+    size_max: int,
+    flags: int,
+    function: str,
 ) -> bytes:
     """Return what a live guest receives, or its errno, as the payload of an event."""
     try:
@@ -111,7 +121,7 @@ def _unpack(payload: bytes, family: AddressFamily) -> tuple[int, Received]:
 
 
 def _receive(
-    context: "CallContext", socket: SocketState, size_max: int, flags: int, function: str
+    context: "CallContext", socket: HostSocketState, size_max: int, flags: int, function: str
 ) -> _HostReceipt:
     """Return what the host's socket has; wait for it unless a flag says otherwise."""
     handle = context.network.handle_of(socket)
@@ -133,7 +143,7 @@ def _receive(
 
 
 def _receive_once(
-    handle: host.socket, socket: SocketState, size_max: int, how: int, function: str
+    handle: host.socket, socket: HostSocketState, size_max: int, how: int, function: str
 ) -> _HostReceipt:
     """Return what the host's socket has now, with the sender if the guest asks for it."""
     if socket.is_stream:

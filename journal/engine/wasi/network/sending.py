@@ -14,7 +14,7 @@ from journal.engine.wasi.filesystem.host_files import unwrap_result
 from journal.engine.wasi.filesystem.host_paths import capture_result
 from journal.engine.wasi.network import connections
 from journal.engine.wasi.network.addresses import fits_family, to_host_address
-from journal.engine.wasi.network.socket_state import Connection, SocketState
+from journal.engine.wasi.network.socket_state import Connection, HostSocketState
 from journal.engine.wasi.network.waiting import HandleWait, find_events, wait_for
 from journal.events import codec
 from journal.events.inputs import HostCall, HostResult
@@ -49,7 +49,7 @@ _pack_send_file = codec.make_packer(SocketSendFile)
 def send(
     context: "CallContext",
     fd: int,
-    socket: SocketState,
+    socket: HostSocketState,
     data: bytes,
     flags: int,
     function: str,
@@ -81,7 +81,7 @@ def send(
         is_full = True
 
 
-def _check_datagram(socket: SocketState, size: int, to: SocketAddress | None) -> None:
+def _check_datagram(socket: HostSocketState, size: int, to: SocketAddress | None) -> None:
     """Raise ``WasiError`` unless a datagram has a possible size and a receiver."""
     if size >= DATAGRAM_SIZE_MAX:
         raise WasiError(Errno.MSGSIZE)
@@ -92,7 +92,7 @@ def _check_datagram(socket: SocketState, size: int, to: SocketAddress | None) ->
 
 
 def _wait_for_room(
-    context: "CallContext", fd: int, socket: SocketState, function: str, *, is_first: bool
+    context: "CallContext", fd: int, socket: HostSocketState, function: str, *, is_first: bool
 ) -> None:
     """Wait until the host accepts bytes; raise ``WasiError`` if it does not in time.
 
@@ -116,7 +116,7 @@ def _wait_for_room(
 
 
 def _find_room(
-    context: "CallContext", socket: SocketState, function: str, *, is_first: bool
+    context: "CallContext", socket: HostSocketState, function: str, *, is_first: bool
 ) -> int:
     """Return 0 when the host accepts bytes or reports an error, and else an error number."""
     try:
@@ -142,7 +142,7 @@ def _find_room(
 def send_part(
     context: "CallContext",
     fd: int,
-    socket: SocketState,
+    socket: HostSocketState,
     data: bytes,
     flags: int,
     to: SocketAddress | None,
@@ -174,7 +174,7 @@ def send_part(
 
 
 def send_file(
-    context: "CallContext", fd: int, socket: SocketState, file_fd: int, offset: int, count: int
+    context: "CallContext", fd: int, socket: HostSocketState, file_fd: int, offset: int, count: int
 ) -> int:
     """Send bytes of a file from ``offset`` and return how many.
 
@@ -207,7 +207,7 @@ def send_file(
 def send_file_part(
     context: "CallContext",
     fd: int,
-    socket: SocketState,
+    socket: HostSocketState,
     file_fd: int,
     offset: int,
     count: int,

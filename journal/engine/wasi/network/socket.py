@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from journal.engine.wasi.network import connections, inside, options, receiving, sending
 from journal.engine.wasi.network.addresses import make_any_address
-from journal.engine.wasi.network.socket_state import Connection, SocketState
+from journal.engine.wasi.network.socket_state import Connection, HostSocketState
 from journal.engine.wasi.socket_calls import AnyAddress, Received, SocketChannel
 from journal.events.sockets import Shutdown, SocketOption
 from journal.events.wire_types import SocketAddress
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from journal.engine.wasi.call_context import CallContext
 
 
-class Socket(SocketState):
+class Socket(HostSocketState):
     """The calls of a socket of the host."""
 
     def read(self, context: "CallContext", fd: int, size_max: int) -> bytes:

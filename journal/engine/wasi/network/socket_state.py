@@ -34,7 +34,7 @@ class Connection(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class SocketState(SocketChannel):
+class HostSocketState(SocketChannel):
     """State of a socket that the guest knows, and the socket of the host.
 
     ``local`` is the address of the socket. ``bound`` is the one that it got from a bind, and

@@ -22,7 +22,7 @@ from journal.engine.wasi.channel import (
 )
 from journal.engine.wasi.descriptors import Descriptor, Descriptors, InputStream
 from journal.engine.wasi.objects.epoll_nesting import can_nest
-from journal.engine.wasi.objects.epoll_watch import EDGE, ONESHOT, Watch, Watchable
+from journal.engine.wasi.objects.epoll_watch import EDGE, ONESHOT, EpollWatch, Watchable
 from journal.engine.wasi.objects.host_watches import HostWatches
 from journal.events.descriptors import EpollEvent, EpollOperation
 from journal.events.paths import FileType
@@ -37,7 +37,7 @@ _FD_BITS = 16  # A number in a result has the descriptor in these bits, and a ra
 _NUMBER = struct.Struct("<I")
 
 
-class Epoll(ByteChannel):
+class EpollSet(ByteChannel):
     """An epoll set: the descriptors that it watches, and those of them that may be ready.
 
     ``pending`` watches may have another descriptor of the host than the host watches for them.
@@ -51,11 +51,13 @@ class Epoll(ByteChannel):
 
     def __init__(self, descriptors: Descriptors) -> None:
         self._descriptors = descriptors
-        self._watches: dict[tuple[int, int], Watch] = {}  # By identity of the object, and number.
-        self._by_fd: dict[int, list[Watch]] = {}
-        self._queue: OrderedDict[Watch, None] = OrderedDict()
-        self._pending: dict[Watch, None] = {}
-        self._polled: dict[Watch, None] = {}
+        self._watches: dict[
+            tuple[int, int], EpollWatch
+        ] = {}  # By identity of the object, and number.
+        self._by_fd: dict[int, list[EpollWatch]] = {}
+        self._queue: OrderedDict[EpollWatch, None] = OrderedDict()
+        self._pending: dict[EpollWatch, None] = {}
+        self._polled: dict[EpollWatch, None] = {}
         self._host = HostWatches()
         self._is_host_first = False
         self._input_count = 0
@@ -77,8 +79,8 @@ class Epoll(ByteChannel):
             raise WasiError(Errno.EXIST)
         if self._descriptors.watch_count >= WATCHES_MAX:
             raise WasiError(Errno.NOSPC)
-        if isinstance(target, Epoll) and not can_nest(
-            self, target, Epoll.get_nested, Epoll.get_outer
+        if isinstance(target, EpollSet) and not can_nest(
+            self, target, EpollSet.get_nested, EpollSet.get_outer
         ):
             raise WasiError(Errno.LOOP)
         return target
@@ -92,7 +94,7 @@ class Epoll(ByteChannel):
             return
         assert event is not None, "only a deletion has no event"
         if operation is EpollOperation.ADD:
-            watch = Watch(self, fd, target, event)
+            watch = EpollWatch(self, fd, target, event)
             self._watches[id(target), fd] = watch
             self._by_fd.setdefault(fd, []).append(watch)
             add_watcher(target, watch)
@@ -103,7 +105,7 @@ class Epoll(ByteChannel):
             watch.set_event(event)
         self.queue(watch, set(), is_changed=True)
 
-    def queue(self, watch: Watch, reached: set[int], *, is_changed: bool) -> None:
+    def queue(self, watch: EpollWatch, reached: set[int], *, is_changed: bool) -> None:
         """Let the next wait examine ``watch``, and tell the sets that watch this one.
 
         ``reached`` are the sets that were told already: there can be many ways to one set.
@@ -116,7 +118,7 @@ class Epoll(ByteChannel):
             for watcher in tuple(self.watchers):
                 watcher.on_events(ANY_EVENT if is_changed else Readiness.READABLE, reached)
 
-    def drop(self, watch: Watch) -> None:
+    def drop(self, watch: EpollWatch) -> None:
         """End a watch."""
         del self._watches[id(watch.target), watch.fd]
         numbered = self._by_fd[watch.fd]
@@ -130,7 +132,7 @@ class Epoll(ByteChannel):
         self._descriptors.watch_count -= 1
         self._input_count -= isinstance(watch.target, InputStream)
 
-    def replace(self, watch: Watch, target: ByteChannel) -> None:
+    def replace(self, watch: EpollWatch, target: ByteChannel) -> None:
         """Watch another channel in place of the object of ``watch``."""
         del self._watches[id(watch.target), watch.fd]
         del watch.target.watchers[watch]
@@ -139,14 +141,14 @@ class Epoll(ByteChannel):
         add_watcher(target, watch)
         self.queue(watch, set(), is_changed=True)
 
-    def get_nested(self) -> "list[Epoll]":
+    def get_nested(self) -> "list[EpollSet]":
         """Return the epoll sets that this one watches."""
-        return [each.target for each in self._watches.values() if isinstance(each.target, Epoll)]
+        return [each.target for each in self._watches.values() if isinstance(each.target, EpollSet)]
 
-    def get_outer(self) -> "list[Epoll]":
+    def get_outer(self) -> "list[EpollSet]":
         """Return the epoll sets that watch this one."""
-        outer = [each.epoll for each in self.watchers if isinstance(each, Watch)]
-        return [each for each in outer if isinstance(each, Epoll)]
+        outer = [each.epoll for each in self.watchers if isinstance(each, EpollWatch)]
+        return [each for each in outer if isinstance(each, EpollSet)]
 
     # -- epoll_wait -------------------------------------------------------------------------------
 
@@ -163,14 +165,14 @@ class Epoll(ByteChannel):
         Objects inside the guest and descriptors of the host come first in turn.
         """
         self._update_host()
-        found: dict[Watch, int] = {}
+        found: dict[EpollWatch, int] = {}
         order = [self._collect_inside, self._collect_host]
         self._is_host_first = not self._is_host_first
         for collect in order if self._is_host_first else reversed(order):
             collect(found, count)
         return [(self._get_number(watch), events) for watch, events in found.items()]
 
-    def _collect_inside(self, found: dict[Watch, int], count: int) -> None:
+    def _collect_inside(self, found: dict[EpollWatch, int], count: int) -> None:
         for _ in range(len(self._queue)):
             if len(found) >= count:
                 break
@@ -185,7 +187,7 @@ class Epoll(ByteChannel):
             if events:
                 found[watch] = events
 
-    def _collect_host(self, found: dict[Watch, int], count: int) -> None:
+    def _collect_host(self, found: dict[EpollWatch, int], count: int) -> None:
         if len(found) >= count:
             return
         for watch, mask in self._host.take_events(count - len(found)):
@@ -213,18 +215,18 @@ class Epoll(ByteChannel):
                 self._queue[watch] = None
         return reported
 
-    def _disable(self, watch: Watch) -> None:
+    def _disable(self, watch: EpollWatch) -> None:
         watch.is_enabled = False
         self._polled.pop(watch, None)
         if not watch.is_exact:  # The host knows nothing of one shot.
             self._host.remove(watch)
 
-    def _get_number(self, watch: Watch) -> int:
+    def _get_number(self, watch: EpollWatch) -> int:
         """Return the descriptor of a watch, and its rank among the watches of this number."""
         watches = self._by_fd[watch.fd]
         return watch.fd if watches[0] is watch else watches.index(watch) << _FD_BITS | watch.fd
 
-    def _find(self, number: int) -> Watch:
+    def _find(self, number: int) -> EpollWatch:
         rank, fd = divmod(number, 1 << _FD_BITS)
         watches = self._by_fd.get(fd, ())
         if rank >= len(watches):
@@ -278,7 +280,7 @@ class Epoll(ByteChannel):
     def readiness(self) -> Readiness:
         """Return whether a watch has an event. Watches that have none leave the queue."""
         self._update_host()
-        is_ready = self._host.has_events() or any(map(Watch.find_events, self._polled))
+        is_ready = self._host.has_events() or any(map(EpollWatch.find_events, self._polled))
         while self._queue and not is_ready:
             is_ready = bool(next(iter(self._queue)).find_events())
             if not is_ready:

@@ -24,17 +24,17 @@ Watchable = ByteChannel | InputStream | OutputStream
 class WatchSet(Protocol):
     """The epoll set of a watch."""
 
-    def queue(self, watch: "Watch", reached: set[int], *, is_changed: bool) -> None:
+    def queue(self, watch: "EpollWatch", reached: set[int], *, is_changed: bool) -> None:
         """Let the next wait examine ``watch``, and tell the sets that watch this one."""
 
-    def drop(self, watch: "Watch") -> None:
+    def drop(self, watch: "EpollWatch") -> None:
         """End a watch."""
 
-    def replace(self, watch: "Watch", target: ByteChannel) -> None:
+    def replace(self, watch: "EpollWatch", target: ByteChannel) -> None:
         """Watch another channel in place of the object of ``watch``."""
 
 
-class Watch:
+class EpollWatch:
     """One watched descriptor of an epoll set: Linux's epitem.
 
     ``event`` is what the guest gave: the events and its data. A one-shot watch that has reported

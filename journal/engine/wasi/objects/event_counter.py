@@ -27,7 +27,7 @@ _BOTH = Readiness.READABLE | Readiness.WRITABLE  # Computed once, because enum f
 _NONBLOCK = int(FdFlags.NONBLOCK)
 
 
-class EventCounter(ByteChannel):
+class CounterChannel(ByteChannel):
     """A counter: a write adds to it, and a read takes its value, or 1 from a semaphore."""
 
     filetype: ClassVar[FileType] = FileType.UNKNOWN

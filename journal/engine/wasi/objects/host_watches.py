@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from journal.engine.wasi.objects.epoll_watch import Watch
+    from journal.engine.wasi.objects.epoll_watch import EpollWatch
 
 
 class HostWatches:
@@ -21,10 +21,12 @@ class HostWatches:
 
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
-        self._watch_of: dict[int, Watch] = {}
-        self._fd_of: dict[Watch, tuple[int, int]] = {}  # The watched descriptor and its original.
+        self._watch_of: dict[int, EpollWatch] = {}
+        self._fd_of: dict[
+            EpollWatch, tuple[int, int]
+        ] = {}  # The watched descriptor and its original.
 
-    def __contains__(self, watch: "Watch") -> bool:
+    def __contains__(self, watch: "EpollWatch") -> bool:
         return watch in self._fd_of
 
     def __len__(self) -> int:
@@ -34,7 +36,7 @@ class HostWatches:
         """Return the descriptor of the instance, which is readable when a watch has an event."""
         return None if self._epoll is None else self._epoll.fileno()
 
-    def put(self, watch: "Watch", fd: int, mask: int) -> None:
+    def put(self, watch: "EpollWatch", fd: int, mask: int) -> None:
         """Watch ``fd`` for the events of ``mask``, from now on and with a new edge.
 
         Raises ``OSError`` if the host does not watch such a descriptor, or no more.
@@ -58,7 +60,7 @@ class HostWatches:
             raise
         self._watch_of[copied], self._fd_of[watch] = watch, (copied, fd)
 
-    def remove(self, watch: "Watch") -> None:
+    def remove(self, watch: "EpollWatch") -> None:
         """Stop to watch the descriptor of ``watch``, if it has one. It may be closed already."""
         fd, original = self._fd_of.pop(watch, (-1, -1))
         if self._watch_of.get(fd) is not watch:
@@ -78,7 +80,7 @@ class HostWatches:
         poll.register(self._epoll.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def take_events(self, count: int) -> "list[tuple[Watch, int]]":
+    def take_events(self, count: int) -> "list[tuple[EpollWatch, int]]":
         """Return at most ``count`` watches and their events, in the order of the host."""
         if self._epoll is None or not self._fd_of:
             return []

@@ -47,7 +47,7 @@ InnerAddress = AnyAddress | None
 """Address of a socket inside the guest: of the loopback, a Unix path, or none."""
 
 
-class Message(NamedTuple):
+class QueuedMessage(NamedTuple):
     """A message that waits in a socket, and the address of its sender."""
 
     data: bytes
@@ -77,7 +77,7 @@ class InnerSocket(StreamSink, InnerOptions):
         self.receive_timeout_ns: int | None = None
         self.send_timeout_ns: int | None = None
         self._bytes = bytearray()  # The queue of a stream.
-        self._messages: deque[Message] = deque()  # The queue of any other socket.
+        self._messages: deque[QueuedMessage] = deque()  # The queue of any other socket.
         self._message_size = 0
 
     @property
@@ -260,7 +260,7 @@ class InnerSocket(StreamSink, InnerOptions):
 
     def deliver(self, data: bytes, sender: InnerAddress) -> None:
         """Add a message to the queue, which has room for it."""
-        self._messages.append(Message(data, sender))
+        self._messages.append(QueuedMessage(data, sender))
         self._message_size += len(data)
         self.announce(Readiness.READABLE)
 

@@ -31,7 +31,7 @@ def _ignore_change() -> None:
     """Do nothing: only one guest uses the pipe."""
 
 
-class Pipe:
+class PipeBuffer:
     """A buffer of bytes that were written and not yet read.
 
     ``written_size`` and ``read_size`` count all bytes since the pipe was created. ``readers`` and
@@ -113,7 +113,7 @@ class PipeReader(ByteChannel):
     filetype: ClassVar[FileType] = FileType.UNKNOWN
     rights: ClassVar[Rights] = _RIGHTS | Rights.FD_READ
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: PipeBuffer) -> None:
         self.pipe = pipe
         pipe.readers.append(self)
 
@@ -166,7 +166,7 @@ class PipeWriter(StreamSink):
     filetype: ClassVar[FileType] = FileType.UNKNOWN
     rights: ClassVar[Rights] = _RIGHTS | Rights.FD_WRITE
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: PipeBuffer) -> None:
         self.pipe = pipe
         pipe.writers.append(self)
 
