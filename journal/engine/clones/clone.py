@@ -32,6 +32,7 @@ from journal.engine.session.standard_streams import capture_outputs
 from journal.engine.tape import Tape
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.network.guest_network import GuestNetwork
+from journal.engine.wasi.processes import OwnPipes
 from journal.engine.wasi.stdio.delivery import make_stream_events
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
 from journal.engine.wasi.stdio.stdin import GuestStopped
@@ -121,6 +122,9 @@ class Clone:
         )
         context.network.resolver.trusts_history = self._template.access.has_own_names
         context.terminal = Terminal(self._tape, self._template.terminals)
+        context.processes.wake = self._interrupter.wake
+        context.processes.records_pipes = self._template.image.program.starts_processes
+        context.processes.host = OwnPipes()
         return context
 
     # -- a session --------------------------------------------------------------------------------

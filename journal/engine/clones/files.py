@@ -19,6 +19,7 @@ from journal.engine.wasi.filesystem.mounts import HostMount, Mounts
 from journal.engine.wasi.filesystem.own_files import OwnFiles
 from journal.engine.wasi.filesystem.reopening import RecordedTimes
 from journal.engine.wasi.network.socket import Socket
+from journal.engine.wasi.objects.shared_pipe import SharedEnd
 from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.errors import NotResumable
 from journal.events.wire_types import encode_path
@@ -75,6 +76,11 @@ class CloneFiles:
                 raise NotResumable(
                     f"the guest has an open socket (descriptor {fd}) in snapshot "
                     f"{self._start.info.seq}, which its clones cannot share"
+                )
+            if isinstance(descriptor, SharedEnd):
+                raise NotResumable(
+                    f"the guest has a pipe that may lead to another process (descriptor {fd}) in "
+                    f"snapshot {self._start.info.seq}, which its clones cannot share"
                 )
         self._save()
 

@@ -147,6 +147,53 @@ class ProcessHost(Protocol):
         """Stop all other processes: the first one has ended."""
 
 
+class OwnPipes:
+    """Host of a guest that is alone, such as a clone: it can start no process."""
+
+    def find_pipe(self, pipe_id: PipeId) -> SharedPipe:
+        """Return a new pipe: both ends are in the guest, which asks once."""
+        return SharedPipe()
+
+    def create_child(self, parent: int, request: StartRequest) -> int:
+        """Refuse with ``NOTSUP``."""
+        raise WasiError(Errno.NOTSUP)
+
+    def create_successor(self, pid: int, image: int, request: StartRequest) -> None:
+        """Refuse with ``NOTSUP``."""
+        raise WasiError(Errno.NOTSUP)
+
+    def fork(self, parent: int, take_copy: Callable[[], Any]) -> int:
+        """Refuse with ``NOTSUP``."""
+        raise WasiError(Errno.NOTSUP)
+
+    def find_ended(self, parent: int, wanted: int) -> ChildEnd | None:
+        """Refuse with ``CHILD``: there is none."""
+        raise WasiError(Errno.CHILD)
+
+    def send_signal(self, pid: int, signal: int) -> None:
+        """Refuse with ``SRCH``: there is no other process."""
+        raise WasiError(Errno.SRCH)
+
+    def find_end(self, pid: int) -> ChildEnd | None:
+        """Return None: there is no other process."""
+        return None
+
+    def start_child(self, pid: int) -> None:
+        """Do nothing: there is no child."""
+
+    def start_successor(self, pid: int) -> None:
+        """Do nothing: there is no other program."""
+
+    def join(self, pid: int) -> None:
+        """Do nothing: there is no child."""
+
+    def wait_until_live(self, context: "CallContext") -> None:
+        """Do nothing: no other process is replayed."""
+
+    def end_run(self) -> None:
+        """Do nothing: there is no other process."""
+
+
 @dataclass(slots=True, eq=False)
 class GuestProcesses:
     """The processes that a guest knows. Without a ``host`` it can start none.
@@ -183,9 +230,10 @@ class GuestProcesses:
         """Return the ends of a new pipe, whose CreatePipe event was just recorded."""
         pipe_id = PipeId(self.pid, self.tape.last_effect_seq)
         ends = SharedReader(pipe_id), SharedWriter(pipe_id)
-        if not self.tape.replaying:
+        if self.host is not None and not self.tape.replaying:
+            pipe = self.host.find_pipe(pipe_id)
             for end in ends:
-                self.attach(end)
+                end.attach(pipe, self)
         return ends
 
     def attach(self, end: SharedEnd) -> None:

@@ -42,6 +42,7 @@ from tests.support.obedient_guest import make_module, record_waiting
 from tests.support.remote_guest import (
     ANSWER_SIZE,
     DATA,
+    REMOTE,
     REMOTE_ALONE,
     Remote,
     encode_order,
@@ -447,3 +448,33 @@ def test_a_name_of_a_socket_is_free_in_the_next_session(tmp_path: Path, cache_di
             assert [answer.errno for answer in answers] == [0, 0]
             clone.reset()
             clone.check()
+
+
+def test_a_clone_starts_no_process_and_has_pipes_of_its_own(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path, kept = tmp_path / "remote.journal", tmp_path / "kept.journal"
+    explicit = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stacks=Stacks.ALWAYS)
+    with journal.record(REMOTE, path, cache=cache_dir, snapshots=explicit) as recorder:
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
+    buffers = (DATA + 8).to_bytes(4, "little") + (4).to_bytes(4, "little")
+    orders = [
+        encode_order("fd_pipe", DATA, DATA + 4),
+        encode_order("fd_write", 5, DATA, 1, DATA + 16, data=buffers + b"sent"),
+        encode_order("fd_read", 4, DATA, 1, DATA + 16, data=buffers),
+        encode_order("proc_spawn2", DATA, 3, *[0] * 11, DATA + 8, data=b"cmd"),
+        encode_order("proc_fork", 1, DATA),
+    ]
+    with CloneTemplate.load(path, cache=cache_dir) as template, template.make_clone() as clone:
+        for target in (None, kept):
+            clone.begin(journal=target)
+            printed = clone.run(b"".join(orders)).stdout
+            answers = [
+                parse_answer(printed[at : at + ANSWER_SIZE])
+                for at in range(0, len(printed), ANSWER_SIZE)
+            ]
+            assert [answer.errno for answer in answers] == [0, 0, 0, Errno.NOTSUP, Errno.NOTSUP]
+            assert answers[2].data[8:12] == b"sent"
+            clone.reset()
+            clone.check()
+    assert journal.engine.verify_replay(kept, cache=cache_dir).matches
