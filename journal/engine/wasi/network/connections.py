@@ -223,9 +223,14 @@ def accept(
         handle.setblocking(False)
         return pack_result(from_host_address(handle.getsockname()), from_host_address(peer))
 
-    reply = context.tape.request_host_result(HostCall.ACCEPT, fd, lambda: capture_result(find))
-    local, peer = unpack_result(unwrap_result(reply), socket.family, 2)
-    accepted = add_accepted(context, fd, accepted_fd, flags, local, peer)
+    try:
+        reply = context.tape.request_host_result(HostCall.ACCEPT, fd, lambda: capture_result(find))
+        local, peer = unpack_result(unwrap_result(reply), socket.family, 2)
+        accepted = add_accepted(context, fd, accepted_fd, flags, local, peer)
+    except BaseException:  # A full disk, for example: no descriptor owns the connection.
+        if handle is not None:
+            handle.close()
+        raise
     accepted.handle = handle
     context.network.restore_socket(accepted_fd, accepted)
     return accepted_fd, accepted
