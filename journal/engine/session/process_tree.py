@@ -384,9 +384,7 @@ class ProcessTree:
 
     def find_result(self, pid: int) -> RunResult:
         """Return the result of a process that has ended."""
-        result = self._members[pid].result
-        assert result is not None, "the process has ended"
-        return result
+        return self._members[pid].result or RunResult(ExitKind.STOPPED)
 
     def send_signal(self, pid: int, signal: int) -> None:
         """Send a signal to a process. Raises ``WasiError`` if that is impossible."""

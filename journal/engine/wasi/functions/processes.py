@@ -8,7 +8,8 @@ from journal.engine.runtime.bindings import Handler
 from journal.engine.wasi.call_context import PATH_SIZE_MAX, CallContext, is_utf8
 from journal.engine.wasi.functions.channels import create_pipe
 from journal.engine.wasi.functions.descriptors import fd_close
-from journal.engine.wasi.processes import ChildEnd, StartRequest, StartTable
+from journal.engine.wasi.processes import ChildEnd, StartRequest
+from journal.engine.wasi.start_table import StartTable
 from journal.events.processes import EndKind, StartFile
 from journal.events.wire_types import decode_path
 from journal.vfs.path_resolution import PATH_SIZE_MAX as GUEST_PATH_SIZE_MAX
