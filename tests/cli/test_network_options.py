@@ -34,12 +34,6 @@ def cut_before_end(folder: Path) -> None:
     journal.cut(folder / "remote.journal", folder / "mailed", at=last)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_rule_grants_what_it_says_and_no_more(tmp_path: Path) -> None:
     orders = encode_order("sock_open", INET4, STREAM, 0, DATA)
     orders += encode_order("sock_bind", LISTENER, DATA, data=inet4(0)) + END
@@ -84,11 +78,13 @@ def test_an_address_in_use_is_refused_in_one_sentence(tmp_path: Path) -> None:
 def test_a_guest_of_a_stranger_gets_its_network_back_by_options_or_approval(
     tmp_path: Path,
 ) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    given = ("--tcp-listen", address, "--net", "connect=*.example.org:443", "--net", "resolve")
-    assert run(tmp_path, *given, state="stranger").returncode == 0
+    rules = ("--net", "connect=*.example.org:443", "--net", "resolve")
+    first = run(tmp_path, "--tcp-listen", "127.0.0.1:0", *rules, state="stranger")
+    assert first.returncode == 0
     (listener,) = (e for e in events_of(tmp_path / "remote.journal") if isinstance(e, Listener))
     assert listener.fd == LISTENER
+    address = f"127.0.0.1:{listener.addr.port}"
+    given = ("--tcp-listen", address, *rules)
     cut_before_end(tmp_path)
     options = [f"--tcp-listen {address}", "--net 'connect=*.example.org:443'", "--net resolve"]
 
