@@ -261,6 +261,15 @@ def test_sendfile_sends_what_the_queue_can_take(tmp_path: Path, cache_dir: Path)
 # -- journals -------------------------------------------------------------------------------------
 
 
+def talk(guest: Call, listener: int, client: int) -> None:
+    """Accept a connection that waits, and pass bytes in both directions."""
+    assert write(guest, client, b"before it is accepted") == 0
+    accepted = accept(guest, listener)
+    assert read(guest, accepted) == (0, b"before it is accepted")
+    assert write(guest, accepted, b"hi") == 0
+    assert read(guest, client) == (0, b"hi")
+
+
 def test_sockets_inside_survive_a_snapshot_and_a_resume(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     with journal.record(
@@ -304,8 +313,7 @@ def test_sockets_inside_survive_a_snapshot_and_a_resume(tmp_path: Path, cache_di
             orphan = accept(again, listener)
             assert read(again, orphan) == (0, b"last words")
             assert read(again, orphan) == (0, b"")
-            assert write(again, accept(again, named), b"hi") == 0
-            assert read(again, talker) == (0, b"hi")
+            talk(again, named, talker)
             assert receive_from(again, datagrams) == (0, inet4(7000), inet4(7000))
             late = again("sock_open", INET4, STREAM, 0, DATA).number
             assert again("sock_bind", late, DATA, data=inet4(port)).errno == Errno.ADDRINUSE

@@ -39,12 +39,18 @@ LOOPBACK = NetworkPolicy.parse(["loopback"])
 AFTER_EACH_CALL = SnapshotOptions(every_events=1)
 ENDED = RunResult(ExitKind.EXITED, 0)
 KINDS = ((INET4, STREAM), (UNIX, STREAM), (INET4, DGRAM), (UNIX, DGRAM), (UNIX, 4))
-PORTS, NAMES = (7000, 7001, 0), (b"/a", b"\0b")
 EVENT_SIZE = len(pack_event(0))
 
 CHOICES = st.integers(0, 255)
 HISTORIES = st.lists(st.tuples(st.integers(0, 12), CHOICES, CHOICES), min_size=5, max_size=45)
 History = list[tuple[int, int, int]]
+
+
+def address_of(family: int, kind: int, other: int = 0) -> bytes:
+    """Return the address of the listener of a kind, or another one that is free at first."""
+    if family == INET4:
+        return inet4(7000 + 2 * kind + other)
+    return unix((b"/run/%d" if other else b"\0run/%d") % kind)
 
 
 class Script:
@@ -65,6 +71,11 @@ class Script:
         self._epfd = create(self.call)
         self._sockets: list[tuple[int, int, int]] = []
         self._watches = 0
+        for family, kind in KINDS:
+            fd = self._open(family, kind)
+            self.call("sock_bind", fd, DATA, data=address_of(family, kind))
+            self.call("sock_listen", fd, 2)
+        self._listeners = self._sockets[:]
         for step, one, two in history:
             self._make_step(step, one, two)
         wait(self.call, self._epfd)
@@ -80,13 +91,13 @@ class Script:
     def _make_step(self, step: int, one: int, two: int) -> None:
         call = self.call
         if not self._sockets or step == 0:
-            family, kind = KINDS[one % len(KINDS)]
-            self._add(call("sock_open", family, kind, 0, DATA).number, family, kind)
+            self._open(*KINDS[one % len(KINDS)])
             return
         fd, family, kind = self._sockets[one % len(self._sockets)]
         if step < 5:
-            self._use_address(step, fd, family, two)
+            self._use_address(step, fd, family, kind, two)
         elif step == 5:
+            fd, family, kind = self._listeners[one % len(self._listeners)]
             accepted = call("sock_accept_v2", fd, 4, DATA, DATA + 4)
             if not accepted.errno:
                 self._add(accepted.number, family, kind)
@@ -102,12 +113,12 @@ class Script:
         else:
             self._ask(step, fd, two)
 
-    def _use_address(self, step: int, fd: int, family: int, two: int) -> None:
-        address = inet4(PORTS[two % 3]) if family == INET4 else unix(NAMES[two % 2])
+    def _use_address(self, step: int, fd: int, family: int, kind: int, two: int) -> None:
+        address = address_of(family, kind, two % 5 // 4)
         if step == 1:
             self.call("sock_bind", fd, DATA, data=address)
         elif step == 2:
-            self.call("sock_listen", fd, two % 2)
+            self.call("sock_listen", fd, two % 3)
         else:
             self.call("sock_connect", fd, DATA, data=address)
 
@@ -119,6 +130,11 @@ class Script:
             self.call("sock_get_opt_size", fd, 11, DATA)
         else:
             wait(self.call, self._epfd)
+
+    def _open(self, family: int, kind: int) -> int:
+        fd = self.call("sock_open", family, kind, 0, DATA).number
+        self._add(fd, family, kind)
+        return fd
 
     def _add(self, fd: int, family: int, kind: int) -> None:
         self.call("fd_fdstat_set_flags", fd, 4)

@@ -108,7 +108,10 @@ def connect_restored(network: InnerNetwork, sockets: Mapping[int, object]) -> No
     Raises ``ValueError`` if a descriptor is no socket of the type.
     """
     for socket, number in network.peers:
-        socket.connect_to(_get_socket(sockets, number, socket))
+        peer = _get_socket(sockets, number, socket)
+        socket.connect_to(peer)
+        if peer.has_connections and peer.peer is None:
+            peer.connect_to(socket)  # A connection that waits has no descriptor to be stored with.
     for listener, number in network.requests:
         listener.waiting.append(_get_socket(sockets, number, listener))
     network.peers.clear()
