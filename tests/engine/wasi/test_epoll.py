@@ -24,6 +24,8 @@ from tests.support.epoll_machines import (
     ADD,
     DELETE,
     EDGE,
+    ERR,
+    HUP,
     IN,
     MODIFY,
     ONESHOT,
@@ -221,6 +223,28 @@ def test_a_restored_set_is_the_same(tmp_path: Path, cache_dir: Path) -> None:
         assert (once, IN) in wait(again, epfd)
         assert again("fd_close", copied).errno == 0
         assert wait(again, epfd) == [(silent, IN)]
+        again.end()
+
+
+def test_a_resumed_set_reports_lost_connections_and_new_ones(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with journal.record(REMOTE, path, network=ALL_NETWORK, cache=cache_dir) as recorder:
+        guest = Remote(recorder)
+        (listener, port), epfd = listen(guest), create(guest)
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS):
+            accepted = accept(guest, listener)
+            for fd in (listener, accepted):
+                assert control(guest, epfd, ADD, fd, IN | EDGE) == 0
+            assert wait(guest, epfd) == []
+    with journal.resume(path, network=ALL_NETWORK, cache=cache_dir) as recorder:
+        again = resume_remote(recorder)
+        ((fd, events),) = wait(again, epfd, FOREVER)
+        assert (fd, events & (IN | ERR | HUP)) == (accepted, IN | ERR | HUP)
+        assert read(again, accepted)[0] == Errno.CONNRESET
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS):
+            assert wait(again, epfd, FOREVER) == [(listener, IN)]
         again.end()
 
 
