@@ -211,7 +211,14 @@ def test_a_fork_without_stacks_is_refused(tmp_path: Path, cache_dir: Path) -> No
     assert "--stacks" in notes[0]
 
 
-@pytest.mark.parametrize("arguments", [("shell", *PIPELINES), ("processes", "generations", "2")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("shell", *PIPELINES), marks=pytest.mark.deep),
+        ("processes", "generations", "2"),
+    ],
+    ids=["pipelines", "generations"],
+)
 def test_a_run_resumes_from_snapshots_of_its_processes(
     arguments: tuple[str, ...], tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -418,7 +425,7 @@ def test_a_signal_ends_a_process_without_functions_of_signals(
 
 
 def test_output_of_an_ended_child_precedes_what_its_parent_writes_after_the_end(
-    pipelines: tuple[Path, str], tmp_path: Path, cache_dir: Path
+    tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "a.journal"
     result, output = run(path, cache_dir, "processes", "generations", "2")
