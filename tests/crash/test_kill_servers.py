@@ -84,10 +84,15 @@ class Clients:
                 thread.join(DEADLINE_SECONDS)
         assert not self._failures, self._failures
 
-    def wait_for_answers(self, count: int) -> None:
+    def wait_for_answers(self, count: int, server: Server) -> None:
         """Wait until clients have received that many answers more."""
         target = len(self.answers) + count
-        wait_until(lambda: len(self.answers) >= target or self._failures, "no answers come")
+
+        def have_come() -> bool:
+            server.check_running()
+            return len(self.answers) >= target or bool(self._failures)
+
+        wait_until(have_come, "no answers come")
 
     def _run(self, chance: random.Random) -> None:
         client = self._connect()
@@ -113,11 +118,11 @@ def kill_often(
     """Kill the server at moments between answers, and resume it each time."""
     with clients.asking():
         for _ in kills:
-            clients.wait_for_answers(chance.randint(*ANSWERS_BETWEEN))
+            clients.wait_for_answers(chance.randint(*ANSWERS_BETWEEN), server)
             time.sleep(chance.random() * PAUSE_SECONDS_MAX)
             server.kill()
             server.start()
-        clients.wait_for_answers(1)
+        clients.wait_for_answers(1, server)
 
 
 def check_journal(path: Path, answers: list[bytes]) -> None:

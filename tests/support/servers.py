@@ -77,13 +77,17 @@ class Server:
         """Wait until a client can connect."""
 
         def is_serving() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self.errors.read_text()
+            self.check_running()
             with contextlib.suppress(OSError), self.connect():
                 return True
             return False
 
         wait_until(is_serving, "the server does not listen")
+
+    def check_running(self) -> None:
+        """Fail with the errors of the process if it has ended."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.errors.read_text()
 
     def connect(self) -> socket.socket:
         """Return a new connection to the server."""
