@@ -3,7 +3,6 @@
 from functools import singledispatch
 
 from journal.events.definition import Event
-from journal.replay.effects.pending_calls import settle_request
 from journal.replay.host import Host, check_host
 from journal.replay.limits import ReplayError
 from journal.vfs.errors import FileError
@@ -21,8 +20,6 @@ def apply_effect(event: Event, host: Host) -> None:
 def apply(event: Event, host: Host) -> None:
     """Apply the effect of ``event`` to ``host``. Raises ReplayError if the effect is impossible."""
     try:
-        if host.pending is not None:
-            settle_request(host, event)
         apply_effect(event, host)
     except FileError as error:
         raise ReplayError(error.reason) from error

@@ -112,7 +112,7 @@ def test_a_request_takes_effect_with_its_successful_result(
     request_event: Event, call: HostCall, name: str, value: bytes
 ) -> None:
     new = socket_after()
-    assert getattr(new, name) == getattr(socket_after(request_event), name)
+    assert getattr(new, name) == getattr(socket_after(request_event, SESSION), name)
     refused = socket_after(request_event, result(call, b"", Errno.ACCES))
     assert getattr(refused, name) == getattr(new, name)
     assert not refused.is_inside
@@ -151,22 +151,18 @@ def test_received_bytes_and_the_loss_of_a_connection_are_counted() -> None:
     assert play_events(*OPENED, received(b"abc", fd=9)).inputs.result_count == 2
 
 
-def test_a_request_without_a_result_shows_that_the_socket_is_inside_the_guest() -> None:
-    binding = sockets.SocketBind(fd=4, addr=HERE)
+def test_requests_of_a_socket_inside_the_guest_take_effect_at_once() -> None:
+    binding, listening = sockets.SocketBind(fd=4, addr=HERE), sockets.SocketListen(fd=4, backlog=3)
     pending = socket_after(binding)
     assert (pending.bound, pending.is_inside) == (None, False)
-    session = socket_after(binding, SESSION)
-    assert (session.bound, session.is_inside) == (None, False), "a resume may bring the result"
-    listening = sockets.SocketListen(fd=4, backlog=3)
-    inside = socket_after(binding, listening, CONNECT, result(HostCall.CLOSE))
+    inside = socket_after(sockets.SocketInside(fd=4), binding, listening, CONNECT)
     assert (inside.bound, inside.listening, inside.is_inside) == (binding, listening, True)
-    assert inside.requested == CONNECT, "the result of another call belongs to another request"
-    snapped = socket_after(binding, snapshot())
-    assert (snapped.bound, snapped.is_inside) == (binding, True)
+    assert inside.requested == CONNECT
     accepted = sockets.SocketAccepted(
         listen_fd=4, fd=5, fd_flags=0, non_blocking=False, local_addr=HERE, peer_addr=THERE
     )
-    assert socket_after(binding, listening, accepted, fd=5).is_inside
+    moved = [sockets.SocketInside(fd=4), binding, listening, accepted]
+    assert socket_after(*moved, fd=5).is_inside
 
 
 def test_unix_sockets_are_inside_the_guest() -> None:

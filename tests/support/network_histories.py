@@ -72,12 +72,15 @@ def _errno(make: Making, *errors: Errno) -> int:
 
 
 def _request(make: Making, event: Event, call: HostCall, fd: int, value: bytes = b"") -> None:
-    """Add a request with its result: most succeed, and some are made inside the guest."""
+    """Add a request with its result. Most succeed, and some move their socket inside the guest."""
     errno = _errno(make, Errno.ACCES, Errno.INVAL)
-    if make.below(12):
-        make.add(event, host_result(call, fd, b"" if errno else value, errno))
-    else:
+    if not make.below(12):
+        make.add(sockets.SocketInside(fd=fd))
+    thing = make.thing(fd)
+    if isinstance(thing, SocketState) and thing.is_inside:
         make.add(event)
+    else:
+        make.add(event, host_result(call, fd, b"" if errno else value, errno))
 
 
 def _open(make: Making) -> None:

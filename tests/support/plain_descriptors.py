@@ -210,17 +210,8 @@ class PlainDescriptors:
         if is_unix or (not is_open and self.used[fd]["is_inside"]):
             self._apply(fd, event, None)
             return
-        follower: Any = self._find_follower(index)
-        if follower is None:
-            return
-        is_result = (
-            isinstance(follower, inputs.HostResult)
-            and follower.call is CALLS[type(event)]
-            and follower.fd == fd
-        )
-        if not is_result:
-            self._apply(fd, event, None)
-            self.used[fd]["is_inside"] = True
+        follower = self._find_follower(index)
+        if not isinstance(follower, inputs.HostResult) or follower.call is not CALLS[type(event)]:
             return
         is_started = follower.call is HostCall.CONNECT and follower.errno == Errno.INPROGRESS
         if not follower.errno or is_started:

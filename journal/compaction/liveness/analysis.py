@@ -121,7 +121,6 @@ class LivenessAnalysis:
             self._positions = ()
         elif tag == Snapshot.tag:
             kept = self._keeps_all or seq in self._kept_seqs
-            self._host.settle_request()
             self._host.set_positions(self._positions, seq, kept=kept)
             self._positions = ()
             if kept:

@@ -14,7 +14,6 @@ from journal.events import descriptors, sockets
 from journal.events.definition import Event
 from journal.events.descriptors import Whence
 from journal.events.inputs import HostResult
-from journal.replay.effects.pending_calls import requested_socket
 from journal.replay.effects.sockets import DIRECTIONS
 from journal.replay.state.descriptor_table import (
     HostNode,
@@ -56,13 +55,6 @@ def record_outcome(event: HostResult, table: ProvenanceTable) -> None:
         for name in ("requested", "outcome"):
             latest.pop(name, None)
         latest["refused"] = graph.seq
-
-
-def record_inside(request: Event, table: ProvenanceTable) -> None:
-    """Record that ``request`` has shown that its socket is inside the guest."""
-    description = table.description(requested_socket(request))
-    assert isinstance(description, TrackedDescription)
-    description.attributes.latest.setdefault("inside", table.graph.seq)
 
 
 def _record_seek(

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from journal.compaction import event_classes
 from journal.compaction.liveness.attribute_provenance import (
     record_attributes,
-    record_inside,
     record_outcome,
 )
 from journal.compaction.liveness.dependency_graph import (
@@ -30,7 +29,7 @@ from journal.events.definition import Event
 from journal.events.inputs import HostCall, HostResult
 from journal.events.process import ProcessStart
 from journal.replay import apply
-from journal.replay.effects.pending_calls import is_accepted, settle_request
+from journal.replay.effects.pending_calls import is_accepted
 from journal.replay.hosts.base import BaseHost
 from journal.replay.limits import ReplayError, ReplayLimits
 from journal.replay.state.descriptor_table import HostNode, OpenMountDirectory, OpenMountFile
@@ -103,10 +102,9 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     def play(self, seq: int, tag: int, payload: bytes, now: int, *, is_pinned: bool) -> None:
         """Replay an event; ``is_pinned`` keeps it. Raises ReplayError and MalformedEvent."""
-        event = codec.decode(tag, payload)
-        self.settle_request(event)
-        self.seq, self.now, request = seq, now, self.pending
+        self.seq, self.now = seq, now
         self.graph.begin_event(seq, is_pinned=is_pinned)
+        event, request = codec.decode(tag, payload), self.pending
         self._apply(event)
         if isinstance(event, ProcessStart):
             self.provenance.lacks_host_results = not self.process.has_host_results
@@ -125,18 +123,6 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         except ReplayError as error:
             error.seq = self.seq
             raise
-
-    def settle_request(self, event: Event | None = None) -> None:
-        """Apply the pending request of a socket inside the guest, as ``settle_request`` does."""
-        if self.pending is not None:
-            self.graph.begin_event(self._pending_seq)
-            request = settle_request(self, event)
-            if request is not None:
-                record_attributes(request, self.provenance)
-                record_inside(request, self.provenance)
-                if self._request_seq == self._pending_seq:
-                    self._request_seq = BEFORE_JOURNAL
-            self.graph.finish_event()
 
     def clear_request(self) -> None:
         """Record that the last event made no request to the host."""
@@ -184,8 +170,6 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     def add_result(self, seq: int, payload: bytes, now: int) -> None:
         """Replay a host result, and link it with its request. Ignore results without effect."""
         call = payload[0] if payload else -1
-        if self.pending is not None:
-            self.settle_request(codec.decode(HostResult.tag, payload))
         request_seq, request = self._request_seq, self.pending
         if request is None and call in _QUERIES:
             return

@@ -8,8 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from journal.events import tag_sets
-from journal.events.definition import Event, Group, Role
+from journal.events.definition import Event
 from journal.events.descriptors import (
     FileDescriptorSetSize,
     FileDescriptorWrite,
@@ -18,10 +17,9 @@ from journal.events.descriptors import (
 )
 from journal.events.inputs import HostCall, HostResult
 from journal.events.paths import FileType
-from journal.events.sockets import SocketSendFile
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError
-from journal.replay.state.descriptor_table import HostNode, OpenObject, SocketState
+from journal.replay.state.descriptor_table import HostNode, OpenObject
 from journal.wasi_abi import STILL_PENDING
 
 Opening = OpenFileDescriptor | OpenFileDescriptorWithFlags
@@ -30,12 +28,6 @@ RequestedEffect = Callable[[Any, bytes | None, Host], None]
 """Function that applies a request, with the value of the host's result, or None without a result.
 """
 
-_FOLLOWERS = (
-    tag_sets.tags_with_role(Role.EFFECT)
-    | tag_sets.tags_with_role(Role.INPUT)
-    | tag_sets.tags_in_group(Group.SNAPSHOTS)
-)
-"""Kinds of the guest and of its snapshots. Others may come between a request and its result."""
 _OPEN_DIRECTORY = 2
 _COUNT = struct.Struct("<I")
 _SIZE = struct.Struct("<Q")
@@ -71,38 +63,6 @@ def is_accepted(event: HostResult) -> bool:
     """Return whether the host did what it was asked to do, or has started to do it."""
     is_started = event.call is HostCall.CONNECT and event.errno in STILL_PENDING
     return not event.errno or is_started
-
-
-def settle_request(host: Host, event: Event | None = None) -> Event | None:
-    """Apply the pending request of a socket if no result of the host follows. Return it if applied.
-
-    A socket of which the host does not know needs no result: it is inside the guest. The next event
-    of the guest, ``event``, shows this; so does a snapshot, which None stands for.
-    """
-    request = host.pending
-    if request is None or request.group is not Group.SOCKETS:
-        return None
-    if event is not None and (_is_result(event, request) or event.tag not in _FOLLOWERS):
-        return None
-    host.pending = None
-    apply_request(request, None, host)
-    host.table.object_of(requested_socket(request), SocketState).is_inside = True
-    return request
-
-
-def _is_result(event: Event, request: Event) -> bool:
-    """Return whether ``event`` is the host's result for the request of a socket."""
-    return (
-        isinstance(event, HostResult)
-        and event.call is _REQUESTS[type(request)][0]
-        and event.fd == requested_socket(request)
-    )
-
-
-def requested_socket(request: Any) -> int:
-    """Return the descriptor of the socket of a request."""
-    fd: int = request.socket_fd if isinstance(request, SocketSendFile) else request.fd
-    return fd
 
 
 def apply_host_result(event: HostResult, host: Host) -> None:

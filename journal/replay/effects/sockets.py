@@ -1,8 +1,7 @@
 """Effects of events of sockets: their state and their options.
 
 A request to the host's network takes effect with the successful result of the host. In a journal of
-another engine, and for a socket inside the guest, a request has no result. It takes effect at once
-if that is known, and else with the next event of the guest.
+another engine, and for a socket inside the guest, a request has no result and takes effect at once.
 """
 
 from journal.errors import FormatError
