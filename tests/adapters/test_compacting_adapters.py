@@ -87,8 +87,8 @@ def clock_of(story: Story) -> Callable[[], int]:
 
 
 def complete_state(host: ModelHost) -> Seen:
-    """Return the complete state."""
-    return Seen(host.state(), compacted.seen(host).nameless)
+    """Return the complete state, but for what sockets have transferred."""
+    return Seen(compacted.state_of(host), compacted.seen(host).nameless)
 
 
 class Watched:

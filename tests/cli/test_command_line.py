@@ -31,7 +31,7 @@ def test_the_help_of_a_command_has_examples_and_exit_codes(name: str, tmp_path: 
     text = done.stdout.decode()
     examples = text.partition("Examples:\n")[2].strip().splitlines()
     assert done.returncode == 0
-    assert 2 <= len(examples) <= 3
+    assert 2 <= len(examples) <= 4
     assert all(line.strip().startswith(f"journaltool {name} ") for line in examples)
     assert "Exit codes:" in text
     assert max(map(len, text.splitlines())) <= 100

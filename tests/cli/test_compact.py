@@ -37,7 +37,7 @@ STORY = [
 ]  # fmt: skip
 POLICIES = [
     ((), RetentionPolicy()),
-    (("--keep-last", "3"), RetentionPolicy(keep_last=3)),
+    (("--keep-last", "4"), RetentionPolicy(keep_last=4)),
     (("--keep-every", "90"), RetentionPolicy(keep_every=90)),
     (("--keep-within", "1m40s"), RetentionPolicy(keep_within_seconds=100)),
     (("--keep-last", "2", "--keep-every", "200"), RetentionPolicy(2, 200)),

@@ -104,7 +104,7 @@ def origin(field: Field) -> Path:
     folder = field.fresh()
     clock = iter(range(START, 1 << 62)).__next__
     story = history(5, 60, 9)
-    for name, roll, count in (("a", None, 1 << 20), ("parts", RollPolicy(3 << 10), 1 << 20),
+    for name, roll, count in (("a", None, 1 << 20), ("parts", RollPolicy(2 << 10), 1 << 20),
                               ("old", None, 30)):  # fmt: skip
         with Writer(folder / name, roll=roll, clock=clock) as writer:
             for at, (tag, payload, _) in enumerate(story[:count]):

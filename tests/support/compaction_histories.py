@@ -80,13 +80,19 @@ class Seen:
     nameless: dict[int, bytes]
 
 
-def seen(host: ModelHost) -> Seen:
-    """Return the part of a state that compaction keeps: not the inputs and the counts."""
+def state_of(host: ModelHost) -> ReplayState:
+    """Return a state without what a socket has transferred: no later event depends on it."""
     state = host.state()
     for descriptor in state.descriptors.values():
         if isinstance(descriptor.object, SocketState):
             socket = descriptor.object
             socket.sent = socket.received = socket.error = 0
+    return state
+
+
+def seen(host: ModelHost) -> Seen:
+    """Return the part of a state that compaction keeps: not the inputs and the counts."""
+    state = state_of(host)
     closed, staged = state.machine
     if closed.safe_point is not None:
         point = SafePoint(**field_dict(closed.safe_point) | {"whole": False})

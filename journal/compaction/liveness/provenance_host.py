@@ -198,7 +198,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
             record_attributes(request, self.provenance)
         elif result.call is HostCall.CONNECT and result.errno not in STILL_PENDING:
             record_outcome(result, self.provenance)
-        elif result.call is HostCall.SIZE and request is None and not result.errno:
+        elif result.call is HostCall.SIZE and not result.errno:
             self._record_size(result.fd)
         self.graph.finish_event()
 
