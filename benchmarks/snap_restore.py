@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import journal
@@ -29,6 +30,7 @@ from journal.engine.session.run_result import RunResult
 from journal.engine.session.standard_streams import StandardStreams, capture_outputs
 from journal.engine.trust.access import HostAccess
 from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.signals import GuestSignals
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.snapshots import Trigger
 
@@ -180,8 +182,9 @@ def _now() -> Span:
 def _measure_instance(program: PreparedModule, identity: preamble.Identity) -> Span:
     """Return the time to create an instance."""
     instance = Instance(program.engine, lambda: None)
-    state: Any = None
-    define_imports(instance, program.compiled, identity.configuration, state)
+    context: Any = SimpleNamespace()
+    context.signals = GuestSignals(context)
+    define_imports(instance, program.compiled, identity.configuration, context)
     begin = _now()
     instance.instantiate(program.compiled)
     end = _now()
