@@ -41,8 +41,8 @@ _NOT_REBUILT = tag_sets.KNOWN - REBUILD_TAGS
 WRITE_TAGS = frozenset((StreamWrite.tag, StreamPassed.tag))
 """Kinds with output to a standard stream: of the guest, or passed on for another process."""
 
-_unpack_write = codec.make_unpacker(StreamWrite)
-_unpack_passed = codec.make_unpacker(StreamPassed)
+_unpack_write = codec.make_late_unpacker(StreamWrite)
+_unpack_passed = codec.make_late_unpacker(StreamPassed)
 
 
 def unpack_output(frame: Frame) -> tuple[int, int, bytes]:

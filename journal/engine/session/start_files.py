@@ -15,7 +15,7 @@ from journal.vfs.open_request import OpenRequest
 from journal.vfs.path_resolution import find_mount
 from journal.wasi_abi import Errno, ProcExit, WasiError
 
-_pack_seek = codec.make_packer(FileDescriptorSeek)
+_pack_seek = codec.make_late_packer(FileDescriptorSeek)
 
 NOT_STARTED = 127
 """Exit code of a process that cannot open a file which it should have from its start."""

@@ -23,7 +23,10 @@ from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT
 from journal.events import codec
 from journal.events.processes import StreamPassed
 
-_pack_passed, _unpack_passed = codec.make_packer(StreamPassed), codec.make_unpacker(StreamPassed)
+_pack_passed, _unpack_passed = (
+    codec.make_late_packer(StreamPassed),
+    codec.make_late_unpacker(StreamPassed),
+)
 
 
 class StreamRelay:

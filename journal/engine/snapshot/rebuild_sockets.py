@@ -16,7 +16,7 @@ from journal.events.sockets import AddressFamily, Shutdown, SocketOption, TimeTy
 from journal.events.wire_types import SocketAddress
 from journal.wasi_abi import Errno, FdFlags, WasiError
 
-_unpack_result = codec.make_unpacker(HostResult)
+_unpack_result = codec.make_late_unpacker(HostResult)
 _OPTIONS = {kind: option for option, kind in options.TIME_TYPES.items()}
 
 

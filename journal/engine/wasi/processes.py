@@ -49,10 +49,16 @@ PROCESS_FUNCTIONS = frozenset(
 """Functions with which a guest starts a program. The pipes of a module that imports one are
 recorded, because a child may get an end."""
 
-_pack_spawned = codec.make_packer(ProcessSpawned)
-_pack_started, _unpack_started = codec.make_packer(ChildStarted), codec.make_unpacker(ChildStarted)
-_pack_ended, _unpack_ended = codec.make_packer(ChildEnded), codec.make_unpacker(ChildEnded)
-_pack_replaced = codec.make_packer(ProcessReplaced)
+_pack_spawned = codec.make_late_packer(ProcessSpawned)
+_pack_started, _unpack_started = (
+    codec.make_late_packer(ChildStarted),
+    codec.make_late_unpacker(ChildStarted),
+)
+_pack_ended, _unpack_ended = (
+    codec.make_late_packer(ChildEnded),
+    codec.make_late_unpacker(ChildEnded),
+)
+_pack_replaced = codec.make_late_packer(ProcessReplaced)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ _WINDOW = struct.Struct("@4H")  # rows, columns, width, height
 _SIZE_COUNT = 4  # Columns, rows, width and height are the first settings.
 _LOCAL, _CHARACTERS = 3, 6  # Indexes of the local modes and the characters in termios.tcgetattr.
 
-_pack_read = codec.make_packer(TtyRead)
-_unpack_read = codec.make_unpacker(TtyRead)
-_pack_set = codec.make_packer(TtySet)
+_pack_read = codec.make_late_packer(TtyRead)
+_unpack_read = codec.make_late_unpacker(TtyRead)
+_pack_set = codec.make_late_packer(TtySet)
 
 
 class TerminalSettings(NamedTuple):

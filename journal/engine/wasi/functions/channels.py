@@ -22,10 +22,10 @@ _PROTOCOLS = {
     SocketType.SEQPACKET: (0,),
 }
 
-_pack_pipe = codec.make_packer(CreatePipe)
-_pack_event = codec.make_packer(CreateEvent)
-_pack_pair = codec.make_packer(SocketPair)
-_pack_pair_of_type = codec.make_packer(SocketPairOfType)
+_pack_pipe = codec.make_late_packer(CreatePipe)
+_pack_event = codec.make_late_packer(CreateEvent)
+_pack_pair = codec.make_late_packer(SocketPair)
+_pack_pair_of_type = codec.make_late_packer(SocketPairOfType)
 
 
 def fd_pipe(context: CallContext, read_result: int, write_result: int) -> None:

@@ -16,7 +16,7 @@ from journal.events.wire_types import encode_path
 from journal.vfs.path_resolution import LINKS_MAX, PATH_SIZE_MAX, split_path
 from journal.wasi_abi import Errno, WasiError
 
-_pack_change = codec.make_packer(ChangeDirectory)
+_pack_change = codec.make_late_packer(ChangeDirectory)
 
 
 def getcwd(context: CallContext, pointer: int, size_pointer: int) -> int:

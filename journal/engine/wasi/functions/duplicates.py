@@ -10,9 +10,9 @@ from journal.events.descriptors import (
     FileDescriptorSetFdFlags,
 )
 
-_pack_duplicate = codec.make_packer(DuplicateFileDescriptor)
-_pack_duplicate_with_flags = codec.make_packer(DuplicateFileDescriptorWithFlags)
-_pack_fd_flags = codec.make_packer(FileDescriptorSetFdFlags)
+_pack_duplicate = codec.make_late_packer(DuplicateFileDescriptor)
+_pack_duplicate_with_flags = codec.make_late_packer(DuplicateFileDescriptorWithFlags)
+_pack_fd_flags = codec.make_late_packer(FileDescriptorSetFdFlags)
 
 
 def fd_dup(context: CallContext, fd: int, result: int) -> None:

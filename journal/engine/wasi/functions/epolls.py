@@ -20,8 +20,8 @@ EVENTS_MAX = ((1 << 31) - 1) // 32
 _EVENT = struct.Struct("<I4xIII4xQ")
 _RESULT, _READY = struct.Struct("<II"), struct.Struct("<II")
 _FOREVER = (1 << 64) - 1
-_pack_create = codec.make_packer(EpollCreate)
-_pack_control = codec.make_packer(EpollCtl)
+_pack_create = codec.make_late_packer(EpollCreate)
+_pack_control = codec.make_late_packer(EpollCtl)
 
 
 class EpollWait:

@@ -36,10 +36,10 @@ from journal.wasi_abi import STILL_PENDING, Errno, FdFlags, WasiError, to_wasi_e
 if TYPE_CHECKING:
     from journal.engine.wasi.call_context import CallContext
 
-_pack_connect = codec.make_packer(SocketConnect)
-_pack_connected = codec.make_packer(SocketConnected)
-_pack_accepted = codec.make_packer(SocketAccepted)
-_pack_shutdown = codec.make_packer(SocketShutdown)
+_pack_connect = codec.make_late_packer(SocketConnect)
+_pack_connected = codec.make_late_packer(SocketConnected)
+_pack_accepted = codec.make_late_packer(SocketAccepted)
+_pack_shutdown = codec.make_late_packer(SocketShutdown)
 
 
 class SocketStatus(IntEnum):

@@ -54,9 +54,9 @@ _PROTOCOLS = {
     SocketType.DGRAM: (0, int(host.IPPROTO_UDP)),
 }
 
-_pack_open = codec.make_packer(SocketOpen)
-_pack_bind = codec.make_packer(SocketBind)
-_pack_listen = codec.make_packer(SocketListen)
+_pack_open = codec.make_late_packer(SocketOpen)
+_pack_bind = codec.make_late_packer(SocketBind)
+_pack_listen = codec.make_late_packer(SocketListen)
 
 
 class SocketLost(RuntimeWarning):

@@ -20,8 +20,8 @@ from journal.wasi_abi import Errno, WasiError
 if TYPE_CHECKING:
     from journal.engine.wasi.call_context import CallContext
 
-_pack_open = codec.make_packer(SocketOpen)
-_pack_inside = codec.make_packer(SocketInside)
+_pack_open = codec.make_late_packer(SocketOpen)
+_pack_inside = codec.make_late_packer(SocketInside)
 _UNIX_KINDS = (SocketType.STREAM, SocketType.DGRAM, SocketType.SEQPACKET)
 
 

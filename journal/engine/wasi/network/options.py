@@ -92,9 +92,9 @@ _HOST_OPTIONS = {
     SocketOption.TTL: (host.IPPROTO_IP, host.IP_TTL),
 }
 
-_pack_flag = codec.make_packer(SocketSetOptFlag)
-_pack_size = codec.make_packer(SocketSetOptSize)
-_pack_time = codec.make_packer(SocketSetOptTime)
+_pack_flag = codec.make_late_packer(SocketSetOptFlag)
+_pack_size = codec.make_late_packer(SocketSetOptSize)
+_pack_time = codec.make_late_packer(SocketSetOptTime)
 
 
 # -- options --------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 LOOKUPS_COUNT_MAX = 8
 """Largest number of lookups that a guest has begun, and waits for no more."""
 
-_pack = codec.make_packer(Resolved)
-_unpack = codec.make_unpacker(Resolved)
+_pack = codec.make_late_packer(Resolved)
+_unpack = codec.make_late_unpacker(Resolved)
 _REST_SIZE = 2 + 4  # Size of the error number and of an empty list of addresses.
 
 

@@ -41,9 +41,9 @@ SEND_DONT_WAIT = 1
 _NO_SIGNAL = int(host.MSG_NOSIGNAL)  # An operation on an enum flag costs more than a struct.
 _COUNT = struct.Struct("<I")
 
-_pack_send = codec.make_packer(SocketSend)
-_pack_send_to = codec.make_packer(SocketSendTo)
-_pack_send_file = codec.make_packer(SocketSendFile)
+_pack_send = codec.make_late_packer(SocketSend)
+_pack_send_to = codec.make_late_packer(SocketSendTo)
+_pack_send_file = codec.make_late_packer(SocketSendFile)
 
 
 def send(

@@ -49,9 +49,9 @@ DEFAULT_SIZES = {
     SocketOption.MULTICAST_TTL_V4: 1,
 }
 
-_pack_flag = codec.make_packer(SocketSetOptFlag)
-_pack_size = codec.make_packer(SocketSetOptSize)
-_pack_time = codec.make_packer(SocketSetOptTime)
+_pack_flag = codec.make_late_packer(SocketSetOptFlag)
+_pack_size = codec.make_late_packer(SocketSetOptSize)
+_pack_time = codec.make_late_packer(SocketSetOptTime)
 
 
 class InnerOptions(SocketChannel):

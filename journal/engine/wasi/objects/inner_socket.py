@@ -36,9 +36,9 @@ SEND_DONT_WAIT = 1
 ROFLAG_TRUNCATED = 1
 
 _NONBLOCK = int(FdFlags.NONBLOCK)
-_pack_shutdown = codec.make_packer(SocketShutdown)
-_pack_bind = codec.make_packer(SocketBind)
-_unpack_bind = codec.make_unpacker(SocketBind)
+_pack_shutdown = codec.make_late_packer(SocketShutdown)
+_pack_bind = codec.make_late_packer(SocketBind)
+_unpack_bind = codec.make_late_unpacker(SocketBind)
 _FD_SIZE = 4  # Size of the descriptor at the start of a SocketBind payload.
 _UNIX, _INTERNET = b"U", b"I"  # Kind of a saved address.
 _ERROR_SHIFT = 16  # A saved state has the pending error above the flags.

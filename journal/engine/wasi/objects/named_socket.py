@@ -52,12 +52,12 @@ assert DATAGRAM_SIZE_MAX <= QUEUE_SIZE
 BACKLOG_MAX = 4096
 
 _NONBLOCK = int(FdFlags.NONBLOCK)
-_pack_bind = codec.make_packer(SocketBind)
-_pack_unix_bind = codec.make_packer(UnixSocketBind)
-_pack_listen = codec.make_packer(SocketListen)
-_pack_connect = codec.make_packer(SocketConnect)
-_pack_unix_connect = codec.make_packer(UnixSocketConnect)
-_pack_accepted = codec.make_packer(SocketAccepted)
+_pack_bind = codec.make_late_packer(SocketBind)
+_pack_unix_bind = codec.make_late_packer(UnixSocketBind)
+_pack_listen = codec.make_late_packer(SocketListen)
+_pack_connect = codec.make_late_packer(SocketConnect)
+_pack_unix_connect = codec.make_late_packer(UnixSocketConnect)
+_pack_accepted = codec.make_late_packer(SocketAccepted)
 
 
 class NamedSocket(InnerSocket):

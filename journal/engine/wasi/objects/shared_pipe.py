@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _NONBLOCK = int(FdFlags.NONBLOCK)
 _RIGHTS = Rights.FD_FDSTAT_SET_FLAGS | Rights.FD_FILESTAT_GET | Rights.POLL_FD_READWRITE
 _HEAD = struct.Struct("<IIQ")
-_pack_read, _unpack_read = codec.make_packer(PipeRead), codec.make_unpacker(PipeRead)
-_pack_write, _unpack_write = codec.make_packer(PipeWrite), codec.make_unpacker(PipeWrite)
+_pack_read, _unpack_read = codec.make_late_packer(PipeRead), codec.make_late_unpacker(PipeRead)
+_pack_write, _unpack_write = codec.make_late_packer(PipeWrite), codec.make_late_unpacker(PipeWrite)
 
 
 class PipeId(NamedTuple):
