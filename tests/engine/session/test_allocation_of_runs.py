@@ -184,7 +184,8 @@ def test_a_guest_frees_its_slot_at_its_end(tmp_path: Path, cache_dir: Path) -> N
             with child:
                 child.close_stdin()
                 assert wait_for_end(child).code == 0
-        with recorder.fork(1, into=tmp_path / "running")[0]:
+        with recorder.fork(1, into=tmp_path / "running")[0] as running:
+            assert running.snapshot() is not None, "it has its slot"
             [refused] = recorder.fork(1, into=tmp_path / "refused")
             with refused, pytest.raises(journal.PoolFull, match="core_instances=2 are in use"):
                 wait_for_end(refused)
