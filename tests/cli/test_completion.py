@@ -27,13 +27,13 @@ COMPLETED = {
     "journaltool inspect --group s": {"stdio", "sockets", "snapshots"},
     "journaltool filter --kind StreamW": {"StreamWrite"},
     "journaltool filter --kind streamw": {"streamwrite"},
-    "journaltool export --format ": {"jsonl", "parquet"},
+    "journaltool export --format ": {"jsonl", "parquet", "pcapng"},
 }
 #: Bash completes the text after the equals sign. The other shells complete the whole word.
 JOINED = {
     "journaltool filter --kind=StreamW": {"StreamWrite"},
     "journaltool inspect --group=s": {"stdio", "sockets", "snapshots"},
-    "journaltool export --format=": {"jsonl", "parquet"},
+    "journaltool export --format=": {"jsonl", "parquet", "pcapng"},
 }
 UNIQUE = {
     "journaltool fil": ["filter"],
